@@ -1,0 +1,402 @@
+// surefoot compare: the same prompts answered by several methods, side by side.
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cli/batch.h"
+#include "client/cli/items.h"
+#include "client/cli/job_flags.h"
+#include "client/cli/print.h"
+#include "client/cli/progress.h"
+#include "client/cli/session.h"
+#include "common/deadline.h"
+
+enum { METHODS_MAX = 16, METHOD_BYTES = 64, PROMPT_COLUMNS = 88, TEXT_COLUMNS = 56 };
+
+struct method {
+    char label[METHOD_BYTES]; // as given: NAME or NAME:SELECTION
+    char name[METHOD_BYTES];
+    char *selection; // in `name`, or NULL
+    double wall_ms;
+};
+
+struct compare {
+    struct session session;
+    struct items items;
+    struct method methods[METHODS_MAX];
+    int n_methods;
+    int at; // method being run
+    size_t done;
+    Surefoot__JobResult **results;    // [n_methods][items.count], owned copies
+    char (*keys)[SUREFOOT_KEY_BYTES]; // [items.count] of the method being run
+    const Surefoot__JobSpec *base;
+    Surefoot__JobSpec spec;
+    Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
+    Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
+    struct progress progress;
+};
+
+struct compare_flags {
+    const char *methods;
+    const char *prompt_column;
+    uint32_t limit;
+    uint32_t in_flight;
+    uint32_t patience_s;
+    int show_unsafe;
+    int quiet;
+};
+
+static enum status read_methods(const char *list, struct compare *compare, struct error *err) {
+    while (*list != '\0') {
+        size_t length = strcspn(list, ",");
+        if (length == 0 || length >= METHOD_BYTES || compare->n_methods == METHODS_MAX) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "--methods",
+                             "not 1 to %d names of 1 to %d bytes between commas", METHODS_MAX,
+                             METHOD_BYTES - 1);
+        }
+        struct method *method = &compare->methods[compare->n_methods++];
+        snprintf(method->label, sizeof method->label, "%.*s", (int)length, list);
+        memcpy(method->name, method->label, sizeof method->name);
+        char *colon = strchr(method->name, ':');
+        if (colon != NULL) {
+            *colon = '\0';
+            method->selection = colon + 1;
+        }
+        list += length + (list[length] == ',');
+    }
+    return compare->n_methods > 0
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, "--methods", "names no method");
+}
+
+static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
+    struct compare *compare = user;
+    struct method *method = &compare->methods[compare->at];
+    compare->spec = *compare->base;
+    item_set_prompt(&compare->items.rows[index], &compare->spec, compare->message_rows,
+                    compare->message_list);
+    compare->spec.method = method->name;
+    if (method->selection != NULL) {
+        compare->spec.selection = method->selection;
+    }
+    if (strcmp(method->name, "sample") == 0) { // one candidate by definition
+        compare->spec.has_n = 0;
+        compare->spec.has_survivors = 0;
+    }
+    *spec = &compare->spec;
+    *key = compare->keys[index];
+}
+
+// A copy that outlives the event: through its bytes, the only deep copy that protobuf-c has.
+static Surefoot__JobResult *copy_result(const Surefoot__JobResult *result) {
+    size_t size = surefoot__job_result__get_packed_size(result);
+    uint8_t *bytes = malloc(size + 1);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    surefoot__job_result__pack(result, bytes);
+    Surefoot__JobResult *copy = surefoot__job_result__unpack(NULL, size, bytes);
+    free(bytes);
+    return copy;
+}
+
+static enum status done(void *user, size_t index, const Surefoot__JobResult *result,
+                        struct error *err) {
+    struct compare *compare = user;
+    Surefoot__JobResult **slot =
+        &compare->results[(size_t)compare->at * compare->items.count + index];
+    *slot = copy_result(result);
+    if (*slot == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a result");
+    }
+    compare->progress.done++;
+    compare->progress.refused += result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
+    compare->progress.failed += result->outcome != SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE &&
+                                result->outcome != SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
+    enum status status = surefoot_close_job(compare->session.client, compare->keys[index],
+                                            compare->session.timeout_ms, err);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+static enum status tick(void *user, struct error *err) {
+    (void)err;
+    progress_show(&((struct compare *)user)->progress);
+    return STATUS_OK;
+}
+
+static const struct batch_ops compare_ops = {.describe = describe, .done = done, .tick = tick};
+
+// One method after the other, so that their times do not mix.
+static enum status run_methods(struct cli *cli, struct compare *compare,
+                               const struct compare_flags *flags, struct error *err) {
+    size_t count = compare->items.count;
+    size_t *indexes = calloc(count, sizeof *indexes);
+    compare->results = calloc((size_t)compare->n_methods * count, sizeof(void *));
+    compare->keys = calloc(count, sizeof *compare->keys);
+    if (indexes == NULL || compare->results == NULL || compare->keys == NULL) {
+        free(indexes);
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the results");
+    }
+    progress_start(&compare->progress, stderr, flags->quiet, (size_t)compare->n_methods * count, 0);
+    const struct batch batch = {
+        .client = compare->session.client,
+        .wake_fd = cli->signal_fd,
+        .in_flight = (int)flags->in_flight,
+        .timeout_ms = compare->session.timeout_ms,
+        .patience_ms = (int64_t)flags->patience_s * 1000,
+        .ops = &compare_ops,
+        .user = compare,
+    };
+    enum status status = STATUS_OK;
+    for (int i = 0; status == STATUS_OK && i < compare->n_methods; i++) {
+        compare->at = i;
+        for (size_t j = 0; j < count; j++) {
+            indexes[j] = j;
+            surefoot_make_key(compare->keys[j]);
+        }
+        int64_t start = clock_monotonic_ms();
+        status = batch_run(&batch, indexes, count, err);
+        compare->methods[i].wall_ms = (double)(clock_monotonic_ms() - start);
+    }
+    progress_end(&compare->progress);
+    free(indexes);
+    return status;
+}
+
+static const Surefoot__JobResult *result_at(const struct compare *compare, int method,
+                                            size_t item) {
+    return compare->results[(size_t)method * compare->items.count + item];
+}
+
+// What one method did over all prompts. Means are over the answered ones.
+struct summary {
+    size_t answered;
+    size_t refused;
+    size_t failed;
+    size_t over_budget;
+    double reward;
+    double cost;
+    double run_ms; // mean over all
+};
+
+static struct summary summarize(const struct compare *compare, int method) {
+    struct summary sum = {0};
+    for (size_t i = 0; i < compare->items.count; i++) {
+        const Surefoot__JobResult *result = result_at(compare, method, i);
+        sum.run_ms += result->run_ms / (double)compare->items.count;
+        if (result->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
+            sum.answered++;
+            sum.reward += result->reward;
+            sum.cost += result->cost;
+            sum.over_budget += result->over_budget != 0;
+        } else if (result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
+            sum.refused++;
+        } else {
+            sum.failed++;
+        }
+    }
+    if (sum.answered > 0) {
+        sum.reward /= (double)sum.answered;
+        sum.cost /= (double)sum.answered;
+    }
+    return sum;
+}
+
+static void print_row(const struct compare *compare, int method, size_t item, bool show_unsafe) {
+    const Surefoot__JobResult *result = result_at(compare, method, item);
+    bool scored = result->has_reward && result->has_cost;
+    printf("  %-22s ", compare->methods[method].label);
+    if (scored) {
+        printf("%8.3f %8.3f", result->reward, result->cost);
+    } else {
+        printf("%8s %8s", "-", "-");
+    }
+    bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
+    printf("  %-4s %-17s %7.2f  ", result->over_budget ? "OVER" : "",
+           refused ? "NO_SAFE_CANDIDATE" : surefoot_outcome_name(result->outcome),
+           result->run_ms / 1000);
+    const char *text = result->error != NULL && result->error->message != NULL
+                           ? result->error->message
+                           : print_visible_text(result, show_unsafe);
+    print_text(text + strspn(text, " \n"), true, TEXT_COLUMNS, stdout);
+    putchar('\n');
+}
+
+static void print_table(const struct compare *compare, bool show_unsafe) {
+    printf("%-24s %8s %8s  %-4s %-17s %7s  %s\n", "prompt / method", "reward", "cost", "",
+           "outcome", "time s", "answer");
+    for (size_t i = 0; i < compare->items.count; i++) {
+        const struct item *item = &compare->items.rows[i];
+        putchar('\n');
+        print_text(item->prompt != NULL ? item->prompt : "(messages)", true, PROMPT_COLUMNS,
+                   stdout);
+        putchar('\n');
+        for (int j = 0; j < compare->n_methods; j++) {
+            print_row(compare, j, i, show_unsafe);
+        }
+    }
+    printf("\n%-24s %11s %9s %12s %11s %8s %7s %9s\n", "method", "mean reward", "mean cost",
+           "over budget", "answered", "refused", "failed", "seconds");
+    for (int j = 0; j < compare->n_methods; j++) {
+        struct summary sum = summarize(compare, j);
+        char answered[32];
+        snprintf(answered, sizeof answered, "%zu/%zu", sum.answered, compare->items.count);
+        printf("%-24s %11.3f %9.3f %12zu %11s %8zu %7zu %9.1f\n", compare->methods[j].label,
+               sum.reward, sum.cost, sum.over_budget, answered, sum.refused, sum.failed,
+               compare->methods[j].wall_ms / 1000);
+    }
+}
+
+static enum status print_json(const struct compare *compare) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < compare->items.count; i++) {
+        for (int j = 0; status == STATUS_OK && j < compare->n_methods; j++) {
+            json_t *object = print_result_json(result_at(compare, j, i), false);
+            json_object_set(object, "id", compare->items.rows[i].id);
+            json_object_set_new(object, "method", json_string(compare->methods[j].label));
+            status = print_json_line(object, stdout);
+        }
+    }
+    for (int j = 0; status == STATUS_OK && j < compare->n_methods; j++) {
+        struct summary sum = summarize(compare, j);
+        status = print_json_line(
+            json_pack("{s:s, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "summary",
+                      compare->methods[j].label, "mean_reward", sum.reward, "mean_cost", sum.cost,
+                      "over_budget", (json_int_t)sum.over_budget, "answered",
+                      (json_int_t)sum.answered, "refused", (json_int_t)sum.refused, "failed",
+                      (json_int_t)sum.failed, "mean_run_ms", sum.run_ms, "wall_ms",
+                      compare->methods[j].wall_ms),
+            stdout);
+    }
+    return status;
+}
+
+static int show(const struct compare *compare, bool json, bool show_unsafe) {
+    if (!json) {
+        print_table(compare, show_unsafe);
+    } else if (print_json(compare) != STATUS_OK) {
+        return CLI_EXIT_SYSTEM;
+    }
+    return compare->progress.failed > 0 ? CLI_EXIT_FAILED : CLI_EXIT_OK;
+}
+
+static void keep_first(struct items *items, size_t limit) {
+    while (limit > 0 && items->count > limit) {
+        struct item *last = &items->rows[--items->count];
+        json_decref(last->id);
+        json_decref(last->source);
+    }
+}
+
+static void close_compare(struct compare *compare) {
+    session_close(&compare->session);
+    for (size_t i = 0;
+         compare->results != NULL && i < (size_t)compare->n_methods * compare->items.count; i++) {
+        surefoot_result_free(compare->results[i]);
+    }
+    free(compare->results);
+    free(compare->keys);
+    items_finish(&compare->items);
+    free(compare);
+}
+
+int verb_compare(struct cli *cli, int argc, char **argv) {
+    struct session_flags session_flags;
+    struct service_flags service_flags;
+    struct job_flags job;
+    struct compare_flags flags = {
+        .methods = "sample,best-of-n,inference-guard", .in_flight = 4, .patience_s = 60};
+    session_flags_init(&session_flags);
+    service_flags_init(&service_flags);
+    job_flags_init(&job);
+    const struct flag own[] = {
+        {.name = "methods",
+         .kind = FLAG_TEXT,
+         .target = &flags.methods,
+         .value = "A,B,..",
+         .help = "each NAME or NAME:SELECTION; default sample,best-of-n,inference-guard"},
+        {.name = "limit",
+         .kind = FLAG_U32,
+         .target = &flags.limit,
+         .max = ITEMS_MAX,
+         .value = "N",
+         .help = "the first N prompts, 0: all"},
+        {.name = "prompt-column",
+         .kind = FLAG_TEXT,
+         .target = &flags.prompt_column,
+         .value = "NAME",
+         .help = "as in sweep"},
+        {.name = "in-flight",
+         .kind = FLAG_U32,
+         .target = &flags.in_flight,
+         .min = 1,
+         .max = SUREFOOT_STREAMS_MAX,
+         .value = "N",
+         .help = "jobs at once, default 4"},
+        {.name = "patience-s",
+         .kind = FLAG_U32,
+         .target = &flags.patience_s,
+         .min = 1,
+         .max = 86400,
+         .value = "N",
+         .help = "as in sweep, default 60"},
+        {.name = "show-unsafe",
+         .kind = FLAG_SWITCH,
+         .target = &flags.show_unsafe,
+         .help = "show answers that are over budget"},
+        {.name = "quiet", .kind = FLAG_SWITCH, .target = &flags.quiet, .help = "no progress"},
+        {.name = NULL},
+    };
+    const struct command_line line = {
+        .usage = "compare FILE [FLAGS]",
+        .about = "Answers the prompts of FILE (as sweep reads it) with several methods, one after "
+                 "the other, and\nprints reward, cost, outcome, time and answer of each, and each "
+                 "method's means over its answers.\nFor sample, --n and --survivors do not apply.\n"
+                 "JSON: for each prompt and method the fields of run, id, method; then for each "
+                 "method summary,\nmean_reward, mean_cost, over_budget, answered, refused, failed, "
+                 "mean_run_ms, wall_ms.",
+        .tables = {own, job.table, session_flags.table, service_flags.table},
+        .n_tables = 4,
+        .positional_min = 1,
+        .positional_max = 1,
+    };
+    const char *path = NULL;
+    int n_positional = 0;
+    bool help = false;
+    struct error err;
+    int code = CLI_EXIT_OK;
+    struct compare *compare = calloc(1, sizeof *compare);
+    if (compare == NULL) {
+        return CLI_EXIT_SYSTEM;
+    }
+    compare->base = &job.spec;
+    enum status status = flags_parse(&line, argc, argv, &path, &n_positional, &help, &err);
+    if (status == STATUS_OK && help) {
+        flags_print_help(&line, stdout);
+        goto out;
+    }
+    if (status == STATUS_OK) {
+        status = read_methods(flags.methods, compare, &err);
+    }
+    if (status == STATUS_OK) {
+        status = job_flags_finish(&job, &err);
+    }
+    if (status == STATUS_OK && job.system != NULL) {
+        status = error_set(&err, STATUS_UNSUPPORTED, "--system", "items bring their own messages");
+    }
+    if (status == STATUS_OK) {
+        status = items_read(path, flags.prompt_column, &compare->items, &err);
+        keep_first(&compare->items, flags.limit);
+    }
+    if (status == STATUS_OK) {
+        status = session_open(cli, &session_flags, &service_flags, &compare->session, &err);
+    }
+    if (status == STATUS_OK) {
+        status = run_methods(cli, compare, &flags, &err);
+    }
+    code = status == STATUS_OK ? show(compare, session_flags.json, flags.show_unsafe)
+                               : cli_fail(&err, session_flags.json);
+out:
+    close_compare(compare);
+    job_flags_destroy(&job);
+    return code;
+}

@@ -1,0 +1,260 @@
+#include "client/cli/job_flags.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct flag *add(struct flag *at, const char *name, enum flag_kind kind, void *target,
+                        const char *value, const char *help) {
+    *at = (struct flag){.name = name, .kind = kind, .target = target, .value = value, .help = help};
+    return at + 1;
+}
+
+static struct flag *add_count(struct flag *at, const char *name, uint32_t *target, int *given,
+                              double min, double max, const char *help) {
+    *at = (struct flag){.name = name,
+                        .kind = FLAG_U32,
+                        .target = target,
+                        .given = given,
+                        .min = min,
+                        .max = max,
+                        .value = "N",
+                        .help = help};
+    return at + 1;
+}
+
+static struct flag *add_real(struct flag *at, const char *name, double *target, int *given,
+                             double min, double max, const char *help) {
+    *at = (struct flag){.name = name,
+                        .kind = FLAG_REAL,
+                        .target = target,
+                        .given = given,
+                        .min = min,
+                        .max = max,
+                        .value = "X",
+                        .help = help};
+    return at + 1;
+}
+
+static struct flag *add_switch(struct flag *at, const char *name, int *target, int *given,
+                               const char *help) {
+    *at = (struct flag){
+        .name = name, .kind = FLAG_SWITCH, .target = target, .given = given, .help = help};
+    return at + 1;
+}
+
+static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
+    at = add(at, "method", FLAG_TEXT, &spec->method, "NAME",
+             "sample, best-of-n, beam, inference-guard");
+    at = add(at, "selection", FLAG_TEXT, &spec->selection, "NAME", "plain, lagrangian, augmented");
+    at = add_count(at, "n", &spec->n, &spec->has_n, 1, LIMIT_CANDIDATES, "candidates");
+    at = add_count(at, "survivors", &spec->survivors, &spec->has_survivors, 1, LIMIT_CANDIDATES,
+                   "beams kept by a selection");
+    at = add_count(at, "block-tokens", &spec->block_tokens, &spec->has_block_tokens, 1,
+                   LIMIT_BLOCK_TOKENS, "tokens between two selections");
+    at = add_count(at, "max-tokens", &spec->max_tokens, &spec->has_max_tokens, 1, LIMIT_MAX_TOKENS,
+                   "longest answer");
+    at = add_count(at, "tries", &spec->tries, &spec->has_tries, 1, LIMIT_TRIES,
+                   "resamplings when no beam is safe");
+    at = add_real(at, "budget", &spec->budget, &spec->has_budget, 0, 0, "safety budget b");
+    at = add_real(at, "discount", &spec->discount, &spec->has_discount, 0, 1, "gamma");
+    at = add(at, "discount-unit", FLAG_TEXT, &spec->discount_unit, "NAME", "token, block");
+    at = add_switch(at, "discount-reward", &spec->discount_reward, &spec->has_discount_reward,
+                    "discount the reward too");
+    at = add(at, "cost-mode", FLAG_TEXT, &spec->cost_mode, "NAME",
+             "end_delta, token_sum, token_sum_pos, block_end, end_sign");
+    at = add(at, "admit-rule", FLAG_TEXT, &spec->admit_rule, "NAME", "terminal, prefix");
+    at = add(at, "cost-eos", FLAG_TEXT, &spec->cost_eos, "NAME", "none, append");
+    at = add_real(at, "lagrangian-lambda", &spec->lagrangian_lambda, &spec->has_lagrangian_lambda,
+                  0, 1e6, "weight of the cost for --selection lagrangian");
+    at = add(at, "fallback-penalty", FLAG_TEXT, &spec->fallback_penalty, "NAME",
+             "count, log1p, binary");
+    at = add_real(at, "fallback-weight", &spec->fallback_weight, &spec->has_fallback_weight, 0, 0,
+                  "n2");
+    at = add_real(at, "fallback-cap", &spec->fallback_cap, &spec->has_fallback_cap, 0, 0,
+                  "largest penalty of one token, logits");
+    at = add_real(at, "cost-min", &spec->cost_min, &spec->has_cost_min, 0, 0,
+                  "no token costs less; enables sound pruning");
+    at = add_switch(at, "early-stop", &spec->early_stop, &spec->has_early_stop,
+                    "=false: let certainly lost candidates grow on");
+    at = add_count(at, "deadline-ms", &spec->deadline_ms, &spec->has_deadline_ms, 0,
+                   LIMIT_DEADLINE_MS, "the job's time limit, 0 none");
+    *at = (struct flag){.name = "seed",
+                        .kind = FLAG_U64,
+                        .target = &spec->seed,
+                        .given = &spec->has_seed,
+                        .value = "N",
+                        .help = "of the random numbers"};
+    return at + 1;
+}
+
+static struct flag *add_sampling_flags(struct flag *at, struct job_flags *flags) {
+    Surefoot__Sampling *sampling = &flags->sampling;
+    at = add_real(at, "temperature", &sampling->temperature, &sampling->has_temperature, 0, 100,
+                  "0 is greedy");
+    at = add_count(at, "top-k", &sampling->top_k, &sampling->has_top_k, 0, LIMIT_TOP_K, "0 is off");
+    at = add_real(at, "top-p", &sampling->top_p, &sampling->has_top_p, 0, 1, "1 is off");
+    at = add_real(at, "repetition-penalty", &sampling->repetition_penalty,
+                  &sampling->has_repetition_penalty, 0, 100, "1 is off");
+    at = add_real(at, "frequency-penalty", &sampling->frequency_penalty,
+                  &sampling->has_frequency_penalty, -100, 100, "logits");
+    at = add_count(at, "min-tokens", &sampling->min_tokens, &sampling->has_min_tokens, 0,
+                   LIMIT_MAX_TOKENS, "no end of text before");
+    at = add(at, "logit-bias", FLAG_LIST, &flags->logit_bias, "TOKEN=X", "repeatable");
+    return add(at, "stop", FLAG_LIST, &flags->stop, "TEXT", "end before this text; repeatable");
+}
+
+static struct flag *add_scorer_flags(struct flag *at, struct job_flags *flags) {
+    Surefoot__LexicalSpec *lexical = &flags->lexical;
+    at = add(at, "scorer", FLAG_LIST, &flags->scorers, "NAME[:ROLE[:W]]",
+             "a model, or \"lexical\"; repeatable, replaces the defaults");
+    at = add(at, "require", FLAG_LIST, &flags->required, "WORD", "of scorer lexical; repeatable");
+    at = add(at, "forbid", FLAG_LIST, &flags->forbidden, "WORD", "likewise");
+    at = add(at, "require-regex", FLAG_LIST, &flags->required_regex, "RE", "likewise");
+    at = add(at, "forbid-regex", FLAG_LIST, &flags->forbidden_regex, "RE", "likewise");
+    at = add_count(at, "words-min", &lexical->words_min, &lexical->has_words_min, 0,
+                   LIMIT_PROMPT_BYTES, "likewise");
+    return add_count(at, "words-max", &lexical->words_max, &lexical->has_words_max, 0,
+                     LIMIT_PROMPT_BYTES, "likewise");
+}
+
+void job_flags_init(struct job_flags *flags) {
+    memset(flags, 0, sizeof *flags);
+    surefoot__job_spec__init(&flags->spec);
+    surefoot__sampling__init(&flags->sampling);
+    surefoot__lexical_spec__init(&flags->lexical);
+    struct flag *at = add_search_flags(flags->table, &flags->spec);
+    at = add_sampling_flags(at, flags);
+    at = add_scorer_flags(at, flags);
+    at = add(at, "chat-template", FLAG_TEXT, &flags->spec.chat_template, "NAME",
+             "default: the policy's");
+    at = add(at, "system", FLAG_TEXT, &flags->system, "TEXT", "system message before the prompt");
+    ASSERT(at < flags->table + JOB_FLAGS_COUNT); // the last row stays empty and ends the table
+}
+
+static enum status build_bias(struct job_flags *flags, struct error *err) {
+    int count = flags->logit_bias.count;
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    if (count > LIMIT_LOGIT_BIAS) {
+        return error_set(err, STATUS_LIMIT, "--logit-bias", "%d entries are above the limit %d",
+                         count, LIMIT_LOGIT_BIAS);
+    }
+    flags->bias_rows = calloc((size_t)count, sizeof *flags->bias_rows);
+    flags->bias_list = calloc((size_t)count, sizeof(void *));
+    if (flags->bias_rows == NULL || flags->bias_list == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the flags");
+    }
+    for (int i = 0; i < count; i++) {
+        const char *text = flags->logit_bias.items[i];
+        char *end = NULL;
+        char *tail = NULL;
+        unsigned long token = strtoul(text, &end, 10);
+        bool good = text[0] >= '0' && text[0] <= '9' && *end == '=' && token < LIMIT_VOCAB;
+        double bias = good ? strtod(end + 1, &tail) : 0;
+        if (!good || tail == end + 1 || *tail != '\0' || !isfinite(bias)) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "--logit-bias",
+                             "\"%.80s\" is not TOKEN=X with a token id below %d", text,
+                             LIMIT_VOCAB);
+        }
+        surefoot__logit_bias__init(&flags->bias_rows[i]);
+        flags->bias_rows[i].has_token_id = 1;
+        flags->bias_rows[i].token_id = (uint32_t)token;
+        flags->bias_rows[i].has_bias = 1;
+        flags->bias_rows[i].bias = (float)bias;
+        flags->bias_list[i] = &flags->bias_rows[i];
+    }
+    flags->sampling.n_logit_bias = (size_t)count;
+    flags->sampling.logit_bias = flags->bias_list;
+    return STATUS_OK;
+}
+
+// NAME, NAME:ROLE or NAME:ROLE:WEIGHT.
+static enum status build_scorer(struct job_flags *flags, int index, struct error *err) {
+    const char *given = flags->scorers.items[index];
+    char *text = flags->scorer_text[index];
+    if (strlen(given) >= sizeof flags->scorer_text[index]) {
+        return error_set(err, STATUS_LIMIT, "--scorer", "\"%.40s...\" is too long", given);
+    }
+    memcpy(text, given, strlen(given) + 1);
+    Surefoot__ScorerSpec *scorer = &flags->scorer_rows[index];
+    surefoot__scorer_spec__init(scorer);
+    scorer->name = text;
+    char *role = strchr(text, ':');
+    char *weight = role == NULL ? NULL : strchr(role + 1, ':');
+    if (role != NULL) {
+        *role = '\0';
+        scorer->role = role + 1;
+    }
+    if (weight != NULL) {
+        *weight = '\0';
+        char *end = NULL;
+        scorer->has_weight = 1;
+        scorer->weight = strtod(weight + 1, &end);
+        if (end == weight + 1 || *end != '\0' || !isfinite(scorer->weight)) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "--scorer",
+                             "the weight of \"%.80s\" is not a finite number", given);
+        }
+    }
+    if (strcmp(scorer->name, "lexical") == 0) {
+        scorer->lexical = &flags->lexical;
+    }
+    flags->scorer_list[index] = scorer;
+    return STATUS_OK;
+}
+
+static enum status build_scorers(struct job_flags *flags, struct error *err) {
+    if (flags->scorers.count > LIMIT_SCORERS) {
+        return error_set(err, STATUS_LIMIT, "--scorer", "%d are above the limit %d",
+                         flags->scorers.count, LIMIT_SCORERS);
+    }
+    for (int i = 0; i < flags->scorers.count; i++) {
+        enum status status = build_scorer(flags, i, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    flags->spec.n_scorers = (size_t)flags->scorers.count;
+    flags->spec.scorers = flags->scorer_list;
+    return STATUS_OK;
+}
+
+static void set_list(const struct flag_list *list, size_t *count, char ***items) {
+    *count = (size_t)list->count;
+    *items = (char **)list->items; // packing only reads
+}
+
+enum status job_flags_finish(struct job_flags *flags, struct error *err) {
+    Surefoot__LexicalSpec *lexical = &flags->lexical;
+    set_list(&flags->required, &lexical->n_required, &lexical->required);
+    set_list(&flags->forbidden, &lexical->n_forbidden, &lexical->forbidden);
+    set_list(&flags->required_regex, &lexical->n_required_regex, &lexical->required_regex);
+    set_list(&flags->forbidden_regex, &lexical->n_forbidden_regex, &lexical->forbidden_regex);
+    set_list(&flags->stop, &flags->sampling.n_stop, &flags->sampling.stop);
+    flags->spec.sampling = &flags->sampling;
+    enum status status = build_bias(flags, err);
+    return status == STATUS_OK ? build_scorers(flags, err) : status;
+}
+
+void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {
+    if (flags->system == NULL) {
+        flags->spec.prompt = (char *)prompt;
+        return;
+    }
+    const char *roles[] = {"system", "user"};
+    const char *contents[] = {flags->system, prompt};
+    for (int i = 0; i < 2; i++) {
+        surefoot__chat_message__init(&flags->message_rows[i]);
+        flags->message_rows[i].role = (char *)roles[i];
+        flags->message_rows[i].content = (char *)contents[i];
+        flags->message_list[i] = &flags->message_rows[i];
+    }
+    flags->spec.n_messages = 2;
+    flags->spec.messages = flags->message_list;
+}
+
+void job_flags_destroy(struct job_flags *flags) {
+    free(flags->bias_rows);
+    free(flags->bias_list);
+}

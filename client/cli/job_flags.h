@@ -1,0 +1,43 @@
+// The fields of a job as flags, and the specification that they make.
+#ifndef CLIENT_CLI_JOB_FLAGS_H
+#define CLIENT_CLI_JOB_FLAGS_H
+
+#include "client/cli/flags.h"
+#include "client/surefoot.h"
+
+enum { JOB_FLAGS_COUNT = 48 };
+
+struct job_flags {
+    struct flag table[JOB_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
+    Surefoot__JobSpec spec;             // complete after job_flags_finish, but for the prompt
+    Surefoot__Sampling sampling;
+    const char *system;
+    struct flag_list logit_bias;
+    struct flag_list stop;
+    struct flag_list scorers;
+    struct flag_list required;
+    struct flag_list forbidden;
+    struct flag_list required_regex;
+    struct flag_list forbidden_regex;
+    Surefoot__LexicalSpec lexical;
+    Surefoot__LogitBias *bias_rows; // [logit_bias.count]
+    Surefoot__LogitBias **bias_list;
+    Surefoot__ScorerSpec scorer_rows[LIMIT_SCORERS];
+    Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS];
+    char scorer_text[LIMIT_SCORERS][3 * LIMIT_NAME_BYTES]; // name and role, cut out of the flag
+    Surefoot__ChatMessage message_rows[2];
+    Surefoot__ChatMessage *message_list[2];
+};
+
+void job_flags_init(struct job_flags *flags);
+
+// Builds the lists of `spec` after parsing. STATUS_INVALID_ARGUMENT, STATUS_LIMIT,
+// STATUS_NO_MEMORY.
+MUST_CHECK enum status job_flags_finish(struct job_flags *flags, struct error *err);
+
+// Sets the prompt, borrowed until the next call: as `prompt`, or with --system as two messages.
+void job_flags_set_prompt(struct job_flags *flags, const char *prompt);
+
+void job_flags_destroy(struct job_flags *flags); // what finish allocated, not the struct
+
+#endif

@@ -1,0 +1,220 @@
+// surefoot models check DIR: asks the worker program, which alone reads models, for its memory
+// plan.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "client/cli/print.h"
+#include "client/cli/service.h"
+#include "common/deadline.h"
+
+enum { REPORT_BYTES = 16384, MISSING_PROGRAM = 127 /* as a shell has it */ };
+
+struct check {
+    const char *directory;
+    const char *policy; // that a scorer is checked beside; NULL: the shipped one
+    bool scorer;        // by its config.json
+    uint32_t timeout_s;
+    char report[REPORT_BYTES + 1]; // what the worker printed
+    bool good;
+};
+
+static json_t *load_config(const char *directory) {
+    char path[SERVICE_PATH_BYTES];
+    snprintf(path, sizeof path, "%.4000s/config.json", directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no waiting for a pipe's writer
+    struct stat info;
+    json_t *config = NULL;
+    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
+        config = json_loadfd(fd, 0, NULL);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return config;
+}
+
+// By the class. What cannot be read or is unknown counts as a policy: the worker then tells what is
+// wrong with it.
+static bool is_scorer(const char *directory) {
+    static const char *const endings[] = {"ForSequenceClassification", "LlamaForScore",
+                                          "LlamaModelForScore"};
+    json_t *config = load_config(directory);
+    const char *class_name =
+        json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    size_t length = class_name != NULL ? strlen(class_name) : 0;
+    bool scorer = false;
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        size_t size = strlen(endings[i]);
+        scorer = scorer || (length >= size && strcmp(class_name + length - size, endings[i]) == 0);
+    }
+    json_decref(config);
+    return scorer;
+}
+
+// In the child: never returns.
+static void run_child(char *const *argv, int out) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (dup2(out, 1) >= 0 && dup2(out, 2) >= 0) {
+        execv(argv[0], argv);
+    }
+    fprintf(stderr, "cannot run %s: %s\n", argv[0], strerror(errno));
+    fflush(stderr);
+    _exit(127);
+}
+
+// Reads all that the child prints, until it ends, the deadline passes or a signal comes.
+static enum status read_report(struct cli *cli, struct check *check, int in, struct error *err) {
+    int64_t deadline = deadline_after_ms((int64_t)check->timeout_s * 1000);
+    size_t size = 0;
+    char rest[256]; // what is above the report's room is read and dropped
+    for (;;) {
+        struct pollfd ready[] = {{.fd = in, .events = POLLIN},
+                                 {.fd = cli->signal_fd, .events = POLLIN}};
+        if (poll(ready, 2, deadline_left_ms(deadline)) <= 0) {
+            return error_set(err, STATUS_DEADLINE, "--timeout-s", "the check took above %u s",
+                             check->timeout_s);
+        }
+        if (ready[1].revents != 0) {
+            return error_set(err, STATUS_CANCELLED, NULL, "interrupted");
+        }
+        bool room = size < REPORT_BYTES;
+        ssize_t count =
+            read(in, room ? check->report + size : rest, room ? REPORT_BYTES - size : sizeof rest);
+        if (count <= 0) {
+            return STATUS_OK;
+        }
+        size += room ? (size_t)count : 0;
+    }
+}
+
+static enum status run_worker(struct cli *cli, struct check *check, char *const *argv,
+                              struct error *err) {
+    int ends[2];
+    if (pipe(ends) != 0) {
+        return error_set(err, status_from_errno(errno), NULL, "pipe: %s", strerror(errno));
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        run_child(argv, ends[1]);
+    }
+    close(ends[1]);
+    enum status status =
+        pid < 0 ? error_set(err, status_from_errno(errno), NULL, "fork: %s", strerror(errno))
+                : read_report(cli, check, ends[0], err);
+    close(ends[0]);
+    if (pid < 0) {
+        return status;
+    }
+    if (status != STATUS_OK) {
+        kill(pid, SIGKILL);
+    }
+    int state = 0;
+    waitpid(pid, &state, 0);
+    check->good = WIFEXITED(state) && WEXITSTATUS(state) == 0;
+    if (status == STATUS_OK && WIFEXITED(state) && WEXITSTATUS(state) == MISSING_PROGRAM) {
+        return error_set(err, STATUS_IO, NULL, "%.200s", check->report);
+    }
+    return status;
+}
+
+static enum status check_model(struct cli *cli, struct check *check, struct error *err) {
+    char program[SERVICE_PATH_BYTES + 32];
+    char shipped[SERVICE_PATH_BYTES];
+    char policy[SERVICE_PATH_BYTES + 16];
+    char scorer[SERVICE_PATH_BYTES + 16];
+    snprintf(program, sizeof program, "%s/surefoot-worker", cli->program_dir);
+    snprintf(policy, sizeof policy, "%s", check->directory);
+    snprintf(scorer, sizeof scorer, "checked=%s", check->directory);
+    check->scorer = is_scorer(check->directory);
+    if (check->scorer && check->policy == NULL) {
+        enum status status = service_find_models(cli, shipped, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        snprintf(policy, sizeof policy, "%s/policy", shipped);
+    } else if (check->scorer) {
+        snprintf(policy, sizeof policy, "%s", check->policy);
+    }
+    char *argv[] = {program, "--plan", "--policy", policy, NULL, NULL, NULL};
+    if (check->scorer) {
+        argv[4] = "--scorer";
+        argv[5] = scorer;
+    }
+    return run_worker(cli, check, argv, err);
+}
+
+static int print_check(const struct check *check, bool json) {
+    if (json) {
+        json_t *object = json_pack("{s:s, s:s, s:b, s:s}", "directory", check->directory, "kind",
+                                   check->scorer ? "scorer" : "policy", "good", check->good,
+                                   "report", check->report);
+        if (print_json_line(object, stdout) != STATUS_OK) {
+            return CLI_EXIT_SYSTEM;
+        }
+    } else {
+        print_text(check->report, false, 0, check->good ? stdout : stderr);
+        printf("%s: %s\n", check->directory,
+               !check->good    ? "cannot be served"
+               : check->scorer ? "good as a scorer"
+                               : "good as a policy");
+    }
+    return check->good ? CLI_EXIT_OK : CLI_EXIT_USAGE;
+}
+
+int verb_models(struct cli *cli, int argc, char **argv) {
+    int json = 0;
+    struct check check = {.timeout_s = 120};
+    const struct flag own[] = {
+        {.name = "policy",
+         .kind = FLAG_TEXT,
+         .target = &check.policy,
+         .value = "DIR",
+         .help = "beside which a scorer is checked; default: the shipped one"},
+        {.name = "timeout-s",
+         .kind = FLAG_U32,
+         .target = &check.timeout_s,
+         .min = 1,
+         .max = 86400,
+         .value = "N",
+         .help = "default 120"},
+        {.name = "json", .kind = FLAG_SWITCH, .target = &json, .help = "the result as one object"},
+        {.name = NULL},
+    };
+    const struct command_line line = {
+        .usage = "models check DIR [FLAGS]",
+        .about = "Opens a model directory in Hugging Face layout (config.json, weights, "
+                 "tokenizer.json) and\nprints the memory it would take, or why it cannot be served "
+                 "(exit code 2).\nJSON: directory, kind, good, report.",
+        .tables = {own},
+        .n_tables = 1,
+        .positional_min = 2,
+        .positional_max = 2,
+    };
+    const char *positional[2];
+    int n_positional = 0;
+    bool help = false;
+    struct error err;
+    enum status status = flags_parse(&line, argc, argv, positional, &n_positional, &help, &err);
+    if (status == STATUS_OK && help) {
+        flags_print_help(&line, stdout);
+        return CLI_EXIT_OK;
+    }
+    if (status == STATUS_OK && strcmp(positional[0], "check") != 0) {
+        status = error_set(&err, STATUS_INVALID_ARGUMENT, positional[0],
+                           "unknown; usage: surefoot %s", line.usage);
+    }
+    if (status == STATUS_OK) {
+        check.directory = positional[1];
+        status = check_model(cli, &check, &err);
+    }
+    return status == STATUS_OK ? print_check(&check, json) : cli_fail(&err, json);
+}

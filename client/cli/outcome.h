@@ -1,0 +1,28 @@
+// How a finished job is shown and which exit code it makes.
+#ifndef CLIENT_CLI_OUTCOME_H
+#define CLIENT_CLI_OUTCOME_H
+
+#include "client/cli/cli.h"
+#include "client/surefoot.h"
+
+#define OUTCOME_FIELDS                                                                             \
+    "key, outcome, text (when answered), reward, cost, safety_state, budget, over_budget,\n"       \
+    "finish_reason, rule, seed, n_finished, n_admissible, tries_used, fallback_fired, "            \
+    "prompt_tokens,\ntokens_sampled, queue_ms, run_ms, models{name: hash}, error{status, field, "  \
+    "message}."
+
+#define OUTCOME_JSON_HELP                                                                          \
+    "JSON: " OUTCOME_FIELDS " With --details\ntoken_ids, "                                         \
+    "token_logprobs, scorers[name, role, end_score, token_scores],\ncandidates[candidate_id, "     \
+    "parent_id, n_tokens, reward, cost, safety_state, admissible,\nfate, finish_reason]."
+
+struct outcome_view {
+    int json;
+    int details;
+    int show_unsafe;
+};
+
+// Prints the result on stdout and returns the exit code of its outcome.
+int outcome_print(const Surefoot__JobResult *result, const struct outcome_view *view);
+
+#endif

@@ -1,0 +1,345 @@
+#include "client/cli/print.h"
+
+#include <math.h>
+#include <string.h>
+
+// jansson has no number for NaN and infinities.
+static json_t *real_json(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static void set_real(json_t *object, const char *name, protobuf_c_boolean has, double value) {
+    if (has) {
+        json_object_set_new(object, name, real_json(value));
+    }
+}
+
+static void set_integer(json_t *object, const char *name, protobuf_c_boolean has, uint64_t value) {
+    if (has && value <= INT64_MAX) {
+        json_object_set_new(object, name, json_integer((json_int_t)value));
+    } else if (has) { // a seed may be any 64 bits, a number of jansson not
+        json_object_set_new(object, name, json_sprintf("%llu", (unsigned long long)value));
+    }
+}
+
+static void set_bool(json_t *object, const char *name, protobuf_c_boolean has, int value) {
+    if (has) {
+        json_object_set_new(object, name, json_boolean(value));
+    }
+}
+
+static void set_text(json_t *object, const char *name, const char *value) {
+    if (value != NULL) {
+        json_object_set_new(object, name, json_string(value));
+    }
+}
+
+json_t *print_error_json(const struct error *err) {
+    return json_pack("{s:s, s:s, s:s}", "status", status_name(err->status), "field", err->field,
+                     "message", err->message);
+}
+
+static json_t *error_info_json(const Surefoot__ErrorInfo *info) {
+    int number = info->status <= INT32_MAX ? (int)info->status : -1;
+    return json_pack("{s:s, s:s, s:s}", "status",
+                     status_is_known(number) ? status_name((enum status)number) : "UNKNOWN",
+                     "field", info->field == NULL ? "" : info->field, "message",
+                     info->message == NULL ? "" : info->message);
+}
+
+json_t *print_models_json(Surefoot__ModelInfo *const *models, size_t count) {
+    json_t *object = json_object();
+    for (size_t i = 0; object != NULL && i < count; i++) {
+        if (models[i]->name != NULL && models[i]->hash != NULL) {
+            set_text(object, models[i]->name, models[i]->hash);
+        }
+    }
+    return object;
+}
+
+static json_t *floats_json(const float *values, size_t count) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(array, real_json((double)values[i]));
+    }
+    return array;
+}
+
+static json_t *scorer_json(const Surefoot__ScorerResult *scorer) {
+    json_t *object = json_object();
+    set_text(object, "name", scorer->name);
+    set_text(object, "role", scorer->role);
+    set_real(object, "end_score", scorer->has_end_score, scorer->end_score);
+    json_object_set_new(object, "token_scores",
+                        floats_json(scorer->token_scores, scorer->n_token_scores));
+    return object;
+}
+
+static json_t *candidate_json(const Surefoot__CandidateSummary *candidate) {
+    json_t *object = json_object();
+    set_integer(object, "candidate_id", candidate->has_candidate_id, candidate->candidate_id);
+    set_integer(object, "parent_id", candidate->has_parent_id, candidate->parent_id);
+    set_integer(object, "n_tokens", candidate->has_n_tokens, candidate->n_tokens);
+    set_real(object, "reward", candidate->has_reward, candidate->reward);
+    set_real(object, "cost", candidate->has_cost, candidate->cost);
+    set_real(object, "safety_state", candidate->has_safety_state, candidate->safety_state);
+    set_bool(object, "admissible", candidate->has_admissible, candidate->admissible);
+    set_text(object, "fate", candidate->fate);
+    set_text(object, "finish_reason", candidate->finish_reason);
+    return object;
+}
+
+static void add_details(json_t *object, const Surefoot__JobResult *result) {
+    json_t *ids = json_array();
+    for (size_t i = 0; i < result->n_token_ids; i++) {
+        json_array_append_new(ids, json_integer(result->token_ids[i]));
+    }
+    json_object_set_new(object, "token_ids", ids);
+    json_object_set_new(object, "token_logprobs",
+                        floats_json(result->token_logprobs, result->n_token_logprobs));
+    json_t *scorers = json_array();
+    for (size_t i = 0; i < result->n_scorers; i++) {
+        json_array_append_new(scorers, scorer_json(result->scorers[i]));
+    }
+    json_object_set_new(object, "scorers", scorers);
+    json_t *candidates = json_array();
+    for (size_t i = 0; i < result->n_candidates; i++) {
+        json_array_append_new(candidates, candidate_json(result->candidates[i]));
+    }
+    json_object_set_new(object, "candidates", candidates);
+}
+
+json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
+    json_t *object = json_object();
+    set_text(object, "key", result->job_key);
+    set_text(object, "outcome", surefoot_outcome_name(result->outcome));
+    if (result->error != NULL) {
+        json_object_set_new(object, "error", error_info_json(result->error));
+    }
+    set_text(object, "text", result->text);
+    set_real(object, "reward", result->has_reward, result->reward);
+    set_real(object, "cost", result->has_cost, result->cost);
+    set_real(object, "safety_state", result->has_safety_state, result->safety_state);
+    set_real(object, "budget", result->has_budget, result->budget);
+    set_bool(object, "over_budget", result->has_over_budget, result->over_budget);
+    set_text(object, "finish_reason", result->finish_reason);
+    set_text(object, "rule", result->rule);
+    set_integer(object, "seed", result->has_seed, result->seed);
+    set_integer(object, "n_finished", result->has_n_finished, result->n_finished);
+    set_integer(object, "n_admissible", result->has_n_admissible, result->n_admissible);
+    set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
+    set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
+    set_integer(object, "prompt_tokens", result->has_prompt_tokens, result->prompt_tokens);
+    set_integer(object, "tokens_sampled", result->has_tokens_sampled, result->tokens_sampled);
+    set_real(object, "queue_ms", result->has_queue_ms, result->queue_ms);
+    set_real(object, "run_ms", result->has_run_ms, result->run_ms);
+    json_object_set_new(object, "models", print_models_json(result->models, result->n_models));
+    if (details) {
+        add_details(object, result);
+    }
+    return object;
+}
+
+static const char *state_name(uint32_t state) {
+    switch (state) {
+    case SUREFOOT__JOB_STATE__JOB_STATE_QUEUED:
+        return "QUEUED";
+    case SUREFOOT__JOB_STATE__JOB_STATE_RUNNING:
+        return "RUNNING";
+    case SUREFOOT__JOB_STATE__JOB_STATE_DONE:
+        return "DONE";
+    default:
+        return "UNKNOWN";
+    }
+}
+
+json_t *print_progress_json(const Surefoot__JobProgress *progress) {
+    json_t *object = json_object();
+    set_text(object, "key", progress->job_key);
+    set_text(object, "state", state_name(progress->state));
+    set_integer(object, "step", progress->has_step, progress->step);
+    set_integer(object, "live", progress->has_live, progress->live);
+    set_integer(object, "finished", progress->has_finished, progress->finished);
+    set_integer(object, "pruned", progress->has_pruned, progress->pruned);
+    set_integer(object, "tokens", progress->has_tokens, progress->tokens);
+    set_real(object, "best_reward", progress->has_best_reward, progress->best_reward);
+    return object;
+}
+
+static json_t *model_json(const Surefoot__ModelInfo *model) {
+    json_t *object = json_object();
+    set_text(object, "name", model->name);
+    set_text(object, "role", model->role);
+    set_text(object, "hash", model->hash);
+    set_integer(object, "parameter_count", model->has_parameter_count, model->parameter_count);
+    set_integer(object, "context_length", model->has_context_length, model->context_length);
+    set_integer(object, "vocab_size", model->has_vocab_size, model->vocab_size);
+    set_text(object, "chat_template", model->chat_template);
+    set_text(object, "cost_mode", model->cost_mode);
+    set_text(object, "cost_eos", model->cost_eos);
+    set_real(object, "budget", model->has_budget, model->budget);
+    set_real(object, "cost_min", model->has_cost_min, model->cost_min);
+    set_real(object, "discount", model->has_discount, model->discount);
+    return object;
+}
+
+static json_t *group_json(const Surefoot__GroupStatus *group) {
+    json_t *object = json_object();
+    set_text(object, "name", group->name);
+    set_bool(object, "alive", group->has_alive, group->alive);
+    set_integer(object, "n_ranks", group->has_n_ranks, group->n_ranks);
+    set_integer(object, "slots", group->has_slots, group->slots);
+    set_integer(object, "slots_busy", group->has_slots_busy, group->slots_busy);
+    set_integer(object, "orders_done", group->has_orders_done, group->orders_done);
+    set_integer(object, "tokens", group->has_tokens, group->tokens);
+    set_real(object, "heartbeat_age_ms", group->has_heartbeat_age_ms, group->heartbeat_age_ms);
+    json_t *models = json_array();
+    for (size_t i = 0; i < group->n_models; i++) {
+        json_array_append_new(models, model_json(group->models[i]));
+    }
+    json_object_set_new(object, "models", models);
+    return object;
+}
+
+json_t *print_status_json(const Surefoot__ServiceStatus *status) {
+    json_t *object = json_object();
+    set_text(object, "version", status->version);
+    set_real(object, "uptime_ms", status->has_uptime_ms, status->uptime_ms);
+    set_integer(object, "jobs_queued", status->has_jobs_queued, status->jobs_queued);
+    set_integer(object, "jobs_running", status->has_jobs_running, status->jobs_running);
+    set_integer(object, "jobs_done", status->has_jobs_done, status->jobs_done);
+    json_t *groups = json_array();
+    for (size_t i = 0; i < status->n_groups; i++) {
+        json_array_append_new(groups, group_json(status->groups[i]));
+    }
+    json_object_set_new(object, "groups", groups);
+    return object;
+}
+
+enum status print_json_line(json_t *value, FILE *out) {
+    if (value == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    int rc = json_dumpf(value, out, JSON_COMPACT);
+    json_decref(value);
+    return rc == 0 && fputc('\n', out) != EOF && fflush(out) == 0 ? STATUS_OK : STATUS_IO;
+}
+
+static bool is_continuation(char byte) {
+    return ((unsigned char)byte & 0xC0) == 0x80;
+}
+
+// C0 and C1 control characters and DEL; `at` points at the first byte of a character.
+static bool is_control(const char *at) {
+    unsigned char byte = (unsigned char)at[0];
+    return byte < 0x20 || byte == 0x7F || (byte == 0xC2 && (unsigned char)at[1] < 0xA0);
+}
+
+void print_text(const char *text, bool line, int columns_max, FILE *out) {
+    int total = 0;
+    for (const char *at = text; *at != '\0'; at++) {
+        total += !is_continuation(*at);
+    }
+    bool cut = columns_max > 0 && total > columns_max;
+    int left = cut ? columns_max - 3 : total;
+    for (const char *at = text; *at != '\0' && left > 0; left--) {
+        const char *next = at + 1;
+        while (is_continuation(*next)) {
+            next++;
+        }
+        bool layout = *at == '\n' || *at == '\t';
+        if (layout) {
+            fputc(line ? ' ' : *at, out);
+        } else if (is_control(at)) {
+            fputc('?', out);
+        } else {
+            fwrite(at, 1, (size_t)(next - at), out);
+        }
+        at = next;
+    }
+    if (cut) {
+        fputs("...", out);
+    }
+}
+
+const char *print_visible_text(const Surefoot__JobResult *result, bool show_unsafe) {
+    if (result->text == NULL) {
+        return "";
+    }
+    return result->over_budget && !show_unsafe ? PRINT_MASK : result->text;
+}
+
+static void print_score(const char *name, protobuf_c_boolean has, double value, FILE *out) {
+    if (has) {
+        fprintf(out, "  %s %.4f", name, value);
+    } else {
+        fprintf(out, "  %s -", name);
+    }
+}
+
+void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out) {
+    const char *finish = result->finish_reason;
+    fprintf(out, "outcome     %s%s%s%s\n", surefoot_outcome_name(result->outcome),
+            finish != NULL && finish[0] != '\0' ? " (" : "", finish != NULL ? finish : "",
+            finish != NULL && finish[0] != '\0' ? ")" : "");
+    if (result->error != NULL) {
+        fprintf(out, "error       %s: ", result->error->field == NULL ? "" : result->error->field);
+        print_text(result->error->message == NULL ? "" : result->error->message, true, 0, out);
+        fputc('\n', out);
+    }
+    fprintf(out, "scores    ");
+    print_score("reward", result->has_reward, result->reward, out);
+    print_score("cost", result->has_cost, result->cost, out);
+    print_score("budget", result->has_budget, result->budget, out);
+    print_score("safety state", result->has_safety_state, result->safety_state, out);
+    fprintf(out, "  over budget %s\n", result->over_budget ? "YES" : "no");
+    fprintf(out, "candidates  %u finished, %u admissible, %u tries%s\n", result->n_finished,
+            result->n_admissible, result->tries_used,
+            result->fallback_fired ? ", fallback fired" : "");
+    fprintf(out, "work        %llu tokens in %.0f ms, queued %.0f ms, seed %llu\n",
+            (unsigned long long)result->tokens_sampled, result->run_ms, result->queue_ms,
+            (unsigned long long)result->seed);
+    if (result->rule != NULL) {
+        fprintf(out, "rule        ");
+        print_text(result->rule, true, 0, out);
+        fputc('\n', out);
+    }
+    fprintf(out, "key         %s\n", result->job_key == NULL ? "" : result->job_key);
+    if (result->text != NULL) {
+        fputc('\n', out);
+        print_text(print_visible_text(result, show_unsafe), false, 0, out);
+        fputc('\n', out);
+    }
+}
+
+void print_service_status(const Surefoot__ServiceStatus *status, FILE *out) {
+    fprintf(out, "surefoot %s, up %.0f s; jobs: %u queued, %u running, %llu done\n",
+            status->version == NULL ? "?" : status->version, status->uptime_ms / 1000,
+            status->jobs_queued, status->jobs_running, (unsigned long long)status->jobs_done);
+    fprintf(out, "\n%-16s %-6s %6s %11s %10s %12s\n", "group", "state", "ranks", "slots busy",
+            "orders", "tokens");
+    for (size_t i = 0; i < status->n_groups; i++) {
+        const Surefoot__GroupStatus *group = status->groups[i];
+        char slots[32];
+        snprintf(slots, sizeof slots, "%u/%u", group->slots_busy, group->slots);
+        fprintf(out, "%-16s %-6s %6u %11s %10llu %12llu\n", group->name == NULL ? "" : group->name,
+                group->alive ? "alive" : "lost", group->n_ranks, slots,
+                (unsigned long long)group->orders_done, (unsigned long long)group->tokens);
+    }
+    if (status->n_groups == 0) {
+        return;
+    }
+    const Surefoot__GroupStatus *group = status->groups[0];
+    fprintf(out, "\n%-16s %-7s %12s %8s %8s  %s\n", "model", "role", "parameters", "context",
+            "budget", "hash");
+    for (size_t i = 0; i < group->n_models; i++) {
+        const Surefoot__ModelInfo *model = group->models[i];
+        char budget[32] = "-";
+        if (model->has_budget) {
+            snprintf(budget, sizeof budget, "%.4g", model->budget);
+        }
+        fprintf(out, "%-16s %-7s %12llu %8u %8s  %.12s\n", model->name == NULL ? "" : model->name,
+                model->role == NULL ? "" : model->role, (unsigned long long)model->parameter_count,
+                model->context_length, budget, model->hash == NULL ? "" : model->hash);
+    }
+}

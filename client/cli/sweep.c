@@ -1,0 +1,318 @@
+// surefoot sweep: every prompt of a file answered once. An item's job is named by its content, so a
+// rerun after any interruption meets its own jobs again; a job is closed only after its record is
+// on disk.
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cli/batch.h"
+#include "client/cli/item_key.h"
+#include "client/cli/job_flags.h"
+#include "client/cli/outcome.h"
+#include "client/cli/outfile.h"
+#include "client/cli/print.h"
+#include "client/cli/progress.h"
+#include "client/cli/session.h"
+#include "common/deadline.h"
+
+enum {
+    SYNC_RECORDS_MAX = 64, // records that may wait for the disk
+    SYNC_EVERY_MS = 1000,
+    // Records whose jobs a killed run may have left open: those of one sync and of one flight.
+    REOPENED_MAX = SYNC_RECORDS_MAX + SUREFOOT_STREAMS_MAX,
+    DEFAULT_IN_FLIGHT = 64,
+};
+
+struct sweep {
+    struct session session;
+    struct items items;
+    struct item_key *keys; // [items.count]
+    struct outfile outfile;
+    struct progress progress;
+    Surefoot__JobSpec spec; // of the item described last
+    Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
+    Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
+    size_t unsynced[SYNC_RECORDS_MAX]; // items recorded since the last sync
+    int n_unsynced;
+    int64_t synced_ms;
+};
+
+struct sweep_flags {
+    const char *out;
+    const char *prompt_column;
+    uint32_t in_flight;
+    uint32_t patience_s;
+    int retry_failed;
+    int quiet;
+};
+
+// Puts the records on disk, then lets the service forget their jobs.
+static enum status sync_records(struct sweep *sweep, struct error *err) {
+    sweep->synced_ms = clock_monotonic_ms();
+    if (sweep->n_unsynced == 0) {
+        return STATUS_OK;
+    }
+    enum status status = outfile_sync(&sweep->outfile, err);
+    for (int i = 0; status == STATUS_OK && i < sweep->n_unsynced; i++) {
+        status = surefoot_close_job(sweep->session.client, sweep->keys[sweep->unsynced[i]].text,
+                                    sweep->session.timeout_ms, err);
+        // A service that is away forgets the job at the next rerun.
+        if (status == STATUS_DEADLINE || status == STATUS_NOT_FOUND) {
+            status = STATUS_OK;
+        }
+    }
+    sweep->n_unsynced = 0;
+    return status;
+}
+
+static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
+    struct sweep *sweep = user;
+    item_set_prompt(&sweep->items.rows[index], &sweep->spec, sweep->message_rows,
+                    sweep->message_list);
+    sweep->spec.has_seed = 1;
+    sweep->spec.seed = sweep->keys[index].seed;
+    *spec = &sweep->spec;
+    *key = sweep->keys[index].text;
+}
+
+static void count_outcome(struct progress *progress, const char *outcome) {
+    progress->refused += strcmp(outcome, "NO_SAFE_CANDIDATE") == 0;
+    progress->failed +=
+        strcmp(outcome, "NO_SAFE_CANDIDATE") != 0 && strcmp(outcome, "COMPLETED") != 0;
+}
+
+static enum status done(void *user, size_t index, const Surefoot__JobResult *result,
+                        struct error *err) {
+    struct sweep *sweep = user;
+    const struct item *item = &sweep->items.rows[index];
+    json_t *record = json_object();
+    json_t *fields = print_result_json(result, false);
+    json_object_set(record, "id", item->id);
+    json_object_update(record, fields);
+    json_decref(fields);
+    json_object_set_new(record, "key", json_string(sweep->keys[index].text));
+    json_object_set(record, "input", item->source);
+    enum status status = outfile_append(&sweep->outfile, record, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    sweep->progress.done++;
+    count_outcome(&sweep->progress, surefoot_outcome_name(result->outcome));
+    sweep->unsynced[sweep->n_unsynced++] = index;
+    return sweep->n_unsynced == SYNC_RECORDS_MAX ? sync_records(sweep, err) : STATUS_OK;
+}
+
+static enum status tick(void *user, struct error *err) {
+    struct sweep *sweep = user;
+    progress_show(&sweep->progress);
+    return clock_monotonic_ms() - sweep->synced_ms >= SYNC_EVERY_MS ? sync_records(sweep, err)
+                                                                    : STATUS_OK;
+}
+
+static const struct batch_ops sweep_ops = {.describe = describe, .done = done, .tick = tick};
+
+// Names the items by the models that the service has now.
+static enum status make_keys(struct sweep *sweep, struct error *err) {
+    Surefoot__ServiceStatus *state = NULL;
+    enum status status =
+        surefoot_status(sweep->session.client, sweep->session.timeout_ms, &state, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = item_keys_make(&sweep->items, &sweep->spec, state, &sweep->keys, err);
+    surefoot_status_free(state);
+    return status;
+}
+
+// The items without a record, and for those with one the counts; jobs of the newest records are
+// closed, because the run that wrote them may have ended before it could.
+static enum status find_missing(struct sweep *sweep, size_t *indexes, size_t *count,
+                                struct error *err) {
+    size_t n_recorded = json_object_size(sweep->outfile.records);
+    size_t seen = 0;
+    const char *key = NULL;
+    json_t *outcome = NULL;
+    enum status status = STATUS_OK;
+    json_object_foreach(sweep->outfile.records, key, outcome) {
+        if (++seen + REOPENED_MAX > n_recorded && status == STATUS_OK) {
+            status = surefoot_close_job(sweep->session.client, key, sweep->session.timeout_ms, err);
+            status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+        }
+    }
+    *count = 0;
+    for (size_t i = 0; status == STATUS_OK && i < sweep->items.count; i++) {
+        const char *recorded = outfile_find(&sweep->outfile, sweep->keys[i].text);
+        if (recorded == NULL) {
+            indexes[(*count)++] = i;
+        } else {
+            count_outcome(&sweep->progress, recorded);
+        }
+    }
+    return status;
+}
+
+static enum status run_sweep(struct cli *cli, struct sweep *sweep, const struct sweep_flags *flags,
+                             struct error *err) {
+    size_t *indexes = calloc(sweep->items.count, sizeof *indexes);
+    if (indexes == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the sweep");
+    }
+    size_t count = 0;
+    enum status status = make_keys(sweep, err);
+    if (status == STATUS_OK) {
+        status = outfile_open(flags->out, flags->retry_failed, &sweep->outfile, err);
+    }
+    if (status == STATUS_OK) {
+        status = find_missing(sweep, indexes, &count, err);
+    }
+    if (status == STATUS_OK) {
+        struct progress before = sweep->progress;
+        progress_start(&sweep->progress, stderr, flags->quiet, sweep->items.count,
+                       sweep->items.count - count);
+        sweep->progress.refused = before.refused;
+        sweep->progress.failed = before.failed;
+        const struct batch batch = {
+            .client = sweep->session.client,
+            .wake_fd = cli->signal_fd,
+            .in_flight = (int)flags->in_flight,
+            .timeout_ms = sweep->session.timeout_ms,
+            .patience_ms = (int64_t)flags->patience_s * 1000,
+            .ops = &sweep_ops,
+            .user = sweep,
+        };
+        status = batch_run(&batch, indexes, count, err);
+        // Whatever ended the batch, what it wrote shall be safe.
+        struct error late;
+        enum status synced = sync_records(sweep, &late);
+        if (status == STATUS_OK && synced != STATUS_OK) {
+            *err = late;
+            status = synced;
+        }
+        progress_end(&sweep->progress);
+    }
+    free(indexes);
+    return status;
+}
+
+static int print_summary(const struct sweep *sweep, const struct sweep_flags *flags, bool json) {
+    const struct progress *progress = &sweep->progress;
+    size_t answered = progress->done - progress->refused - progress->failed;
+    int code =
+        progress->done < progress->total || progress->failed > 0 ? CLI_EXIT_FAILED : CLI_EXIT_OK;
+    if (!json) {
+        printf("%zu items: %zu answered, %zu refused, %zu failed; %zu of them in this run; %s\n",
+               progress->total, answered, progress->refused, progress->failed,
+               progress->done - progress->done_before, flags->out);
+        return code;
+    }
+    json_t *object =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "items", (json_int_t)progress->total,
+                  "answered", (json_int_t)answered, "refused", (json_int_t)progress->refused,
+                  "failed", (json_int_t)progress->failed, "new",
+                  (json_int_t)(progress->done - progress->done_before), "out", flags->out);
+    return print_json_line(object, stdout) == STATUS_OK ? code : CLI_EXIT_SYSTEM;
+}
+
+static void close_sweep(struct sweep *sweep) {
+    session_close(&sweep->session);
+    outfile_close(&sweep->outfile);
+    items_finish(&sweep->items);
+    free(sweep->keys);
+    free(sweep);
+}
+
+int verb_sweep(struct cli *cli, int argc, char **argv) {
+    struct session_flags session_flags;
+    struct service_flags service_flags;
+    struct job_flags job;
+    struct sweep_flags flags = {.in_flight = DEFAULT_IN_FLIGHT, .patience_s = 60};
+    session_flags_init(&session_flags);
+    service_flags_init(&service_flags);
+    job_flags_init(&job);
+    const struct flag own[] = {
+        {.name = "out",
+         .kind = FLAG_TEXT,
+         .target = &flags.out,
+         .value = "OUT.jsonl",
+         .help = "one JSON object for each item, appended; required"},
+        {.name = "prompt-column",
+         .kind = FLAG_TEXT,
+         .target = &flags.prompt_column,
+         .value = "NAME",
+         .help = "default: prompt, Behavior, Goal, goal or forbidden_prompt"},
+        {.name = "in-flight",
+         .kind = FLAG_U32,
+         .target = &flags.in_flight,
+         .min = 1,
+         .max = SUREFOOT_STREAMS_MAX,
+         .value = "N",
+         .help = "jobs at the service at once, default 64"},
+        {.name = "patience-s",
+         .kind = FLAG_U32,
+         .target = &flags.patience_s,
+         .min = 1,
+         .max = 86400,
+         .value = "N",
+         .help = "give up when the service gives no sign for so long, default 60"},
+        {.name = "retry-failed",
+         .kind = FLAG_SWITCH,
+         .target = &flags.retry_failed,
+         .help = "remove the records of failed items and do them again"},
+        {.name = "quiet", .kind = FLAG_SWITCH, .target = &flags.quiet, .help = "no progress"},
+        {.name = NULL},
+    };
+    const struct command_line line = {
+        .usage = "sweep FILE --out OUT.jsonl [FLAGS]",
+        .about =
+            "Answers every prompt of FILE: JSON lines with prompt or messages, or CSV with a "
+            "header. Run it\nagain after an interruption and it goes on at the first missing "
+            "item. An item is the same when\nid, prompt, job flags and models are. --seed is the "
+            "sweep's; each item's own is derived from it,\nits id and its prompt.\n"
+            "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
+            "OUT: id, input{all other fields of the item} and\n" OUTCOME_FIELDS
+            "\nJSON on stdout: items, answered, refused, failed, new, out.",
+        .tables = {own, job.table, session_flags.table, service_flags.table},
+        .n_tables = 4,
+        .positional_min = 1,
+        .positional_max = 1,
+    };
+    const char *path = NULL;
+    int n_positional = 0;
+    bool help = false;
+    struct error err;
+    int code = CLI_EXIT_OK;
+    struct sweep *sweep = calloc(1, sizeof *sweep);
+    if (sweep == NULL) {
+        return CLI_EXIT_SYSTEM;
+    }
+    sweep->outfile.fd = -1;
+    enum status status = flags_parse(&line, argc, argv, &path, &n_positional, &help, &err);
+    if (status == STATUS_OK && help) {
+        flags_print_help(&line, stdout);
+        goto out;
+    }
+    if (status == STATUS_OK && flags.out == NULL) {
+        status = error_set(&err, STATUS_INVALID_ARGUMENT, "--out", "required");
+    }
+    if (status == STATUS_OK) {
+        status = job_flags_finish(&job, &err);
+        sweep->spec = job.spec;
+    }
+    if (status == STATUS_OK && job.system != NULL) {
+        status = error_set(&err, STATUS_UNSUPPORTED, "--system", "items bring their own messages");
+    }
+    if (status == STATUS_OK) {
+        status = items_read(path, flags.prompt_column, &sweep->items, &err);
+    }
+    if (status == STATUS_OK) {
+        status = session_open(cli, &session_flags, &service_flags, &sweep->session, &err);
+    }
+    if (status == STATUS_OK) {
+        status = run_sweep(cli, sweep, &flags, &err);
+    }
+    code = status == STATUS_OK ? print_summary(sweep, &flags, session_flags.json)
+                               : cli_fail(&err, session_flags.json);
+out:
+    close_sweep(sweep);
+    job_flags_destroy(&job);
+    return code;
+}

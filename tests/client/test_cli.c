@@ -1,0 +1,433 @@
+// The surefoot program itself, against a scripted service: exit codes, errors, sweeps and how they
+// go on after an interruption.
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/stat.h>
+#include <sys/file.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "tests/client/fake_service.h"
+#include "tests/support/process.h"
+#include "tests/support/testkit.h"
+
+enum { WAIT_MS = 60000, ITEMS = 30, ARGUMENTS_MAX = 24, PATH_BYTES = 512 };
+
+struct place {
+    char *directory;
+    char in[PATH_BYTES];
+    char out[PATH_BYTES];
+    char log[PATH_BYTES];
+};
+
+static int set_up(void **state) {
+    struct place *place = calloc(1, sizeof *place);
+    assert_non_null(place);
+    place->directory = testkit_make_directory();
+    snprintf(place->in, sizeof place->in, "%s/in.jsonl", place->directory);
+    snprintf(place->out, sizeof place->out, "%s/out.jsonl", place->directory);
+    snprintf(place->log, sizeof place->log, "%s/log", place->directory);
+    *state = place;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct place *place = *state;
+    testkit_remove_tree(place->directory);
+    free(place);
+    return 0;
+}
+
+// Writes items "p-0" ... with every fifth prompt carrying `word`.
+static void write_items(const struct place *place, const char *word) {
+    char text[ITEMS * 64];
+    int size = 0;
+    for (int i = 0; i < ITEMS; i++) {
+        size += snprintf(text + size, sizeof text - (size_t)size,
+                         "{\"id\":\"i%d\",\"prompt\":\"p-%d%s\",\"tag\":%d}\n", i, i,
+                         i % 5 == 0 ? word : "", i);
+    }
+    testkit_write_file(place->in, text, (size_t)size);
+}
+
+// `words` ends with NULL and follows the program's name.
+static void start_program(const struct place *place, char *const *words, struct process *process) {
+    char *argv[ARGUMENTS_MAX + 2] = {(char *)testkit_binary_path("bin/surefoot")};
+    for (int i = 0; words[i] != NULL; i++) {
+        assert_true(i < ARGUMENTS_MAX);
+        argv[i + 1] = words[i];
+    }
+    remove(place->log);
+    process_start(process, place->log, argv);
+}
+
+static int run_program(const struct place *place, char *const *words, char **output) {
+    struct process process;
+    start_program(place, words, &process);
+    int code = -1;
+    if (!process_wait(&process, WAIT_MS, &code)) {
+        process_print_log(&process);
+        process_stop(&process, 1000);
+        fail_msg("surefoot %s did not end", words[0]);
+    }
+    *output = testkit_read_file(place->log, NULL);
+    return code;
+}
+
+#define RUN(place, output, ...) run_program((place), (char *[]){__VA_ARGS__, NULL}, (output))
+
+static int sweep(const struct place *place, struct fake_service *service, char **output) {
+    return RUN(place, output, "sweep", (char *)place->in, "--out", (char *)place->out, "--endpoint",
+               (char *)fake_service_endpoint(service), "--in-flight", "4", "--quiet", "--json");
+}
+
+// Checks that the output holds every item exactly once, with the answer to its own prompt.
+static void expect_each_once(const struct place *place) {
+    FILE *file = fopen(place->out, "r");
+    assert_non_null(file);
+    bool seen[ITEMS] = {false};
+    char *line = NULL;
+    size_t capacity = 0;
+    int count = 0;
+    while (getline(&line, &capacity, file) >= 0) {
+        json_t *record = json_loads(line, 0, NULL);
+        assert_non_null(record);
+        int number = atoi(json_string_value(json_object_get(record, "id")) + 1);
+        assert_in_range(number, 0, ITEMS - 1);
+        assert_false(seen[number]);
+        seen[number] = true;
+        json_t *input = json_object_get(record, "input");
+        assert_int_equal(json_integer_value(json_object_get(input, "tag")), number);
+        const char *text = json_string_value(json_object_get(record, "text"));
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "answer to p-%d", number);
+        if (text != NULL) {
+            assert_string_equal(text, wanted);
+        }
+        assert_non_null(json_object_get(record, "outcome"));
+        json_decref(record);
+        count++;
+    }
+    free(line);
+    fclose(file);
+    assert_int_equal(count, ITEMS);
+}
+
+static void expect_code(int expected, int code, char *output) {
+    if (code != expected) {
+        print_error("exit code %d, expected %d:\n%s\n", code, expected, output);
+    }
+    free(output);
+    assert_int_equal(code, expected);
+}
+
+static void expect_output(const struct place *place, int expected, const char *part,
+                          char *const *words) {
+    char *output = NULL;
+    int code = run_program(place, words, &output);
+    if (code != expected || strstr(output, part) == NULL) {
+        print_error("%s: exit code %d (expected %d), wanted \"%s\" in:\n%s\n", words[0], code,
+                    expected, part, output);
+        fail();
+    }
+    free(output);
+}
+
+#define EXPECT(expected, part, ...)                                                                \
+    expect_output(*state, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+
+static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
+    EXPECT(2, "no such verb", "jump");
+    EXPECT(2, "--n: \"0\" is not in [1, 4096]", "run", "--n", "0", "hello");
+    EXPECT(2, "--nn: unknown flag", "run", "--nn", "hello");
+    EXPECT(2, "usage: surefoot run PROMPT", "run");
+    EXPECT(2, "--out: required", "sweep", "x.jsonl");
+    EXPECT(2, "/nonexistent", "sweep", "/nonexistent", "--out", "/tmp/x");
+    EXPECT(2, "\"field\":\"endpoint\"", "status", "--endpoint", "tcp://10.0.0.1:1", "--json");
+    EXPECT(2, "between commas", "compare", "x.jsonl", "--methods", ",");
+    EXPECT(2, "no such verb", "--jump");
+}
+
+static void test_help_and_version_exit_with_0(void **state) {
+    EXPECT(0, "Exit codes", "--help");
+    EXPECT(0, "surefoot ", "--version");
+    EXPECT(0, "--lagrangian-lambda", "run", "--help");
+    EXPECT(0, "--retry-failed", "sweep", "--help");
+}
+
+static void test_no_service_exits_with_4(void **state) {
+    EXPECT(4, "no answer", "status", "--endpoint", "tcp://127.0.0.1:1", "--timeout-ms", "100");
+    struct place *place = *state;
+    EXPECT(4, "no service is up", "status", "--dir", place->directory);
+}
+
+static void test_private_directories_of_killed_commands_are_removed(void **state) {
+    struct place *place = *state;
+    char stale[PATH_BYTES];
+    char used[PATH_BYTES];
+    char lock[PATH_BYTES + 8];
+    snprintf(stale, sizeof stale, "%s/private-stale0", place->directory);
+    snprintf(used, sizeof used, "%s/private-used00", place->directory);
+    assert_int_equal(mkdir(stale, 0700), 0);
+    assert_int_equal(mkdir(used, 0700), 0);
+    snprintf(lock, sizeof lock, "%s/lock", stale);
+    testkit_write_file(lock, "", 0);
+    snprintf(lock, sizeof lock, "%s/lock", used);
+    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    EXPECT(2, "not a directory", "up", "--dir", place->directory, "--policy", "/nonexistent");
+    assert_int_not_equal(access(stale, F_OK), 0);
+    assert_int_equal(access(used, F_OK), 0);
+    close(fd);
+    EXPECT(2, "not a directory", "run", "hello", "--dir", place->directory, "--policy",
+           "/nonexistent");
+    assert_int_not_equal(access(used, F_OK), 0);
+}
+
+static void test_run_prints_the_answer_and_closes_the_job(void **state) {
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.refuse_word = "never"});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "answer to hello", "run", "hello", "--endpoint", endpoint);
+    EXPECT(0, "\"text\":\"answer to hello\"", "run", "hello", "--endpoint", endpoint, "--json");
+    EXPECT(6, "NO_SAFE_CANDIDATE", "run", "never", "--endpoint", endpoint);
+    EXPECT(2, "spec.method", "run", "hello", "--method", "unknown", "--endpoint", endpoint);
+    assert_int_equal(fake_service_jobs(service), 3);
+    assert_int_equal(fake_service_open(service), 0);
+    fake_service_stop(service);
+}
+
+static void test_answer_over_budget_is_masked(void **state) {
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.over_budget = true});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    struct place *place = *state;
+    char *output = NULL;
+    assert_int_equal(RUN(place, &output, "run", "hello", "--endpoint", endpoint), 0);
+    assert_non_null(strstr(output, "over budget: hidden"));
+    assert_null(strstr(output, "answer to hello"));
+    free(output);
+    EXPECT(0, "answer to hello", "run", "hello", "--show-unsafe", "--endpoint", endpoint);
+    fake_service_stop(service);
+}
+
+static void test_job_verbs_follow_one_key(void **state) {
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.hold_results = true});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "mine", "submit", "hello", "--key", "mine", "--endpoint", endpoint);
+    EXPECT(0, "\"duplicate\":true", "submit", "hello", "--key", "mine", "--json", "--endpoint",
+           endpoint);
+    EXPECT(7, "has not ended", "fetch", "mine", "--endpoint", endpoint);
+    EXPECT(0, "cancelled", "cancel", "mine", "--endpoint", endpoint);
+    fake_service_release(service);
+    EXPECT(0, "answer to hello", "fetch", "mine", "--wait-ms", "60000", "--endpoint", endpoint);
+    EXPECT(0, "closed", "close", "mine", "--endpoint", endpoint);
+    EXPECT(2, "job_key", "fetch", "mine", "--endpoint", endpoint);
+    fake_service_stop(service);
+}
+
+static void test_sweep_answers_every_item_once(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.refuse_submits = 2});
+    char *output = NULL;
+    int code = sweep(place, service, &output);
+    expect_code(0, code, output);
+    expect_each_once(place);
+    assert_int_equal(fake_service_jobs(service), ITEMS);
+    assert_int_equal(fake_service_open(service), 0);
+    // A rerun has nothing to do.
+    code = sweep(place, service, &output);
+    assert_non_null(strstr(output, "\"new\":0"));
+    expect_code(0, code, output);
+    assert_int_equal(fake_service_jobs(service), ITEMS);
+    fake_service_stop(service);
+}
+
+// A sweep killed between writing a record and closing its job leaves the job stored.
+static void test_rerun_closes_jobs_that_a_killed_sweep_left(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *output = NULL;
+    int code = sweep(place, service, &output);
+    expect_code(0, code, output);
+    char *records = testkit_read_file(place->out, NULL);
+    json_t *record = json_loads(records, JSON_DISABLE_EOF_CHECK, NULL);
+    char *key = (char *)json_string_value(json_object_get(record, "key"));
+    assert_non_null(key);
+    EXPECT(0, key, "submit", "p", "--key", key, "--endpoint",
+           (char *)fake_service_endpoint(service));
+    json_decref(record);
+    free(records);
+    assert_int_equal(fake_service_open(service), 1);
+    code = sweep(place, service, &output);
+    expect_code(0, code, output);
+    assert_int_equal(fake_service_open(service), 0);
+    fake_service_stop(service);
+}
+
+static void test_sweep_finishes_lost_replies_silence_and_forgotten_jobs(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service = fake_service_start(
+        "tcp://127.0.0.1:*",
+        &(struct fake_script){.drop_replies = 2, .silent_streams = true, .forget_asks = 10});
+    char *output = NULL;
+    int code = RUN(place, &output, "sweep", place->in, "--out", place->out, "--endpoint",
+                   (char *)fake_service_endpoint(service), "--in-flight", "64", "--quiet");
+    expect_code(0, code, output);
+    expect_each_once(place);
+    fake_service_stop(service);
+}
+
+static void test_sweep_tells_failed_items(void **state) {
+    struct place *place = *state;
+    write_items(place, " bad");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.fail_word = "bad"});
+    char *output = NULL;
+    int code = sweep(place, service, &output);
+    assert_non_null(strstr(output, "\"failed\":6"));
+    expect_code(3, code, output);
+    expect_each_once(place);
+    char *endpoint = (char *)fake_service_endpoint(service);
+    code = RUN(place, &output, "sweep", place->in, "--out", place->out, "--endpoint", endpoint,
+               "--quiet", "--retry-failed", "--json");
+    assert_non_null(strstr(output, "\"new\":6"));
+    expect_code(3, code, output);
+    expect_each_once(place);
+    fake_service_stop(service);
+}
+
+static void test_refused_prompts_are_records_and_refused_flags_end_the_sweep(void **state) {
+    struct place *place = *state;
+    write_items(place, " bad");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.reject_word = "bad"});
+    char *output = NULL;
+    int code = sweep(place, service, &output);
+    assert_non_null(strstr(output, "\"failed\":6"));
+    expect_code(3, code, output);
+    expect_each_once(place);
+    EXPECT(2, "spec.method", "sweep", place->in, "--out", place->log, "--method", "unknown",
+           "--endpoint", (char *)fake_service_endpoint(service));
+    fake_service_stop(service);
+}
+
+// True once the sweep has written every result that the first service gives.
+static bool has_records(void *context) {
+    const struct place *place = context;
+    FILE *file = fopen(place->out, "r");
+    if (file == NULL) {
+        return false;
+    }
+    int lines = 0;
+    for (int byte = getc(file); byte != EOF; byte = getc(file)) {
+        lines += byte == '\n';
+    }
+    fclose(file);
+    return lines >= ITEMS / 3;
+}
+
+// Ends a sweep by `number` when it hangs half-way, and lets a second one finish. The first service
+// gives results for a third of the items only.
+static void interrupt_and_go_on(struct place *place, int number, int expected) {
+    write_items(place, "");
+    char endpoint[PATH_BYTES];
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/clients", place->directory);
+    struct fake_service *service =
+        fake_service_start(endpoint, &(struct fake_script){.results_max = ITEMS / 3});
+    struct process process;
+    char *words[] = {"sweep",  place->in, "--out",       place->out, "--endpoint",
+                     endpoint, "--quiet", "--in-flight", "16",       NULL};
+    start_program(place, words, &process);
+    assert_true(process_wait_until(has_records, place, WAIT_MS));
+    process_signal(&process, number);
+    int code = -1;
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    assert_int_equal(code, expected);
+    fake_service_stop(service);
+    // What a crash in the middle of a write leaves.
+    FILE *out = fopen(place->out, "a");
+    assert_non_null(out);
+    fputs("{\"id\":\"i9\",\"key\":\"torn", out);
+    fclose(out);
+    service = fake_service_start(endpoint, &(struct fake_script){0});
+    char *output = NULL;
+    code = sweep(place, service, &output);
+    expect_code(0, code, output);
+    expect_each_once(place);
+    assert_in_range(fake_service_jobs(service), 1, ITEMS - ITEMS / 3);
+    assert_int_equal(fake_service_open(service), 0);
+    fake_service_stop(service);
+}
+
+static void test_interrupted_sweep_goes_on(void **state) {
+    interrupt_and_go_on(*state, SIGINT, 5);
+}
+
+static void test_killed_sweep_goes_on(void **state) {
+    interrupt_and_go_on(*state, SIGKILL, 128 + SIGKILL);
+}
+
+static void test_sweep_without_groups_or_service_exits_with_4(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.no_groups = true});
+    char *output = NULL;
+    int code = sweep(place, service, &output);
+    assert_non_null(strstr(output, "no group is alive"));
+    expect_code(4, code, output);
+    fake_service_stop(service);
+}
+
+static void test_compare_prints_a_line_for_each_method(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.over_budget = true});
+    char *output = NULL;
+    int code = RUN(place, &output, "compare", place->in, "--limit", "3", "--methods",
+                   "sample,beam:lagrangian", "--endpoint", (char *)fake_service_endpoint(service),
+                   "--quiet");
+    assert_non_null(strstr(output, "beam:lagrangian"));
+    assert_non_null(strstr(output, "3/3"));
+    assert_null(strstr(output, "answer to"));
+    expect_code(0, code, output);
+    assert_int_equal(fake_service_jobs(service), 6);
+    assert_int_equal(fake_service_open(service), 0);
+    fake_service_stop(service);
+}
+
+int main(void) {
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(test_bad_usage_exits_with_2_and_names_the_fault),
+        CASE(test_private_directories_of_killed_commands_are_removed),
+        CASE(test_help_and_version_exit_with_0),
+        CASE(test_no_service_exits_with_4),
+        CASE(test_run_prints_the_answer_and_closes_the_job),
+        CASE(test_answer_over_budget_is_masked),
+        CASE(test_job_verbs_follow_one_key),
+        CASE(test_sweep_answers_every_item_once),
+        CASE(test_rerun_closes_jobs_that_a_killed_sweep_left),
+        CASE(test_sweep_finishes_lost_replies_silence_and_forgotten_jobs),
+        CASE(test_sweep_tells_failed_items),
+        CASE(test_refused_prompts_are_records_and_refused_flags_end_the_sweep),
+        CASE(test_interrupted_sweep_goes_on),
+        CASE(test_killed_sweep_goes_on),
+        CASE(test_sweep_without_groups_or_service_exits_with_4),
+        CASE(test_compare_prints_a_line_for_each_method),
+    };
+#undef CASE
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

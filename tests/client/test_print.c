@@ -1,0 +1,125 @@
+// What reaches the terminal and what JSON carries.
+#include "client/cli/print.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/testkit.h"
+
+static char *printed(const Surefoot__JobResult *result, bool show_unsafe) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    print_result(result, show_unsafe, out);
+    fclose(out);
+    return text;
+}
+
+static char *printed_text(const char *text, bool line, int columns) {
+    char *bytes = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&bytes, &size);
+    assert_non_null(out);
+    print_text(text, line, columns, out);
+    fclose(out);
+    return bytes;
+}
+
+static Surefoot__JobResult sample_result(int over_budget) {
+    Surefoot__JobResult result = SUREFOOT__JOB_RESULT__INIT;
+    result.job_key = "k";
+    result.has_outcome = 1;
+    result.outcome = SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
+    result.text = "the answer";
+    result.has_cost = 1;
+    result.cost = 2.5;
+    result.has_over_budget = 1;
+    result.over_budget = over_budget;
+    return result;
+}
+
+static void test_text_over_budget_is_masked_unless_asked_for(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(1);
+    char *masked = printed(&result, false);
+    assert_null(strstr(masked, "the answer"));
+    assert_non_null(strstr(masked, PRINT_MASK));
+    assert_non_null(strstr(masked, "cost 2.5000"));
+    assert_non_null(strstr(masked, "over budget YES"));
+    free(masked);
+    char *shown = printed(&result, true);
+    assert_non_null(strstr(shown, "the answer"));
+    assert_null(strstr(shown, PRINT_MASK));
+    free(shown);
+}
+
+static void test_text_within_budget_is_shown(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(0);
+    char *shown = printed(&result, false);
+    assert_non_null(strstr(shown, "the answer"));
+    free(shown);
+}
+
+static void test_control_characters_do_not_reach_the_terminal(void **state) {
+    (void)state;
+    char *text = printed_text("a\x1b[31mb\tc\nd\x7F\xC2\x9B\xC3\xBC", false, 0);
+    assert_string_equal(text, "a?[31mb\tc\nd??\xC3\xBC");
+    free(text);
+    text = printed_text("a\nb\tc", true, 0);
+    assert_string_equal(text, "a b c");
+    free(text);
+}
+
+static void test_long_text_is_cut_between_characters(void **state) {
+    (void)state;
+    char *text = printed_text("\xC3\xBC\xC3\xBC\xC3\xBC\xC3\xBC\xC3\xBC\xC3\xBC", true, 5);
+    assert_string_equal(text, "\xC3\xBC\xC3\xBC...");
+    free(text);
+    text = printed_text("12345", true, 5);
+    assert_string_equal(text, "12345");
+    free(text);
+}
+
+static void test_json_has_what_is_set_and_no_more(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(1);
+    json_t *object = print_result_json(&result, false);
+    assert_string_equal(json_string_value(json_object_get(object, "outcome")), "COMPLETED");
+    assert_string_equal(json_string_value(json_object_get(object, "text")), "the answer");
+    assert_true(json_real_value(json_object_get(object, "cost")) == 2.5);
+    assert_true(json_is_true(json_object_get(object, "over_budget")));
+    assert_null(json_object_get(object, "reward"));
+    assert_null(json_object_get(object, "candidates"));
+    json_decref(object);
+}
+
+static void test_json_survives_numbers_that_it_has_not(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(0);
+    result.has_reward = 1;
+    result.reward = (double)NAN;
+    result.has_seed = 1;
+    result.seed = UINT64_MAX;
+    result.outcome = (Surefoot__Outcome)99;
+    json_t *object = print_result_json(&result, true);
+    assert_true(json_is_null(json_object_get(object, "reward")));
+    assert_string_equal(json_string_value(json_object_get(object, "seed")), "18446744073709551615");
+    assert_string_equal(json_string_value(json_object_get(object, "outcome")), "UNKNOWN");
+    assert_true(json_is_array(json_object_get(object, "candidates")));
+    json_decref(object);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_text_over_budget_is_masked_unless_asked_for),
+        cmocka_unit_test(test_text_within_budget_is_shown),
+        cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),
+        cmocka_unit_test(test_long_text_is_cut_between_characters),
+        cmocka_unit_test(test_json_has_what_is_set_and_no_more),
+        cmocka_unit_test(test_json_survives_numbers_that_it_has_not),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
