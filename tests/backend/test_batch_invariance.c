@@ -1,0 +1,294 @@
+// A row's result is the same bit for bit whatever stands beside it: other rows, the size of the
+// batch, prefill or single tokens, shared or own blocks, threads. The operations first, then whole
+// models. Instruction sets differ by design only between the portable build and the others.
+#include "tests/support/testkit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/rng.h"
+#include "tests/backend/reference.h"
+#include "tests/model/model_files.h"
+#include "worker/model/context.h"
+
+enum { THREADS_MAX = 4 };
+
+static float *filled(size_t n, uint64_t seed) {
+    float *values = malloc(n * sizeof(float));
+    reference_fill(values, n, seed);
+    return values;
+}
+
+// All rows at once by one thread are the truth; every other cut must repeat it.
+static void check_linear(struct backend *const backends[THREADS_MAX], int32_t in, int32_t out,
+                         enum dtype dtype) {
+    enum { ROWS = 70 };
+    float *inputs = filled((size_t)ROWS * (size_t)in, 1);
+    float *values = filled((size_t)out * (size_t)in, 2);
+    float *expected = filled((size_t)ROWS * (size_t)out, 3);
+    float *got = filled((size_t)ROWS * (size_t)out, 4);
+    struct tensor weight = {.data = reference_encode(values, (size_t)out * (size_t)in, dtype),
+                            .dtype = dtype,
+                            .rows = out,
+                            .cols = in};
+    struct tensor x = {.data = inputs, .rows = ROWS, .cols = in};
+    struct tensor y = {.data = expected, .rows = ROWS, .cols = out};
+    backends[0]->ops->linear(backends[0], &y, &x, &weight, NULL);
+    for (int32_t n = 1; n <= ROWS; ++n) {
+        struct backend *backend = backends[n % THREADS_MAX];
+        int32_t first = (ROWS - n) / 2;
+        x = (struct tensor){.data = inputs + (size_t)first * (size_t)in, .rows = n, .cols = in};
+        y = (struct tensor){.data = got, .rows = n, .cols = out};
+        backend->ops->linear(backend, &y, &x, &weight, NULL);
+        assert_memory_equal(expected + (size_t)first * (size_t)out, got,
+                            (size_t)n * (size_t)out * sizeof(float));
+    }
+    free(inputs);
+    free(values);
+    free(expected);
+    free(got);
+    free(weight.data);
+}
+
+static void test_linear_rows_do_not_depend_on_the_batch(void **state) {
+    (void)state;
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backends[THREADS_MAX];
+        for (int t = 0; t < THREADS_MAX; ++t) {
+            backends[t] = reference_backend(reference_isas[i], t + 1);
+        }
+        for (enum dtype dtype = DTYPE_F32; backends[0] != NULL && dtype <= DTYPE_BF16; ++dtype) {
+            check_linear(backends, 50, 37, dtype);
+            check_linear(backends, 256, 96, dtype);
+            check_linear(backends, 1607, 19, dtype);
+        }
+        for (int t = 0; t < THREADS_MAX; ++t) {
+            backend_destroy(backends[t]);
+        }
+    }
+}
+
+static void test_avx2_and_avx512_agree(void **state) {
+    (void)state;
+    enum { ROWS = 7, IN = 1000, OUT = 40 };
+    struct backend *wide = reference_backend("avx512", 1), *narrow = reference_backend("avx2", 1);
+    if (wide != NULL && narrow != NULL) {
+        float *inputs = filled((size_t)ROWS * IN, 1), *weights = filled((size_t)OUT * IN, 2);
+        float *a = filled((size_t)ROWS * OUT, 3), *b = filled((size_t)ROWS * OUT, 4);
+        struct tensor x = {.data = inputs, .rows = ROWS, .cols = IN};
+        struct tensor w = {.data = weights, .rows = OUT, .cols = IN};
+        struct tensor y = {.data = a, .rows = ROWS, .cols = OUT};
+        struct tensor z = {.data = b, .rows = ROWS, .cols = OUT};
+        wide->ops->linear(wide, &y, &x, &w, NULL);
+        narrow->ops->linear(narrow, &z, &x, &w, NULL);
+        assert_memory_equal(a, b, (size_t)ROWS * OUT * sizeof(float));
+        free(inputs);
+        free(weights);
+        free(a);
+        free(b);
+    }
+    backend_destroy(wide);
+    backend_destroy(narrow);
+}
+
+// A model and the final states of one text, computed token by token by one thread.
+enum { TEXT = 90, VOCAB_USED = 60, HIDDEN_MAX = 128 };
+
+struct subject {
+    char *directory;
+    int32_t text[TEXT];
+    float expected[TEXT * HIDDEN_MAX];
+    size_t row_bytes;
+};
+
+struct engine {
+    struct backend *backend;
+    struct model *model;
+    struct model_context *context;
+};
+
+static bool engine_open(struct engine *engine, const struct subject *subject, const char *isa,
+                        int n_threads, int32_t batch_rows) {
+    const struct model_context_options options = {.n_kv_blocks = 64,
+                                                  .n_sequences = 40,
+                                                  .batch_rows = batch_rows,
+                                                  .output_rows = 128,
+                                                  .context_tokens = TEXT + 6};
+    struct error err = {0};
+    engine->backend = reference_backend(isa, n_threads);
+    if (engine->backend == NULL) {
+        return false;
+    }
+    assert_ok(model_open(subject->directory, engine->backend, &engine->model, &err), &err);
+    assert_ok(model_context_create(engine->model, &options, &engine->context, &err), &err);
+    return true;
+}
+
+static void engine_close(struct engine *engine) {
+    assert_int_equal(64, model_context_blocks_free(engine->context));
+    model_context_destroy(engine->context);
+    model_close(engine->model);
+    backend_destroy(engine->backend);
+}
+
+static void run(struct engine *engine, const struct forward_item *items, int32_t n) {
+    struct error err = {0};
+    assert_ok(model_forward(engine->context, items, n, &err), &err);
+}
+
+// The kept states from row `at` on are those of positions [first, first + n) of the text.
+static void assert_states(struct engine *engine, const struct subject *subject, int32_t at,
+                          int32_t first, int32_t n) {
+    const char *states = model_outputs(engine->context)->data;
+    assert_in_range(at + n, 1, model_output_count(engine->context));
+    assert_memory_equal((const char *)subject->expected + (size_t)first * subject->row_bytes,
+                        states + (size_t)at * subject->row_bytes, (size_t)n * subject->row_bytes);
+}
+
+static void compute_expected(struct subject *subject, const char *isa) {
+    struct engine engine;
+    assert_true(engine_open(&engine, subject, isa, 1, 1));
+    struct sequence *sequence = sequence_create(engine.context);
+    subject->row_bytes = (size_t)model_get_config(engine.model)->hidden_dim * sizeof(float);
+    for (int32_t t = 0; t < TEXT; ++t) {
+        run(&engine, &(struct forward_item){sequence, &subject->text[t], 1, FORWARD_OUTPUT_LAST},
+            1);
+        memcpy((char *)subject->expected + (size_t)t * subject->row_bytes,
+               model_outputs(engine.context)->data, subject->row_bytes);
+    }
+    sequence_destroy(engine.context, sequence);
+    engine_close(&engine);
+}
+
+static void check_prefill(const struct subject *subject, const char *isa) {
+    for (int threads = 1; threads <= THREADS_MAX; ++threads) {
+        for (int32_t rows = 1; rows <= TEXT; rows = rows * 2 + 3) {
+            struct engine engine;
+            assert_true(engine_open(&engine, subject, isa, threads, rows));
+            struct sequence *sequence = sequence_create(engine.context);
+            run(&engine, &(struct forward_item){sequence, subject->text, TEXT, FORWARD_OUTPUT_ALL},
+                1);
+            assert_states(&engine, subject, 0, 0, TEXT);
+            // Again from the middle of a block, wanting the last only.
+            sequence_truncate(engine.context, sequence, 37);
+            run(&engine,
+                &(struct forward_item){sequence, subject->text + 37, TEXT - 37,
+                                       FORWARD_OUTPUT_LAST},
+                1);
+            assert_states(&engine, subject, 0, TEXT - 1, 1);
+            sequence_destroy(engine.context, sequence);
+            engine_close(&engine);
+        }
+    }
+}
+
+// Sequences that share stems, diverge and follow the text at different places, one batch after
+// another, beside noise that follows another text.
+static void check_mixed(const struct subject *subject, const char *isa, int threads) {
+    enum { FORKS = 20 };
+    struct engine engine;
+    assert_true(engine_open(&engine, subject, isa, threads, 33));
+    struct sequence *stem = sequence_create(engine.context), *forks[FORKS];
+    struct forward_item items[FORKS];
+    run(&engine, &(struct forward_item){stem, subject->text, 41, FORWARD_OUTPUT_NONE}, 1);
+    assert_int_equal(0, model_output_count(engine.context));
+    for (int i = 0; i < FORKS; ++i) {
+        forks[i] = sequence_fork(engine.context, stem, 41 - i);
+    }
+    sequence_destroy(engine.context, stem);
+    int32_t noise[TEXT];
+    for (int32_t t = 0; t < TEXT; ++t) {
+        noise[t] = (subject->text[t] + 1) % VOCAB_USED;
+    }
+    uint64_t draws = 0;
+    for (int round = 0; round < 12; ++round) {
+        int32_t n = 0, first[FORKS], wanted[FORKS];
+        for (int i = 0; i < FORKS; ++i) {
+            int32_t length = sequence_length(forks[i]);
+            int32_t n_tokens = 1 + (int32_t)(rng_uniform(9, draws++, 0, 0) * 5);
+            if (length + n_tokens > TEXT || rng_uniform(9, draws++, 0, 0) < 0.2) {
+                continue;
+            }
+            bool noisy = i % 4 == 3;
+            first[n] = noisy ? -1 : length;
+            wanted[n] = round % 2 ? n_tokens : 1;
+            items[n] =
+                (struct forward_item){forks[i], (noisy ? noise : subject->text) + length, n_tokens,
+                                      round % 2 ? FORWARD_OUTPUT_ALL : FORWARD_OUTPUT_LAST};
+            n += 1;
+        }
+        run(&engine, items, n);
+        for (int32_t i = 0, at = 0; i < n; at += wanted[i], ++i) {
+            if (first[i] >= 0) {
+                assert_states(&engine, subject, at, first[i] + items[i].n_tokens - wanted[i],
+                              wanted[i]);
+            }
+        }
+    }
+    for (int i = 0; i < FORKS; ++i) {
+        sequence_destroy(engine.context, forks[i]);
+    }
+    engine_close(&engine);
+}
+
+static void check_model(const struct reference_shape *shape) {
+    struct subject *subject = calloc(1, sizeof(*subject));
+    subject->directory = model_files_make(shape, 1, -1);
+    for (int32_t t = 0; t < TEXT; ++t) {
+        subject->text[t] = (int32_t)(rng_uniform(5, (uint64_t)t, 0, 0) * VOCAB_USED);
+    }
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *probe = reference_backend(reference_isas[i], 1);
+        if (probe == NULL) {
+            continue;
+        }
+        backend_destroy(probe);
+        compute_expected(subject, reference_isas[i]);
+        check_prefill(subject, reference_isas[i]);
+        for (int threads = 1; threads <= THREADS_MAX; ++threads) {
+            check_mixed(subject, reference_isas[i], threads);
+        }
+    }
+    testkit_remove_tree(subject->directory);
+    free(subject);
+}
+
+// Large enough that the operations do spread over threads, odd enough that no dimension is a
+// multiple of a tile.
+static struct reference_shape odd_shape(void) {
+    struct reference_shape shape = small_llama;
+    shape.vocab_size = 67;
+    shape.hidden_dim = 108;
+    shape.ffn_dim = 301;
+    shape.n_layers = 2;
+    shape.n_heads = 6;
+    shape.n_kv_heads = 3;
+    shape.head_dim = 18;
+    shape.context_length = 128;
+    return shape;
+}
+
+static void test_model_states_do_not_depend_on_the_batch(void **state) {
+    (void)state;
+    struct reference_shape shape = odd_shape();
+    check_model(&shape);
+}
+
+static void test_half_precision_model_states_do_not_depend_on_the_batch(void **state) {
+    (void)state;
+    struct reference_shape shape = odd_shape();
+    shape.dtype = REFERENCE_BF16;
+    shape.architecture = "Qwen2ForCausalLM";
+    shape.qkv_bias = true;
+    check_model(&shape);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear_rows_do_not_depend_on_the_batch),
+        cmocka_unit_test(test_avx2_and_avx512_agree),
+        cmocka_unit_test(test_model_states_do_not_depend_on_the_batch),
+        cmocka_unit_test(test_half_precision_model_states_do_not_depend_on_the_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

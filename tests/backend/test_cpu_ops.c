@@ -1,0 +1,393 @@
+// Every operation of the CPU backend against a plain double-precision reference, for each
+// instruction set that this CPU has. Tolerances: a float sum of n products of magnitude M in 16
+// partial sums is off by less than (n / 16 + 6) rounding steps of M; n / 8 + 8 leaves room for the
+// portable build, which rounds products too.
+#include "tests/support/testkit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/backend/reference.h"
+#include "worker/decode/sampling.h"
+
+static const double epsilon = 0x1p-24;
+
+static struct tensor make(int32_t rows, int32_t cols, uint64_t seed) {
+    struct tensor tensor = {.dtype = DTYPE_F32, .rows = rows, .cols = cols};
+    size_t n = (size_t)rows * (size_t)cols;
+    tensor.data = malloc(n * sizeof(float));
+    reference_fill(tensor.data, n, seed);
+    return tensor;
+}
+
+static float at(const struct tensor *tensor, int32_t row, int32_t col) {
+    return ((const float *)tensor->data)[(size_t)row * (size_t)tensor->cols + (size_t)col];
+}
+
+static void assert_near(double expected, double got, double tolerance, const char *what) {
+    if (!(fabs(expected - got) <= tolerance)) {
+        print_error("%s: expected %.9g, got %.9g, tolerance %.3g\n", what, expected, got,
+                    tolerance);
+        fail();
+    }
+}
+
+static void check_linear(struct backend *backend, int32_t n, int32_t in, int32_t out,
+                         enum dtype dtype, bool with_bias) {
+    struct tensor x = make(n, in, 1), y = make(n, out, 2);
+    struct tensor values = make(out, in, 3), bias = make(1, out, 4);
+    // One byte in front: weights in a mapped file need not be aligned.
+    size_t bytes = (size_t)out * (size_t)in * dtype_bytes(dtype);
+    char *unaligned = malloc(bytes + 1);
+    char *encoded = reference_encode(values.data, (size_t)out * (size_t)in, dtype);
+    memcpy(unaligned + 1, encoded, bytes);
+    struct tensor weight = {.data = unaligned + 1, .dtype = dtype, .rows = out, .cols = in};
+    backend->ops->linear(backend, &y, &x, &weight, with_bias ? &bias : NULL);
+    for (int32_t r = 0; r < n; ++r) {
+        for (int32_t o = 0; o < out; ++o) {
+            double magnitude;
+            double expected = reference_dot((const float *)x.data + (size_t)r * (size_t)in, encoded,
+                                            dtype, (size_t)o * (size_t)in, in, &magnitude);
+            if (with_bias) {
+                expected += at(&bias, 0, o);
+                magnitude += fabs((double)at(&bias, 0, o));
+            }
+            assert_near(expected, at(&y, r, o), (in / 8.0 + 8) * epsilon * magnitude, "linear");
+        }
+    }
+    free(x.data);
+    free(y.data);
+    free(values.data);
+    free(bias.data);
+    free(unaligned);
+    free(encoded);
+}
+
+static void test_linear_equals_reference(void **state) {
+    (void)state;
+    // Odd sizes around the tiles (3 rows, 8 outputs, 16 lanes) and past one chunk of 768 inputs.
+    static const int32_t shapes[][3] = {{1, 1, 1},    {1, 16, 8},   {2, 17, 9},    {3, 15, 7},
+                                        {4, 64, 33},  {5, 100, 24}, {7, 48, 8},    {8, 769, 10},
+                                        {100, 31, 5}, {97, 800, 9}, {1, 1600, 17}, {33, 1553, 3}};
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 2);
+        for (size_t s = 0; backend != NULL && s < sizeof(shapes) / sizeof(shapes[0]); ++s) {
+            for (enum dtype dtype = DTYPE_F32; dtype <= DTYPE_BF16; ++dtype) {
+                check_linear(backend, shapes[s][0], shapes[s][1], shapes[s][2], dtype, s % 2);
+            }
+        }
+        backend_destroy(backend);
+    }
+}
+
+static void test_sixteen_bit_values_widen_exactly(void **state) {
+    (void)state;
+    // Every finite pattern, subnormals and signed zeros included, through embed.
+    enum { PATTERNS = 1 << 16 };
+    uint16_t *patterns = malloc(PATTERNS * sizeof(uint16_t));
+    for (int32_t i = 0; i < PATTERNS; ++i) {
+        patterns[i] = (uint16_t)i;
+    }
+    int32_t token = 0;
+    const struct batch_plan plan = {
+        .n_rows = 1, .token_ids = &token, .positions = &token, .kv_block = &token};
+    struct tensor out = make(1, PATTERNS, 1);
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 1);
+        for (enum dtype dtype = DTYPE_F16; backend != NULL && dtype <= DTYPE_BF16; ++dtype) {
+            struct tensor table = {.data = patterns, .dtype = dtype, .rows = 1, .cols = PATTERNS};
+            assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
+            backend->ops->embed(backend, &out, &table);
+            for (int32_t p = 0; p < PATTERNS; ++p) {
+                double expected = reference_decode(patterns, (size_t)p, dtype);
+                float got = at(&out, 0, p);
+                if (isnan(expected)) {
+                    assert_true(isnan(got));
+                } else {
+                    assert_true(expected == got && !signbit(expected) == !signbit(got));
+                }
+            }
+        }
+        backend_destroy(backend);
+    }
+    free(out.data);
+    free(patterns);
+}
+
+static void test_embed_takes_the_rows_of_the_tokens(void **state) {
+    (void)state;
+    struct backend *backend = reference_backend("generic", 3);
+    struct tensor table = make(11, 19, 5), out = make(4, 19, 6);
+    const int32_t tokens[] = {10, 0, 3, 3}, zeros[4] = {0};
+    const struct batch_plan plan = {
+        .n_rows = 4, .token_ids = tokens, .positions = zeros, .kv_block = zeros};
+    assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
+    backend->ops->embed(backend, &out, &table);
+    for (int32_t r = 0; r < 4; ++r) {
+        for (int32_t c = 0; c < 19; ++c) {
+            assert_true(at(&out, r, c) == at(&table, tokens[r], c));
+        }
+    }
+    free(table.data);
+    free(out.data);
+    backend_destroy(backend);
+}
+
+static void test_rms_norm_equals_reference(void **state) {
+    (void)state;
+    for (int i = 0; i < REFERENCE_ISAS * 4; ++i) {
+        const int32_t dims[] = {1, 16, 37, 2048};
+        struct backend *backend = reference_backend(reference_isas[i / 4], 2);
+        if (backend == NULL) {
+            continue;
+        }
+        int32_t dim = dims[i % 4];
+        struct tensor x = make(3, dim, 7), out = make(3, dim, 8), values = make(1, dim, 9);
+        struct tensor weight = {.data = reference_encode(values.data, (size_t)dim, DTYPE_BF16),
+                                .dtype = DTYPE_BF16,
+                                .rows = 1,
+                                .cols = dim};
+        backend->ops->rms_norm(backend, &out, &x, &weight, 1e-5f);
+        for (int32_t r = 0; r < 3; ++r) {
+            double sum = 0;
+            for (int32_t c = 0; c < dim; ++c) {
+                sum += (double)at(&x, r, c) * at(&x, r, c);
+            }
+            for (int32_t c = 0; c < dim; ++c) {
+                double expected = at(&x, r, c) / sqrt(sum / dim + (double)1e-5f) *
+                                  reference_decode(weight.data, (size_t)c, DTYPE_BF16);
+                assert_near(expected, at(&out, r, c), (dim / 16.0 + 16) * epsilon * fabs(expected),
+                            "rms_norm");
+            }
+        }
+        free(x.data);
+        free(out.data);
+        free(values.data);
+        free(weight.data);
+        backend_destroy(backend);
+    }
+}
+
+static void test_silu_mul_equals_reference(void **state) {
+    (void)state;
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 2);
+        if (backend == NULL) {
+            continue;
+        }
+        struct tensor gate = make(3, 1237, 10), up = make(3, 1237, 11), out = make(3, 1237, 12);
+        float *g = gate.data;
+        for (int32_t k = 0; k < 3 * 1237; ++k) {
+            g[k] *= 80;
+        }
+        const float special[] = {0, -0.0f, 88, -88, 200, -200, 1e-30f, -1e-30f, 1e30f, -1e30f};
+        memcpy(g, special, sizeof(special));
+        backend->ops->silu_mul(backend, &out, &gate, &up);
+        for (int32_t k = 0; k < 3 * 1237; ++k) {
+            double expected = g[k] / (1 + exp(-(double)g[k])) * ((const float *)up.data)[k];
+            // Four rounding steps; below the smallest normal float only the absolute size counts.
+            assert_near(expected, ((const float *)out.data)[k],
+                        6 * epsilon * fabs(expected) + 0x1p-120, "silu_mul");
+        }
+        backend->ops->silu_mul(backend, &gate, &gate, &up); // in place
+        assert_memory_equal(gate.data, out.data, 3 * 1237 * sizeof(float));
+        free(gate.data);
+        free(up.data);
+        free(out.data);
+        backend_destroy(backend);
+    }
+}
+
+static void test_rope_rotates_half_pairs_by_position(void **state) {
+    (void)state;
+    enum { HEADS = 3, DIM = 10, ROWS = 4 };
+    struct backend *backend = reference_backend("generic", 2);
+    struct kv_storage kv = {.n_layers = 1, .n_blocks = 1, .n_kv_heads = 1, .head_dim = DIM};
+    assert_ok(backend->ops->kv_create(backend, &kv), NULL);
+    struct tensor x = make(ROWS, HEADS * DIM, 13), old = make(ROWS, HEADS * DIM, 13);
+    const int32_t positions[ROWS] = {0, 1, 77, 100000}, zeros[ROWS] = {0};
+    float inv_freq[DIM / 2];
+    for (int32_t i = 0; i < DIM / 2; ++i) {
+        inv_freq[i] = powf(10000, -2.0f * (float)i / DIM);
+    }
+    const struct batch_plan plan = {
+        .n_rows = ROWS, .token_ids = zeros, .positions = positions, .kv_block = zeros};
+    assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
+    backend->ops->rope(backend, &x, HEADS, DIM, inv_freq, 0.5f);
+    for (int32_t r = 0; r < ROWS; ++r) {
+        for (int32_t c = 0; c < HEADS * DIM; ++c) {
+            int32_t i = c % DIM % (DIM / 2);
+            bool upper = c % DIM >= DIM / 2;
+            double angle = (double)positions[r] * inv_freq[i];
+            double partner = at(&old, r, upper ? c - DIM / 2 : c + DIM / 2);
+            double expected =
+                0.5 * (at(&old, r, c) * cos(angle) + (upper ? partner : -partner) * sin(angle));
+            assert_near(expected, at(&x, r, c), 8 * epsilon, "rope");
+        }
+    }
+    free(x.data);
+    free(old.data);
+    backend->ops->kv_destroy(backend, &kv);
+    backend_destroy(backend);
+}
+
+static void test_add_gather_and_scatter_move_rows(void **state) {
+    (void)state;
+    struct backend *backend = reference_backend("generic", 4);
+    struct tensor x = make(5, 23, 14), y = make(5, 23, 15), sum = make(5, 23, 14);
+    backend->ops->add(backend, &sum, &y);
+    struct tensor picked = make(3, 23, 16), back = make(5, 23, 17);
+    const int32_t rows[] = {4, 0, 2};
+    backend->ops->gather_rows(backend, &picked, &x, rows, 3);
+    backend->ops->scatter_rows(backend, &back, &picked, rows, 3);
+    for (int32_t c = 0; c < 23; ++c) {
+        for (int32_t r = 0; r < 5; ++r) {
+            assert_true(at(&sum, r, c) == at(&x, r, c) + at(&y, r, c));
+        }
+        for (int32_t i = 0; i < 3; ++i) {
+            assert_true(at(&picked, i, c) == at(&x, rows[i], c));
+            assert_true(at(&back, rows[i], c) == at(&x, rows[i], c));
+        }
+    }
+    free(x.data);
+    free(y.data);
+    free(sum.data);
+    free(picked.data);
+    free(back.data);
+    backend_destroy(backend);
+}
+
+// One sequence of `length` tokens in blocks that lie in reverse order, all rows in one batch.
+static void check_attention(struct backend *backend, int32_t length, int32_t n_heads,
+                            int32_t n_kv_heads, int32_t head_dim) {
+    int32_t n_blocks = (length + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    struct kv_storage kv = {
+        .n_layers = 2, .n_blocks = n_blocks, .n_kv_heads = n_kv_heads, .head_dim = head_dim};
+    assert_ok(backend->ops->kv_create(backend, &kv), NULL);
+    struct tensor q = make(length, n_heads * head_dim, 20), out = make(length, q.cols, 21);
+    struct tensor k = make(length, n_kv_heads * head_dim, 22), v = make(length, k.cols, 23);
+    int32_t *index = calloc((size_t)length * 2, sizeof(int32_t)), *block = index + length;
+    struct kv_visit *visits = calloc((size_t)n_blocks, sizeof(*visits));
+    for (int32_t i = 0; i < length; ++i) {
+        index[i] = i;
+        block[i] = n_blocks - 1 - i / KV_BLOCK_TOKENS;
+    }
+    for (int32_t b = 0; b < n_blocks; ++b) {
+        int32_t start = b * KV_BLOCK_TOKENS;
+        visits[b] = (struct kv_visit){n_blocks - 1 - b, start, start, length - start};
+    }
+    const struct batch_plan plan = {.n_rows = length,
+                                    .token_ids = index,
+                                    .positions = index,
+                                    .kv_block = block,
+                                    .n_visits = n_blocks,
+                                    .visits = visits,
+                                    .visit_rows = index};
+    assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
+    backend->ops->kv_store(backend, &kv, 1, &k, &v);
+    float scale = 4;
+    backend->ops->attention(backend, &out, &q, &kv, 1, n_heads, scale);
+    double *weights = malloc((size_t)length * sizeof(double));
+    for (int32_t r = 0; r < length; ++r) {
+        for (int32_t h = 0; h < n_heads; ++h) {
+            int32_t kv_at = h / (n_heads / n_kv_heads) * head_dim;
+            double largest = -INFINITY, sum = 0;
+            for (int32_t t = 0; t <= r; ++t) {
+                weights[t] = 0;
+                for (int32_t d = 0; d < head_dim; ++d) {
+                    weights[t] += (double)at(&q, r, h * head_dim + d) * at(&k, t, kv_at + d);
+                }
+                weights[t] *= (double)scale;
+                largest = fmax(largest, weights[t]);
+            }
+            for (int32_t t = 0; t <= r; ++t) {
+                weights[t] = exp(weights[t] - largest);
+                sum += weights[t];
+            }
+            for (int32_t d = 0; d < head_dim; ++d) {
+                double expected = 0;
+                for (int32_t t = 0; t <= r; ++t) {
+                    expected += weights[t] / sum * at(&v, t, kv_at + d);
+                }
+                // Scores up to 4 * head_dim carry an absolute error that the exponential turns into
+                // a relative one of the weights.
+                double score_error = 4.0 * head_dim * (head_dim / 2.0 + 4) * epsilon;
+                assert_near(expected, at(&out, r, h * head_dim + d),
+                            score_error + (length + 16) * epsilon, "attention");
+            }
+        }
+    }
+    free(weights);
+    free(visits);
+    free(index);
+    free(q.data);
+    free(out.data);
+    free(k.data);
+    free(v.data);
+    backend->ops->kv_destroy(backend, &kv);
+}
+
+static void test_attention_equals_reference(void **state) {
+    (void)state;
+    static const int32_t shapes[][4] = {{1, 1, 1, 2},   {15, 2, 2, 8},  {16, 4, 2, 10},
+                                        {17, 6, 2, 64}, {70, 8, 1, 16}, {33, 5, 5, 80}};
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        for (int threads = 1; threads <= 3; ++threads) {
+            struct backend *backend = reference_backend(reference_isas[i], threads);
+            for (size_t s = 0; backend != NULL && s < sizeof(shapes) / sizeof(shapes[0]); ++s) {
+                check_attention(backend, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3]);
+            }
+            backend_destroy(backend);
+        }
+    }
+}
+
+// So that a memory plan knows it before the first draw.
+static void test_empty_draw_takes_the_memory_of_draws(void **state) {
+    (void)state;
+    enum { THREADS = 2, VOCAB = 10000 };
+    struct backend *backend = reference_backend("generic", THREADS);
+    size_t before = backend->ops->own_bytes(backend);
+    struct tensor logits = {.dtype = DTYPE_F32, .cols = VOCAB};
+    assert_ok(backend->ops->sample(backend, &logits, NULL, 0), NULL);
+    size_t after = backend->ops->own_bytes(backend);
+    assert_true(after >= before + THREADS * sampling_scratch_bytes(VOCAB));
+    logits.cols = VOCAB / 2;
+    assert_ok(backend->ops->sample(backend, &logits, NULL, 0), NULL);
+    assert_int_equal(after, backend->ops->own_bytes(backend));
+    backend_destroy(backend);
+}
+
+static void test_backend_refuses_what_it_cannot_be(void **state) {
+    (void)state;
+    struct backend *backend = NULL;
+    struct error err = {0};
+    assert_status(STATUS_UNSUPPORTED, backend_create("tpu", 1, &backend, &err));
+    assert_string_equal("backend", err.field);
+    assert_status(STATUS_INVALID_ARGUMENT, backend_create("cpu", 0, &backend, &err));
+    assert_string_equal("threads", err.field);
+    assert_status(STATUS_INVALID_ARGUMENT, backend_create("cpu", 257, &backend, &err));
+    setenv("SUREFOOT_CPU_ISA", "mmx", 1);
+    assert_status(STATUS_INVALID_ARGUMENT, backend_create("cpu", 1, &backend, &err));
+    assert_string_equal("SUREFOOT_CPU_ISA", err.field);
+    unsetenv("SUREFOOT_CPU_ISA");
+    assert_null(backend);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear_equals_reference),
+        cmocka_unit_test(test_sixteen_bit_values_widen_exactly),
+        cmocka_unit_test(test_embed_takes_the_rows_of_the_tokens),
+        cmocka_unit_test(test_rms_norm_equals_reference),
+        cmocka_unit_test(test_silu_mul_equals_reference),
+        cmocka_unit_test(test_rope_rotates_half_pairs_by_position),
+        cmocka_unit_test(test_add_gather_and_scatter_move_rows),
+        cmocka_unit_test(test_attention_equals_reference),
+        cmocka_unit_test(test_empty_draw_takes_the_memory_of_draws),
+        cmocka_unit_test(test_backend_refuses_what_it_cannot_be),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

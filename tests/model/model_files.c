@@ -1,0 +1,107 @@
+#include "tests/model/model_files.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/testkit.h"
+
+const struct reference_shape small_llama = {
+    .architecture = "LlamaForCausalLM",
+    .vocab_size = 40,
+    .hidden_dim = 32,
+    .ffn_dim = 48,
+    .n_layers = 2,
+    .n_heads = 4,
+    .n_kv_heads = 2,
+    .context_length = 128,
+    .norm_eps = 1e-5,
+    .rope_theta = 10000,
+    .dtype = REFERENCE_F32,
+};
+
+char *model_files_make(const struct reference_shape *shape, int n_shards, int padding) {
+    char *directory = testkit_make_directory();
+    struct reference_model *model = reference_model_create(shape, 1);
+    reference_model_write(model, directory, n_shards, padding);
+    reference_model_destroy(model);
+    return directory;
+}
+
+static void join(char path[4200], const char *directory, const char *name) {
+    snprintf(path, 4200, "%s/%s", directory, name);
+}
+
+// Members of `change` into `object`; objects are merged, null removes.
+static void merge(json_t *object, json_t *change) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(change, key, value) {
+        json_t *old = json_object_get(object, key);
+        if (json_is_null(value)) {
+            json_object_del(object, key);
+        } else if (json_is_object(value) && json_is_object(old)) {
+            merge(old, value);
+        } else {
+            json_object_set(object, key, value);
+        }
+    }
+}
+
+static char *merged_text(const char *text, size_t size, const char *change) {
+    json_t *object = json_loadb(text, size, 0, NULL);
+    json_t *other = json_loads(change, 0, NULL);
+    assert_non_null(object);
+    assert_non_null(other);
+    merge(object, other);
+    char *result = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    json_decref(other);
+    assert_non_null(result);
+    return result;
+}
+
+void model_files_change_json(const char *directory, const char *name, const char *change) {
+    char path[4200];
+    join(path, directory, name);
+    size_t size;
+    char *text = testkit_read_file(path, &size);
+    char *changed = merged_text(text, size, change);
+    testkit_write_file(path, changed, strlen(changed));
+    free(text);
+    free(changed);
+}
+
+void model_files_change_header(const char *directory, const char *name, const char *change) {
+    char path[4200];
+    join(path, directory, name);
+    size_t size;
+    char *bytes = testkit_read_file(path, &size);
+    uint64_t length;
+    memcpy(&length, bytes, sizeof length);
+    char *changed = merged_text(bytes + 8, length, change);
+    uint64_t new_length = (strlen(changed) + 7) / 8 * 8;
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    fwrite(&new_length, sizeof new_length, 1, file);
+    fprintf(file, "%-*s", (int)new_length, changed);
+    fwrite(bytes + 8 + length, 1, size - 8 - length, file);
+    assert_int_equal(fclose(file), 0);
+    free(changed);
+    free(bytes);
+}
+
+void model_files_write_raw(const char *directory, const char *name, uint64_t header_length,
+                           const char *header, int data_bytes) {
+    char path[4200];
+    join(path, directory, name);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    fwrite(&header_length, sizeof header_length, 1, file);
+    fputs(header, file);
+    for (int i = 0; i < data_bytes; i++) {
+        fputc(0, file);
+    }
+    assert_int_equal(fclose(file), 0);
+}

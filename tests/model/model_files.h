@@ -1,0 +1,26 @@
+// Small model directories for tests, and ways to damage them field by field.
+#ifndef TESTS_MODEL_MODEL_FILES_H
+#define TESTS_MODEL_MODEL_FILES_H
+
+#include <stdint.h>
+
+#include "tests/support/reference_model.h"
+
+// A Llama of two layers and about 30000 parameters, f32, grouped heads.
+extern const struct reference_shape small_llama;
+
+// A fresh directory holding `shape`'s model; removed with testkit_remove_tree.
+char *model_files_make(const struct reference_shape *shape, int n_shards, int padding);
+
+// Merges `change` (JSON) into the header of directory/name: a tensor given as null is removed, as
+// an object its members replace or extend those of the file. Data bytes stay.
+void model_files_change_header(const char *directory, const char *name, const char *change);
+
+// Likewise for a JSON file; null removes a member, "weight_map" is merged in depth.
+void model_files_change_json(const char *directory, const char *name, const char *change);
+
+// Replaces the file by header length, header and `data_bytes` zero bytes.
+void model_files_write_raw(const char *directory, const char *name, uint64_t header_length,
+                           const char *header, int data_bytes);
+
+#endif

@@ -1,0 +1,361 @@
+// What config.json, generation_config.json and surefoot.json may say, and how each wrong value is
+// refused. Every case starts from a good file and changes one field.
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/testkit.h"
+#include "worker/model/config.h"
+
+static const char good_config[] =
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_act\": \"silu\", \"vocab_size\": 100,"
+    " \"hidden_size\": 64, \"intermediate_size\": 172, \"num_hidden_layers\": 2,"
+    " \"num_attention_heads\": 8, \"num_key_value_heads\": 4, \"max_position_embeddings\": 256,"
+    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 500000.0, \"bos_token_id\": 1, \"eos_token_id\": 2}";
+
+static void write_text(const char *directory, const char *name, const char *text) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    testkit_write_file(path, text, strlen(text));
+}
+
+// Reads the good configuration with the object `change` merged into it; null removes nothing, it is
+// what the file then says.
+static enum status read_changed(const char *change, struct model_config *config,
+                                struct error *err) {
+    char *directory = testkit_make_directory();
+    json_t *json = json_loads(good_config, 0, NULL);
+    json_t *other = json_loads(change, 0, NULL);
+    assert_non_null(json);
+    assert_non_null(other);
+    json_object_update(json, other);
+    char *text = json_dumps(json, 0);
+    write_text(directory, "config.json", text);
+    *err = (struct error){0};
+    enum status status = model_config_read(directory, config, err);
+    free(text);
+    json_decref(json);
+    json_decref(other);
+    testkit_remove_tree(directory);
+    return status;
+}
+
+static void test_reads_a_plain_llama(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(read_changed("{}", &config, &err), &err);
+    assert_int_equal(config.architecture, MODEL_ARCHITECTURE_LLAMA);
+    assert_int_equal(config.head, MODEL_HEAD_LM);
+    assert_int_equal(config.vocab_size, 100);
+    assert_int_equal(config.hidden_dim, 64);
+    assert_int_equal(config.ffn_dim, 172);
+    assert_int_equal(config.n_layers, 2);
+    assert_int_equal(config.n_heads, 8);
+    assert_int_equal(config.n_kv_heads, 4);
+    assert_int_equal(config.head_dim, 8);
+    assert_int_equal(config.context_length, 256);
+    assert_true(config.norm_eps == 1e-5f);
+    assert_true(config.rope_theta == 500000.0f);
+    assert_true(config.rope_scaling.factor == 1);
+    assert_false(config.tied_embeddings);
+    assert_false(config.qkv_bias);
+    assert_int_equal(config.bos_id, 1);
+    assert_int_equal(config.n_eos, 1);
+    assert_int_equal(config.eos_ids[0], 2);
+    assert_int_equal(config.pad_id, -1);
+}
+
+static void test_fills_in_defaults(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(read_changed("{\"num_key_value_heads\": null, \"rope_theta\": null, "
+                           "\"rms_norm_eps\": null, \"rope_scaling\": null, "
+                           "\"bos_token_id\": null, \"eos_token_id\": null, \"pad_token_id\": -1}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.n_kv_heads, 8);
+    assert_true(config.rope_theta == 10000.0f);
+    assert_true(config.norm_eps == 1e-6f);
+    assert_int_equal(config.bos_id, -1);
+    assert_int_equal(config.n_eos, 0);
+    assert_int_equal(config.pad_id, -1);
+}
+
+static void test_reads_llama3_rope_scaling_in_both_forms(void **state) {
+    (void)state;
+    static const char *const forms[] = {
+        "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0,"
+        " \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}",
+        "{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 32,"
+        " \"rope_theta\": 500000.0, \"low_freq_factor\": 1, \"high_freq_factor\": 4,"
+        " \"original_max_position_embeddings\": 8192}}",
+        "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0,"
+        " \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}",
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        struct model_config config;
+        struct error err;
+        assert_ok(read_changed(forms[i], &config, &err), &err);
+        assert_true(config.rope_scaling.factor == 32);
+        assert_true(config.rope_scaling.low_freq_factor == 1);
+        assert_true(config.rope_scaling.high_freq_factor == 4);
+        assert_int_equal(config.rope_scaling.original_context, 8192);
+        assert_true(config.rope_theta == 500000.0f);
+    }
+}
+
+static void test_reads_the_other_architectures(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(read_changed("{\"architectures\": [\"Qwen2ForCausalLM\"], "
+                           "\"tie_word_embeddings\": true, \"sliding_window\": 64, "
+                           "\"use_sliding_window\": false}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.architecture, MODEL_ARCHITECTURE_QWEN2);
+    assert_true(config.qkv_bias);
+    assert_true(config.tied_embeddings);
+    assert_int_equal(config.context_length, 256);
+    assert_ok(read_changed("{\"architectures\": [\"MistralForCausalLM\"], \"head_dim\": 16, "
+                           "\"sliding_window\": null}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.architecture, MODEL_ARCHITECTURE_MISTRAL);
+    assert_int_equal(config.head_dim, 16);
+    assert_ok(read_changed("{\"architectures\": [\"MistralForSequenceClassification\"], "
+                           "\"num_labels\": 1}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.head, MODEL_HEAD_CLASS);
+    assert_ok(read_changed("{\"architectures\": [\"LlamaForScore\"], \"score_type\": \"cost\", "
+                           "\"mean\": 0.5, \"var\": [4]}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.head, MODEL_HEAD_SCORE);
+    assert_true(config.normalize);
+    assert_false(config.normalize_center);
+    assert_true(config.score_mean == 0.5f && config.score_var == 4);
+}
+
+static void test_cuts_the_context_to_the_sliding_window(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(read_changed("{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 100}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.context_length, 100);
+    assert_ok(read_changed("{\"architectures\": [\"Qwen2ForCausalLM\"], "
+                           "\"use_sliding_window\": true, \"sliding_window\": 100}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.context_length, 100);
+    assert_ok(
+        read_changed("{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 4096}",
+                     &config, &err),
+        &err);
+    assert_int_equal(config.context_length, 256);
+}
+
+static void test_merges_end_tokens_of_the_generation_config(void **state) {
+    (void)state;
+    char *directory = testkit_make_directory();
+    struct model_config config;
+    struct error err = {0};
+    write_text(directory, "config.json", good_config);
+    write_text(directory, "generation_config.json", "{\"eos_token_id\": [2, 7, 9]}");
+    assert_ok(model_config_read(directory, &config, &err), &err);
+    assert_int_equal(config.n_eos, 3);
+    assert_int_equal(config.eos_ids[0], 2);
+    assert_int_equal(config.eos_ids[1], 7);
+    assert_int_equal(config.eos_ids[2], 9);
+    write_text(directory, "generation_config.json", "{\"eos_token_id\": 100}");
+    assert_status(STATUS_LIMIT, model_config_read(directory, &config, &err));
+    assert_string_equal(err.field, "generation_config.json.eos_token_id");
+    testkit_remove_tree(directory);
+}
+
+struct refusal {
+    const char *change;
+    enum status status;
+    const char *field; // after "config.json."
+};
+
+static const struct refusal refusals[] = {
+    {"{\"architectures\": [\"GPT2LMHeadModel\"]}", STATUS_UNSUPPORTED, "architectures"},
+    {"{\"architectures\": []}", STATUS_MALFORMED, "architectures"},
+    {"{\"architectures\": \"LlamaForCausalLM\"}", STATUS_MALFORMED, "architectures"},
+    {"{\"architectures\": [7]}", STATUS_MALFORMED, "architectures"},
+    {"{\"hidden_act\": \"gelu\"}", STATUS_UNSUPPORTED, "hidden_act"},
+    {"{\"attention_bias\": true}", STATUS_UNSUPPORTED, "attention_bias"},
+    {"{\"mlp_bias\": true}", STATUS_UNSUPPORTED, "mlp_bias"},
+    {"{\"mlp_bias\": 1}", STATUS_MALFORMED, "mlp_bias"},
+    {"{\"quantization_config\": {\"bits\": 4}}", STATUS_UNSUPPORTED, "quantization_config"},
+    {"{\"vocab_size\": 0}", STATUS_LIMIT, "vocab_size"},
+    {"{\"vocab_size\": 9223372036854775807}", STATUS_LIMIT, "vocab_size"},
+    {"{\"vocab_size\": \"100\"}", STATUS_MALFORMED, "vocab_size"},
+    {"{\"vocab_size\": 100.0}", STATUS_MALFORMED, "vocab_size"},
+    {"{\"vocab_size\": null}", STATUS_MALFORMED, "vocab_size"},
+    {"{\"hidden_size\": -64}", STATUS_LIMIT, "hidden_size"},
+    {"{\"intermediate_size\": 0}", STATUS_LIMIT, "intermediate_size"},
+    {"{\"num_hidden_layers\": 0}", STATUS_LIMIT, "num_hidden_layers"},
+    {"{\"num_hidden_layers\": 4294967296}", STATUS_LIMIT, "num_hidden_layers"},
+    {"{\"num_attention_heads\": 0}", STATUS_LIMIT, "num_attention_heads"},
+    {"{\"num_attention_heads\": 7, \"num_key_value_heads\": 7}", STATUS_INVALID_ARGUMENT,
+     "num_attention_heads"},
+    {"{\"num_key_value_heads\": 3}", STATUS_INVALID_ARGUMENT, "num_key_value_heads"},
+    {"{\"num_key_value_heads\": 16}", STATUS_INVALID_ARGUMENT, "num_key_value_heads"},
+    {"{\"head_dim\": 7}", STATUS_INVALID_ARGUMENT, "head_dim"},
+    {"{\"head_dim\": 4096}", STATUS_LIMIT, "head_dim"},
+    {"{\"max_position_embeddings\": 0}", STATUS_LIMIT, "max_position_embeddings"},
+    {"{\"rms_norm_eps\": 0}", STATUS_LIMIT, "rms_norm_eps"},
+    {"{\"rms_norm_eps\": -1e-6}", STATUS_LIMIT, "rms_norm_eps"},
+    {"{\"rope_theta\": 0.5}", STATUS_LIMIT, "rope_theta"},
+    {"{\"rope_theta\": \"big\"}", STATUS_MALFORMED, "rope_theta"},
+    {"{\"rope_scaling\": 4}", STATUS_MALFORMED, "rope_scaling"},
+    {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", STATUS_UNSUPPORTED,
+     "rope_scaling.rope_type"},
+    {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2}}", STATUS_UNSUPPORTED,
+     "rope_scaling.rope_type"},
+    {"{\"rope_scaling\": {\"rope_type\": \"llama3\"}}", STATUS_MALFORMED, "rope_scaling.factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
+     " \"high_freq_factor\": 4, \"original_max_position_embeddings\": 32}}",
+     STATUS_INVALID_ARGUMENT, "rope_scaling.high_freq_factor"},
+    {"{\"partial_rotary_factor\": 0.5}", STATUS_UNSUPPORTED, "partial_rotary_factor"},
+    {"{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": -1}", STATUS_LIMIT,
+     "sliding_window"},
+    {"{\"bos_token_id\": 100}", STATUS_LIMIT, "bos_token_id"},
+    {"{\"eos_token_id\": -2}", STATUS_LIMIT, "eos_token_id"},
+    {"{\"eos_token_id\": [1, \"2\"]}", STATUS_LIMIT, "eos_token_id"},
+    {"{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]}", STATUS_LIMIT, "eos_token_id"},
+    {"{\"architectures\": [\"LlamaForSequenceClassification\"]}", STATUS_UNSUPPORTED, "num_labels"},
+    {"{\"architectures\": [\"LlamaForSequenceClassification\"],"
+     " \"id2label\": {\"0\": \"a\", \"1\": \"b\"}}",
+     STATUS_UNSUPPORTED, "num_labels"},
+    {"{\"architectures\": [\"LlamaModelForScore\"], \"score_dim\": 2}", STATUS_UNSUPPORTED,
+     "score_dim"},
+    {"{\"architectures\": [\"LlamaModelForScore\"], \"score_type\": \"mood\"}", STATUS_UNSUPPORTED,
+     "score_type"},
+    {"{\"architectures\": [\"LlamaModelForScore\"], \"var\": -1}", STATUS_LIMIT, "var"},
+};
+
+static void test_refuses_wrong_fields_by_name(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        struct model_config config = {.vocab_size = 12345};
+        struct error err;
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "config.json.%s", refusals[i].field);
+        enum status status = read_changed(refusals[i].change, &config, &err);
+        if (status != refusals[i].status || strcmp(err.field, field) != 0) {
+            fail_msg("%s: got %s at %s", refusals[i].change, status_name(status), err.field);
+        }
+        assert_int_equal(err.status, status);
+        assert_true(err.message[0] != '\0');
+        assert_int_equal(config.vocab_size, 12345);
+    }
+}
+
+static void test_refuses_files_that_are_no_object(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "",   "{", "[1]", "{\"vocab_size\": 1, \"vocab_size\": 2}", "{\"a\": 99999999999999999999}",
+        "nul"};
+    char *directory = testkit_make_directory();
+    struct model_config config;
+    struct error err;
+    assert_status(STATUS_NOT_FOUND, model_config_read(directory, &config, &err));
+    assert_string_equal(err.field, "config.json");
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        write_text(directory, "config.json", texts[i]);
+        assert_status(STATUS_MALFORMED, model_config_read(directory, &config, &err));
+        assert_string_equal(err.field, "config.json");
+    }
+    testkit_remove_tree(directory);
+}
+
+static enum status read_profile(const char *text, struct model_profile *profile,
+                                struct error *err) {
+    char *directory = testkit_make_directory();
+    if (text != NULL) {
+        write_text(directory, "surefoot.json", text);
+    }
+    *err = (struct error){0};
+    enum status status = model_profile_read(directory, profile, err);
+    testkit_remove_tree(directory);
+    return status;
+}
+
+static void test_reads_a_profile(void **state) {
+    (void)state;
+    struct model_profile profile;
+    struct error err;
+    assert_ok(read_profile(NULL, &profile, &err), &err);
+    assert_false(profile.present);
+    assert_ok(read_profile("{\"schema\": 1, \"role\": \"cost\", \"chat_template\": \"beaver\", "
+                           "\"cost_mode\": \"token_sum_pos\", \"cost_eos\": \"append\", "
+                           "\"budget\": 1.5, \"discount\": 0.999, \"later\": [1]}",
+                           &profile, &err),
+              &err);
+    assert_true(profile.present);
+    assert_string_equal(profile.role, "cost");
+    assert_string_equal(profile.chat_template, "beaver");
+    assert_string_equal(profile.cost_mode, "token_sum_pos");
+    assert_true(profile.cost_eos_append);
+    assert_false(profile.append_eos);
+    assert_true(profile.has_budget && profile.budget == 1.5);
+    assert_true(profile.has_discount && profile.discount == 0.999);
+    assert_false(profile.has_cost_min);
+}
+
+static void test_refuses_wrong_profiles_by_name(void **state) {
+    (void)state;
+    static const struct refusal cases[] = {
+        {"{}", STATUS_MALFORMED, "schema"},
+        {"{\"schema\": 2}", STATUS_VERSION, "schema"},
+        {"{\"schema\": 1, \"role\": \"cost\"}", STATUS_INVALID_ARGUMENT, "cost_mode"},
+        {"{\"schema\": 1, \"role\": \"cost\", \"cost_mode\": \"sum\"}", STATUS_INVALID_ARGUMENT,
+         "cost_mode"},
+        {"{\"schema\": 1, \"role\": \"judge\"}", STATUS_INVALID_ARGUMENT, "role"},
+        {"{\"schema\": 1, \"role\": 1}", STATUS_MALFORMED, "role"},
+        {"{\"schema\": 1, \"cost_eos\": \"always\"}", STATUS_INVALID_ARGUMENT, "cost_eos"},
+        {"{\"schema\": 1, \"discount\": 0}", STATUS_LIMIT, "discount"},
+        {"{\"schema\": 1, \"discount\": 1.01}", STATUS_LIMIT, "discount"},
+        {"{\"schema\": 1, \"budget\": 1e300}", STATUS_LIMIT, "budget"},
+        {"{\"schema\": 1, \"cost_min\": \"0\"}", STATUS_MALFORMED, "cost_min"},
+        {"{\"schema\": 1, \"append_eos\": \"yes\"}", STATUS_MALFORMED, "append_eos"},
+        {"{\"schema\": 1, \"chat_template\": \"0123456789012345678901234567890123456789"
+         "0123456789012345678901234\"}",
+         STATUS_LIMIT, "chat_template"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_profile profile;
+        struct error err;
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "surefoot.json.%s", cases[i].field);
+        enum status status = read_profile(cases[i].change, &profile, &err);
+        if (status != cases[i].status || strcmp(err.field, field) != 0) {
+            fail_msg("%s: got %s at %s", cases[i].change, status_name(status), err.field);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reads_a_plain_llama),
+        cmocka_unit_test(test_fills_in_defaults),
+        cmocka_unit_test(test_reads_llama3_rope_scaling_in_both_forms),
+        cmocka_unit_test(test_reads_the_other_architectures),
+        cmocka_unit_test(test_cuts_the_context_to_the_sliding_window),
+        cmocka_unit_test(test_merges_end_tokens_of_the_generation_config),
+        cmocka_unit_test(test_refuses_wrong_fields_by_name),
+        cmocka_unit_test(test_refuses_files_that_are_no_object),
+        cmocka_unit_test(test_reads_a_profile),
+        cmocka_unit_test(test_refuses_wrong_profiles_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,474 @@
+// Incremental scoring against scoring from scratch. What a state reports after any history of
+// forks, prunes and extensions must equal, bit for bit, one forward pass over the whole text with
+// its scores laid out by a second, byte by byte, formulation of the attribution rule.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/rng.h"
+#include "tests/support/testkit.h"
+#include "tests/worker/tiny_models.h"
+#include "worker/decode/response.h"
+#include "worker/score/score_model.h"
+
+enum { TOKENS_MAX = 60, POOL = 10, CONTEXT = 250, OUTPUT_ROWS = 23, IDS_MAX = 512 };
+
+struct world {
+    char *directory;
+    struct backend *backend;
+    struct tokenizer *policy_tokenizer;
+};
+
+// One loaded scorer with a context of its own.
+struct loaded {
+    struct model *model;
+    struct tokenizer *tokenizer;
+    struct model_context *context;
+    struct scorer *scorer;
+};
+
+static int setup(void **state) {
+    struct world *world = calloc(1, sizeof *world);
+    struct error error = {0};
+    world->directory = tiny_models_make();
+    assert_ok(backend_create("cpu", 1, &world->backend, &error), &error);
+    assert_ok(tokenizer_open(tiny_model_path(world->directory, "policy"), &world->policy_tokenizer,
+                             &error),
+              &error);
+    *state = world;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct world *world = *state;
+    tokenizer_close(world->policy_tokenizer);
+    backend_destroy(world->backend);
+    testkit_remove_tree(world->directory);
+    free(world);
+    return 0;
+}
+
+static struct loaded load(const struct world *world, const char *name, int32_t n_blocks) {
+    struct loaded loaded = {0};
+    struct error error = {0};
+    const char *path = tiny_model_path(world->directory, name);
+    assert_ok(model_open(path, world->backend, &loaded.model, &error), &error);
+    assert_ok(tokenizer_open(path, &loaded.tokenizer, &error), &error);
+    const struct model_context_options options = {.n_kv_blocks = n_blocks,
+                                                  .n_sequences = 2 * POOL + 4,
+                                                  .batch_rows = 16,
+                                                  .output_rows = CONTEXT,
+                                                  .context_tokens = CONTEXT};
+    assert_ok(model_context_create(loaded.model, &options, &loaded.context, &error), &error);
+    // Fewer rows than the context allows, so that long extensions are cut into pieces.
+    const struct score_model_options scorer = {.context = loaded.context,
+                                               .tokenizer = loaded.tokenizer,
+                                               .policy_tokenizer = world->policy_tokenizer,
+                                               .output_rows = OUTPUT_ROWS,
+                                               .context_tokens = CONTEXT};
+    assert_ok(score_model_open(&scorer, &loaded.scorer, &error), &error);
+    return loaded;
+}
+
+static void unload(struct loaded *loaded) {
+    scorer_close(loaded->scorer);
+    assert_int_equal(model_context_blocks_free(loaded->context),
+                     model_context_blocks_total(loaded->context));
+    model_context_destroy(loaded->context);
+    tokenizer_close(loaded->tokenizer);
+    model_close(loaded->model);
+}
+
+static const struct chat_message prompt[] = {{.role = "user", .content = "how are you today"}};
+
+static struct scorer_job *open_job(struct loaded *loaded, enum scorer_role role, bool eos_append) {
+    const struct scorer_job_spec spec = {.role = role,
+                                         .messages = prompt,
+                                         .n_messages = 1,
+                                         .chat_template = TEMPLATE_BEAVER,
+                                         .cost_eos_append = eos_append,
+                                         .max_tokens = TOKENS_MAX};
+    struct scorer_job *job = NULL;
+    struct error error = {0};
+    assert_ok(scorer_job_open(loaded->scorer, &spec, &job, &error), &error);
+    assert_ok(scorer_prepare(loaded->scorer, &job, 1, &error), &error);
+    return job;
+}
+
+// A candidate and what its scorer has reported about it so far.
+struct candidate {
+    bool used;
+    struct response response;
+    struct scorer_state *state;
+    float token_scores[TOKENS_MAX];
+    float end_score;
+};
+
+static struct scorer_text view(const struct response *response) {
+    return (struct scorer_text){.token_ids = response->token_ids,
+                                .text_ends = response->text_ends,
+                                .n_tokens = response->n_tokens,
+                                .text = response->text,
+                                .ended = response->finish == DECODE_FINISH_EOS,
+                                .finished = response->finish != DECODE_FINISH_NONE};
+}
+
+// The scores of a text by one pass over all of it.
+static void score_from_scratch(struct loaded *loaded, const struct response *response,
+                               bool append_eos, float *token_scores, float *end_score) {
+    struct scorer_text text = view(response);
+    int32_t ids[IDS_MAX];
+    size_t n_prefix = 0;
+    struct error error = {0};
+    assert_ok(template_encode(loaded->tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX,
+                              &n_prefix, &error),
+              &error);
+    bool shared = score_model_shares_ids(loaded->scorer);
+    size_t n = 0;
+    if (shared) {
+        n = (size_t)text.n_tokens;
+        memcpy(ids + n_prefix, text.token_ids, n * sizeof *ids);
+    } else {
+        assert_ok(tokenizer_encode(
+                      loaded->tokenizer, text.text, (size_t)text.text_ends[text.n_tokens - 1],
+                      TOKENIZER_CONTINUATION, ids + n_prefix, IDS_MAX - n_prefix - 2, &n, &error),
+                  &error);
+        if (text.ended) {
+            ids[n_prefix + n++] = TINY_EOS;
+        }
+    }
+    if (append_eos) {
+        ids[n_prefix + n] = TINY_EOS;
+    }
+    struct sequence *sequence = sequence_create(loaded->context);
+    assert_non_null(sequence);
+    const struct forward_item item = {.sequence = sequence,
+                                      .token_ids = ids,
+                                      .n_tokens = (int32_t)(n_prefix + n) + append_eos,
+                                      .output = FORWARD_OUTPUT_ALL};
+    float scores[IDS_MAX];
+    assert_ok(model_forward(loaded->context, &item, 1, &error), &error);
+    assert_ok(model_score_outputs(loaded->context, scores), &error);
+    sequence_destroy(loaded->context, sequence);
+    *end_score = scores[item.n_tokens - 1];
+    memset(token_scores, 0, (size_t)text.n_tokens * sizeof *token_scores);
+    size_t byte = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes = NULL;
+        size_t count = 0;
+        assert_ok(tokenizer_token_bytes(loaded->tokenizer, ids[n_prefix + i], 0, &bytes, &count),
+                  NULL);
+        byte += count;
+        int32_t owner = text.n_tokens - 1;
+        for (int32_t t = text.n_tokens - 1; count > 0 && t >= 0; t--) {
+            if ((size_t)text.text_ends[t] >= byte) {
+                owner = t;
+            }
+        }
+        token_scores[shared ? (int32_t)i : owner] += scores[n_prefix + i];
+    }
+}
+
+static uint32_t draw(uint64_t seed, uint32_t *counter, uint32_t below) {
+    return (uint32_t)(rng_uniform(seed, 1, (*counter)++, 0) * below);
+}
+
+// Appends n tokens: merged pieces, and bytes of any kind, so that tokens cut characters.
+static void write_tokens(struct candidate *candidate, uint64_t seed, uint32_t *counter, int32_t n) {
+    static const int32_t letters[] = {'t', 'h', 'e', ' ', 'a',  'n',  'd',  'k',  'i', 'l',
+                                      'b', 'o', 'm', 'g', 0xC3, 0xA9, 0xE2, 0x82, 0xAC};
+    for (int32_t i = 0; i < n && candidate->response.n_tokens < TOKENS_MAX; i++) {
+        int32_t id = draw(seed, counter, 2) == 0
+                         ? letters[draw(seed, counter, sizeof letters / sizeof letters[0])]
+                         : (int32_t)(4 + draw(seed, counter, TINY_BOS - 4));
+        assert_ok(response_append(&candidate->response, id, 0, false), NULL);
+        if (id == 0xC3 && i + 1 < n && candidate->response.n_tokens < TOKENS_MAX) {
+            assert_ok(response_append(&candidate->response, 0xA9, 0, false), NULL);
+            i++;
+        }
+    }
+}
+
+static void finish(struct candidate *candidate, bool with_eos) {
+    if (candidate->response.n_tokens == TOKENS_MAX) {
+        with_eos = false;
+    }
+    if (with_eos) {
+        assert_ok(response_append(&candidate->response, TINY_EOS, 0, true), NULL);
+    }
+    assert_ok(
+        response_end(&candidate->response, with_eos ? DECODE_FINISH_EOS : DECODE_FINISH_LENGTH, -1),
+        NULL);
+}
+
+static void drop(struct candidate *candidate) {
+    response_finish(&candidate->response);
+    scorer_state_drop(candidate->state);
+    *candidate = (struct candidate){0};
+}
+
+struct settings {
+    const char *model;
+    enum scorer_role role;
+    bool cost_eos_append;
+    bool profile_eos;
+};
+
+static bool eos_is_appended(const struct settings *settings, const struct response *response) {
+    if (response->finish == DECODE_FINISH_EOS) {
+        return false;
+    }
+    return (settings->cost_eos_append && settings->role == SCORER_ROLE_COST) ||
+           (settings->profile_eos && response->finish != DECODE_FINISH_NONE);
+}
+
+// Extends all used candidates of the pool in one call and checks every one of them.
+static void extend_and_check(struct loaded *loaded, const struct settings *settings,
+                             struct candidate *pool) {
+    struct scorer_extension extensions[POOL];
+    float scores[POOL][TOKENS_MAX];
+    struct candidate *owners[POOL];
+    int32_t n = 0;
+    for (int i = 0; i < POOL; i++) {
+        if (pool[i].used && pool[i].response.n_tokens > 0) {
+            owners[n] = &pool[i];
+            extensions[n] = (struct scorer_extension){
+                .state = pool[i].state, .text = view(&pool[i].response), .token_scores = scores[n]};
+            n++;
+        }
+    }
+    struct error error = {0};
+    assert_ok(scorer_extend(loaded->scorer, extensions, n, &error), &error);
+    for (int32_t i = 0; i < n; i++) {
+        struct candidate *candidate = owners[i];
+        assert_ok(extensions[i].error.status, &extensions[i].error);
+        int32_t from = extensions[i].scores_from;
+        int32_t n_tokens = candidate->response.n_tokens;
+        memcpy(candidate->token_scores + from, scores[i] + from,
+               (size_t)(n_tokens - from) * sizeof(float));
+        float expected[TOKENS_MAX];
+        float end_score;
+        score_from_scratch(loaded, &candidate->response,
+                           eos_is_appended(settings, &candidate->response), expected, &end_score);
+        assert_memory_equal(candidate->token_scores, expected, (size_t)n_tokens * sizeof(float));
+        assert_memory_equal(&extensions[i].end_score, &end_score, sizeof end_score);
+    }
+}
+
+static void mutate_pool(const struct world *world, struct scorer_job *job, struct candidate *pool,
+                        uint64_t seed, uint32_t *counter) {
+    for (int i = 0; i < POOL; i++) {
+        struct candidate *candidate = &pool[i];
+        if (!candidate->used) {
+            struct candidate *parent = &pool[draw(seed, counter, POOL)];
+            if (parent->used && parent->response.finish == DECODE_FINISH_NONE) {
+                *candidate = *parent;
+                assert_ok(response_fork(&candidate->response, &parent->response), NULL);
+                assert_ok(scorer_state_fork(parent->state, &candidate->state), NULL);
+            } else {
+                candidate->used = true;
+                assert_ok(response_init(&candidate->response, world->policy_tokenizer, TOKENS_MAX),
+                          NULL);
+                assert_ok(scorer_state_open(job, &candidate->state), NULL);
+            }
+        } else if (candidate->response.finish != DECODE_FINISH_NONE ||
+                   draw(seed, counter, 6) == 0) {
+            drop(candidate);
+        }
+    }
+    for (int i = 0; i < POOL; i++) {
+        if (pool[i].used && pool[i].response.finish == DECODE_FINISH_NONE) {
+            write_tokens(&pool[i], seed, counter, 1 + (int32_t)draw(seed, counter, 9));
+            if (draw(seed, counter, 5) == 0 || pool[i].response.n_tokens == TOKENS_MAX) {
+                finish(&pool[i], draw(seed, counter, 2) == 0);
+            }
+        }
+    }
+}
+
+static void run_tree(const struct world *world, const struct settings *settings, uint64_t seed) {
+    struct loaded loaded = load(world, settings->model, 200);
+    struct scorer_job *job = open_job(&loaded, settings->role, settings->cost_eos_append);
+    struct candidate pool[POOL];
+    memset(pool, 0, sizeof pool);
+    uint32_t counter = 0;
+    for (int round = 0; round < 12; round++) {
+        mutate_pool(world, job, pool, seed, &counter);
+        extend_and_check(&loaded, settings, pool);
+        if (round == 5) {
+            // Giving up the prompt takes nothing from the states that live.
+            struct error error = {0};
+            float before = scorer_prompt_score(job);
+            scorer_job_unload(job);
+            assert_ok(scorer_prepare(loaded.scorer, &job, 1, &error), &error);
+            float after = scorer_prompt_score(job);
+            assert_memory_equal(&before, &after, sizeof before);
+        }
+    }
+    for (int i = 0; i < POOL; i++) {
+        drop(&pool[i]);
+    }
+    scorer_job_close(job);
+    unload(&loaded);
+}
+
+static void run_trees(void **state, const struct settings *settings) {
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        run_tree(*state, settings, seed);
+    }
+}
+
+static void test_score_head_with_shared_ids(void **state) {
+    run_trees(state, &(struct settings){.model = "cost", .role = SCORER_ROLE_COST});
+}
+
+static void test_score_head_with_forked_end_tokens(void **state) {
+    run_trees(state, &(struct settings){
+                         .model = "cost", .role = SCORER_ROLE_COST, .cost_eos_append = true});
+}
+
+static void test_class_head_with_shared_ids(void **state) {
+    run_trees(state, &(struct settings){.model = "reward", .role = SCORER_ROLE_REWARD});
+    run_trees(state, &(struct settings){.model = "reward-eos",
+                                        .role = SCORER_ROLE_REWARD,
+                                        .cost_eos_append = true,
+                                        .profile_eos = true});
+}
+
+static void test_score_head_retokenized(void **state) {
+    run_trees(state, &(struct settings){.model = "foreign-cost", .role = SCORER_ROLE_COST});
+    run_trees(state, &(struct settings){.model = "foreign-cost",
+                                        .role = SCORER_ROLE_COST,
+                                        .cost_eos_append = true});
+}
+
+static void test_tokenizer_that_lengthens_its_text(void **state) {
+    run_trees(state, &(struct settings){.model = "nfd-cost", .role = SCORER_ROLE_COST});
+}
+
+static void test_class_head_retokenized(void **state) {
+    run_trees(state, &(struct settings){.model = "foreign-reward",
+                                        .role = SCORER_ROLE_REWARD,
+                                        .profile_eos = true});
+}
+
+static void test_tokenizers_agree_or_not(void **state) {
+    struct world *world = *state;
+    struct loaded own = load(world, "cost", 20);
+    struct loaded foreign = load(world, "foreign-cost", 20);
+    assert_true(score_model_shares_ids(own.scorer));
+    assert_false(score_model_shares_ids(foreign.scorer));
+    unload(&own);
+    unload(&foreign);
+}
+
+// "the" is one token of the foreign tokenizer: when "th" grows to it, both letters change.
+static void test_retokenized_border_restates_earlier_scores(void **state) {
+    struct world *world = *state;
+    struct loaded loaded = load(world, "foreign-cost", 40);
+    struct scorer_job *job = open_job(&loaded, SCORER_ROLE_COST, false);
+    struct candidate candidate = {.used = true};
+    assert_ok(response_init(&candidate.response, world->policy_tokenizer, TOKENS_MAX), NULL);
+    assert_ok(scorer_state_open(job, &candidate.state), NULL);
+    const char *letters = "th";
+    for (int i = 0; i < 2; i++) {
+        assert_ok(response_append(&candidate.response, letters[i], 0, false), NULL);
+    }
+    struct error error = {0};
+    float scores[TOKENS_MAX];
+    struct scorer_extension extension = {
+        .state = candidate.state, .text = view(&candidate.response), .token_scores = scores};
+    assert_ok(scorer_extend(loaded.scorer, &extension, 1, &error), &error);
+    assert_int_equal(extension.scores_from, 0);
+    assert_true(scores[0] != 0 && scores[1] != 0);
+    assert_ok(response_append(&candidate.response, 'e', 0, false), NULL);
+    extension.text = view(&candidate.response);
+    assert_ok(scorer_extend(loaded.scorer, &extension, 1, &error), &error);
+    assert_int_equal(extension.scores_from, 0);
+    assert_true(scores[0] == 0 && scores[1] == 0 && scores[2] != 0);
+    assert_memory_equal(&scores[2], &extension.end_score, sizeof(float));
+    // A token that shows nothing: no scorer token, the end score stays.
+    float end_score = extension.end_score;
+    assert_ok(response_append(&candidate.response, TINY_BOS, 0, false), NULL);
+    extension.text = view(&candidate.response);
+    assert_ok(scorer_extend(loaded.scorer, &extension, 1, &error), &error);
+    assert_int_equal(extension.scores_from, 3);
+    assert_true(scores[3] == 0);
+    assert_memory_equal(&end_score, &extension.end_score, sizeof end_score);
+    drop(&candidate);
+    scorer_job_close(job);
+    unload(&loaded);
+}
+
+static void test_prompt_and_responses_that_do_not_fit_are_refused(void **state) {
+    struct world *world = *state;
+    struct loaded own = load(world, "cost", 40);
+    struct loaded foreign = load(world, "foreign-cost", 40);
+    struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
+                                   .messages = prompt,
+                                   .n_messages = 1,
+                                   .chat_template = TEMPLATE_BEAVER,
+                                   .max_tokens = CONTEXT};
+    struct scorer_job *job = NULL;
+    struct error error = {0};
+    assert_status(STATUS_LIMIT, scorer_job_open(own.scorer, &spec, &job, &error));
+    assert_string_equal(error.field, "prompt");
+    // How many tokens another tokenizer makes of the text is known only later.
+    assert_ok(scorer_job_open(foreign.scorer, &spec, &job, &error), &error);
+    assert_ok(scorer_prepare(foreign.scorer, &job, 1, &error), &error);
+    struct response response;
+    struct scorer_state *scorer_state = NULL;
+    assert_ok(response_init(&response, world->policy_tokenizer, CONTEXT), NULL);
+    assert_ok(scorer_state_open(job, &scorer_state), NULL);
+    for (int i = 0; i < CONTEXT; i++) {
+        assert_ok(response_append(&response, 'x', 0, false), NULL);
+    }
+    struct scorer_extension extension = {.state = scorer_state, .text = view(&response)};
+    assert_ok(scorer_extend(foreign.scorer, &extension, 1, &error), &error);
+    assert_status(STATUS_LIMIT, extension.error.status);
+    response_finish(&response);
+    scorer_state_drop(scorer_state);
+    scorer_job_close(job);
+    unload(&own);
+    unload(&foreign);
+}
+
+static void test_too_little_kv_is_reported_and_states_can_be_dropped(void **state) {
+    struct world *world = *state;
+    struct loaded loaded = load(world, "cost", 6);
+    struct scorer_job *job = open_job(&loaded, SCORER_ROLE_COST, false);
+    struct candidate pool[2];
+    memset(pool, 0, sizeof pool);
+    struct scorer_extension extensions[2];
+    for (int i = 0; i < 2; i++) {
+        assert_ok(response_init(&pool[i].response, world->policy_tokenizer, TOKENS_MAX), NULL);
+        assert_ok(scorer_state_open(job, &pool[i].state), NULL);
+        for (int k = 0; k < TOKENS_MAX; k++) {
+            assert_ok(response_append(&pool[i].response, 'a', 0, false), NULL);
+        }
+        extensions[i] =
+            (struct scorer_extension){.state = pool[i].state, .text = view(&pool[i].response)};
+    }
+    struct error error = {0};
+    assert_status(STATUS_LIMIT, scorer_extend(loaded.scorer, extensions, 2, &error));
+    drop(&pool[0]);
+    drop(&pool[1]);
+    scorer_job_close(job);
+    unload(&loaded);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_score_head_with_shared_ids),
+        cmocka_unit_test(test_score_head_with_forked_end_tokens),
+        cmocka_unit_test(test_class_head_with_shared_ids),
+        cmocka_unit_test(test_score_head_retokenized),
+        cmocka_unit_test(test_class_head_retokenized),
+        cmocka_unit_test(test_tokenizer_that_lengthens_its_text),
+        cmocka_unit_test(test_tokenizers_agree_or_not),
+        cmocka_unit_test(test_retokenized_border_restates_earlier_scores),
+        cmocka_unit_test(test_prompt_and_responses_that_do_not_fit_are_refused),
+        cmocka_unit_test(test_too_little_kv_is_reported_and_states_can_be_dropped),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

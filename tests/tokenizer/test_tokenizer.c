@@ -1,0 +1,561 @@
+#include "tests/tokenizer/fixture.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void test_byte_level_merges_inside_words(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    assert_encodes(t, "hello world", 0, BYTE_HELLO, BYTE_SPACE_W, 'o', 'r', 'l', 'd');
+    assert_encodes(t, "hell\xC3\xA9", 0, BYTE_HELL, 0xC3, 0xA9);
+    assert_encodes(t, "", 0, -1);
+    tokenizer_close(t);
+}
+
+static void test_sentencepiece_prefixes_and_falls_back_to_bytes(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_sentencepiece();
+    assert_encodes(t, "a bc", 0, PIECE_SPACE_A, PIECE_SPACE, PIECE_BC);
+    assert_encodes(t, "\xC3\xA9", 0, PIECE_SPACE, PIECE_BYTES + 0xC3, PIECE_BYTES + 0xA9);
+    assert_encodes(t, "", 0, -1);
+    tokenizer_close(t);
+}
+
+static void test_unknown_characters_fuse_only_when_asked(void **state) {
+    (void)state;
+    for (int fuse = 0; fuse < 2; fuse++) {
+        char *json = fixture_replace(fixture_sentencepiece_json(), "\"fuse_unk\":true",
+                                     fuse ? "\"fuse_unk\":true" : "\"fuse_unk\":false");
+        json = fixture_replace(json, "\"byte_fallback\":true", "\"byte_fallback\":false");
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_ok(fixture_open(json, NULL, &t, &err), &err);
+        if (fuse) {
+            assert_encodes(t, "axyb", 0, PIECE_SPACE_A, PIECE_UNK, PIECE_B);
+        } else {
+            assert_encodes(t, "axyb", 0, PIECE_SPACE_A, PIECE_UNK, PIECE_UNK, PIECE_B);
+        }
+        tokenizer_close(t);
+    }
+}
+
+// "Removed" drops what matches; inverted, it drops what lies between.
+static void test_removed_split_drops_borders(void **state) {
+    (void)state;
+    for (int invert = 0; invert < 2; invert++) {
+        char *json = fixture_replace(
+            fixture_byte_level_json(), "{\"type\":\"ByteLevel\",\"add_prefix_space\"",
+            "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"
+            "{\"Regex\":\"[xl]+\"},\"behavior\":\"Removed\",\"invert\":false},"
+            "{\"type\":\"ByteLevel\",\"add_prefix_space\"");
+        json = fixture_replace(json, "\"use_regex\":true}", "\"use_regex\":false}]}");
+        if (invert) {
+            json = fixture_replace(json, "\"invert\":false", "\"invert\":true");
+        }
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_ok(fixture_open(json, NULL, &t, &err), &err);
+        if (invert) {
+            assert_encodes(t, "hexllo", 0, 'x', BYTE_LL);
+        } else {
+            assert_encodes(t, "hexllo", 0, BYTE_HE, 'o');
+        }
+        tokenizer_close(t);
+    }
+}
+
+static void test_continuation_takes_no_prefix(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_sentencepiece();
+    assert_encodes(t, "a a", TOKENIZER_CONTINUATION, PIECE_A, PIECE_SPACE_A);
+    tokenizer_close(t);
+}
+
+static void test_metaspace_prefixes_the_first_part_only(void **state) {
+    (void)state;
+    char *json = fixture_replace(fixture_sentencepiece_json(), "\"pre_tokenizer\":null",
+                                 "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":"
+                                 "\"\u2581\",\"prepend_scheme\":\"first\",\"split\":false}");
+    json = fixture_replace(json, "{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},", "");
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open(json, NULL, &t, &err), &err);
+    assert_encodes(t, "a</s>a", TOKENIZER_PARSE_SPECIAL, PIECE_SPACE_A, PIECE_EOS, PIECE_A);
+    assert_encodes(t, "a", TOKENIZER_CONTINUATION, PIECE_A);
+    tokenizer_close(t);
+}
+
+static void test_prepend_prefixes_every_part(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_sentencepiece();
+    assert_encodes(t, "a</s>a", TOKENIZER_PARSE_SPECIAL, PIECE_SPACE_A, PIECE_EOS, PIECE_SPACE_A);
+    tokenizer_close(t);
+}
+
+static void test_special_text_is_ordinary_unless_parsed(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    assert_encodes(t, "<|eot_id|>", TOKENIZER_PARSE_SPECIAL, BYTE_EOT);
+    assert_encodes(t, "<|eot_id|>", 0, '<', '|', 'e', 'o', 't', '_', 'i', 'd', '|', '>');
+    assert_encodes(t, "aTOOLa", 0, 'a', BYTE_TOOL, 'a');
+    tokenizer_close(t);
+}
+
+// The fixture has merges "<" "s" and "<s" ">": the second would make BOS out of ordinary text.
+static void test_merges_never_spell_a_special_token(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_sentencepiece();
+    assert_encodes(t, "<s>", TOKENIZER_CONTINUATION, PIECE_LESS_S, PIECE_MORE);
+    tokenizer_close(t);
+}
+
+static void test_whole_words_never_spell_a_special_token(void **state) {
+    (void)state;
+    char *json = fixture_replace(fixture_sentencepiece_json(), "\"fuse_unk\":true",
+                                 "\"fuse_unk\":true,\"ignore_merges\":true");
+    json = fixture_replace(json, "{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},", "");
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open(json, NULL, &t, &err), &err);
+    assert_encodes(t, "<s>", 0, PIECE_LESS_S, PIECE_MORE);
+    assert_encodes(t, "bc", 0, PIECE_BC);
+    tokenizer_close(t);
+}
+
+static void test_segments_join_words_but_not_special_tokens(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    const struct tokenizer_segment segments[] = {
+        {"<|eot_id|>", 10, true}, {"hel", 3, true},          {"lo<|eot", 7, false},
+        {"_id|>", 5, true},       {"<|eot_id|>", 10, false},
+    };
+    static const int32_t expected[] = {BYTE_EOT, BYTE_HELLO, '<', '|', 'e', 'o', 't', '_',
+                                       'i',      'd',        '|', '>', '<', '|', 'e', 'o',
+                                       't',      '_',        'i', 'd', '|', '>', -1};
+    int32_t ids[64];
+    size_t count;
+    struct error err = {0};
+    assert_ok(tokenizer_encode_segments(t, segments, 5, 0, ids, 64, &count, &err), &err);
+    // GPT-2's expression takes "|><|" as one word, in which nothing merges.
+    fixture_assert_ids(ids, count, expected, __FILE__, __LINE__);
+    // A user cannot complete what the format began either.
+    const struct tokenizer_segment completed[] = {{"<|eot", 5, true}, {"_id|>", 5, false}};
+    assert_ok(tokenizer_encode_segments(t, completed, 2, 0, ids, 64, &count, &err), &err);
+    assert_int_equal(count, 10);
+    assert_int_equal(ids[0], '<');
+    assert_ok(tokenizer_encode_segments(t, NULL, 0, TOKENIZER_ADD_BOS, ids, 64, &count, &err),
+              &err);
+    assert_int_equal(count, 1);
+    assert_int_equal(ids[0], BYTE_BOS);
+    tokenizer_close(t);
+}
+
+static void test_added_token_flags(void **state) {
+    (void)state;
+    char *json = fixture_replace(
+        fixture_byte_level_json(),
+        "{\"id\":268,\"content\":\"TOOL\",\"special\":false,\"normalized\":false,\"lstrip\":false,"
+        "\"rstrip\":false,\"single_word\":false}",
+        "{\"id\":268,\"content\":\"TOOL\",\"special\":false,\"normalized\":true,\"lstrip\":true,"
+        "\"rstrip\":true,\"single_word\":true},"
+        "{\"id\":269,\"content\":\"TOOLBOX\",\"special\":false,\"normalized\":true}");
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open(json, NULL, &t, &err), &err);
+    assert_encodes(t, "a \nTOOL\u3000 b", 0, 'a', BYTE_TOOL, 'b');
+    assert_encodes(t, "aTOOL", 0, 'a', 'T', 'O', 'O', 'L');
+    assert_encodes(t, "aTOOLBOX", 0, 'a', 269);
+    tokenizer_close(t);
+}
+
+static void test_canonical_composition_orders_a_long_run_of_marks(void **state) {
+    (void)state;
+    char *json = fixture_replace(fixture_byte_level_json(), "\"normalizer\":null",
+                                 "\"normalizer\":{\"type\":\"NFC\"}");
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open(json, NULL, &t, &err), &err);
+    assert_encodes(t, "e\u0301", 0, 0xC3, 0xA9);
+    assert_encodes(t, "o\u0301\u0323", 0, 0xE1, 0xBB, 0x8D, 0xCC, 0x81);
+    // Twenty times class 230 and class 220: sorted, the first dot below composes with the letter.
+    char text[1 + 20 * 4 + 1] = "o";
+    for (int i = 0; i < 20; i++) {
+        strcat(text, "\u0301\u0323");
+    }
+    int32_t ids[128];
+    size_t count;
+    assert_ok(tokenizer_encode(t, text, strlen(text), 0, ids, 128, &count, &err), &err);
+    assert_int_equal(count, 3 + 19 * 2 + 20 * 2);
+    assert_int_equal(ids[1], 0xBB);
+    assert_int_equal(ids[2], 0x8D);
+    assert_int_equal(ids[4], 0xA3);
+    assert_int_equal(ids[3 + 19 * 2 + 1], 0x81);
+    tokenizer_close(t);
+}
+
+static void test_invalid_utf8_is_refused_with_its_offset(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *offset;
+    } cases[] = {{"ab\xFF", "byte 2"},           {"\xC3", "byte 0"},
+                 {"a\xC0\x80", "byte 1"},        {"\xED\xA0\x80", "byte 0"},
+                 {"\xF4\x90\x80\x80", "byte 0"}, {"\xE2\x82", "byte 0"}};
+    struct tokenizer *t = fixture_byte_level();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t ids[16];
+        size_t count = 99;
+        struct error err = {0};
+        assert_status(
+            STATUS_INVALID_ARGUMENT,
+            tokenizer_encode(t, cases[i].text, strlen(cases[i].text), 0, ids, 16, &count, &err));
+        assert_non_null(strstr(err.message, cases[i].offset));
+        assert_int_equal(count, 99);
+    }
+    tokenizer_close(t);
+}
+
+static void test_too_little_room_tells_the_need(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    int32_t ids[6];
+    size_t count = 0;
+    struct error err = {0};
+    assert_status(STATUS_LIMIT, tokenizer_encode(t, "hello world", 11, 0, NULL, 0, &count, &err));
+    assert_int_equal(count, 6);
+    assert_ok(tokenizer_encode(t, "hello world", 11, 0, ids, count, &count, &err), &err);
+    char text[16];
+    size_t bytes = 0;
+    assert_status(STATUS_LIMIT, tokenizer_decode(t, ids, count, 0, text, 10, &bytes, &err));
+    assert_int_equal(bytes, 11);
+    assert_ok(tokenizer_decode(t, ids, count, 0, text, 11, &bytes, &err), &err);
+    assert_memory_equal(text, "hello world", 11);
+    tokenizer_close(t);
+}
+
+static void test_text_above_the_limit_is_refused(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    char *text = calloc(1, TOKENIZER_TEXT_BYTES_MAX + 1);
+    assert_non_null(text);
+    size_t count = 0;
+    struct error err = {0};
+    assert_status(STATUS_LIMIT, tokenizer_encode(t, text, TOKENIZER_TEXT_BYTES_MAX + 1, 0, NULL, 0,
+                                                 &count, &err));
+    assert_int_equal(count, 0);
+    free(text);
+    tokenizer_close(t);
+}
+
+static void test_decoding_hides_special_tokens_and_repairs_bytes(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    const int32_t ids[] = {BYTE_BOS, BYTE_HELLO, 0xC3, BYTE_EOT, '!'};
+    char text[64];
+    size_t bytes;
+    struct error err = {0};
+    assert_ok(tokenizer_decode(t, ids, 5, 0, text, sizeof text, &bytes, &err), &err);
+    assert_int_equal(bytes, 9);
+    assert_memory_equal(text, "hello\xEF\xBF\xBD!", 9);
+    assert_ok(tokenizer_decode(t, ids, 2, TOKENIZER_KEEP_SPECIAL, text, sizeof text, &bytes, &err),
+              &err);
+    assert_memory_equal(text, "<|begin_of_text|>hello", bytes);
+    const int32_t outside = BYTE_COUNT;
+    assert_status(STATUS_INVALID_ARGUMENT,
+                  tokenizer_decode(t, &outside, 1, 0, text, sizeof text, &bytes, &err));
+    tokenizer_close(t);
+}
+
+static void test_special_ids_by_spelling_configuration_and_template(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_sentencepiece();
+    assert_int_equal(tokenizer_vocab_size(t), PIECE_COUNT);
+    assert_int_equal(tokenizer_bos_id(t), PIECE_BOS);
+    assert_int_equal(tokenizer_eos_id(t), PIECE_EOS);
+    assert_int_equal(tokenizer_unk_id(t), PIECE_UNK);
+    assert_int_equal(tokenizer_pad_id(t), -1);
+    assert_true(tokenizer_adds_bos(t));
+    assert_true(tokenizer_is_end(t, PIECE_EOS));
+    assert_false(tokenizer_is_end(t, PIECE_BOS));
+    assert_true(tokenizer_is_special(t, PIECE_BOS));
+    assert_false(tokenizer_is_special(t, PIECE_A));
+    assert_false(tokenizer_is_special(t, -1));
+    assert_encodes(t, "a", TOKENIZER_ADD_BOS, PIECE_BOS, PIECE_SPACE_A);
+    tokenizer_close(t);
+    struct error err = {0};
+    assert_ok(fixture_open(fixture_sentencepiece_json(),
+                           "{\"bos_token\":null,\"eos_token\":{\"content\":\"a\"},"
+                           "\"pad_token\":\"</s>\"}",
+                           &t, &err),
+              &err);
+    assert_int_equal(tokenizer_bos_id(t), -1);
+    assert_int_equal(tokenizer_eos_id(t), PIECE_A);
+    assert_int_equal(tokenizer_pad_id(t), PIECE_EOS);
+    assert_true(tokenizer_is_special(t, PIECE_A));
+    assert_false(tokenizer_adds_bos(t));
+    tokenizer_close(t);
+    assert_ok(fixture_open(fixture_sentencepiece_json(), "{\"add_bos_token\":false}", &t, &err),
+              &err);
+    assert_int_equal(tokenizer_bos_id(t), PIECE_BOS);
+    assert_false(tokenizer_adds_bos(t));
+    tokenizer_close(t);
+}
+
+static void test_fingerprint_tells_tokenizers_apart(void **state) {
+    (void)state;
+    struct tokenizer *a = fixture_byte_level();
+    struct tokenizer *b = fixture_byte_level();
+    assert_true(tokenizer_fingerprint(a) == tokenizer_fingerprint(b));
+    tokenizer_close(b);
+    static const char *const changes[][2] = {
+        {"\"h e\",\"l l\",", "\"l l\",\"h e\","},
+        {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}"},
+        {"\"use_regex\":true", "\"use_regex\":false"},
+        {"\"id\":268,\"content\":\"TOOL\"", "\"id\":269,\"content\":\"TOOL\""},
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        struct error err = {0};
+        char *json = fixture_replace(fixture_byte_level_json(), changes[i][0], changes[i][1]);
+        assert_ok(fixture_open(json, NULL, &b, &err), &err);
+        assert_true(tokenizer_fingerprint(a) != tokenizer_fingerprint(b));
+        tokenizer_close(b);
+    }
+    tokenizer_close(a);
+}
+
+// Encodes again and again; returns NULL when the ids were right every time.
+static void *encode_repeatedly(void *argument) {
+    const struct tokenizer *t = argument;
+    static const int32_t expected[] = {BYTE_HELLO, BYTE_SPACE_W, 'o', 'r', 'l', 'd'};
+    for (int i = 0; i < 500; i++) {
+        int32_t ids[8];
+        size_t count = 0;
+        if (tokenizer_encode(t, "hello world", 11, 0, ids, 8, &count, NULL) != STATUS_OK ||
+            count != 6 || memcmp(ids, expected, sizeof expected) != 0) {
+            return argument;
+        }
+    }
+    return NULL;
+}
+
+static void test_threads_share_one_tokenizer(void **state) {
+    (void)state;
+    struct tokenizer *t = fixture_byte_level();
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_repeatedly, t), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        void *wrong = t;
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+    }
+    tokenizer_close(t);
+}
+
+struct bad_file {
+    const char *from;
+    const char *to;
+    enum status status;
+    const char *field;
+};
+
+// Every change breaks the file in one place; the error must name it.
+static const struct bad_file bad_files[] = {
+    {"\"type\":\"BPE\"", "\"type\":\"Unigram\"", STATUS_UNSUPPORTED, "model.type"},
+    {"\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}", STATUS_UNSUPPORTED,
+     "normalizer"},
+    {"\"normalizer\":null",
+     "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
+     "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}]}",
+     STATUS_UNSUPPORTED, "normalizer.normalizers[1]"},
+    {"{\"type\":\"ByteLevel\",", "{\"type\":\"WhitespaceSplit\",", STATUS_UNSUPPORTED,
+     "pre_tokenizer"},
+    {"\"decoder\":{\"type\":\"ByteLevel\"}", "\"decoder\":{\"type\":\"WordPiece\"}",
+     STATUS_UNSUPPORTED, "decoder"},
+    {"\"decoder\":{\"type\":\"ByteLevel\"}", "\"decoder\":null", STATUS_UNSUPPORTED, "decoder"},
+    {"\"post_processor\":null", "\"post_processor\":{\"type\":\"RobertaProcessing\"}",
+     STATUS_UNSUPPORTED, "post_processor"},
+    {"\"type\":\"BPE\"", "\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"", STATUS_UNSUPPORTED,
+     "model.end_of_word_suffix"},
+    {"\"type\":\"BPE\"", "\"type\":\"BPE\",\"unk_token\":\"absent\"", STATUS_MALFORMED,
+     "model.unk_token"},
+    {"\"use_regex\":true", "\"use_regex\":1", STATUS_MALFORMED, "pre_tokenizer"},
+    {"\"hello\":259", "\"hello\":258", STATUS_MALFORMED, "model.vocab"},
+    {"\"hello\":259", "\"hello\":-1", STATUS_MALFORMED, "model.vocab"},
+    {"\"hello\":259", "\"hello\":1048576", STATUS_LIMIT, "model.vocab"},
+    {"\"hello\":259", "\"hello\":\"259\"", STATUS_MALFORMED, "model.vocab"},
+    {"\"hello\":259", "\"hell\":259", STATUS_MALFORMED, "tokenizer.json"},
+    {"\"l l\"", "\"l lz\"", STATUS_MALFORMED, "model.merges[1]"},
+    {"\"l l\"", "\"l  l\"", STATUS_MALFORMED, "model.merges[1]"},
+    {"\"l l\"", "7", STATUS_MALFORMED, "model.merges[1]"},
+    {"\"merges\":[", "\"merges\":7,\"other\":[", STATUS_MALFORMED, "model.merges"},
+    {"\"id\":262", "\"id\":-3", STATUS_MALFORMED, "added_tokens[1]"},
+    {"\"id\":262", "\"id\":9999999", STATUS_LIMIT, "added_tokens[1]"},
+    {"\"id\":262", "\"id\":261", STATUS_MALFORMED, "added_tokens[1]"},
+    {"\"content\":\"TOOL\"", "\"content\":\"hello\"", STATUS_MALFORMED, "added_tokens[7]"},
+    {"\"id\":262", "\"id\":262,\"id\":262", STATUS_MALFORMED, "tokenizer.json"},
+    {"\"merges\":[", "\"merges\":{", STATUS_MALFORMED, "tokenizer.json"},
+};
+
+static void test_bad_file_is_refused_and_its_field_named(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {
+        const struct bad_file *bad = &bad_files[i];
+        char *json = fixture_replace(fixture_byte_level_json(), bad->from, bad->to);
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        enum status status = fixture_open(json, NULL, &t, &err);
+        if (status != bad->status || strstr(err.field, bad->field) == NULL) {
+            print_error("%s: %s %s: %s\n", bad->to, status_name(status), err.field, err.message);
+        }
+        assert_status(bad->status, status);
+        assert_non_null(strstr(err.field, bad->field));
+        assert_null(t);
+    }
+}
+
+static void test_bad_configuration_is_refused_and_its_field_named(void **state) {
+    (void)state;
+    static const char *const configs[][2] = {
+        {"{\"eos_token\":\"absent\"}", "tokenizer_config.json:eos_token"},
+        {"{\"bos_token\":7}", "tokenizer_config.json:bos_token"},
+        {"[]", "tokenizer_config.json"},
+        {"{", "tokenizer_config.json"},
+    };
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_status(STATUS_MALFORMED,
+                      fixture_open(fixture_byte_level_json(), configs[i][0], &t, &err));
+        assert_string_equal(configs[i][1], err.field);
+    }
+}
+
+static void test_rank_file_merges_by_the_rank_of_the_join(void **state) {
+    (void)state;
+    // a b c, then "bc" before "ab": ranks decide, and the specials of Llama 3 follow.
+    const struct fixture_file file = {"tokenizer.model",
+                                      "YQ== 0\nYg== 1\nYw== 2\nYmM= 3\nYWI= 4\n"};
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open_files(&file, 1, &t, &err), &err);
+    assert_int_equal(tokenizer_vocab_size(t), 5 + 256);
+    assert_int_equal(tokenizer_bos_id(t), 5);
+    assert_encodes(t, "abc", 0, 0, 3);
+    assert_encodes(t, "ab", 0, 4);
+    tokenizer_close(t);
+}
+
+static void test_bad_rank_file_is_refused_by_line(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        enum status status;
+        const char *message;
+    } cases[] = {
+        {"\n\x0F", STATUS_UNSUPPORTED, "SentencePiece"},
+        {"YQ== 0\nYQ== 1\n", STATUS_MALFORMED, "line 2"},
+        {"YQ== 0\nYg== 0\n", STATUS_MALFORMED, "line 2"},
+        {"YQ== 0\nYg= 1\n", STATUS_MALFORMED, "line 2"},
+        {"YQ== 0\nY*== 1\n", STATUS_MALFORMED, "line 2"},
+        {"YQ== 0\nYg== -1\n", STATUS_MALFORMED, "line 2"},
+        {"YQ== 0\nYg==\n", STATUS_MALFORMED, "line 2"},
+        {"YQ== 0\nYg== 99999999999999999999\n", STATUS_LIMIT, "line 2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fixture_file file = {"tokenizer.model", cases[i].text};
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_status(cases[i].status, fixture_open_files(&file, 1, &t, &err));
+        assert_string_equal("tokenizer.model", err.field);
+        assert_non_null(strstr(err.message, cases[i].message));
+    }
+}
+
+static void test_vocabulary_and_merges_need_each_other(void **state) {
+    (void)state;
+    static const struct {
+        const char *merges;
+        const char *config;
+        enum status status;
+        const char *field;
+    } cases[] = {
+        {"#version: 0.2\na b\n", NULL, STATUS_OK, ""},
+        {NULL, NULL, STATUS_NOT_FOUND, "merges.txt"},
+        {"#version: 0.2\na c\n", NULL, STATUS_MALFORMED, "merges.txt"},
+        {"ab\n", NULL, STATUS_MALFORMED, "merges.txt"},
+        {"a b\n", "{\"tokenizer_class\":\"T5Tokenizer\"}", STATUS_UNSUPPORTED,
+         "tokenizer_config.json:tokenizer_class"},
+        {"a b\n", "{\"added_tokens_decoder\":{\"x\":{\"content\":\"c\"}}}", STATUS_MALFORMED,
+         "tokenizer_config.json:added_tokens_decoder"},
+        {"a b\n", "{\"added_tokens_decoder\":{\"2\":{\"content\":\"c\"}}}", STATUS_MALFORMED,
+         "tokenizer_config.json:added_tokens_decoder"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fixture_file files[] = {{"vocab.json", "{\"a\":0,\"b\":1,\"ab\":2}"},
+                                             {"merges.txt", cases[i].merges},
+                                             {"tokenizer_config.json", cases[i].config}};
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_status(cases[i].status, fixture_open_files(files, 3, &t, &err));
+        assert_string_equal(cases[i].field, err.field);
+        tokenizer_close(t);
+    }
+}
+
+static void test_empty_directory_has_no_tokenizer(void **state) {
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_status(STATUS_NOT_FOUND, fixture_open(NULL, NULL, &t, &err));
+    tokenizer_close(NULL);
+}
+
+// Cut anywhere, a file is an error and nothing worse.
+static void test_cut_file_is_malformed_at_every_length(void **state) {
+    (void)state;
+    char *whole = fixture_byte_level_json();
+    size_t bytes = strlen(whole);
+    for (size_t length = 0; length < bytes; length += 97) {
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_status(STATUS_MALFORMED, fixture_open(strndup(whole, length), NULL, &t, &err));
+    }
+    free(whole);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_byte_level_merges_inside_words),
+        cmocka_unit_test(test_sentencepiece_prefixes_and_falls_back_to_bytes),
+        cmocka_unit_test(test_unknown_characters_fuse_only_when_asked),
+        cmocka_unit_test(test_removed_split_drops_borders),
+        cmocka_unit_test(test_continuation_takes_no_prefix),
+        cmocka_unit_test(test_metaspace_prefixes_the_first_part_only),
+        cmocka_unit_test(test_prepend_prefixes_every_part),
+        cmocka_unit_test(test_special_text_is_ordinary_unless_parsed),
+        cmocka_unit_test(test_merges_never_spell_a_special_token),
+        cmocka_unit_test(test_whole_words_never_spell_a_special_token),
+        cmocka_unit_test(test_segments_join_words_but_not_special_tokens),
+        cmocka_unit_test(test_added_token_flags),
+        cmocka_unit_test(test_canonical_composition_orders_a_long_run_of_marks),
+        cmocka_unit_test(test_invalid_utf8_is_refused_with_its_offset),
+        cmocka_unit_test(test_too_little_room_tells_the_need),
+        cmocka_unit_test(test_text_above_the_limit_is_refused),
+        cmocka_unit_test(test_decoding_hides_special_tokens_and_repairs_bytes),
+        cmocka_unit_test(test_special_ids_by_spelling_configuration_and_template),
+        cmocka_unit_test(test_fingerprint_tells_tokenizers_apart),
+        cmocka_unit_test(test_threads_share_one_tokenizer),
+        cmocka_unit_test(test_bad_file_is_refused_and_its_field_named),
+        cmocka_unit_test(test_bad_configuration_is_refused_and_its_field_named),
+        cmocka_unit_test(test_rank_file_merges_by_the_rank_of_the_join),
+        cmocka_unit_test(test_bad_rank_file_is_refused_by_line),
+        cmocka_unit_test(test_vocabulary_and_merges_need_each_other),
+        cmocka_unit_test(test_empty_directory_has_no_tokenizer),
+        cmocka_unit_test(test_cut_file_is_malformed_at_every_length),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

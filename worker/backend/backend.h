@@ -1,0 +1,141 @@
+// The tensor backend: the operations that a transformer's forward pass is written over, once, for CPU
+// and GPU. Buffers are opaque device memory; index arrays come from the host and are copied to the
+// device by batch_begin. One backend per rank, used by that rank's engine thread only; the CPU backend
+// spreads each operation over its own threads. Operations queue work in order; `download` waits.
+// Every row of every result is the same bit for bit whatever other rows stand in the batch, however
+// large it is and however many threads there are (docs/ARCHITECTURE.md, determinism).
+#ifndef WORKER_BACKEND_BACKEND_H
+#define WORKER_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+// Frozen order; names as in safetensors.
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+
+static inline size_t dtype_bytes(enum dtype dtype) {
+    return dtype == DTYPE_F32 ? 4 : 2;
+}
+
+struct tensor {
+    void *data; // device memory, [rows, cols] row-major, contiguous
+    enum dtype dtype;
+    int32_t rows;
+    int32_t cols;
+};
+
+enum { KV_BLOCK_TOKENS = 16 };
+
+// Key/value storage of one model: n_blocks blocks of KV_BLOCK_TOKENS positions for every layer and KV
+// head. The layout inside is the backend's own.
+struct kv_storage {
+    void *keys;   // device memory
+    void *values; // device memory
+    int32_t n_layers;
+    int32_t n_blocks;
+    int32_t n_kv_heads;
+    int32_t head_dim;
+};
+
+// One KV block that `row_count` rows of the batch attend to: row_index[row_begin ...]. Visits are
+// ordered by the block's position in its sequences, so each row meets its blocks from the first
+// position to the last; a block that many rows share appears once per batch.
+struct kv_visit {
+    int32_t block;     // index into kv_storage
+    int32_t start;     // position of the block's first token, a multiple of KV_BLOCK_TOKENS
+    int32_t row_begin; // into batch_plan.visit_rows
+    int32_t row_count;
+};
+
+// Index arrays of one forward batch; host memory, borrowed until the next batch_begin.
+struct batch_plan {
+    int32_t n_rows;
+    const int32_t *token_ids; // [n_rows]
+    const int32_t *positions; // [n_rows], 0-based position in the row's sequence
+    const int32_t *kv_block;  // [n_rows], block that takes the row's key and value
+    int32_t n_visits;
+    const struct kv_visit *visits;   // [n_visits]
+    const int32_t *visit_rows;       // row numbers, referenced by visits; ascending within a visit
+};
+
+struct sampling_row; // worker/decode/sampling.h
+
+struct backend;
+
+struct backend_ops {
+    const char *name;
+    // Memory. alloc returns NULL when there is none; contents are zero.
+    void *(*alloc)(struct backend *backend, size_t size);
+    void (*release)(struct backend *backend, void *memory);
+    // Makes `size` bytes of read-only host memory (a mapped weight file) usable as tensor data; the CPU
+    // returns the address itself, so that nothing is copied. Lives until release_weights.
+    void *(*import_weights)(struct backend *backend, const void *host, size_t size);
+    void (*release_weights)(struct backend *backend, void *memory);
+    void (*upload)(struct backend *backend, void *destination, const void *source, size_t size);
+    enum status (*download)(struct backend *backend, void *destination, const void *source,
+                            size_t size);
+    size_t (*kv_bytes)(const struct kv_storage *storage); // keys and values together
+    enum status (*kv_create)(struct backend *backend, struct kv_storage *storage); // shape set by caller
+    void (*kv_destroy)(struct backend *backend, struct kv_storage *storage);
+    // Copies the first n_tokens positions of a block, all layers (copy on write of a shared tail).
+    void (*kv_copy)(struct backend *backend, struct kv_storage *storage, int32_t destination,
+                    int32_t source, int32_t n_tokens);
+    enum status (*batch_begin)(struct backend *backend, const struct batch_plan *plan);
+    // out[n_rows, dim] = table[token_ids, :], widened to f32.
+    void (*embed)(struct backend *backend, struct tensor *out, const struct tensor *table);
+    // out[n, dim] = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, eq. 4). May alias.
+    void (*rms_norm)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                     const struct tensor *weight, float eps);
+    // out[n, out_dim] = x[n, in_dim] weight[out_dim, in_dim]^T + bias[out_dim]; bias may be NULL.
+    void (*linear)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                   const struct tensor *weight, const struct tensor *bias);
+    // Rotates x[n_rows, n_heads * head_dim] in place by the batch's positions, halves paired as in
+    // Hugging Face's Llama (Su et al. 2021, section 3.4.2); inv_freq[head_dim / 2] f32 device memory.
+    void (*rope)(struct backend *backend, struct tensor *x, int32_t n_heads, int32_t head_dim,
+                 const float *inv_freq, float attention_factor);
+    // Stores keys and values [n_rows, n_kv_heads * head_dim] at the batch's blocks and positions.
+    void (*kv_store)(struct backend *backend, struct kv_storage *storage, int32_t layer,
+                     const struct tensor *keys, const struct tensor *values);
+    // out[n_rows, n_heads * head_dim] = softmax(q k^T * scale) v over each row's visits, causal: a row
+    // at position p sees positions 0..p (Vaswani et al. 2017, eq. 1); n_heads / n_kv_heads query heads
+    // share a KV head (Ainslie et al. 2023, section 2.2).
+    void (*attention)(struct backend *backend, struct tensor *out, const struct tensor *q,
+                      const struct kv_storage *storage, int32_t layer, int32_t n_heads,
+                      float scale);
+    // out = silu(gate) * up, elementwise (Shazeer 2020, eq. 6). May alias gate.
+    void (*silu_mul)(struct backend *backend, struct tensor *out, const struct tensor *gate,
+                     const struct tensor *up);
+    // x += y.
+    void (*add)(struct backend *backend, struct tensor *x, const struct tensor *y);
+    // out[i, :] = x[rows[i], :]; rows is host memory.
+    void (*gather_rows)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                        const int32_t *rows, int32_t n);
+    // out[rows[i], :] = x[i, :].
+    void (*scatter_rows)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                         const int32_t *rows, int32_t n);
+    // Draws one token per row from logits[n, vocab]; sampling_row says how. logits are overwritten.
+    // Waits: results are on the host afterwards. With n 0 it only takes the memory that draws from
+    // so large a vocabulary need.
+    enum status (*sample)(struct backend *backend, struct tensor *logits,
+                          struct sampling_row *rows, int32_t n);
+    // Bytes that the backend holds for itself: tables and scratch, not what the others hand out.
+    size_t (*own_bytes)(const struct backend *backend);
+    void (*destroy)(struct backend *backend);
+};
+
+// Embedded first in each implementation's struct.
+struct backend {
+    const struct backend_ops *ops;
+};
+
+// kind: "cpu" (threads: worker threads of each operation, 1..256; chooses AVX-512, AVX2 or portable
+// kernels by what the CPU has; environment SUREFOOT_CPU_ISA=avx512|avx2|generic narrows it).
+// STATUS_UNSUPPORTED for a kind that this build has not.
+MUST_CHECK enum status backend_create(const char *kind, int n_threads, struct backend **out,
+                                      struct error *err);
+void backend_destroy(struct backend *backend); // NULL allowed
+
+#endif

@@ -1,0 +1,137 @@
+// Creation of the CPU backend, the choice of its kernels, and its table of operations.
+#include "worker/backend/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/backend/cpu/cpu_private.h"
+
+struct isa_choice {
+    const struct cpu_kernels *kernels;
+    bool available;
+};
+
+// Best first.
+static int list_isas(struct isa_choice choices[3]) {
+    int n = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("f16c");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    choices[n++] = (struct isa_choice){&cpu_kernels_avx512, avx512};
+    choices[n++] = (struct isa_choice){&cpu_kernels_avx2, avx2};
+#endif
+    choices[n++] = (struct isa_choice){&cpu_kernels_generic, true};
+    return n;
+}
+
+static enum status choose_kernels(const struct cpu_kernels **out, struct error *err) {
+    const char *wanted = getenv("SUREFOOT_CPU_ISA");
+    struct isa_choice choices[3];
+    int n = list_isas(choices);
+    for (int i = 0; i < n; ++i) {
+        bool named = wanted != NULL && strcmp(wanted, choices[i].kernels->name) == 0;
+        if (named && !choices[i].available) {
+            return error_set(err, STATUS_UNSUPPORTED, "SUREFOOT_CPU_ISA", "this CPU has no %s",
+                             wanted);
+        }
+        if (named || (wanted == NULL && choices[i].available)) {
+            *out = choices[i].kernels;
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_INVALID_ARGUMENT, "SUREFOOT_CPU_ISA",
+                     "\"%.32s\" is not avx512, avx2 or generic", wanted);
+}
+
+const char *cpu_backend_isa(const struct backend *backend) {
+    return ((const struct cpu_backend *)backend)->kernels->name;
+}
+
+int cpu_threads_for(const struct cpu_backend *cpu, double work) {
+    // A dispatch costs about as much as 20 000 steps of one thread.
+    const double work_per_thread = 20e3;
+    double wanted = work / work_per_thread;
+    int size = thread_pool_size(cpu->pool);
+    return wanted < 2 ? 1 : wanted < size ? (int)wanted : size;
+}
+
+static enum status cpu_batch_begin(struct backend *backend, const struct batch_plan *plan) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    cpu->plan = *plan;
+    cpu->rope.valid = false;
+    return cpu_rope_reserve(cpu, plan->n_rows);
+}
+
+static size_t cpu_own_bytes(const struct backend *backend) {
+    const struct cpu_backend *cpu = (const struct cpu_backend *)backend;
+    size_t per_thread = KERNEL_SCRATCH_BYTES + cpu->sample_stride;
+    return (size_t)thread_pool_size(cpu->pool) * per_thread +
+           2 * cpu->rope.capacity * sizeof(float);
+}
+
+static void cpu_destroy(struct backend *backend) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    thread_pool_destroy(cpu->pool);
+    free(cpu->scratch);
+    free(cpu->sample_scratch);
+    free(cpu->rope.cosines);
+    free(cpu->rope.sines);
+    free(cpu);
+}
+
+static const struct backend_ops cpu_ops = {
+    .name = "cpu",
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .import_weights = cpu_import_weights,
+    .release_weights = cpu_release_weights,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .kv_bytes = cpu_kv_bytes,
+    .kv_create = cpu_kv_create,
+    .kv_destroy = cpu_kv_destroy,
+    .kv_copy = cpu_kv_copy,
+    .batch_begin = cpu_batch_begin,
+    .embed = cpu_embed,
+    .rms_norm = cpu_rms_norm,
+    .linear = cpu_linear,
+    .rope = cpu_rope,
+    .kv_store = cpu_kv_store,
+    .attention = cpu_attention,
+    .silu_mul = cpu_silu_mul,
+    .add = cpu_add,
+    .gather_rows = cpu_gather_rows,
+    .scatter_rows = cpu_scatter_rows,
+    .sample = cpu_sample,
+    .own_bytes = cpu_own_bytes,
+    .destroy = cpu_destroy,
+};
+
+enum status cpu_backend_create(int n_threads, struct backend **out, struct error *err) {
+    const struct cpu_kernels *kernels = NULL;
+    enum status status = choose_kernels(&kernels, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct cpu_backend *cpu = calloc(1, sizeof(*cpu));
+    if (cpu == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "backend", "no memory for the backend");
+    }
+    cpu->base.ops = &cpu_ops;
+    cpu->kernels = kernels;
+    status = thread_pool_create(n_threads, &cpu->pool, err);
+    if (status != STATUS_OK) {
+        cpu_destroy(&cpu->base);
+        return status;
+    }
+    cpu->scratch = aligned_alloc(64, (size_t)n_threads * KERNEL_SCRATCH_BYTES);
+    if (cpu->scratch == NULL) {
+        cpu_destroy(&cpu->base);
+        return error_set(err, STATUS_NO_MEMORY, "backend", "no memory for %d threads", n_threads);
+    }
+    *out = &cpu->base;
+    return STATUS_OK;
+}

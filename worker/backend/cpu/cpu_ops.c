@@ -1,0 +1,234 @@
+// The tensor operations: shapes checked, work cut into static parts, parts handed to the kernels.
+// Where a part ends has no effect on any value.
+#include <string.h>
+
+#include "worker/backend/cpu/cpu_private.h"
+
+struct rows_call {
+    const struct cpu_backend *cpu;
+    const struct tensor *out;
+    const struct tensor *a;
+    const struct tensor *b;
+    const int32_t *rows; // row numbers of gather and scatter, token ids of embed
+    int32_t n;
+    float eps;
+};
+
+static void run_rows(struct cpu_backend *cpu, thread_pool_fn run, const struct rows_call *call,
+                     double work_per_row) {
+    thread_pool_run(cpu->pool, run, (void *)(uintptr_t)call,
+                    cpu_threads_for(cpu, work_per_row * call->n));
+}
+
+static float *row_of(const struct tensor *tensor, long row) {
+    return (float *)tensor->data + (size_t)row * tensor->cols;
+}
+
+static void embed_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    const struct tensor *table = call->a;
+    size_t row_bytes = (size_t)table->cols * dtype_bytes(table->dtype);
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    for (long row = begin; row < end; ++row) {
+        const char *from = (const char *)table->data + (size_t)call->rows[row] * row_bytes;
+        call->cpu->kernels->widen(row_of(call->out, row), from, table->dtype, (size_t)table->cols);
+    }
+}
+
+void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(out->rows == cpu->plan.n_rows && out->cols == table->cols);
+    struct rows_call call = {
+        .cpu = cpu, .out = out, .a = table, .rows = cpu->plan.token_ids, .n = out->rows};
+    run_rows(cpu, embed_part, &call, out->cols);
+}
+
+static void rms_norm_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    call->cpu->kernels->rms_norm(row_of(call->out, begin), row_of(call->a, begin), call->b->data,
+                                 call->b->dtype, call->eps, (int32_t)(end - begin), call->a->cols);
+}
+
+void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
+                  const struct tensor *weight, float eps) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(out->rows == x->rows && out->cols == x->cols && weight->cols == x->cols);
+    struct rows_call call = {.cpu = cpu, .out = out, .a = x, .b = weight, .n = x->rows, .eps = eps};
+    run_rows(cpu, rms_norm_part, &call, x->cols);
+}
+
+static void silu_mul_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    call->cpu->kernels->silu_mul(row_of(call->out, begin), row_of(call->a, begin),
+                                 row_of(call->b, begin), (size_t)(end - begin) * call->a->cols);
+}
+
+void cpu_silu_mul(struct backend *backend, struct tensor *out, const struct tensor *gate,
+                  const struct tensor *up) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(out->rows == gate->rows && out->cols == gate->cols);
+    ASSERT(up->rows == gate->rows && up->cols == gate->cols);
+    struct rows_call call = {.cpu = cpu, .out = out, .a = gate, .b = up, .n = gate->rows};
+    run_rows(cpu, silu_mul_part, &call, 4.0 * gate->cols);
+}
+
+static void add_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    call->cpu->kernels->add(row_of(call->out, begin), row_of(call->a, begin),
+                            (size_t)(end - begin) * call->a->cols);
+}
+
+void cpu_add(struct backend *backend, struct tensor *x, const struct tensor *y) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(x->rows == y->rows && x->cols == y->cols);
+    struct rows_call call = {.cpu = cpu, .out = x, .a = y, .n = x->rows};
+    run_rows(cpu, add_part, &call, x->cols);
+}
+
+static void gather_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    for (long i = begin; i < end; ++i) {
+        memcpy(row_of(call->out, i), row_of(call->a, call->rows[i]),
+               (size_t)call->a->cols * sizeof(float));
+    }
+}
+
+void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
+                     const int32_t *rows, int32_t n) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(out->rows >= n && out->cols == x->cols);
+    struct rows_call call = {.cpu = cpu, .out = out, .a = x, .rows = rows, .n = n};
+    run_rows(cpu, gather_part, &call, x->cols);
+}
+
+static void scatter_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    for (long i = begin; i < end; ++i) {
+        memcpy(row_of(call->out, call->rows[i]), row_of(call->a, i),
+               (size_t)call->a->cols * sizeof(float));
+    }
+}
+
+void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
+                      const int32_t *rows, int32_t n) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(x->rows >= n && out->cols == x->cols);
+    struct rows_call call = {.cpu = cpu, .out = out, .a = x, .rows = rows, .n = n};
+    run_rows(cpu, scatter_part, &call, x->cols);
+}
+
+struct linear_call {
+    const struct cpu_backend *cpu;
+    struct linear_args args;
+    int32_t n_rows;
+    int n_out_parts; // threads = n_out_parts * n_row_parts
+    int n_row_parts;
+};
+
+static void linear_part(void *argument, int index, int count) {
+    const struct linear_call *call = argument;
+    (void)count;
+    long out_begin, out_end, row_begin, row_end;
+    thread_pool_range(call->args.out_dim, LINEAR_OUTPUTS, index % call->n_out_parts,
+                      call->n_out_parts, &out_begin, &out_end);
+    thread_pool_range(call->n_rows, LINEAR_TILE_ROWS, index / call->n_out_parts, call->n_row_parts,
+                      &row_begin, &row_end);
+    if (out_begin < out_end && row_begin < row_end) {
+        call->cpu->kernels->linear(&call->args, (int32_t)row_begin, (int32_t)row_end,
+                                   (int32_t)out_begin, (int32_t)out_end,
+                                   call->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES);
+    }
+}
+
+void cpu_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+                const struct tensor *weight, const struct tensor *bias) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(out->rows == x->rows && out->cols == weight->rows && x->cols == weight->cols);
+    ASSERT(bias == NULL || bias->cols == out->cols);
+    struct linear_call call = {
+        .cpu = cpu,
+        .args = {.out = out->data,
+                 .x = x->data,
+                 .weight = weight->data,
+                 .dtype = weight->dtype,
+                 .bias = bias != NULL ? bias->data : NULL,
+                 .bias_dtype = bias != NULL ? bias->dtype : DTYPE_F32,
+                 .in_dim = x->cols,
+                 .out_dim = out->cols},
+        .n_rows = x->rows,
+    };
+    // Outputs are split first, so that one thread reads each weight; rows when they are few.
+    int n_threads = cpu_threads_for(cpu, (double)x->rows * x->cols * out->cols / 16);
+    int n_tiles = (out->cols + LINEAR_OUTPUTS - 1) / LINEAR_OUTPUTS;
+    call.n_out_parts = n_threads < n_tiles ? n_threads : n_tiles;
+    call.n_row_parts = n_threads / call.n_out_parts;
+    thread_pool_run(cpu->pool, linear_part, &call, call.n_out_parts * call.n_row_parts);
+}
+
+struct attention_call {
+    const struct cpu_backend *cpu;
+    struct attention_args args;
+    int32_t n_row_parts; // work items: n_kv_heads * n_row_parts
+};
+
+static void attention_part(void *argument, int index, int count) {
+    const struct attention_call *call = argument;
+    const struct attention_args *args = &call->args;
+    long begin, end;
+    thread_pool_range((long)args->n_kv_heads * call->n_row_parts, 1, index, count, &begin, &end);
+    for (long item = begin; item < end; ++item) {
+        long row_begin, row_end;
+        thread_pool_range(args->plan->n_rows, 1, (int)(item % call->n_row_parts), call->n_row_parts,
+                          &row_begin, &row_end);
+        call->cpu->kernels->attention(args, (int32_t)(item / call->n_row_parts), (int32_t)row_begin,
+                                      (int32_t)row_end,
+                                      call->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES);
+    }
+}
+
+void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *q,
+                   const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    int32_t head_dim = storage->head_dim, n_kv_heads = storage->n_kv_heads;
+    ASSERT(q->rows == cpu->plan.n_rows && q->cols == n_heads * head_dim);
+    ASSERT(out->rows == q->rows && out->cols == q->cols && out->data != q->data);
+    ASSERT(n_heads % n_kv_heads == 0 && n_heads / n_kv_heads <= ATTENTION_STATES);
+    ASSERT(head_dim % 2 == 0);
+    size_t layer_at = (size_t)layer * storage->n_blocks * n_kv_heads * head_dim * KV_BLOCK_TOKENS;
+    struct attention_call call = {
+        .cpu = cpu,
+        .args = {.out = out->data,
+                 .q = q->data,
+                 .keys = (const float *)storage->keys + layer_at,
+                 .values = (const float *)storage->values + layer_at,
+                 .plan = &cpu->plan,
+                 .n_heads = n_heads,
+                 .n_kv_heads = n_kv_heads,
+                 .head_dim = head_dim,
+                 .scale = scale},
+        .n_row_parts = 1,
+    };
+    double work = 0;
+    for (int32_t i = 0; i < cpu->plan.n_visits; ++i) {
+        work += 2.0 * cpu->plan.visits[i].row_count * q->cols;
+    }
+    int n_threads = cpu_threads_for(cpu, work);
+    // Heads go whole to threads where they come out even, so that each block is read by one thread;
+    // otherwise rows are split as well, four items per thread for balance.
+    if (n_kv_heads % n_threads != 0) {
+        int32_t wanted = (4 * n_threads + n_kv_heads - 1) / n_kv_heads;
+        call.n_row_parts = wanted < q->rows ? wanted : q->rows;
+    }
+    thread_pool_run(cpu->pool, attention_part, &call, n_threads);
+}

@@ -1,0 +1,79 @@
+// What the files of the CPU backend share.
+#ifndef WORKER_BACKEND_CPU_CPU_PRIVATE_H
+#define WORKER_BACKEND_CPU_CPU_PRIVATE_H
+
+#include "worker/backend/backend.h"
+#include "worker/backend/cpu/kernels.h"
+#include "worker/backend/cpu/thread_pool.h"
+
+// Cosines and sines of one batch's positions; all layers of a forward pass use the same.
+struct rope_table {
+    float *cosines;  // [n_rows, half]
+    float *sines;    // [n_rows, half]
+    size_t capacity; // elements of each
+    const float *inv_freq;
+    int32_t half;
+    bool valid; // computed since the last batch_begin, for inv_freq and half
+};
+
+struct cpu_backend {
+    struct backend base;
+    struct thread_pool *pool;
+    const struct cpu_kernels *kernels;
+    char *scratch; // [pool size, KERNEL_SCRATCH_BYTES]
+    struct batch_plan plan;
+    struct rope_table rope;
+    int32_t head_dim_max; // of all KV storages so far; bounds the rope table
+    char *sample_scratch; // [pool size, sample_stride]
+    size_t sample_stride;
+};
+
+static inline struct cpu_backend *cpu_backend_from(struct backend *backend) {
+    return (struct cpu_backend *)backend;
+}
+
+// Threads worth waking for `work` elementary steps.
+int cpu_threads_for(const struct cpu_backend *cpu, double work);
+
+// cpu_memory.c
+void *cpu_alloc(struct backend *backend, size_t size);
+void cpu_release(struct backend *backend, void *memory);
+void *cpu_import_weights(struct backend *backend, const void *host, size_t size);
+void cpu_release_weights(struct backend *backend, void *memory);
+void cpu_upload(struct backend *backend, void *destination, const void *source, size_t size);
+enum status cpu_download(struct backend *backend, void *destination, const void *source,
+                         size_t size);
+size_t cpu_kv_bytes(const struct kv_storage *storage);
+enum status cpu_kv_create(struct backend *backend, struct kv_storage *storage);
+void cpu_kv_destroy(struct backend *backend, struct kv_storage *storage);
+void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t destination,
+                 int32_t source, int32_t n_tokens);
+void cpu_kv_store(struct backend *backend, struct kv_storage *storage, int32_t layer,
+                  const struct tensor *keys, const struct tensor *values);
+
+// cpu_rope.c
+enum status cpu_rope_reserve(struct cpu_backend *cpu, int32_t n_rows);
+void cpu_rope(struct backend *backend, struct tensor *x, int32_t n_heads, int32_t head_dim,
+              const float *inv_freq, float attention_factor);
+
+// cpu_ops.c
+void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table);
+void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
+                  const struct tensor *weight, float eps);
+void cpu_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+                const struct tensor *weight, const struct tensor *bias);
+void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *q,
+                   const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale);
+void cpu_silu_mul(struct backend *backend, struct tensor *out, const struct tensor *gate,
+                  const struct tensor *up);
+void cpu_add(struct backend *backend, struct tensor *x, const struct tensor *y);
+void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
+                     const int32_t *rows, int32_t n);
+void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
+                      const int32_t *rows, int32_t n);
+
+// cpu_sample.c
+enum status cpu_sample(struct backend *backend, struct tensor *logits, struct sampling_row *rows,
+                       int32_t n);
+
+#endif

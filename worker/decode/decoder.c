@@ -1,0 +1,372 @@
+#include "worker/decode/decoder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/backend/backend.h"
+
+struct decoder {
+    struct model_context *context;
+    struct proposal *proposal;
+    struct proposal plain;
+    struct backend *backend;
+    struct tensor states; // [n_states, hidden], device
+    struct tensor batch;  // [batch_rows, hidden], device: o_t of the step's candidates
+    int32_t *free_states; // [n_states], stack
+    int32_t n_free;
+    // Ids that are never drawn (rows of a padded vocabulary without a token), then the end tokens,
+    // which are not drawn before min_tokens.
+    int32_t *forbidden;
+    int32_t n_never;
+    int32_t n_forbidden;
+    int32_t batch_rows;
+    struct sampling_row *rows;  // [batch_rows]
+    struct forward_item *items; // [batch_rows]
+    int32_t *row_index;         // [batch_rows]
+    int32_t *live;              // [live_capacity], task indices
+    int32_t live_capacity;
+};
+
+static enum status draw_plain(struct proposal *proposal, struct model_context *context,
+                              const struct tensor *states, struct sampling_row *rows, int32_t n) {
+    (void)proposal;
+    struct tensor logits;
+    enum status status = model_logits(context, states, &logits);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct backend *backend = model_get_backend(model_context_model(context));
+    return backend->ops->sample(backend, &logits, rows, n);
+}
+
+const struct proposal_ops proposal_plain_ops = {.name = "plain", .draw = draw_plain};
+
+size_t decoder_bytes(const struct model_context *context, const struct decoder_options *options) {
+    int32_t hidden = model_get_config(model_context_model(context))->hidden_dim;
+    size_t states = (size_t)options->n_states, rows = (size_t)options->batch_rows;
+    return (states + rows) * (size_t)hidden * sizeof(float) + states * sizeof(int32_t) +
+           rows * (sizeof(struct sampling_row) + sizeof(struct forward_item) + sizeof(int32_t));
+}
+
+static bool is_end_id(const struct model_config *config, const struct tokenizer *tokenizer,
+                      int32_t id) {
+    if (id >= tokenizer_vocab_size(tokenizer)) {
+        return false;
+    }
+    for (int32_t i = 0; i < config->n_eos; i++) {
+        if (config->eos_ids[i] == id) {
+            return true;
+        }
+    }
+    return tokenizer_is_end(tokenizer, id);
+}
+
+static enum status collect_forbidden(struct decoder *decoder, const struct tokenizer *tokenizer) {
+    const struct model_config *config = model_get_config(model_context_model(decoder->context));
+    decoder->forbidden = malloc((size_t)config->vocab_size * sizeof *decoder->forbidden);
+    if (decoder->forbidden == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    int32_t n = 0;
+    for (int32_t id = tokenizer_vocab_size(tokenizer); id < config->vocab_size; id++) {
+        decoder->forbidden[n++] = id;
+    }
+    decoder->n_never = n;
+    for (int32_t id = 0; id < config->vocab_size; id++) {
+        if (is_end_id(config, tokenizer, id)) {
+            decoder->forbidden[n++] = id;
+        }
+    }
+    decoder->n_forbidden = n;
+    return STATUS_OK;
+}
+
+static enum status take_tensor(struct backend *backend, struct tensor *out, int32_t rows,
+                               int32_t cols) {
+    *out = (struct tensor){.dtype = DTYPE_F32, .rows = rows, .cols = cols};
+    out->data = backend->ops->alloc(backend, (size_t)rows * (size_t)cols * sizeof(float));
+    return out->data != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+static enum status allocate(struct decoder *decoder, const struct decoder_options *options) {
+    const struct model_config *config = model_get_config(model_context_model(decoder->context));
+    int32_t hidden = config->hidden_dim;
+    size_t rows = (size_t)options->batch_rows;
+    decoder->free_states = malloc((size_t)options->n_states * sizeof *decoder->free_states);
+    decoder->rows = malloc(rows * sizeof *decoder->rows);
+    decoder->items = malloc(rows * sizeof *decoder->items);
+    decoder->row_index = malloc(rows * sizeof *decoder->row_index);
+    if (decoder->free_states == NULL || decoder->rows == NULL || decoder->items == NULL ||
+        decoder->row_index == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int32_t i = 0; i < options->n_states; i++) {
+        decoder->free_states[i] = options->n_states - 1 - i;
+    }
+    decoder->n_free = options->n_states;
+    enum status status = take_tensor(decoder->backend, &decoder->states, options->n_states, hidden);
+    if (status == STATUS_OK) {
+        status = take_tensor(decoder->backend, &decoder->batch, options->batch_rows, hidden);
+    }
+    if (status == STATUS_OK) {
+        struct tensor logits = {.dtype = DTYPE_F32, .cols = config->vocab_size};
+        status = decoder->backend->ops->sample(decoder->backend, &logits, decoder->rows, 0);
+    }
+    return status;
+}
+
+enum status decoder_create(struct model_context *context, const struct tokenizer *tokenizer,
+                           struct proposal *proposal, const struct decoder_options *options,
+                           struct decoder **out) {
+    ASSERT(options->n_states > 0 && options->batch_rows > 0);
+    struct decoder *decoder = calloc(1, sizeof *decoder);
+    if (decoder == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    decoder->context = context;
+    decoder->backend = model_get_backend(model_context_model(context));
+    decoder->plain.ops = &proposal_plain_ops;
+    decoder->proposal = proposal != NULL ? proposal : &decoder->plain;
+    decoder->batch_rows = options->batch_rows;
+    enum status status = collect_forbidden(decoder, tokenizer);
+    if (status == STATUS_OK) {
+        status = allocate(decoder, options);
+    }
+    if (status != STATUS_OK) {
+        decoder_destroy(decoder);
+        return status;
+    }
+    *out = decoder;
+    return STATUS_OK;
+}
+
+void decoder_destroy(struct decoder *decoder) {
+    if (decoder == NULL) {
+        return;
+    }
+    if (decoder->states.data != NULL) {
+        decoder->backend->ops->release(decoder->backend, decoder->states.data);
+    }
+    if (decoder->batch.data != NULL) {
+        decoder->backend->ops->release(decoder->backend, decoder->batch.data);
+    }
+    free(decoder->forbidden);
+    free(decoder->free_states);
+    free(decoder->rows);
+    free(decoder->items);
+    free(decoder->row_index);
+    free(decoder->live);
+    free(decoder);
+}
+
+int32_t decoder_state_acquire(struct decoder *decoder) {
+    return decoder->n_free > 0 ? decoder->free_states[--decoder->n_free] : -1;
+}
+
+void decoder_state_release(struct decoder *decoder, int32_t state) {
+    if (state < 0) {
+        return;
+    }
+    ASSERT(decoder->n_free < decoder->states.rows);
+    decoder->free_states[decoder->n_free++] = state;
+}
+
+void decoder_state_copy(struct decoder *decoder, const int32_t *from, const int32_t *to,
+                        int32_t n) {
+    const struct backend_ops *ops = decoder->backend->ops;
+    for (int32_t begin = 0; begin < n; begin += decoder->batch_rows) {
+        int32_t left = n - begin;
+        struct tensor batch = decoder->batch;
+        batch.rows = left < decoder->batch_rows ? left : decoder->batch_rows;
+        ops->gather_rows(decoder->backend, &batch, &decoder->states, from + begin, batch.rows);
+        ops->scatter_rows(decoder->backend, &decoder->states, &batch, to + begin, batch.rows);
+    }
+}
+
+bool decoder_is_end(const struct decoder *decoder, int32_t token_id) {
+    for (int32_t i = decoder->n_never; i < decoder->n_forbidden; i++) {
+        if (decoder->forbidden[i] == token_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Runs items[n] and keeps the state of each one's last token in the row named by row_index.
+static enum status forward_and_keep(struct decoder *decoder, int32_t n, struct error *err) {
+    enum status status = model_forward(decoder->context, decoder->items, n, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    ASSERT(model_output_count(decoder->context) == n);
+    struct tensor outputs = *model_outputs(decoder->context);
+    outputs.rows = n;
+    decoder->backend->ops->scatter_rows(decoder->backend, &decoder->states, &outputs,
+                                        decoder->row_index, n);
+    return STATUS_OK;
+}
+
+enum status decoder_prefill(struct decoder *decoder, const struct decode_prefill *items, int32_t n,
+                            struct error *err) {
+    enum status status = STATUS_OK;
+    for (int32_t begin = 0; begin < n && status == STATUS_OK; begin += decoder->batch_rows) {
+        int32_t left = n - begin;
+        int32_t count = left < decoder->batch_rows ? left : decoder->batch_rows;
+        for (int32_t i = 0; i < count; i++) {
+            const struct decode_prefill *item = &items[begin + i];
+            decoder->items[i] = (struct forward_item){.sequence = item->sequence,
+                                                      .token_ids = item->token_ids,
+                                                      .n_tokens = item->n_tokens,
+                                                      .output = FORWARD_OUTPUT_LAST};
+            decoder->row_index[i] = item->state;
+        }
+        status = forward_and_keep(decoder, count, err);
+    }
+    return status;
+}
+
+// Start of the earliest stop string that ends in the text after `from_bytes`, -1 for none.
+static int32_t find_stop(const struct response *response, const struct decode_params *params,
+                         int32_t from_bytes) {
+    int32_t earliest = -1;
+    for (int32_t i = 0; i < params->n_stops; i++) {
+        const struct decode_stop *stop = &params->stops[i];
+        int32_t begin = from_bytes - stop->bytes + 1;
+        begin = begin > 0 ? begin : 0;
+        if (response->text_bytes - begin < stop->bytes) {
+            continue;
+        }
+        const char *match = memmem(response->text + begin, (size_t)(response->text_bytes - begin),
+                                   stop->text, (size_t)stop->bytes);
+        if (match != NULL && (earliest < 0 || match - response->text < earliest)) {
+            earliest = (int32_t)(match - response->text);
+        }
+    }
+    return earliest;
+}
+
+static enum status append_token(struct decoder *decoder, const struct decode_task *task,
+                                const struct sampling_row *row) {
+    struct response *response = task->response;
+    int32_t text_before = response->text_bytes;
+    bool is_end = decoder_is_end(decoder, row->token_id);
+    enum status status = response_append(response, row->token_id, row->logprob, is_end);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (is_end) {
+        return response_end(response, DECODE_FINISH_EOS, -1);
+    }
+    if (response->n_tokens >= task->params->min_tokens) {
+        int32_t stop = find_stop(response, task->params, text_before);
+        if (stop >= 0) {
+            return response_end(response, DECODE_FINISH_STOP, stop);
+        }
+    }
+    if (response->n_tokens >= task->params->max_tokens) {
+        return response_end(response, DECODE_FINISH_LENGTH, -1);
+    }
+    return STATUS_OK;
+}
+
+static void fill_row(const struct decoder *decoder, const struct decode_task *task,
+                     struct sampling_row *row) {
+    const struct decode_params *params = task->params;
+    const struct response *response = task->response;
+    bool may_end = response->n_tokens >= params->min_tokens - 1;
+    *row = (struct sampling_row){
+        .params = &params->sampling,
+        .penalty = task->penalty,
+        .prompt_ids = params->prompt_ids,
+        .n_prompt = params->n_prompt,
+        .response_ids = response->token_ids,
+        .n_response = response->n_tokens,
+        .forbidden_ids = decoder->forbidden,
+        .n_forbidden = may_end ? decoder->n_never : decoder->n_forbidden,
+        .seed = params->seed,
+        .lineage = task->lineage,
+        .position = (uint32_t)response->n_tokens,
+        .token_id = -1,
+    };
+}
+
+// One token for the tasks named by live[count].
+static enum status step(struct decoder *decoder, const struct decode_task *tasks,
+                        const int32_t *live, int32_t count, struct error *err) {
+    for (int32_t i = 0; i < count; i++) {
+        const struct decode_task *task = &tasks[live[i]];
+        decoder->row_index[i] = task->state;
+        fill_row(decoder, task, &decoder->rows[i]);
+    }
+    struct tensor batch = decoder->batch;
+    batch.rows = count;
+    decoder->backend->ops->gather_rows(decoder->backend, &batch, &decoder->states,
+                                       decoder->row_index, count);
+    enum status status = decoder->proposal->ops->draw(decoder->proposal, decoder->context, &batch,
+                                                      decoder->rows, count);
+    if (status != STATUS_OK) {
+        return error_set(err, status, NULL, "drawing the next tokens failed");
+    }
+    int32_t n_items = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const struct decode_task *task = &tasks[live[i]];
+        status = append_token(decoder, task, &decoder->rows[i]);
+        if (status != STATUS_OK) {
+            return error_set(err, status == STATUS_LIMIT ? STATUS_INTERNAL : status, NULL,
+                             "token %d could not be appended", decoder->rows[i].token_id);
+        }
+        if (task->response->finish == DECODE_FINISH_NONE) {
+            decoder->items[n_items] = (struct forward_item){
+                .sequence = task->sequence,
+                .token_ids = &task->response->token_ids[task->response->n_tokens - 1],
+                .n_tokens = 1,
+                .output = FORWARD_OUTPUT_LAST};
+            decoder->row_index[n_items++] = task->state;
+        }
+    }
+    return n_items > 0 ? forward_and_keep(decoder, n_items, err) : STATUS_OK;
+}
+
+static enum status reserve_live(struct decoder *decoder, int32_t n) {
+    if (n <= decoder->live_capacity) {
+        return STATUS_OK;
+    }
+    int32_t *live = realloc(decoder->live, (size_t)n * sizeof *live);
+    if (live == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    decoder->live = live;
+    decoder->live_capacity = n;
+    return STATUS_OK;
+}
+
+enum status decoder_grow(struct decoder *decoder, const struct decode_task *tasks, int32_t n,
+                         struct error *err) {
+    if (reserve_live(decoder, n) != STATUS_OK) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d candidates", n);
+    }
+    int32_t n_live = n;
+    for (int32_t i = 0; i < n; i++) {
+        ASSERT(tasks[i].grow_tokens > 0 && tasks[i].response->finish == DECODE_FINISH_NONE);
+        decoder->live[i] = i;
+    }
+    for (int32_t grown = 1; n_live > 0; grown++) {
+        for (int32_t begin = 0; begin < n_live; begin += decoder->batch_rows) {
+            int32_t left = n_live - begin;
+            int32_t count = left < decoder->batch_rows ? left : decoder->batch_rows;
+            enum status status = step(decoder, tasks, decoder->live + begin, count, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+        int32_t kept = 0;
+        for (int32_t i = 0; i < n_live; i++) {
+            const struct decode_task *task = &tasks[decoder->live[i]];
+            if (task->response->finish == DECODE_FINISH_NONE && grown < task->grow_tokens) {
+                decoder->live[kept++] = decoder->live[i];
+            }
+        }
+        n_live = kept;
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,74 @@
+// One rank of a group: policy, scorers, the jobs and candidates it holds, and the execution of its
+// slice of an order: fork or rebuild, decode at most grow_tokens tokens each, score the new tokens.
+// Knows no sockets and no collectives; the loops of leader and followers call it. One thread.
+#ifndef WORKER_GROUP_RANK_H
+#define WORKER_GROUP_RANK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/status.h"
+#include "proto/wire.h"
+
+enum { RANK_SCORERS_MAX = 8 };
+
+struct rank_scorer_options {
+    const char *name;      // as jobs name it
+    const char *directory; // Hugging Face directory with a CLASS or SCORE head
+};
+
+struct rank_options {
+    const char *policy_directory;
+    struct rank_scorer_options scorers[RANK_SCORERS_MAX];
+    int n_scorers;
+    const char *backend; // "cpu"
+    int threads;         // of the backend, 1..256
+    int slots;           // candidates grown at once on this rank, 1..4096, default 64
+    int64_t kv_tokens;   // KV capacity of every model, in tokens; 0 takes slots * 256 + 4096
+    int context_tokens;  // longest prompt + response; 0 takes the smallest of the models' contexts
+};
+
+struct rank;
+
+// Called after every layer of a forward pass, so that the leader can beat while work goes on.
+typedef void (*rank_progress_fn)(void *context, uint64_t progress);
+
+MUST_CHECK enum status rank_open(const struct rank_options *options, struct rank **out,
+                                 struct error *err);
+void rank_close(struct rank *rank); // NULL allowed
+
+void rank_set_progress(struct rank *rank, rank_progress_fn progress, void *context);
+
+// The memory plan of the engine, per model and in total; one line each. Scratch is all that is
+// neither weights nor KV blocks: activations, logits, index arrays, o_t, tokenizers, and what the
+// backend takes for itself. The program, its libraries and the texts of candidates (about 20 bytes
+// a token) are not in it.
+struct rank_plan {
+    size_t weight_bytes;
+    size_t kv_bytes;
+    size_t scratch_bytes;
+};
+void rank_get_plan(const struct rank *rank, struct rank_plan *plan);
+void rank_print_plan(const struct rank *rank, FILE *stream);
+
+// Fills policy, scorers, backend and order_tokens_max of `hello`; strings are borrowed from the
+// rank, the repeated array is owned by the rank too.
+void rank_describe(struct rank *rank, Surefoot__GroupHello *hello);
+
+// Number of KV blocks free in the fullest model.
+int32_t rank_kv_blocks_free(const struct rank *rank);
+
+// Where this rank holds candidate `candidate_id` of `job_id` (exact length n_tokens): true when it
+// can go on without a rebuild.
+bool rank_holds(const struct rank *rank, uint64_t job_id, uint64_t candidate_id, uint32_t n_tokens);
+
+// Carries out the order's releases and new jobs, then the items whose entry in order->ranks equals
+// `rank_index` (all of them when order->n_ranks is 0). Returns the rows of those items, in item
+// order, as a Gathered of its own (wire_free(WIRE_GATHERED, ...)). A fault of one job or item is
+// that row's error; only loss of the device or of memory fails the call.
+MUST_CHECK enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int rank_index,
+                                    Surefoot__Gathered **out, struct error *err);
+
+#endif

@@ -1,0 +1,162 @@
+// The inside of a rank, shared by its files: rank.c opens models and tells about them, rank_jobs.c
+// turns GroupJobs into what decoding and scoring need, rank_candidates.c keeps the held candidates,
+// rank_wave.c grows and scores a set of candidates that fits, rank_rows.c writes their rows,
+// rank_execute.c cuts an order into such waves.
+#ifndef WORKER_GROUP_RANK_INTERNAL_H
+#define WORKER_GROUP_RANK_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "proto/limits.h"
+#include "worker/decode/decoder.h"
+#include "worker/group/id_table.h"
+#include "worker/group/rank.h"
+#include "worker/score/lexical.h"
+#include "worker/score/score_model.h"
+
+struct rank_model {
+    char name[LIMIT_NAME_BYTES + 1];
+    struct model *model;
+    struct model_context *context;
+    struct tokenizer *tokenizer;
+    struct model_context_options options;
+    struct model_context_plan plan;
+    struct scorer *scorer; // NULL for the policy
+};
+
+// A scorer as one job uses it.
+struct rank_job_scorer {
+    struct scorer *scorer; // a model's or the lexical one; borrowed
+    struct scorer_job *job;
+    enum scorer_role role;
+};
+
+struct rank_job {
+    uint64_t id;
+    struct error error; // why no candidate of this job can be grown; STATUS_OK otherwise
+    struct decode_params params;
+    int32_t *prompt_ids; // [params.n_prompt], owned
+    int32_t *bias_ids;   // owned, of params.sampling.bias
+    float *bias_values;  // likewise
+    char *stop_text;     // owned, of params.stops
+    struct rank_job_scorer scorers[RANK_SCORERS_MAX];
+    int n_scorers;
+    struct sequence *sequence; // holds the prompt; NULL while it is not prepared
+    int32_t state;             // row of o_t at the end of the prompt, -1 while not prepared
+    uint64_t used;             // clock of the last use
+    uint64_t pin;              // wave that needs it
+};
+
+// A candidate that stays held after its block: a continuation or fork of it needs no prefill.
+struct rank_candidate {
+    uint64_t id;
+    struct rank_job *job;
+    struct response response;
+    struct sequence *sequence;                            // prompt and response
+    int32_t state;                                        // row of o_t
+    struct scorer_state *scorer_states[RANK_SCORERS_MAX]; // [job->n_scorers]
+    uint64_t used;
+    uint64_t pin;
+};
+
+// One item of an order on its way to a row.
+struct rank_item {
+    const Surefoot__OrderItem *item;
+    struct rank_job *job;
+    struct token_values penalty; // borrowed from the order
+    Surefoot__Row *row;          // of the Gathered under way
+    // While its wave runs:
+    struct rank_candidate *candidate;
+    struct rank_candidate *parent; // held, or rebuilt by another item; NULL: the prompt
+    int32_t n_before;              // response tokens that were given
+    bool rebuild;                  // this item reads the given tokens again
+};
+
+struct rank {
+    struct backend *backend;
+    char backend_name[16];
+    struct rank_model policy;
+    struct rank_model scorers[RANK_SCORERS_MAX];
+    int n_scorers;
+    struct scorer *lexical;
+    struct decoder *decoder;
+    size_t decoder_bytes;
+    int slots;
+    int32_t context_tokens; // longest prompt + response
+
+    struct id_table job_table;       // (job id, 0)
+    struct rank_job *jobs;           // [job_table.capacity]
+    struct id_table candidate_table; // (job id, candidate id)
+    struct rank_candidate *candidates;
+    uint64_t clock; // grows with every use of a job or candidate
+    uint64_t wave;  // number of the running wave, for pins
+
+    // Scratch of a wave.
+    struct decode_task *tasks;           // [slots]
+    struct decode_prefill *prefills;     // [slots]
+    int32_t *state_pairs;                // [2 * slots]: from, then to
+    struct scorer_extension *extensions; // [slots * RANK_SCORERS_MAX]
+    struct rank_item **extension_items;  // likewise
+    int *extension_indices;              // likewise: scorer within the job
+    struct scorer_job **scorer_jobs;     // likewise
+
+    rank_progress_fn progress;
+    void *progress_context;
+    uint64_t progress_count;
+    int64_t decode_ns; // of the order under way
+    int64_t score_ns;
+
+    Surefoot__ModelInfo infos[RANK_SCORERS_MAX + 1]; // what rank_describe lends out
+    Surefoot__ModelInfo *info_pointers[RANK_SCORERS_MAX];
+    uint32_t *exempt_ids;
+    size_t n_exempt;
+};
+
+// rank_jobs.c. Registers a job of an order; one that is known stays as it is. A job that cannot be
+// run is registered with its error. A full table gives up the job that was used longest ago.
+MUST_CHECK enum status rank_job_add(struct rank *rank, const Surefoot__GroupJob *message);
+struct rank_job *rank_job_find(struct rank *rank, uint64_t job_id); // NULL: unknown
+void rank_job_remove(struct rank *rank, struct rank_job *job);      // with its candidates
+// Makes the prompts of the items' jobs ready in all models. STATUS_LIMIT: no room.
+MUST_CHECK enum status rank_jobs_prepare(struct rank *rank, struct rank_item *items, int32_t n,
+                                         struct error *err);
+// Gives up the prompt's KV in all models.
+void rank_job_unload(struct rank *rank, struct rank_job *job);
+
+// rank_candidates.c
+struct rank_candidate *rank_candidate_find(const struct rank *rank, uint64_t job_id,
+                                           uint64_t candidate_id); // NULL: not held
+// The held candidate that `item` continues, at exactly its tokens; NULL: it must be rebuilt, or
+// starts at the prompt.
+struct rank_candidate *rank_candidate_parent(const struct rank *rank, const struct rank_item *item);
+void rank_candidate_drop(struct rank *rank, struct rank_candidate *candidate);
+void rank_candidates_drop_all(struct rank *rank);
+// A new candidate for `item`: forked from `parent`, or from the prepared prompt when NULL. One of
+// the same id is dropped first; it must not be `parent`. Its state row is not filled yet.
+// STATUS_LIMIT: a table or pool is full.
+MUST_CHECK enum status rank_candidate_create(struct rank *rank, const struct rank_item *item,
+                                             const struct rank_candidate *parent,
+                                             struct rank_candidate **out);
+// Drops candidates, longest unused first, then unloads prompts, until `n` new candidates needing
+// `n_blocks` KV blocks in every model fit. Spares what is pinned by rank->wave. False: they do not.
+bool rank_make_room(struct rank *rank, int32_t n, int64_t n_blocks);
+
+// rank_wave.c. Grows and scores items[n] and fills their rows; n <= slots, candidate ids differ. A
+// fault of one item becomes its row's error. On failure no candidate of the wave is held, the rows
+// are as before. STATUS_LIMIT: no room for so many at once.
+MUST_CHECK enum status rank_wave_run(struct rank *rank, struct rank_item *items, int32_t n,
+                                     struct error *err);
+
+// rank_rows.c; each STATUS_NO_MEMORY only. Puts an error into a row; an earlier one stays.
+MUST_CHECK enum status rank_row_fail(Surefoot__Row *row, const struct error *error);
+// The score of the job's scorer `index`.
+MUST_CHECK enum status rank_row_add_score(const struct rank_item *item, int index,
+                                          const struct scorer_extension *extension);
+// Everything else, from the item's grown candidate.
+MUST_CHECK enum status rank_row_fill(const struct rank_item *item);
+// Takes back scores [n_scorers] and what rank_row_fill put there; the error stays.
+void rank_row_clear(Surefoot__Row *row, int n_scorers);
+
+void rank_report_progress(void *rank); // a model_progress_fn
+
+#endif

@@ -1,0 +1,420 @@
+#include "worker/model/config.h"
+
+#include <string.h>
+
+#include "common/log.h"
+#include "worker/model/json_fields.h"
+
+static const struct architecture_name {
+    const char *name;
+    enum model_architecture architecture;
+    enum model_head head;
+} architecture_names[] = {
+    {"LlamaForCausalLM", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_LM},
+    {"MistralForCausalLM", MODEL_ARCHITECTURE_MISTRAL, MODEL_HEAD_LM},
+    {"Qwen2ForCausalLM", MODEL_ARCHITECTURE_QWEN2, MODEL_HEAD_LM},
+    {"LlamaForSequenceClassification", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_CLASS},
+    {"MistralForSequenceClassification", MODEL_ARCHITECTURE_MISTRAL, MODEL_HEAD_CLASS},
+    {"Qwen2ForSequenceClassification", MODEL_ARCHITECTURE_QWEN2, MODEL_HEAD_CLASS},
+    {"LlamaForScore", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_SCORE},
+    {"LlamaModelForScore", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_SCORE},
+};
+
+static enum status read_architecture(const json_t *json, struct model_config *config,
+                                     struct error *err) {
+    const char *name = json_string_value(json_array_get(json_object_get(json, "architectures"), 0));
+    if (name == NULL) {
+        return error_set(err, STATUS_MALFORMED, "architectures",
+                         "architectures names no model class");
+    }
+    for (size_t i = 0; i < sizeof architecture_names / sizeof architecture_names[0]; i++) {
+        if (strcmp(architecture_names[i].name, name) == 0) {
+            config->architecture = architecture_names[i].architecture;
+            config->head = architecture_names[i].head;
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_UNSUPPORTED, "architectures",
+                     "%.64s is not supported: {Llama,Mistral,Qwen2}ForCausalLM, "
+                     "{Llama,Mistral,Qwen2}ForSequenceClassification, LlamaForScore, "
+                     "LlamaModelForScore are",
+                     name);
+}
+
+static enum status read_shapes(const json_t *json, struct model_config *config, struct error *err) {
+    const struct {
+        const char *key;
+        bool required;
+        int64_t max;
+        int32_t *out;
+    } fields[] = {
+        {"vocab_size", true, MODEL_VOCAB_MAX, &config->vocab_size},
+        {"hidden_size", true, MODEL_HIDDEN_MAX, &config->hidden_dim},
+        {"intermediate_size", true, MODEL_FFN_MAX, &config->ffn_dim},
+        {"num_hidden_layers", true, MODEL_LAYERS_MAX, &config->n_layers},
+        {"num_attention_heads", true, MODEL_HEADS_MAX, &config->n_heads},
+        {"num_key_value_heads", false, MODEL_HEADS_MAX, &config->n_kv_heads},
+        {"head_dim", false, MODEL_HEAD_DIM_MAX, &config->head_dim},
+        {"max_position_embeddings", true, MODEL_CONTEXT_MAX, &config->context_length},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        enum status status = json_int_get(json, fields[i].key, fields[i].required, 1, fields[i].max,
+                                          fields[i].out, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (config->n_kv_heads == 0) {
+        config->n_kv_heads = config->n_heads;
+    }
+    if (config->n_heads % config->n_kv_heads != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "num_key_value_heads",
+                         "%d attention heads cannot share %d key/value heads evenly",
+                         config->n_heads, config->n_kv_heads);
+    }
+    if (config->head_dim == 0) {
+        if (config->hidden_dim % config->n_heads != 0) {
+            return error_set(
+                err, STATUS_INVALID_ARGUMENT, "num_attention_heads",
+                "hidden_size %d is not a multiple of %d heads, and there is no head_dim",
+                config->hidden_dim, config->n_heads);
+        }
+        config->head_dim = config->hidden_dim / config->n_heads;
+    }
+    if (config->head_dim % 2 != 0 || config->head_dim > MODEL_HEAD_DIM_MAX) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "head_dim",
+                         "head_dim is %d, it must be even and at most %d", config->head_dim,
+                         MODEL_HEAD_DIM_MAX);
+    }
+    return STATUS_OK;
+}
+
+static enum status read_float(const json_t *json, const char *key, bool required, double min,
+                              double max, float *out, struct error *err) {
+    double value = *out;
+    enum status status = json_number_get(json, key, required, min, max, &value, err);
+    if (status == STATUS_OK) {
+        *out = (float)value;
+    }
+    return status;
+}
+
+static enum status read_llama3_scaling(const json_t *json, struct rope_scaling *scaling,
+                                       struct error *err) {
+    enum status status = read_float(json, "factor", true, 1, 1e4, &scaling->factor, err);
+    if (status == STATUS_OK) {
+        status =
+            read_float(json, "low_freq_factor", true, 1e-3, 1e4, &scaling->low_freq_factor, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            read_float(json, "high_freq_factor", true, 1e-3, 1e4, &scaling->high_freq_factor, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_int_get(json, "original_max_position_embeddings", true, 1, MODEL_CONTEXT_MAX,
+                              &scaling->original_context, err);
+    }
+    if (status == STATUS_OK && scaling->high_freq_factor <= scaling->low_freq_factor) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "high_freq_factor",
+                           "high_freq_factor %g is not above low_freq_factor %g",
+                           (double)scaling->high_freq_factor, (double)scaling->low_freq_factor);
+    }
+    return status;
+}
+
+// `key` is "rope_scaling" (rope_theta beside it) or the newer "rope_parameters" (inside it).
+static enum status read_rope_object(const json_t *json, const char *key,
+                                    struct model_config *config, struct error *err) {
+    const json_t *object = json_value_find(json, key);
+    if (object == NULL) {
+        return STATUS_OK;
+    }
+    if (!json_is_object(object)) {
+        return error_set(err, STATUS_MALFORMED, key, "%s is neither null nor an object", key);
+    }
+    char type[32] = "default";
+    enum status status = json_string_get(object, "type", type, sizeof type, err);
+    if (status == STATUS_OK) {
+        status = json_string_get(object, "rope_type", type, sizeof type, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_float(object, "rope_theta", false, 1, 1e12, &config->rope_theta, err);
+    }
+    if (status == STATUS_OK && strcmp(type, "llama3") == 0) {
+        status = read_llama3_scaling(object, &config->rope_scaling, err);
+    } else if (status == STATUS_OK && strcmp(type, "default") != 0) {
+        status =
+            error_set(err, STATUS_UNSUPPORTED, "rope_type",
+                      "RoPE scaling of type %s is not supported: default and llama3 are", type);
+    }
+    if (status != STATUS_OK) {
+        error_prefix_field(err, key);
+    }
+    return status;
+}
+
+static enum status read_rope(const json_t *json, struct model_config *config, struct error *err) {
+    enum status status = read_float(json, "rope_theta", false, 1, 1e12, &config->rope_theta, err);
+    if (status == STATUS_OK) {
+        status = read_rope_object(json, "rope_scaling", config, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_rope_object(json, "rope_parameters", config, err);
+    }
+    double rotated = 1;
+    if (status == STATUS_OK) {
+        status = json_number_get(json, "partial_rotary_factor", false, 0, 1, &rotated, err);
+    }
+    if (status == STATUS_OK && rotated != 1) {
+        status = error_set(err, STATUS_UNSUPPORTED, "partial_rotary_factor",
+                           "a partial_rotary_factor of %g is not supported: 1 is", rotated);
+    }
+    return status;
+}
+
+// Full attention over a context no longer than the window is the windowed model exactly, so the
+// context is cut instead of refusing the model.
+static enum status read_sliding_window(const json_t *json, struct model_config *config,
+                                       struct error *err) {
+    bool used = config->architecture == MODEL_ARCHITECTURE_MISTRAL;
+    enum status status = STATUS_OK;
+    if (config->architecture == MODEL_ARCHITECTURE_QWEN2) {
+        status = json_bool_get(json, "use_sliding_window", &used, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_int_get(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX,
+                              &config->sliding_window, err);
+    }
+    if (!used) {
+        config->sliding_window = 0;
+    }
+    if (status == STATUS_OK && config->sliding_window > 0 &&
+        config->sliding_window < config->context_length) {
+        log_info("config.json: context of %d tokens cut to the sliding window of %d",
+                 config->context_length, config->sliding_window);
+        config->context_length = config->sliding_window;
+    }
+    return status;
+}
+
+static enum status refuse_true(const json_t *json, const char *key, struct error *err) {
+    bool value = false;
+    enum status status = json_bool_get(json, key, &value, err);
+    if (status == STATUS_OK && value) {
+        status = error_set(err, STATUS_UNSUPPORTED, key, "%s true is not supported", key);
+    }
+    return status;
+}
+
+static enum status read_variant(const json_t *json, struct model_config *config,
+                                struct error *err) {
+    char activation[32] = "silu";
+    enum status status = json_string_get(json, "hidden_act", activation, sizeof activation, err);
+    if (status == STATUS_OK && strcmp(activation, "silu") != 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "hidden_act",
+                         "activation %s is not supported: silu is", activation);
+    }
+    if (status == STATUS_OK) {
+        status = refuse_true(json, "attention_bias", err);
+    }
+    if (status == STATUS_OK) {
+        status = refuse_true(json, "mlp_bias", err);
+    }
+    if (status == STATUS_OK && json_value_find(json, "quantization_config") != NULL) {
+        status = error_set(err, STATUS_UNSUPPORTED, "quantization_config",
+                           "quantized weights are not supported: F32, F16 and BF16 are");
+    }
+    if (status == STATUS_OK) {
+        status = read_float(json, "rms_norm_eps", false, 1e-12, 0.1, &config->norm_eps, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_bool_get(json, "tie_word_embeddings", &config->tied_embeddings, err);
+    }
+    config->qkv_bias = config->architecture == MODEL_ARCHITECTURE_QWEN2;
+    return status;
+}
+
+static enum status add_eos(const json_t *value, struct model_config *config, struct error *err) {
+    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (id < 0 || id >= config->vocab_size) {
+        return error_set(err, STATUS_LIMIT, "eos_token_id",
+                         "eos_token_id holds something else than ids of 0 to %d",
+                         config->vocab_size - 1);
+    }
+    for (int32_t i = 0; i < config->n_eos; i++) {
+        if (config->eos_ids[i] == id) {
+            return STATUS_OK;
+        }
+    }
+    if (config->n_eos == MODEL_EOS_MAX) {
+        return error_set(err, STATUS_LIMIT, "eos_token_id", "more than %d end tokens",
+                         MODEL_EOS_MAX);
+    }
+    config->eos_ids[config->n_eos++] = (int32_t)id;
+    return STATUS_OK;
+}
+
+static enum status read_eos(const json_t *json, struct model_config *config, struct error *err) {
+    const json_t *value = json_value_find(json, "eos_token_id");
+    if (value == NULL) {
+        return STATUS_OK;
+    }
+    if (!json_is_array(value)) {
+        return add_eos(value, config, err);
+    }
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        enum status status = add_eos(json_array_get(value, i), config, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+// -1 is how older files write "none".
+static enum status read_special_ids(const json_t *json, struct model_config *config,
+                                    struct error *err) {
+    enum status status =
+        json_int_get(json, "bos_token_id", false, -1, config->vocab_size - 1, &config->bos_id, err);
+    if (status == STATUS_OK) {
+        status = json_int_get(json, "pad_token_id", false, -1, config->vocab_size - 1,
+                              &config->pad_id, err);
+    }
+    return status == STATUS_OK ? read_eos(json, config, err) : status;
+}
+
+static enum status read_class_head(const json_t *json, struct error *err) {
+    int32_t n_labels = 2; // what Hugging Face assumes when nothing is said
+    const json_t *labels = json_value_find(json, "id2label");
+    if (json_is_object(labels)) {
+        n_labels = (int32_t)json_object_size(labels);
+    }
+    enum status status = json_int_get(json, "num_labels", false, 1, 1 << 20, &n_labels, err);
+    if (status == STATUS_OK && n_labels != 1) {
+        status = error_set(err, STATUS_UNSUPPORTED, "num_labels",
+                           "a classification head of %d labels is not supported: 1 is", n_labels);
+    }
+    return status;
+}
+
+static enum status read_score_head(const json_t *json, struct model_config *config,
+                                   struct error *err) {
+    int32_t score_dim = 1;
+    char type[16] = "reward";
+    config->normalize = true;
+    enum status status = json_int_get(json, "score_dim", false, 1, 1 << 20, &score_dim, err);
+    if (status == STATUS_OK && score_dim != 1) {
+        status = error_set(err, STATUS_UNSUPPORTED, "score_dim",
+                           "a score head of %d values is not supported: 1 is", score_dim);
+    }
+    if (status == STATUS_OK) {
+        status = json_string_get(json, "score_type", type, sizeof type, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_bool_get(json, "do_normalize", &config->normalize, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    config->normalize_center = strcmp(type, "reward") == 0;
+    if (strcmp(type, "critic") == 0) {
+        config->normalize = false;
+    } else if (!config->normalize_center && strcmp(type, "cost") != 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "score_type",
+                         "score_type %s is not supported: reward, cost and critic are", type);
+    }
+    return STATUS_OK;
+}
+
+// "mean" and "var" of the Beaver form: a number or an array of one.
+static enum status read_normalizer(const json_t *json, const char *key, double min, float *out,
+                                   struct error *err) {
+    const json_t *value = json_value_find(json, key);
+    if (json_is_array(value) && json_array_size(value) == 1) {
+        value = json_array_get(value, 0);
+    }
+    if (value == NULL) {
+        return STATUS_OK;
+    }
+    double number = json_is_number(value) ? json_number_value(value) : -1e300;
+    if (!(number >= min && number <= 1e9)) {
+        return error_set(err, STATUS_LIMIT, key, "%s is not one number of %g to 1e9", key, min);
+    }
+    *out = (float)number;
+    return STATUS_OK;
+}
+
+static enum status read_head(const json_t *json, struct model_config *config, struct error *err) {
+    if (config->head == MODEL_HEAD_CLASS) {
+        return read_class_head(json, err);
+    }
+    if (config->head != MODEL_HEAD_SCORE) {
+        return STATUS_OK;
+    }
+    enum status status = read_score_head(json, config, err);
+    if (status == STATUS_OK) {
+        status = read_normalizer(json, "mean", -1e9, &config->score_mean, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_normalizer(json, "var", 0, &config->score_var, err);
+    }
+    return status;
+}
+
+static enum status read_config(const json_t *json, struct model_config *config, struct error *err) {
+    static enum status (*const readers[])(const json_t *, struct model_config *, struct error *) = {
+        read_architecture,   read_variant,     read_shapes, read_rope,
+        read_sliding_window, read_special_ids, read_head,
+    };
+    for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
+        enum status status = readers[i](json, config, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+// Generation settings may know further end tokens (Llama 3: <|eot_id|>).
+static enum status merge_generation_config(const char *directory, struct model_config *config,
+                                           struct error *err) {
+    json_t *json = NULL;
+    enum status status = json_object_read(directory, "generation_config.json", &json, err);
+    if (status == STATUS_NOT_FOUND) {
+        return STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        status = read_eos(json, config, err);
+        json_decref(json);
+    }
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "generation_config.json");
+    }
+    return status;
+}
+
+enum status model_config_read(const char *directory, struct model_config *out, struct error *err) {
+    json_t *json = NULL;
+    enum status status = json_object_read(directory, "config.json", &json, err);
+    struct model_config config = {
+        .norm_eps = 1e-6f,
+        .rope_theta = 10000.0f,
+        .rope_scaling = {.factor = 1},
+        .bos_id = -1,
+        .pad_id = -1,
+        .score_var = 1,
+    };
+    if (status == STATUS_OK) {
+        status = read_config(json, &config, err);
+        json_decref(json);
+    }
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "config.json");
+        return status;
+    }
+    status = merge_generation_config(directory, &config, err);
+    if (status == STATUS_OK) {
+        *out = config;
+    }
+    return status;
+}

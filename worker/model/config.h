@@ -1,0 +1,95 @@
+// What config.json and surefoot.json say about a model, validated: every number is in range and the
+// shapes agree with each other before anything is allocated.
+#ifndef WORKER_MODEL_CONFIG_H
+#define WORKER_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+enum model_architecture {
+    MODEL_ARCHITECTURE_LLAMA,
+    MODEL_ARCHITECTURE_MISTRAL,
+    MODEL_ARCHITECTURE_QWEN2
+};
+
+enum model_head {
+    MODEL_HEAD_LM,    // *ForCausalLM: logits over the vocabulary
+    MODEL_HEAD_CLASS, // *ForSequenceClassification, one label: score.weight [1, hidden], read at
+                      // the last token
+    MODEL_HEAD_SCORE, // Beaver form: score_head [1, hidden] with optional bias, at every position
+};
+
+enum {
+    MODEL_EOS_MAX = 8,
+    MODEL_VOCAB_MAX = 1 << 20,
+    MODEL_HIDDEN_MAX = 1 << 16,
+    MODEL_FFN_MAX = 1 << 20,
+    MODEL_LAYERS_MAX = 1024,
+    MODEL_HEADS_MAX = 1024,
+    MODEL_HEAD_DIM_MAX = 1024,
+    MODEL_CONTEXT_MAX = 1 << 24, // tokens
+};
+
+struct rope_scaling { // type "llama3"; factor 1 is no scaling
+    float factor;
+    float low_freq_factor;
+    float high_freq_factor;
+    int32_t original_context;
+};
+
+struct model_config {
+    enum model_architecture architecture;
+    enum model_head head;
+    int32_t vocab_size;
+    int32_t hidden_dim;
+    int32_t ffn_dim;
+    int32_t n_layers;
+    int32_t n_heads;
+    int32_t n_kv_heads;
+    int32_t head_dim;
+    int32_t context_length; // tokens: max_position_embeddings, or the sliding window where that is
+                            // smaller (within it, full attention is the windowed model exactly)
+    int32_t sliding_window; // tokens, 0 is none
+    float norm_eps;
+    float rope_theta;
+    struct rope_scaling rope_scaling;
+    bool tied_embeddings;
+    bool qkv_bias;
+    int32_t bos_id;                 // -1 none
+    int32_t eos_ids[MODEL_EOS_MAX]; // config.json and generation_config.json
+    int32_t n_eos;
+    int32_t pad_id; // -1 none
+    // Beaver form only.
+    bool normalize;        // do_normalize
+    bool normalize_center; // score_type reward: (x - mean) / std; cost: x / std; critic is never
+                           // normalized
+    float score_mean;      // mean and var of config.json, 0 and 1 when absent; the buffers in the
+    float score_var;       // weights come first (struct model_weights)
+};
+
+// How Surefoot uses a model: surefoot.json beside config.json, if there is one.
+struct model_profile {
+    bool present;
+    char role[16];          // policy, reward, cost; "" unknown
+    char chat_template[64]; // "" unknown
+    char cost_mode[24];     // role cost always names it; else "" and the job must
+    bool append_eos;        // score a finished text with the end token appended
+    bool cost_eos_append;   // cost_eos "append": score partial texts on a forked end token
+    bool has_budget, has_discount, has_cost_min;
+    double budget;
+    double discount;
+    double cost_min;
+};
+
+// Reads and validates directory/config.json (and generation_config.json where present).
+// STATUS_UNSUPPORTED names the architecture, activation or scaling; STATUS_MALFORMED, STATUS_LIMIT
+// and STATUS_INVALID_ARGUMENT name the field and its limit.
+MUST_CHECK enum status model_config_read(const char *directory, struct model_config *out,
+                                         struct error *err);
+
+MUST_CHECK enum status model_profile_read(const char *directory, struct model_profile *out,
+                                          struct error *err);
+
+#endif

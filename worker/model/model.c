@@ -1,0 +1,469 @@
+// Opening a model directory: weights are mapped, looked up by their Hugging Face names, checked
+// against the configuration, and handed to the backend. Matrices stay where they are mapped; small
+// vectors (norms, biases, score heads) become f32 copies, the one dtype that kernels read.
+#include "worker/model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/model/safetensors.h"
+#include "worker/model/sha256.h"
+
+struct model {
+    struct model_config config;
+    struct model_profile profile;
+    struct model_weights weights;
+    struct backend *backend;
+    struct safetensors *files;
+    char *directory;
+    char hash[SHA256_HEX_BYTES];
+    int64_t n_parameters;
+    size_t weight_bytes;
+};
+
+static float f16_to_f32(uint16_t bits) {
+    int exponent = bits >> 10 & 31;
+    int fraction = bits & 1023;
+    float value = exponent == 0    ? ldexpf((float)fraction, -24)
+                  : exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
+                                   : ldexpf((float)(fraction | 1024), exponent - 25);
+    return bits & 0x8000 ? -value : value;
+}
+
+static float element_to_f32(const void *data, enum dtype dtype, size_t index) {
+    if (dtype == DTYPE_F32) {
+        return ((const float *)data)[index];
+    }
+    uint16_t bits = ((const uint16_t *)data)[index];
+    if (dtype == DTYPE_F16) {
+        return f16_to_f32(bits);
+    }
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+static void format_shape(const struct safetensors_tensor *tensor, char *text, size_t capacity) {
+    size_t used = (size_t)snprintf(text, capacity, "[");
+    for (int32_t i = 0; i < tensor->n_dims && used < capacity; i++) {
+        used += (size_t)snprintf(text + used, capacity - used, "%s%lld", i > 0 ? ", " : "",
+                                 (long long)tensor->shape[i]);
+    }
+    if (used < capacity) {
+        snprintf(text + used, capacity - used, "]");
+    }
+}
+
+// A vector of n may be written [n] or [1, n].
+static bool shape_is(const struct safetensors_tensor *tensor, int32_t rows, int32_t cols) {
+    if (tensor->n_dims == 1) {
+        return rows == 1 && tensor->shape[0] == cols;
+    }
+    return tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
+}
+
+static enum status find_tensor(const struct model *model, const char *name, int32_t rows,
+                               int32_t cols, const struct safetensors_tensor **out,
+                               enum dtype *dtype, struct error *err) {
+    static const char *const names[] = {"F32", "F16", "BF16"}; // order of enum dtype
+    const struct safetensors_tensor *tensor = safetensors_find(model->files, name);
+    if (tensor == NULL) {
+        return error_set(err, STATUS_NOT_FOUND, name,
+                         "tensor %s [%d, %d] is not in the weight files", name, rows, cols);
+    }
+    if (!shape_is(tensor, rows, cols)) {
+        char shape[128];
+        format_shape(tensor, shape, sizeof shape);
+        return error_set(err, STATUS_SHAPE, name,
+                         "tensor %s has shape %s, config.json needs [%d, %d]", name, shape, rows,
+                         cols);
+    }
+    for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
+        if (strcmp(tensor->dtype, names[d]) == 0) {
+            *out = tensor;
+            *dtype = d;
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_UNSUPPORTED, name,
+                     "tensor %s has dtype %s, F32, F16 and BF16 are supported", name,
+                     tensor->dtype);
+}
+
+static enum status load_matrix(struct model *model, const char *name, int32_t rows, int32_t cols,
+                               struct tensor *out, struct error *err) {
+    const struct safetensors_tensor *tensor;
+    enum dtype dtype;
+    enum status status = find_tensor(model, name, rows, cols, &tensor, &dtype, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    void *data = model->backend->ops->import_weights(model->backend, tensor->data, tensor->bytes);
+    if (data == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, name, "no backend memory for %zu bytes",
+                         tensor->bytes);
+    }
+    *out = (struct tensor){.data = data, .dtype = dtype, .rows = rows, .cols = cols};
+    model->n_parameters += (int64_t)rows * cols;
+    model->weight_bytes += tensor->bytes;
+    return STATUS_OK;
+}
+
+// Copies `n` floats to new backend memory; NULL when there is none.
+static void *upload_floats(struct backend *backend, const float *values, size_t n) {
+    void *data = backend->ops->alloc(backend, n * sizeof *values);
+    if (data != NULL) {
+        backend->ops->upload(backend, data, values, n * sizeof *values);
+    }
+    return data;
+}
+
+static enum status load_vector(struct model *model, const char *name, int32_t n, struct tensor *out,
+                               struct error *err) {
+    const struct safetensors_tensor *tensor;
+    enum dtype dtype;
+    enum status status = find_tensor(model, name, 1, n, &tensor, &dtype, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    float *values = malloc((size_t)n * sizeof *values);
+    void *data = NULL;
+    if (values != NULL) {
+        for (int32_t i = 0; i < n; i++) {
+            values[i] = element_to_f32(tensor->data, dtype, (size_t)i);
+        }
+        data = upload_floats(model->backend, values, (size_t)n);
+    }
+    free(values);
+    if (data == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, name, "no memory for %d floats", n);
+    }
+    *out = (struct tensor){.data = data, .dtype = DTYPE_F32, .rows = 1, .cols = n};
+    model->n_parameters += n;
+    model->weight_bytes += (size_t)n * sizeof *values;
+    return STATUS_OK;
+}
+
+static enum status load_layer(struct model *model, int32_t index, struct error *err) {
+    const struct model_config *config = &model->config;
+    struct layer_weights *layer = &model->weights.layers[index];
+    int32_t hidden = config->hidden_dim;
+    int32_t q_dim = config->n_heads * config->head_dim;
+    int32_t kv_dim = config->n_kv_heads * config->head_dim;
+    const struct {
+        const char *name;
+        int32_t rows; // 0 is a vector
+        int32_t cols;
+        struct tensor *out;
+        bool wanted;
+    } parts[] = {
+        {"input_layernorm.weight", 0, hidden, &layer->attention_norm, true},
+        {"self_attn.q_proj.weight", q_dim, hidden, &layer->q, true},
+        {"self_attn.k_proj.weight", kv_dim, hidden, &layer->k, true},
+        {"self_attn.v_proj.weight", kv_dim, hidden, &layer->v, true},
+        {"self_attn.q_proj.bias", 0, q_dim, &layer->q_bias, config->qkv_bias},
+        {"self_attn.k_proj.bias", 0, kv_dim, &layer->k_bias, config->qkv_bias},
+        {"self_attn.v_proj.bias", 0, kv_dim, &layer->v_bias, config->qkv_bias},
+        {"self_attn.o_proj.weight", hidden, q_dim, &layer->o, true},
+        {"post_attention_layernorm.weight", 0, hidden, &layer->ffn_norm, true},
+        {"mlp.gate_proj.weight", config->ffn_dim, hidden, &layer->gate, true},
+        {"mlp.up_proj.weight", config->ffn_dim, hidden, &layer->up, true},
+        {"mlp.down_proj.weight", hidden, config->ffn_dim, &layer->down, true},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "model.layers.%d.%s", index, parts[i].name);
+        enum status status = STATUS_OK;
+        if (parts[i].wanted) {
+            status = parts[i].rows == 0 ? load_vector(model, name, parts[i].cols, parts[i].out, err)
+                                        : load_matrix(model, name, parts[i].rows, parts[i].cols,
+                                                      parts[i].out, err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+// One finite number, or *out as it was when the tensor is absent.
+static enum status load_scalar(const struct model *model, const char *name, float *out,
+                               struct error *err) {
+    if (safetensors_find(model->files, name) == NULL) {
+        return STATUS_OK;
+    }
+    const struct safetensors_tensor *tensor;
+    enum dtype dtype;
+    enum status status = find_tensor(model, name, 1, 1, &tensor, &dtype, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    float value = element_to_f32(tensor->data, dtype, 0);
+    if (!isfinite(value)) {
+        return error_set(err, STATUS_MALFORMED, name, "tensor %s is not a finite number", name);
+    }
+    *out = value;
+    return STATUS_OK;
+}
+
+// The normaliser of the Beaver form divides by sqrt(var) + 1e-8 (its reference code's epsilon).
+static enum status load_score_head(struct model *model, struct error *err) {
+    struct model_weights *weights = &model->weights;
+    float mean = model->config.score_mean;
+    float var = model->config.score_var;
+    enum status status =
+        load_vector(model, "score_head.weight", model->config.hidden_dim, &weights->score, err);
+    if (status == STATUS_OK) {
+        status = load_scalar(model, "score_head.bias", &weights->score_bias, err);
+    }
+    if (status == STATUS_OK) {
+        status = load_scalar(model, "normalizer.mean", &mean, err);
+    }
+    if (status == STATUS_OK) {
+        status = load_scalar(model, "normalizer.var", &var, err);
+    }
+    if (status == STATUS_OK && var < 0) {
+        status = error_set(err, STATUS_LIMIT, "normalizer.var",
+                           "normalizer.var is %g, at least 0 is needed", (double)var);
+    }
+    weights->score_mean = mean;
+    weights->score_std = (float)(sqrt((double)var) + 1e-8);
+    return status;
+}
+
+static enum status load_head(struct model *model, struct error *err) {
+    const struct model_config *config = &model->config;
+    struct model_weights *weights = &model->weights;
+    switch (config->head) {
+    case MODEL_HEAD_LM:
+        if (config->tied_embeddings) {
+            weights->lm_head = weights->embedding;
+            return STATUS_OK;
+        }
+        return load_matrix(model, "lm_head.weight", config->vocab_size, config->hidden_dim,
+                           &weights->lm_head, err);
+    case MODEL_HEAD_CLASS:
+        return load_vector(model, "score.weight", config->hidden_dim, &weights->score, err);
+    case MODEL_HEAD_SCORE:
+        return load_score_head(model, err);
+    }
+    return STATUS_INTERNAL;
+}
+
+// Rotations per position of each pair (Su et al. 2021, section 3.4.2), slowed down as Llama 3.1
+// does it: frequencies of long wavelength are divided by `factor`, short ones stay, those between
+// are interpolated (rope type "llama3"; Grattafiori et al. 2024, section 3.4.2, and its code).
+static double rope_frequency(const struct model_config *config, int32_t pair) {
+    const struct rope_scaling *scaling = &config->rope_scaling;
+    double frequency = pow((double)config->rope_theta, -2.0 * pair / config->head_dim);
+    if (scaling->factor == 1) {
+        return frequency;
+    }
+    double turns = scaling->original_context * frequency / (2 * M_PI); // within the first context
+    double low = (double)scaling->low_freq_factor;
+    double high = (double)scaling->high_freq_factor;
+    if (turns > high) {
+        return frequency;
+    }
+    double slow = frequency / (double)scaling->factor;
+    if (turns < low) {
+        return slow;
+    }
+    double smooth = (turns - low) / (high - low);
+    return (1 - smooth) * slow + smooth * frequency;
+}
+
+static enum status load_frequencies(struct model *model, struct error *err) {
+    float inv_freq[MODEL_HEAD_DIM_MAX / 2];
+    int32_t n = model->config.head_dim / 2;
+    for (int32_t pair = 0; pair < n; pair++) {
+        inv_freq[pair] = (float)rope_frequency(&model->config, pair);
+    }
+    model->weights.inv_freq = upload_floats(model->backend, inv_freq, (size_t)n);
+    if (model->weights.inv_freq == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no backend memory for %d floats", n);
+    }
+    return STATUS_OK;
+}
+
+static enum status load_weights(struct model *model, struct error *err) {
+    const struct model_config *config = &model->config;
+    struct model_weights *weights = &model->weights;
+    weights->score_std = 1;
+    weights->layers = calloc((size_t)config->n_layers, sizeof *weights->layers);
+    if (weights->layers == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d layers", config->n_layers);
+    }
+    enum status status = load_matrix(model, "model.embed_tokens.weight", config->vocab_size,
+                                     config->hidden_dim, &weights->embedding, err);
+    for (int32_t i = 0; i < config->n_layers && status == STATUS_OK; i++) {
+        status = load_layer(model, i, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            load_vector(model, "model.norm.weight", config->hidden_dim, &weights->final_norm, err);
+    }
+    if (status == STATUS_OK) {
+        status = load_head(model, err);
+    }
+    return status == STATUS_OK ? load_frequencies(model, err) : status;
+}
+
+// Name and length before each weight file keep the parts apart; config.json stands last.
+static enum status hash_files(struct model *model, struct error *err) {
+    struct sha256 sha;
+    sha256_init(&sha);
+    for (size_t i = 0; i < safetensors_file_count(model->files); i++) {
+        const char *name = safetensors_file_name(model->files, i);
+        size_t size;
+        const void *bytes = safetensors_file_bytes(model->files, i, &size);
+        unsigned char length[8];
+        for (int k = 0; k < 8; k++) {
+            length[k] = (unsigned char)((uint64_t)size >> 8 * k);
+        }
+        sha256_update(&sha, name, strlen(name) + 1);
+        sha256_update(&sha, length, sizeof length);
+        sha256_update(&sha, bytes, size);
+    }
+    char path[4096];
+    snprintf(path, sizeof path, "%s/config.json", model->directory);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        return error_set(err, STATUS_IO, "config.json", "cannot read %s", path);
+    }
+    char buffer[4096];
+    size_t n;
+    while ((n = fread(buffer, 1, sizeof buffer, file)) > 0) {
+        sha256_update(&sha, buffer, n);
+    }
+    bool failed = ferror(file) != 0;
+    fclose(file);
+    if (failed) {
+        return error_set(err, STATUS_IO, "config.json", "cannot read %s", path);
+    }
+    sha256_finish_hex(&sha, model->hash);
+    return STATUS_OK;
+}
+
+enum status model_open(const char *directory, struct backend *backend, struct model **out,
+                       struct error *err) {
+    struct model *model = calloc(1, sizeof *model);
+    enum status status;
+    if (model == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the model");
+    }
+    model->backend = backend;
+    model->directory = strdup(directory);
+    if (model->directory == NULL) {
+        status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the model");
+        goto fail;
+    }
+    status = model_config_read(directory, &model->config, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    status = model_profile_read(directory, &model->profile, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    status = safetensors_open(directory, &model->files, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    status = load_weights(model, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    status = hash_files(model, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    *out = model;
+    return STATUS_OK;
+fail:
+    model_close(model);
+    return status;
+}
+
+static void release_matrix(struct model *model, struct tensor *tensor) {
+    if (tensor->data != NULL) {
+        model->backend->ops->release_weights(model->backend, tensor->data);
+    }
+}
+
+static void release_vector(struct model *model, struct tensor *tensor) {
+    if (tensor->data != NULL) {
+        model->backend->ops->release(model->backend, tensor->data);
+    }
+}
+
+static void release_layer(struct model *model, struct layer_weights *layer) {
+    struct tensor *matrices[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
+                                 &layer->gate, &layer->up, &layer->down};
+    struct tensor *vectors[] = {&layer->attention_norm, &layer->q_bias, &layer->k_bias,
+                                &layer->v_bias, &layer->ffn_norm};
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+        release_matrix(model, matrices[i]);
+    }
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        release_vector(model, vectors[i]);
+    }
+}
+
+void model_close(struct model *model) {
+    if (model == NULL) {
+        return;
+    }
+    struct model_weights *weights = &model->weights;
+    if (weights->lm_head.data != weights->embedding.data) {
+        release_matrix(model, &weights->lm_head);
+    }
+    release_matrix(model, &weights->embedding);
+    for (int32_t i = 0; weights->layers != NULL && i < model->config.n_layers; i++) {
+        release_layer(model, &weights->layers[i]);
+    }
+    release_vector(model, &weights->final_norm);
+    release_vector(model, &weights->score);
+    if (weights->inv_freq != NULL) {
+        model->backend->ops->release(model->backend, weights->inv_freq);
+    }
+    free(weights->layers);
+    safetensors_close(model->files);
+    free(model->directory);
+    free(model);
+}
+
+const struct model_config *model_get_config(const struct model *model) {
+    return &model->config;
+}
+
+const struct model_profile *model_get_profile(const struct model *model) {
+    return &model->profile;
+}
+
+const struct model_weights *model_get_weights(const struct model *model) {
+    return &model->weights;
+}
+
+struct backend *model_get_backend(const struct model *model) {
+    return model->backend;
+}
+
+const char *model_get_directory(const struct model *model) {
+    return model->directory;
+}
+
+const char *model_get_hash(const struct model *model) {
+    return model->hash;
+}
+
+int64_t model_parameter_count(const struct model *model) {
+    return model->n_parameters;
+}
+
+size_t model_weight_bytes(const struct model *model) {
+    return model->weight_bytes;
+}

@@ -1,0 +1,25 @@
+// SHA-256 (FIPS 180-4). Incremental; no allocation; any thread, one per struct. Identifies weight
+// files: provenance, not authentication.
+#ifndef WORKER_MODEL_SHA256_H
+#define WORKER_MODEL_SHA256_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SHA256_HEX_BYTES = 65 }; // 64 digits and NUL
+
+typedef void (*sha256_compress_fn)(uint32_t state[8], const unsigned char *blocks, size_t n);
+
+struct sha256 {
+    sha256_compress_fn compress; // chosen by what the CPU has
+    uint32_t state[8];
+    uint64_t length;         // bytes so far
+    unsigned char block[64]; // [length % 64] waiting
+};
+
+void sha256_init(struct sha256 *sha);
+void sha256_init_portable(struct sha256 *sha); // the same without special instructions
+void sha256_update(struct sha256 *sha, const void *bytes, size_t size);
+void sha256_finish_hex(struct sha256 *sha, char hex[SHA256_HEX_BYTES]);
+
+#endif

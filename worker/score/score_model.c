@@ -1,0 +1,583 @@
+#include "worker/score/score_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { IDS_CAPACITY = 1024 }; // first size of the scratch for ids
+
+// One state's part of a batch: ids[kept .. total) are read now.
+struct forward_work {
+    int32_t extension; // index, for the caller
+    int32_t done;      // ids read so far
+    int32_t total;
+};
+
+struct model_scorer {
+    struct scorer base;
+    struct model_context *context;
+    const struct tokenizer *tokenizer;
+    bool shares_ids;
+    bool append_eos;     // profile: finished texts are scored with the end token
+    int32_t eos_id;      // -1 none
+    int32_t output_rows; // positions that one forward call may score
+    int32_t context_tokens;
+    // Scratch of a batch.
+    struct forward_work *work;  // [capacity]
+    struct forward_item *items; // [capacity]
+    int32_t capacity;
+    float *scores; // [output_rows]
+    int32_t *ids;  // [ids_capacity + 1], one candidate's text in own tokens, an end token
+    size_t ids_capacity;
+};
+
+struct model_job {
+    struct scorer_job base;
+    int32_t *prefix; // [n_prefix], prompt in the scorer's template
+    int32_t n_prefix;
+    bool eos_append;           // cost_eos of the job, cost role only
+    struct sequence *sequence; // holds the prefix; NULL while not prepared
+    float prompt_score;
+};
+
+struct model_state {
+    struct scorer_state base;
+    struct sequence *sequence; // prefix and ids
+    int32_t *ids;              // [capacity], what was read after the prefix
+    float *scores;             // [capacity], after each id
+    int32_t *owners;           // [capacity], policy token that each id's score belongs to
+    int32_t n_ids;
+    int32_t capacity;
+    int32_t n_policy_tokens; // at the last extension
+    int32_t kept;            // of the extension under way: ids that the KV held already
+    bool eos_appended;       // of the extension under way: ids[n_ids] is a forgotten end token
+};
+
+static struct model_scorer *scorer_of(const struct scorer_job *job) {
+    return (struct model_scorer *)job->scorer;
+}
+
+// Encodes the prompt; grows *ids until it fits.
+static enum status encode_prompt(const struct model_scorer *scorer,
+                                 const struct scorer_job_spec *spec, struct model_job *job,
+                                 struct error *err) {
+    size_t count = 0;
+    size_t capacity = 256;
+    for (;;) {
+        int32_t *ids = realloc(job->prefix, capacity * sizeof *ids);
+        if (ids == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a prompt");
+        }
+        job->prefix = ids;
+        count = 0;
+        enum status status = template_encode(scorer->tokenizer, spec->chat_template, spec->messages,
+                                             spec->n_messages, ids, capacity, &count, err);
+        if (status == STATUS_LIMIT && count > capacity) {
+            capacity = count;
+            continue;
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        break;
+    }
+    bool may_append = scorer->append_eos || job->eos_append;
+    int32_t limit = scorer->context_tokens;
+    int64_t needed = (int64_t)count + (scorer->shares_ids ? spec->max_tokens : 1) + may_append;
+    if (count == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "prompt", "is empty");
+    }
+    if (needed > limit) {
+        return error_set(err, STATUS_LIMIT, "prompt",
+                         "%zu tokens and max_tokens %d are above the scorer's context of %d tokens",
+                         count, spec->max_tokens, limit);
+    }
+    job->n_prefix = (int32_t)count;
+    return STATUS_OK;
+}
+
+static void job_unload(struct scorer_job *base) {
+    struct model_job *job = (struct model_job *)base;
+    sequence_destroy(scorer_of(base)->context, job->sequence);
+    job->sequence = NULL;
+}
+
+static void job_close(struct scorer_job *base) {
+    struct model_job *job = (struct model_job *)base;
+    job_unload(base);
+    free(job->prefix);
+    free(job);
+}
+
+static enum status job_open(struct scorer *base, const struct scorer_job_spec *spec,
+                            struct scorer_job **out, struct error *err) {
+    struct model_scorer *scorer = (struct model_scorer *)base;
+    if (spec->lexical != NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "lexical",
+                         "only the scorer named lexical takes these parameters");
+    }
+    bool eos_append = spec->cost_eos_append && spec->role == SCORER_ROLE_COST;
+    if (eos_append && scorer->eos_id < 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "name",
+                         "the model has no end token to append for cost_eos");
+    }
+    struct model_job *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a job");
+    }
+    job->base = (struct scorer_job){.scorer = base, .role = spec->role};
+    job->eos_append = eos_append;
+    enum status status = encode_prompt(scorer, spec, job, err);
+    if (status != STATUS_OK) {
+        job_close(&job->base);
+        return status;
+    }
+    *out = &job->base;
+    return STATUS_OK;
+}
+
+static enum status reserve_work(struct model_scorer *scorer, int32_t n) {
+    if (n <= scorer->capacity) {
+        return STATUS_OK;
+    }
+    struct forward_work *work = realloc(scorer->work, (size_t)n * sizeof *work);
+    if (work == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    scorer->work = work;
+    struct forward_item *items = realloc(scorer->items, (size_t)n * sizeof *items);
+    if (items == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    scorer->items = items;
+    scorer->capacity = n;
+    return STATUS_OK;
+}
+
+// Reads the prefixes of at most output_rows jobs that are not prepared; *next moves past them.
+static enum status prepare_some(struct model_scorer *scorer, struct scorer_job *const *jobs,
+                                int32_t n, int32_t *next, struct error *err) {
+    int32_t n_items = 0;
+    int32_t i = *next;
+    enum status status = STATUS_OK;
+    for (; i < n && n_items < scorer->output_rows; i++) {
+        struct model_job *job = (struct model_job *)jobs[i];
+        if (job->sequence != NULL) {
+            continue;
+        }
+        job->sequence = sequence_create(scorer->context);
+        if (job->sequence == NULL) {
+            status = error_set(err, STATUS_LIMIT, NULL, "no sequence is free for a prompt");
+            break;
+        }
+        scorer->items[n_items] = (struct forward_item){.sequence = job->sequence,
+                                                       .token_ids = job->prefix,
+                                                       .n_tokens = job->n_prefix,
+                                                       .output = FORWARD_OUTPUT_LAST};
+        scorer->work[n_items++].extension = i;
+    }
+    if (status == STATUS_OK && n_items > 0) {
+        status = model_forward(scorer->context, scorer->items, n_items, err);
+    }
+    if (status == STATUS_OK && n_items > 0) {
+        status = model_score_outputs(scorer->context, scorer->scores);
+    }
+    for (int32_t k = 0; k < n_items; k++) {
+        struct scorer_job *job = jobs[scorer->work[k].extension];
+        if (status == STATUS_OK) {
+            ((struct model_job *)job)->prompt_score = scorer->scores[k];
+        } else {
+            job_unload(job);
+        }
+    }
+    *next = i;
+    return status;
+}
+
+static enum status prepare(struct scorer *base, struct scorer_job *const *jobs, int32_t n,
+                           struct error *err) {
+    struct model_scorer *scorer = (struct model_scorer *)base;
+    if (reserve_work(scorer, n) != STATUS_OK) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a batch of %d", n);
+    }
+    enum status status = STATUS_OK;
+    for (int32_t next = 0; next < n && status == STATUS_OK;) {
+        status = prepare_some(scorer, jobs, n, &next, err);
+    }
+    return status;
+}
+
+static float prompt_score(const struct scorer_job *base) {
+    return ((const struct model_job *)base)->prompt_score;
+}
+
+static enum status reserve_ids(struct model_state *state, int32_t n) {
+    if (n <= state->capacity) {
+        return STATUS_OK;
+    }
+    int32_t capacity = 2 * n;
+    size_t count = (size_t)capacity;
+    int32_t *ids = realloc(state->ids, count * sizeof *ids);
+    if (ids != NULL) {
+        state->ids = ids;
+    }
+    float *scores = realloc(state->scores, count * sizeof *scores);
+    if (scores != NULL) {
+        state->scores = scores;
+    }
+    int32_t *owners = realloc(state->owners, count * sizeof *owners);
+    if (owners != NULL) {
+        state->owners = owners;
+    }
+    if (ids == NULL || scores == NULL || owners == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    state->capacity = capacity;
+    return STATUS_OK;
+}
+
+static void state_drop(struct scorer_state *base) {
+    struct model_state *state = (struct model_state *)base;
+    sequence_destroy(scorer_of(base->job)->context, state->sequence);
+    free(state->ids);
+    free(state->scores);
+    free(state->owners);
+    free(state);
+}
+
+static enum status state_new(struct scorer_job *job, const struct sequence *parent,
+                             struct model_state **out) {
+    struct model_state *state = calloc(1, sizeof *state);
+    if (state == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    state->base.job = job;
+    state->sequence = sequence_fork(scorer_of(job)->context, parent, sequence_length(parent));
+    if (state->sequence == NULL) {
+        free(state);
+        return STATUS_LIMIT;
+    }
+    *out = state;
+    return STATUS_OK;
+}
+
+static enum status state_open(struct scorer_job *base, struct scorer_state **out) {
+    struct model_job *job = (struct model_job *)base;
+    ASSERT(job->sequence != NULL);
+    struct model_state *state = NULL;
+    enum status status = state_new(base, job->sequence, &state);
+    if (status == STATUS_OK) {
+        *out = &state->base;
+    }
+    return status;
+}
+
+static enum status state_fork(const struct scorer_state *base, struct scorer_state **out) {
+    const struct model_state *parent = (const struct model_state *)base;
+    struct model_state *state = NULL;
+    enum status status = state_new(base->job, parent->sequence, &state);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = reserve_ids(state, parent->n_ids);
+    if (status != STATUS_OK) {
+        state_drop(&state->base);
+        return status;
+    }
+    size_t n = (size_t)parent->n_ids;
+    if (n > 0) {
+        memcpy(state->ids, parent->ids, n * sizeof *state->ids);
+        memcpy(state->scores, parent->scores, n * sizeof *state->scores);
+        memcpy(state->owners, parent->owners, n * sizeof *state->owners);
+    }
+    state->n_ids = parent->n_ids;
+    state->n_policy_tokens = parent->n_policy_tokens;
+    *out = &state->base;
+    return STATUS_OK;
+}
+
+// The ids that the scorer reads for `text`: borrowed from it, or in the scorer's scratch.
+static enum status encode_response(struct model_scorer *scorer, const struct scorer_text *text,
+                                   const int32_t **ids, int32_t *n_ids, struct error *err) {
+    if (scorer->shares_ids) {
+        *ids = text->token_ids;
+        *n_ids = text->n_tokens;
+        return STATUS_OK;
+    }
+    size_t bytes = (size_t)text->text_ends[text->n_tokens - 1];
+    size_t count = 0;
+    enum status status =
+        tokenizer_encode(scorer->tokenizer, text->text, bytes, TOKENIZER_CONTINUATION, scorer->ids,
+                         scorer->ids_capacity, &count, err);
+    if (status == STATUS_LIMIT && count > scorer->ids_capacity) {
+        size_t capacity = 2 * count;
+        int32_t *grown = realloc(scorer->ids, (capacity + 1) * sizeof *grown);
+        if (grown == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu tokens", count);
+        }
+        scorer->ids = grown;
+        scorer->ids_capacity = capacity;
+        status = tokenizer_encode(scorer->tokenizer, text->text, bytes, TOKENIZER_CONTINUATION,
+                                  scorer->ids, scorer->ids_capacity, &count, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (text->ended && scorer->eos_id >= 0) {
+        scorer->ids[count++] = scorer->eos_id;
+    }
+    *ids = scorer->ids;
+    *n_ids = (int32_t)count;
+    return STATUS_OK;
+}
+
+static int32_t min_int(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+
+// owners[i] = policy token in whose text the last byte of ids[i] falls. Returns the first policy
+// token that gained or lost one of the first `kept` ids, which stood there before; n_tokens when
+// none did.
+static int32_t find_owners(const struct model_scorer *scorer, const struct scorer_text *text,
+                           struct model_state *state, int32_t kept) {
+    int32_t changed = text->n_tokens;
+    int32_t owner = 0;
+    int64_t end = 0;
+    for (int32_t i = 0; i < state->n_ids; i++) {
+        const char *bytes = NULL;
+        size_t count = 0;
+        if (scorer->shares_ids) {
+            owner = i;
+        } else if (text->ended && state->ids[i] == scorer->eos_id && i == state->n_ids - 1) {
+            owner = text->n_tokens - 1;
+        } else if (tokenizer_token_bytes(scorer->tokenizer, state->ids[i], 0, &bytes, &count) ==
+                   STATUS_OK) {
+            end += (int64_t)count;
+            while (owner < text->n_tokens - 1 && text->text_ends[owner] < end) {
+                owner++;
+            }
+        }
+        if (i < kept && state->owners[i] != owner) {
+            changed = min_int(changed, min_int(state->owners[i], owner));
+        }
+        state->owners[i] = owner;
+    }
+    return changed;
+}
+
+// Gives the state its new ids: the ids that stay are `kept`, the KV is cut there. Sets scores_from
+// to the first policy token whose score may differ from before.
+static void replace_ids(struct model_scorer *scorer, struct scorer_extension *extension,
+                        struct model_state *state, const int32_t *ids, int32_t n_ids) {
+    const struct model_job *job = (const struct model_job *)state->base.job;
+    int32_t kept = 0;
+    while (kept < n_ids && kept < state->n_ids && ids[kept] == state->ids[kept]) {
+        kept++;
+    }
+    int32_t from = state->n_policy_tokens;
+    if (kept < state->n_ids) {
+        from = min_int(from, state->owners[kept]);
+        sequence_truncate(scorer->context, state->sequence, job->n_prefix + kept);
+    }
+    if (n_ids > kept) {
+        memcpy(state->ids + kept, ids + kept, (size_t)(n_ids - kept) * sizeof *ids);
+    }
+    state->n_ids = n_ids;
+    state->kept = kept;
+    state->n_policy_tokens = extension->text.n_tokens;
+    from = min_int(from, find_owners(scorer, &extension->text, state, kept));
+    extension->scores_from = kept < n_ids ? min_int(from, state->owners[kept]) : from;
+}
+
+// Decides what one candidate's state reads now. A failure is the extension's own.
+static enum status plan_extension(struct model_scorer *scorer, struct scorer_extension *extension,
+                                  struct forward_work *work) {
+    struct model_state *state = (struct model_state *)extension->state;
+    const struct model_job *job = (const struct model_job *)state->base.job;
+    const struct scorer_text *text = &extension->text;
+    const int32_t *ids = NULL;
+    int32_t n_ids = 0;
+    enum status status = encode_response(scorer, text, &ids, &n_ids, &extension->error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    bool append = !text->ended && scorer->eos_id >= 0 &&
+                  ((text->finished && scorer->append_eos) || job->eos_append);
+    int32_t limit = scorer->context_tokens;
+    if ((int64_t)job->n_prefix + n_ids + append > limit) {
+        return error_set(&extension->error, STATUS_LIMIT, "max_tokens",
+                         "prompt and response of %d tokens are above the scorer's context of %d",
+                         job->n_prefix + n_ids + append, limit);
+    }
+    if (reserve_ids(state, n_ids + 1) != STATUS_OK) {
+        return error_set(&extension->error, STATUS_NO_MEMORY, NULL, "no memory for %d tokens",
+                         n_ids);
+    }
+    replace_ids(scorer, extension, state, ids, n_ids);
+    state->eos_appended = append;
+    if (append) {
+        state->ids[n_ids] = scorer->eos_id;
+    }
+    work->done = state->kept;
+    work->total = n_ids + append;
+    return STATUS_OK;
+}
+
+// Reads the ids of all work, at most output_rows in one call, longer ones in pieces.
+static enum status forward_work(struct model_scorer *scorer,
+                                const struct scorer_extension *extensions, int32_t n_work,
+                                struct error *err) {
+    int32_t first = 0;
+    while (first < n_work) {
+        int32_t rows = 0;
+        int32_t n_items = 0;
+        for (int32_t w = first; w < n_work && rows < scorer->output_rows; w++) {
+            const struct forward_work *work = &scorer->work[w];
+            const struct model_state *state =
+                (const struct model_state *)extensions[work->extension].state;
+            int32_t count = min_int(work->total - work->done, scorer->output_rows - rows);
+            scorer->items[n_items++] = (struct forward_item){.sequence = state->sequence,
+                                                             .token_ids = state->ids + work->done,
+                                                             .n_tokens = count,
+                                                             .output = FORWARD_OUTPUT_ALL};
+            rows += count;
+        }
+        enum status status = model_forward(scorer->context, scorer->items, n_items, err);
+        if (status == STATUS_OK) {
+            status = model_score_outputs(scorer->context, scorer->scores);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        const float *scores = scorer->scores;
+        for (int32_t i = 0; i < n_items; i++) {
+            struct forward_work *work = &scorer->work[first + i];
+            struct model_state *state = (struct model_state *)extensions[work->extension].state;
+            int32_t count = scorer->items[i].n_tokens;
+            memcpy(state->scores + work->done, scores, (size_t)count * sizeof *scores);
+            scores += count;
+            work->done += count;
+        }
+        while (first < n_work && scorer->work[first].done == scorer->work[first].total) {
+            first++;
+        }
+    }
+    return STATUS_OK;
+}
+
+static void report(struct model_scorer *scorer, struct scorer_extension *extension) {
+    struct model_state *state = (struct model_state *)extension->state;
+    const struct model_job *job = (const struct model_job *)state->base.job;
+    if (state->eos_appended) {
+        extension->end_score = state->scores[state->n_ids];
+        sequence_truncate(scorer->context, state->sequence, job->n_prefix + state->n_ids);
+    } else {
+        extension->end_score =
+            state->n_ids > 0 ? state->scores[state->n_ids - 1] : job->prompt_score;
+    }
+    if (extension->token_scores == NULL) {
+        return;
+    }
+    int32_t from = extension->scores_from;
+    for (int32_t t = from; t < extension->text.n_tokens; t++) {
+        extension->token_scores[t] = 0;
+    }
+    for (int32_t i = 0; i < state->n_ids; i++) {
+        if (state->owners[i] >= from) {
+            extension->token_scores[state->owners[i]] += state->scores[i];
+        }
+    }
+}
+
+static enum status extend(struct scorer *base, struct scorer_extension *extensions, int32_t n,
+                          struct error *err) {
+    struct model_scorer *scorer = (struct model_scorer *)base;
+    if (reserve_work(scorer, n) != STATUS_OK) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a batch of %d", n);
+    }
+    int32_t n_work = 0;
+    for (int32_t i = 0; i < n; i++) {
+        struct forward_work work = {.extension = i};
+        enum status status = plan_extension(scorer, &extensions[i], &work);
+        if (status == STATUS_NO_MEMORY) {
+            return error_set(err, status, NULL, "%s", extensions[i].error.message);
+        }
+        if (status == STATUS_OK && work.done < work.total) {
+            scorer->work[n_work++] = work;
+        }
+    }
+    enum status status = forward_work(scorer, extensions, n_work, err);
+    for (int32_t i = 0; i < n && status == STATUS_OK; i++) {
+        if (extensions[i].error.status == STATUS_OK) {
+            report(scorer, &extensions[i]);
+        }
+    }
+    return status;
+}
+
+static void model_scorer_close(struct scorer *base) {
+    struct model_scorer *scorer = (struct model_scorer *)base;
+    free(scorer->work);
+    free(scorer->items);
+    free(scorer->scores);
+    free(scorer->ids);
+    free(scorer);
+}
+
+static const struct scorer_ops model_scorer_ops = {
+    .name = "model",
+    .job_open = job_open,
+    .job_close = job_close,
+    .prepare = prepare,
+    .job_unload = job_unload,
+    .prompt_score = prompt_score,
+    .state_open = state_open,
+    .state_fork = state_fork,
+    .state_drop = state_drop,
+    .extend = extend,
+    .close = model_scorer_close,
+};
+
+enum status score_model_open(const struct score_model_options *options, struct scorer **out,
+                             struct error *err) {
+    const struct model *model = model_context_model(options->context);
+    const struct model_config *config = model_get_config(model);
+    if (config->head == MODEL_HEAD_LM) {
+        return error_set(err, STATUS_UNSUPPORTED, "architectures",
+                         "a scorer needs a sequence classification or score head");
+    }
+    int32_t eos_id = tokenizer_eos_id(options->tokenizer);
+    eos_id = eos_id >= 0 ? eos_id : config->n_eos > 0 ? config->eos_ids[0] : -1;
+    bool append_eos = model_get_profile(model)->append_eos;
+    if (append_eos && eos_id < 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "append_eos", "the model has no end token");
+    }
+    struct model_scorer *scorer = calloc(1, sizeof *scorer);
+    if (scorer == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
+    }
+    *scorer = (struct model_scorer){
+        .base.ops = &model_scorer_ops,
+        .context = options->context,
+        .tokenizer = options->tokenizer,
+        .shares_ids = tokenizer_fingerprint(options->tokenizer) ==
+                          tokenizer_fingerprint(options->policy_tokenizer) &&
+                      tokenizer_vocab_size(options->tokenizer) <= config->vocab_size,
+        .append_eos = append_eos,
+        .eos_id = eos_id,
+        .output_rows = options->output_rows,
+        .context_tokens = options->context_tokens,
+    };
+    scorer->scores = calloc((size_t)options->output_rows, sizeof *scorer->scores);
+    scorer->ids = malloc((IDS_CAPACITY + 1) * sizeof *scorer->ids);
+    scorer->ids_capacity = IDS_CAPACITY;
+    if (scorer->scores == NULL || scorer->ids == NULL) {
+        model_scorer_close(&scorer->base);
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
+    }
+    *out = &scorer->base;
+    return STATUS_OK;
+}
+
+bool score_model_shares_ids(const struct scorer *scorer) {
+    return ((const struct model_scorer *)scorer)->shares_ids;
+}

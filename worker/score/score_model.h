@@ -1,0 +1,43 @@
+// A scorer that is a model: a reward or cost model with a CLASS or SCORE head, reading the prompt
+// in its own chat template and then the response. Both heads are evaluated at every new position,
+// so that token scores exist for either form; a CLASS head is trained at the last position only.
+//
+// What it reads of the response. When the tokenizer equals the policy's (tokenizer_fingerprint) and
+// the vocabulary suffices, the policy's token ids as they are. Otherwise the response's text,
+// tokenized anew at every extension as a continuation of the prompt, plus the scorer's own end
+// token when the policy wrote one. The ids are compared with those already read: the common
+// beginning stays in the KV, the rest is read again. So each extension equals reading that text
+// from scratch; the border between prompt and response is always a border between tokens.
+//
+// Token scores are per policy token. With ids handed over, token i has the head's score after i.
+// With text, the policy token in whose text a scorer token's last byte falls gets that score; a
+// policy token with several gets their sum, one with none gets 0: every scorer token counts exactly
+// once, as sums over tokens need it. (A tokenizer that changes the length of the text it normalises
+// moves scores by as many bytes.) end_score is the score after the last scorer token.
+//
+// An end token that is not part of the response is read, scored and forgotten: for a finished text
+// without one when the model's profile says append_eos, and for any text without one when the job
+// appends it for costs. It changes end_score only.
+#ifndef WORKER_SCORE_SCORE_MODEL_H
+#define WORKER_SCORE_SCORE_MODEL_H
+
+#include "worker/model/context.h"
+#include "worker/score/scorer.h"
+
+struct score_model_options {
+    struct model_context *context;
+    const struct tokenizer *tokenizer; // the model's own
+    const struct tokenizer *policy_tokenizer;
+    int32_t output_rows;    // as the context was created with
+    int32_t context_tokens; // likewise
+};
+
+// Borrows what `options` points to until scorer_close. STATUS_UNSUPPORTED: an LM head, or the
+// profile asks for an end token and the model has none.
+MUST_CHECK enum status score_model_open(const struct score_model_options *options,
+                                        struct scorer **out, struct error *err);
+
+// Whether token ids are handed over.
+bool score_model_shares_ids(const struct scorer *scorer);
+
+#endif

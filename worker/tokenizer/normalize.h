@@ -1,0 +1,63 @@
+// The normaliser of a tokenizer file: rewrites text before it is split. Implemented are the four
+// Unicode normal forms (Unicode Standard Annex 15), Prepend and Replace of a fixed string.
+#ifndef WORKER_TOKENIZER_NORMALIZE_H
+#define WORKER_TOKENIZER_NORMALIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "worker/tokenizer/text_buffer.h"
+
+enum { NORMALIZER_STEPS_MAX = 8, NORMALIZER_STRING_BYTES_MAX = 64 };
+
+enum normalize_kind {
+    NORMALIZE_NFC,
+    NORMALIZE_NFD,
+    NORMALIZE_NFKC,
+    NORMALIZE_NFKD,
+    NORMALIZE_PREPEND, // `content` before a text that is not empty
+    NORMALIZE_REPLACE, // `pattern` by `content`, everywhere
+};
+
+struct normalize_string {
+    char bytes[NORMALIZER_STRING_BYTES_MAX];
+    size_t count;
+};
+
+struct normalize_step {
+    enum normalize_kind kind;
+    struct normalize_string pattern; // at least one byte
+    struct normalize_string content;
+};
+
+struct normalizer {
+    struct normalize_step steps[NORMALIZER_STEPS_MAX];
+    size_t n_steps;
+};
+
+// Memory of one encode call. Zero is the empty state.
+struct normalize_scratch {
+    struct text_buffer buffers[2];
+    int32_t *codes; // code points of a text, [codes_capacity]
+    size_t codes_capacity;
+};
+
+// Normalises text [bytes] (well-formed UTF-8). The result lies in the scratch, or is the text
+// itself when nothing changes; it is good until the next call. `continues` leaves Prepend out.
+// LIMIT: above TEXT_BUFFER_BYTES_MAX. NO_MEMORY.
+MUST_CHECK enum status normalizer_apply(const struct normalizer *normalizer, const char *text,
+                                        size_t bytes, bool continues,
+                                        struct normalize_scratch *scratch, const char **out,
+                                        size_t *out_bytes);
+
+// Replaces a fixed string everywhere, appending the result to `out`. LIMIT, NO_MEMORY.
+MUST_CHECK enum status normalize_replace(const char *text, size_t bytes,
+                                         const struct normalize_string *pattern,
+                                         const struct normalize_string *content,
+                                         struct text_buffer *out);
+
+void normalize_scratch_finish(struct normalize_scratch *scratch);
+
+#endif

@@ -1,0 +1,402 @@
+// Opening: picks the source in the directory, then derives what encoding and decoding need from it.
+// The readers are tokenizer_json.c, tokenizer_files.c and special_ids.c; encode.c encodes.
+#include "worker/tokenizer/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/tokenizer/detokenizer.h"
+#include "worker/tokenizer/tokenizer_data.h"
+#include "worker/tokenizer/tokenizer_source.h"
+
+// Finds the set and place of an added token by id; NULL when it is in none.
+static struct added_token *find_added(struct tokenizer *tokenizer, int32_t id,
+                                      struct added_tokens **set) {
+    struct added_tokens *sets[] = {&tokenizer->added, &tokenizer->added_normalized};
+    for (size_t s = 0; s < 2; s++) {
+        for (size_t i = 0; i < sets[s]->count; i++) {
+            if (sets[s]->tokens[i].id == id) {
+                *set = sets[s];
+                return &sets[s]->tokens[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+// Takes an added token out of its set, because a later file says that it is special.
+static void forget_added(struct tokenizer *tokenizer, int32_t id) {
+    struct added_tokens *set;
+    struct added_token *token = find_added(tokenizer, id, &set);
+    if (token != NULL) {
+        free((char *)token->content);
+        *token = set->tokens[--set->count];
+    }
+}
+
+// A token that counts in the normalised text is looked for in its own normalised form.
+static enum status add_normalized(struct tokenizer *tokenizer, struct added_token token) {
+    struct normalize_scratch scratch = {0};
+    const char *content;
+    size_t bytes;
+    enum status status = normalizer_apply(&tokenizer->normalizer, token.content, token.bytes, false,
+                                          &scratch, &content, &bytes);
+    if (status == STATUS_OK && (bytes == 0 || bytes > ADDED_TOKEN_BYTES_MAX)) {
+        status = STATUS_LIMIT;
+    }
+    if (status == STATUS_OK) {
+        token.content = content;
+        token.bytes = (uint16_t)bytes;
+        status = added_tokens_add(&tokenizer->added_normalized, &token);
+    }
+    normalize_scratch_finish(&scratch);
+    return status;
+}
+
+enum status tokenizer_add_token(struct tokenizer *tokenizer, const struct added_token *token) {
+    struct vocabulary *vocabulary = &tokenizer->vocabulary;
+    int32_t known = vocabulary_find(vocabulary, token->content, token->bytes);
+    if (known >= 0 && known != token->id) {
+        return STATUS_ALREADY_EXISTS;
+    }
+    if (known < 0) {
+        enum status status = vocabulary_add(vocabulary, token->id, token->content, token->bytes);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    struct token *entry = &vocabulary->tokens[token->id];
+    if (entry->added && (entry->special || !token->special)) {
+        return STATUS_OK;
+    }
+    if (entry->added) {
+        forget_added(tokenizer, token->id);
+    }
+    entry->added = true;
+    entry->special = token->special;
+    return token->normalized && !token->special ? add_normalized(tokenizer, *token)
+                                                : added_tokens_add(&tokenizer->added, token);
+}
+
+// The byte that "<0xXX>" names, -1 for any other spelling.
+static int fallback_byte(const char *content, size_t bytes) {
+    static const char digits[] = "0123456789ABCDEF";
+    if (bytes != 6 || memcmp(content, "<0x", 3) != 0 || content[5] != '>') {
+        return -1;
+    }
+    const char *high = memchr(digits, content[3], 16);
+    const char *low = memchr(digits, content[4], 16);
+    return high == NULL || low == NULL ? -1 : (int)((high - digits) * 16 + (low - digits));
+}
+
+// Stores what a token contributes to a text when its spelling is content [bytes].
+static enum status set_output(struct tokenizer *tokenizer, int32_t id, const char *content,
+                              size_t bytes, struct text_buffer *buffer) {
+    const struct decoder *decoder = &tokenizer->decoder;
+    struct vocabulary *vocabulary = &tokenizer->vocabulary;
+    bool added = vocabulary->tokens[id].added;
+    int byte = fallback_byte(content, bytes);
+    if (decoder->byte_fallback && !added && byte >= 0) {
+        char one = (char)byte;
+        return vocabulary_set_output(vocabulary, id, &one, 1);
+    }
+    char raw[TOKENIZER_PIECE_BYTES_MAX];
+    if (decoder->byte_level && !added && byte_level_parse(content, bytes, raw, &bytes)) {
+        return vocabulary_set_output(vocabulary, id, raw, bytes);
+    }
+    buffer->bytes = 0;
+    enum status status = decoder->replaces ? normalize_replace(content, bytes, &decoder->pattern,
+                                                               &decoder->content, buffer)
+                                           : text_buffer_append(buffer, content, bytes);
+    return status == STATUS_OK ? vocabulary_set_output(vocabulary, id, buffer->data, buffer->bytes)
+                               : status;
+}
+
+static enum status set_outputs(struct tokenizer *tokenizer) {
+    struct text_buffer buffer = {0};
+    enum status status = STATUS_OK;
+    for (int32_t id = 0; id < tokenizer->vocabulary.size && status == STATUS_OK; id++) {
+        if (tokenizer->vocabulary.tokens[id].present) {
+            // Storing an output may move the spellings, so that this one is copied first.
+            char content[TOKENIZER_PIECE_BYTES_MAX];
+            size_t bytes;
+            const char *stored = vocabulary_content(&tokenizer->vocabulary, id, &bytes);
+            memcpy(content, stored, bytes);
+            status = set_output(tokenizer, id, content, bytes, &buffer);
+        }
+    }
+    // What a token matched in the normalised text is what it gives back, a prefix space included.
+    const struct added_tokens *normalized = &tokenizer->added_normalized;
+    for (size_t i = 0; i < normalized->count && status == STATUS_OK; i++) {
+        const struct added_token *token = &normalized->tokens[i];
+        status = set_output(tokenizer, token->id, token->content, token->bytes, &buffer);
+    }
+    text_buffer_finish(&buffer);
+    return status;
+}
+
+static void set_byte_ids(struct tokenizer *tokenizer) {
+    struct bpe *bpe = &tokenizer->bpe;
+    bpe->byte_level = tokenizer->pretokenizer.byte_level;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char spelling[8];
+        char raw = (char)byte;
+        size_t bytes = bpe->byte_level
+                           ? byte_level_spell(&raw, 1, spelling)
+                           : (size_t)snprintf(spelling, sizeof spelling, "<0x%02X>", byte);
+        bpe->byte_ids[byte] = vocabulary_find(&tokenizer->vocabulary, spelling, bytes);
+    }
+}
+
+static uint64_t mix(uint64_t hash, const void *bytes, size_t count) {
+    const uint8_t *p = bytes;
+    for (size_t i = 0; i < count; i++) {
+        hash = (hash ^ p[i]) * 0x100000001b3u;
+    }
+    return hash ^ hash >> 29;
+}
+
+static uint64_t mix_number(uint64_t hash, uint64_t number) {
+    return mix(hash, &number, sizeof number);
+}
+
+static uint64_t mix_string(uint64_t hash, const struct normalize_string *string) {
+    return mix(mix_number(hash, string->count), string->bytes, string->count);
+}
+
+static uint64_t fingerprint_tokens(uint64_t hash, const struct vocabulary *vocabulary) {
+    for (int32_t id = 0; id < vocabulary->size; id++) {
+        const struct token *token = &vocabulary->tokens[id];
+        if (token->present) {
+            size_t bytes;
+            const char *output = vocabulary_output(vocabulary, id, &bytes);
+            hash = mix_number(hash, (uint64_t)id << 32 | bytes << 2 |
+                                        (uint64_t)token->special << 1 | (uint64_t)token->added);
+            hash = mix(hash, output, bytes);
+        }
+    }
+    return hash;
+}
+
+static uint64_t fingerprint_normalizer(uint64_t hash, const struct normalizer *normalizer) {
+    for (size_t i = 0; i < normalizer->n_steps; i++) {
+        const struct normalize_step *step = &normalizer->steps[i];
+        hash = mix_number(hash, (uint64_t)step->kind);
+        hash = mix_string(mix_string(hash, &step->pattern), &step->content);
+    }
+    return mix_number(hash, normalizer->n_steps);
+}
+
+static uint64_t fingerprint_pretokenizer(uint64_t hash, const struct pretokenizer *p) {
+    hash = mix_number(hash, (uint64_t)p->prefix_rule << 1 | (uint64_t)p->replace_spaces);
+    hash = mix_string(hash, &p->prefix);
+    for (size_t i = 0; i < p->n_splits; i++) {
+        const struct split *split = &p->splits[i];
+        hash = mix_number(hash, (uint64_t)split->keep_matches << 1 | (uint64_t)split->keep_gaps);
+        hash = mix(hash, split->pattern, strlen(split->pattern));
+    }
+    return hash;
+}
+
+static enum status set_fingerprint(struct tokenizer *tokenizer) {
+    const struct bpe *bpe = &tokenizer->bpe;
+    uint64_t merges;
+    enum status status = bpe_fingerprint(bpe, &merges);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    uint64_t flags = (uint64_t)bpe->byte_level | (uint64_t)bpe->byte_fallback << 1 |
+                     (uint64_t)bpe->fuse_unk << 2 | (uint64_t)bpe->ignore_merges << 3 |
+                     (uint64_t)tokenizer->decoder.start_rule << 4 |
+                     (uint64_t)(uint32_t)bpe->unk_id << 32;
+    uint64_t hash = mix_number(0xcbf29ce484222325u, merges);
+    hash = mix_number(hash, flags);
+    hash = fingerprint_tokens(hash, &tokenizer->vocabulary);
+    hash = fingerprint_normalizer(hash, &tokenizer->normalizer);
+    tokenizer->fingerprint = fingerprint_pretokenizer(hash, &tokenizer->pretokenizer);
+    return STATUS_OK;
+}
+
+// What is left to do once every file was read.
+static enum status prepare(struct tokenizer *tokenizer, struct error *err) {
+    set_byte_ids(tokenizer);
+    bpe_forbid_special(&tokenizer->bpe, &tokenizer->vocabulary);
+    enum status status = set_outputs(tokenizer);
+    if (status == STATUS_OK) {
+        status = added_tokens_prepare(&tokenizer->added);
+    }
+    if (status == STATUS_OK) {
+        status = added_tokens_prepare(&tokenizer->added_normalized);
+    }
+    if (status == STATUS_OK) {
+        status = set_fingerprint(tokenizer);
+    }
+    if (status == STATUS_ALREADY_EXISTS) {
+        return error_set(err, STATUS_MALFORMED, "added_tokens", "two of them are the same text");
+    }
+    return status == STATUS_OK
+               ? status
+               : error_set(err, status, "tokenizer", "cannot be prepared: %s", status_text(status));
+}
+
+static bool has_file(const char *directory, const char *name) {
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/%s", directory, name);
+    return length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
+}
+
+static enum status read_source(const char *directory, const struct special_sources *sources,
+                               struct tokenizer *tokenizer, struct error *err) {
+    if (has_file(directory, "tokenizer.json")) {
+        return tokenizer_source_json(directory, tokenizer, err);
+    }
+    if (has_file(directory, "vocab.json")) {
+        return tokenizer_source_vocab_merges(directory, sources, tokenizer, err);
+    }
+    if (has_file(directory, "tokenizer.model")) {
+        return tokenizer_source_ranks(directory, sources, tokenizer, err);
+    }
+    return error_set(err, STATUS_NOT_FOUND, "tokenizer.json",
+                     "%s has neither tokenizer.json, vocab.json nor tokenizer.model", directory);
+}
+
+enum status tokenizer_open(const char *directory, struct tokenizer **out, struct error *err) {
+    struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    if (tokenizer == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "tokenizer", "no memory for a tokenizer");
+    }
+    tokenizer->bos_id = tokenizer->eos_id = tokenizer->pad_id = tokenizer->bpe.unk_id = -1;
+    struct special_sources sources;
+    enum status status = special_sources_read(directory, &sources, err);
+    if (status == STATUS_OK) {
+        status = read_source(directory, &sources, tokenizer, err);
+    }
+    if (status == STATUS_OK) {
+        status = special_ids_set(&sources, tokenizer, err);
+    }
+    if (status == STATUS_OK) {
+        status = prepare(tokenizer, err);
+    }
+    special_sources_finish(&sources);
+    if (status != STATUS_OK) {
+        tokenizer_close(tokenizer);
+        return status;
+    }
+    *out = tokenizer;
+    return STATUS_OK;
+}
+
+void tokenizer_close(struct tokenizer *tokenizer) {
+    if (tokenizer != NULL) {
+        vocabulary_finish(&tokenizer->vocabulary);
+        bpe_finish(&tokenizer->bpe);
+        pretokenizer_finish(&tokenizer->pretokenizer);
+        added_tokens_finish(&tokenizer->added);
+        added_tokens_finish(&tokenizer->added_normalized);
+        free(tokenizer);
+    }
+}
+
+int32_t tokenizer_vocab_size(const struct tokenizer *tokenizer) {
+    return tokenizer->vocabulary.size;
+}
+
+int32_t tokenizer_bos_id(const struct tokenizer *tokenizer) {
+    return tokenizer->bos_id;
+}
+
+int32_t tokenizer_eos_id(const struct tokenizer *tokenizer) {
+    return tokenizer->eos_id;
+}
+
+int32_t tokenizer_pad_id(const struct tokenizer *tokenizer) {
+    return tokenizer->pad_id;
+}
+
+int32_t tokenizer_unk_id(const struct tokenizer *tokenizer) {
+    return tokenizer->bpe.unk_id;
+}
+
+bool tokenizer_adds_bos(const struct tokenizer *tokenizer) {
+    return tokenizer->adds_bos && tokenizer->bos_id >= 0;
+}
+
+static bool is_inside(const struct tokenizer *tokenizer, int32_t id) {
+    return id >= 0 && id < tokenizer->vocabulary.size;
+}
+
+bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id) {
+    return is_inside(tokenizer, id) && tokenizer->vocabulary.tokens[id].special;
+}
+
+bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id) {
+    for (size_t i = 0; i < tokenizer->n_end_ids; i++) {
+        if (tokenizer->end_ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *content) {
+    return vocabulary_find(&tokenizer->vocabulary, content, strlen(content));
+}
+
+size_t tokenizer_bytes(const struct tokenizer *tokenizer) {
+    const struct vocabulary *vocabulary = &tokenizer->vocabulary;
+    size_t n_added = tokenizer->added.count + tokenizer->added_normalized.count;
+    return sizeof *tokenizer + (size_t)vocabulary->size * sizeof *vocabulary->tokens +
+           vocabulary->arena_bytes + (vocabulary->index_mask + 1) * sizeof *vocabulary->index +
+           (tokenizer->bpe.mask + 1) * sizeof *tokenizer->bpe.merges +
+           n_added * sizeof *tokenizer->added.tokens;
+}
+
+uint64_t tokenizer_fingerprint(const struct tokenizer *tokenizer) {
+    return tokenizer->fingerprint;
+}
+
+enum status tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, unsigned flags,
+                                  const char **bytes, size_t *count) {
+    if (!is_inside(tokenizer, id)) {
+        return STATUS_INVALID_ARGUMENT;
+    }
+    const struct token *token = &tokenizer->vocabulary.tokens[id];
+    bool shown = token->present && (!token->special || (flags & TOKENIZER_KEEP_SPECIAL) != 0);
+    *bytes = "";
+    *count = 0;
+    if (shown) {
+        *bytes = vocabulary_output(&tokenizer->vocabulary, id, count);
+    }
+    return STATUS_OK;
+}
+
+enum status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t n,
+                             unsigned flags, char *text, size_t capacity, size_t *bytes,
+                             struct error *err) {
+    struct detokenizer stream;
+    detokenizer_init(&stream, tokenizer, flags);
+    size_t total = 0;
+    for (size_t i = 0; i <= n; i++) {
+        char part[DETOKENIZER_OUT_BYTES_MAX];
+        size_t part_bytes;
+        enum status status = i < n
+                                 ? detokenizer_push(&stream, ids[i], part, sizeof part, &part_bytes)
+                                 : detokenizer_finish(&stream, part, sizeof part, &part_bytes);
+        if (status != STATUS_OK) {
+            return error_set(err, status, "ids", "ids[%zu] = %d is outside the vocabulary", i,
+                             i < n ? ids[i] : -1);
+        }
+        if (part_bytes > 0 && total + part_bytes <= capacity) {
+            memcpy(text + total, part, part_bytes);
+        }
+        total += part_bytes;
+    }
+    *bytes = total;
+    if (total > capacity) {
+        return error_set(err, STATUS_LIMIT, "text", "%zu bytes are needed, there is room for %zu",
+                         total, capacity);
+    }
+    return STATUS_OK;
+}

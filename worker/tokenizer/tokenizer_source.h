@@ -1,0 +1,41 @@
+// The three forms in which a tokenizer lies in a model directory. Each reader fills vocabulary,
+// merges, normaliser, pre-tokenizer, decoder and added tokens of an empty tokenizer; tokenizer.c
+// does what is common afterwards. A failed reader leaves a tokenizer that can be closed.
+#ifndef WORKER_TOKENIZER_TOKENIZER_SOURCE_H
+#define WORKER_TOKENIZER_TOKENIZER_SOURCE_H
+
+#include "common/status.h"
+#include "worker/tokenizer/special_ids.h"
+#include "worker/tokenizer/tokenizer_data.h"
+
+// tokenizer.json. Errors as tokenizer_open.
+MUST_CHECK enum status tokenizer_source_json(const char *directory, struct tokenizer *tokenizer,
+                                             struct error *err);
+
+// vocab.json and merges.txt, for the classes GPT2Tokenizer and Qwen2Tokenizer of
+// tokenizer_config.json (GPT-2 when there is none).
+MUST_CHECK enum status tokenizer_source_vocab_merges(const char *directory,
+                                                     const struct special_sources *sources,
+                                                     struct tokenizer *tokenizer,
+                                                     struct error *err);
+
+// tokenizer.model in the rank form of Llama 3, with its special tokens and expression.
+MUST_CHECK enum status tokenizer_source_ranks(const char *directory,
+                                              const struct special_sources *sources,
+                                              struct tokenizer *tokenizer, struct error *err);
+
+// Reads a "vocab" object of piece to id. Shared by the first two.
+MUST_CHECK enum status tokenizer_read_vocabulary(json_t *vocab, const char *file, const char *path,
+                                                 struct tokenizer *tokenizer, struct error *err);
+
+// Adds the merge of two spelled pieces. MALFORMED: they or their join are not in the vocabulary.
+MUST_CHECK enum status tokenizer_read_merge(const char *left, size_t left_bytes, const char *right,
+                                            size_t right_bytes, uint32_t rank,
+                                            struct tokenizer *tokenizer);
+
+// Splits of the model families, as their files write them.
+extern const char tokenizer_gpt2_pattern[];
+extern const char tokenizer_qwen2_pattern[];
+extern const char tokenizer_llama3_pattern[];
+
+#endif
