@@ -1,0 +1,104 @@
+// The coordinator's state and what its parts call of each other: coordinator.c the loop and the
+// ends of jobs, server.c clients, leaders.c groups, writes.c what must be committed.
+#ifndef COORDINATOR_COORDINATOR_INTERNAL_H
+#define COORDINATOR_COORDINATOR_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "coordinator/coordinator.h"
+#include "coordinator/groups.h"
+#include "coordinator/job_table.h"
+#include "coordinator/scheduler.h"
+#include "coordinator/store.h"
+#include "coordinator/watchers.h"
+#include "proto/channel.h"
+#include "proto/limits.h"
+
+enum write_kind { WRITE_JOB, WRITE_RESULT, WRITE_CLOSE };
+
+// One change that waits for the turn's commit, and whom to answer after it.
+struct write {
+    enum write_kind kind;
+    bool has_peer;
+    struct channel_peer peer;
+    uint64_t request_id;
+    bool stream;           // WRITE_JOB: the client wants to follow the job
+    struct job_spec *spec; // WRITE_JOB: owned
+    uint8_t *bytes;        // WRITE_JOB: [size] packed spec, owned
+    size_t size;
+    int64_t accepted_ms; // WRITE_JOB: since 1970
+    char key[LIMIT_JOB_KEY_BYTES + 1];
+    uint64_t job_id; // WRITE_RESULT; set by the commit of WRITE_JOB
+    enum status status;
+    struct error err;
+    bool is_new;  // WRITE_JOB, WRITE_RESULT: not in the store before
+    bool had_job; // WRITE_CLOSE
+    bool had_result;
+};
+
+struct coordinator {
+    struct coordinator_options options; // strings are not used after opening
+    struct channel_context *context;
+    struct channel *client_channel;
+    struct channel *group_channel;
+    struct store *store;
+    struct groups *groups;
+    struct scheduler *scheduler;
+    struct job_table *jobs; // accepted, and not both finished and stored
+    struct watchers *watchers;
+    struct write *writes; // [n_writes] of this turn
+    size_t n_writes;
+    size_t write_capacity;
+    uint64_t n_stored;  // jobs in the store
+    uint64_t n_results; // of them finished
+    uint32_t n_running;
+    int64_t started_ms;
+    int64_t next_beat_ms;
+    int64_t next_deadline_ms; // no job's deadline is earlier
+    int64_t next_progress_ms; // when streams are looked at again
+    int64_t retry_ms;         // when results that could not be stored are tried again
+    int64_t retry_delay_ms;   // 0 while the store works
+    bool more;                // a socket had more than one turn takes
+};
+
+// coordinator.c
+// Ends a job; its result is in this turn's writes. `why` for REJECTED and FAILED.
+void coordinator_stop_job(struct coordinator *coordinator, struct job *job,
+                          Surefoot__Outcome outcome, const struct error *why);
+// Ends a job whose search is done.
+void coordinator_finish_job(struct coordinator *coordinator, struct job *job);
+// Drops a job without a result (it was closed).
+void coordinator_abandon_job(struct coordinator *coordinator, struct job *job);
+// Adds an accepted job of `peer` (NULL: of an earlier process). On failure the spec is destroyed.
+MUST_CHECK enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id,
+                                           struct job_spec *spec, int64_t accepted_ms,
+                                           const struct channel_peer *peer, struct job **out);
+
+// server.c
+void server_on_message(struct coordinator *coordinator, const struct channel_peer *peer,
+                       const uint8_t *bytes, size_t size);
+// Pushes progress and answers overdue fetches.
+void server_tick(struct coordinator *coordinator, int64_t now_ms);
+// Answers what a write was for, once it is committed or has failed.
+void server_on_written(struct coordinator *coordinator, struct write *write);
+
+// leaders.c
+void leaders_on_message(struct coordinator *coordinator, const struct channel_peer *peer,
+                        const uint8_t *bytes, size_t size);
+void leaders_tick(struct coordinator *coordinator, int64_t now_ms);
+// Sends the scheduler's new orders.
+void leaders_dispatch(struct coordinator *coordinator);
+
+// writes.c
+// A zeroed entry of this turn's writes, or NULL when there is no memory.
+struct write *writes_add(struct coordinator *coordinator, enum write_kind kind, const char *key);
+// Adds the write of a DONE job's result; without memory it is added again later. Returns the write.
+struct write *writes_add_result(struct coordinator *coordinator, struct job *job);
+// Commits the turn's writes and answers for each.
+void writes_flush(struct coordinator *coordinator);
+// Adds the results that an earlier turn could not store, when it is time.
+void writes_retry(struct coordinator *coordinator, int64_t now_ms);
+
+#endif

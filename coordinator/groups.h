@@ -1,0 +1,69 @@
+// The table of worker groups: who said hello, from where, when last heard of. Pure: time is passed
+// in, messages are the caller's. Group numbers 0..LIMIT_GROUPS-1 are the scheduler's too. A group
+// that was lost stays in the table, dead, until it says hello again or its place is needed.
+#ifndef COORDINATOR_GROUPS_H
+#define COORDINATOR_GROUPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "coordinator/model_set.h"
+#include "proto/channel.h"
+#include "proto/limits.h"
+
+struct group {
+    bool used;
+    bool alive;
+    char name[LIMIT_NAME_BYTES + 1];
+    struct channel_peer peer;
+    uint32_t n_ranks;
+    uint32_t slots; // candidates in one order
+    uint64_t orders_done;
+    uint64_t tokens;      // sampled, over all its orders
+    int64_t last_seen_ms; // CLOCK_MONOTONIC
+};
+
+struct groups;
+
+MUST_CHECK enum status groups_create(struct groups **out);
+void groups_destroy(struct groups *groups); // NULL allowed
+
+// Registers a group, in the place of an older one of the same name or peer; *replaced is that one's
+// number when it was alive (it must be taken out of service first), else -1. A leader that
+// reconnects has a new peer identity and looks like a second group of its name, so that a name is
+// free once its holder was silent for silence_ms; until then STATUS_ALREADY_EXISTS, and leaders try
+// again. The first group's models become the service's; later ones must have the same, until no
+// group is alive and `idle` (no job is being searched) allows new ones. INVALID_ARGUMENT and LIMIT
+// name the field of the hello.
+struct groups_hello {
+    const struct channel_peer *peer;
+    const Surefoot__GroupHello *hello;
+    bool idle;
+    int64_t now_ms;
+    int64_t silence_ms;
+};
+MUST_CHECK enum status groups_add(struct groups *groups, const struct groups_hello *args,
+                                  int *group, int *replaced, struct error *err);
+
+// The living group at `peer`, or -1.
+int groups_find(const struct groups *groups, const struct channel_peer *peer);
+
+// Any message counts as a sign of life.
+void groups_seen(struct groups *groups, int group, int64_t now_ms);
+
+// A living group silent for dead_after_ms, or -1.
+int groups_overdue(const struct groups *groups, int64_t now_ms, int64_t dead_after_ms);
+
+void groups_lose(struct groups *groups, int group);
+
+// NULL for a place never used. The caller may update the counters.
+struct group *groups_get(struct groups *groups, int group);
+
+// NULL until a first group said hello.
+const struct model_set *groups_models(const struct groups *groups);
+
+size_t groups_alive(const struct groups *groups);
+
+#endif

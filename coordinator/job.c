@@ -1,0 +1,410 @@
+#include "coordinator/job.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/deadline.h"
+#include "common/log.h"
+#include "coordinator/job_result.h"
+
+enum status job_create(uint64_t id, struct job_spec *spec, int64_t accepted_ms, struct job **out) {
+    struct job *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    job->id = id;
+    job->spec = spec;
+    job->state = SUREFOOT__JOB_STATE__JOB_STATE_QUEUED;
+    job->accepted_ms = accepted_ms;
+    job->deadline_ms = spec->deadline_ms > 0 ? accepted_ms + spec->deadline_ms : INT64_MAX;
+    *out = job;
+    return STATUS_OK;
+}
+
+static void candidate_destroy(struct job_candidate *candidate) {
+    if (candidate != NULL) {
+        free(candidate->token_scores);
+        free(candidate->block_ends);
+        free(candidate->block_costs);
+        free(candidate->text);
+        free(candidate);
+    }
+}
+
+static void drop_search(struct job *job) {
+    for (size_t i = 0; i < job->n_candidates; i++) {
+        candidate_destroy(job->candidates[i]);
+    }
+    free(job->candidates);
+    job->candidates = NULL;
+    job->n_candidates = 0;
+    search_destroy(job->search);
+    job->search = NULL;
+}
+
+void job_destroy(struct job *job) {
+    if (job != NULL) {
+        drop_search(job);
+        job_spec_destroy(job->spec);
+        free(job->result);
+        free(job);
+    }
+}
+
+enum status job_start(struct job *job, const struct model_set *models, struct error *err) {
+    ASSERT(job->state == SUREFOOT__JOB_STATE__JOB_STATE_QUEUED);
+    enum status status = job_spec_resolve(job->spec, models, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = search_create(&job->spec->search, &job->search);
+    if (status == STATUS_LIMIT) {
+        return error_set(err, status, "spec.n", "n * steps * tries is above the limit %d",
+                         SEARCH_CANDIDATES_MAX);
+    }
+    if (status != STATUS_OK) {
+        return error_set(err, status, NULL, "no memory for the search");
+    }
+    job->state = SUREFOOT__JOB_STATE__JOB_STATE_RUNNING;
+    job->started_ms = clock_monotonic_ms();
+    return STATUS_OK;
+}
+
+bool job_next(void *job, struct search_grow *out) {
+    return search_next(((struct job *)job)->search, out);
+}
+
+static struct job_candidate *find(const struct job *job, uint64_t id) {
+    return id >= 1 && id <= job->n_candidates ? job->candidates[id - 1] : NULL;
+}
+
+static bool reserve_ids(struct job *job, uint64_t id) {
+    if (id <= job->n_candidates) {
+        return true;
+    }
+    size_t wanted = 2 * (size_t)id;
+    struct job_candidate **grown =
+        realloc(job->candidates, wanted * sizeof(struct job_candidate *));
+    if (grown == NULL) {
+        return false;
+    }
+    memset(grown + job->n_candidates, 0,
+           (wanted - job->n_candidates) * sizeof(struct job_candidate *));
+    job->candidates = grown;
+    job->n_candidates = wanted;
+    return true;
+}
+
+// A candidate as long as `parent` (NULL: the prompt) with room for the whole response.
+static struct job_candidate *candidate_create(const struct job *job,
+                                              const struct job_candidate *parent) {
+    const struct search_spec *search = &job->spec->search;
+    size_t blocks =
+        ((size_t)search->max_tokens + search->block_tokens - 1) / search->block_tokens + 1;
+    struct job_candidate *candidate = calloc(1, sizeof *candidate);
+    if (candidate == NULL) {
+        return NULL;
+    }
+    candidate->capacity = search->max_tokens;
+    candidate->token_scores =
+        calloc(job->spec->n_scorers * search->max_tokens + 1, sizeof *candidate->token_scores);
+    candidate->block_ends = calloc(blocks, sizeof *candidate->block_ends);
+    candidate->block_costs = calloc(blocks, sizeof *candidate->block_costs);
+    if (candidate->token_scores == NULL || candidate->block_ends == NULL ||
+        candidate->block_costs == NULL) {
+        candidate_destroy(candidate);
+        return NULL;
+    }
+    if (parent != NULL) {
+        memcpy(candidate->token_scores, parent->token_scores,
+               job->spec->n_scorers * search->max_tokens * sizeof *candidate->token_scores);
+        memcpy(candidate->block_ends, parent->block_ends,
+               parent->n_blocks * sizeof *candidate->block_ends);
+        memcpy(candidate->block_costs, parent->block_costs,
+               parent->n_blocks * sizeof *candidate->block_costs);
+        candidate->n_tokens = parent->n_tokens;
+        candidate->n_blocks = parent->n_blocks;
+    }
+    return candidate;
+}
+
+// The record of the row's candidate, made from its parent's when it is its first row.
+static enum status take_record(struct job *job, uint64_t id, uint64_t parent_id,
+                               struct job_candidate **out, struct error *err) {
+    struct job_candidate *candidate = find(job, id);
+    if (candidate == NULL) {
+        const struct job_candidate *parent = find(job, parent_id);
+        if (parent_id != 0 && parent == NULL) {
+            return error_set(err, STATUS_INTERNAL, NULL, "candidate %" PRIu64 " lost its parent",
+                             id);
+        }
+        if (!reserve_ids(job, id) || (candidate = candidate_create(job, parent)) == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for candidate %" PRIu64, id);
+        }
+        job->candidates[id - 1] = candidate;
+    }
+    *out = candidate;
+    return STATUS_OK;
+}
+
+static enum status check_tokens(const struct job_candidate *candidate, const Surefoot__Row *row,
+                                struct error *err) {
+    if (row->n_logprobs != row->n_token_ids) {
+        return error_set(err, STATUS_MALFORMED, "row.logprobs", "%zu for %zu tokens",
+                         row->n_logprobs, row->n_token_ids);
+    }
+    if (row->n_token_ids > candidate->capacity - candidate->n_tokens) {
+        return error_set(err, STATUS_MALFORMED, "row.token_ids", "%zu tokens, at most %u are left",
+                         row->n_token_ids, candidate->capacity - candidate->n_tokens);
+    }
+    if (row->finish > SUREFOOT__FINISH__FINISH_LENGTH) {
+        return error_set(err, STATUS_MALFORMED, "row.finish", "unknown number %u", row->finish);
+    }
+    if (row->n_token_ids == 0 && row->finish == SUREFOOT__FINISH__FINISH_NONE) {
+        return error_set(err, STATUS_MALFORMED, "row.token_ids", "no tokens and no end");
+    }
+    for (size_t i = 0; i < row->n_token_ids; i++) {
+        if (row->token_ids[i] >= LIMIT_VOCAB || !isfinite(row->logprobs[i])) {
+            return error_set(err, STATUS_MALFORMED, "row.token_ids", "token %zu is out of range",
+                             i);
+        }
+    }
+    return STATUS_OK;
+}
+
+// Stores one scorer's part of a row; `length` is the response's with the row's tokens.
+static enum status take_score(struct job *job, struct job_candidate *candidate, uint32_t length,
+                              const Surefoot__RowScore *score, struct error *err) {
+    uint32_t index = score->scorer_index;
+    if (!isfinite(score->end_score) || !isfinite(score->prompt_score)) {
+        return error_set(err, STATUS_MALFORMED, "row.scores", "scorer %u: not a finite number",
+                         index);
+    }
+    candidate->end_scores[index] = score->end_score;
+    if (score->has_prompt_score && !job->has_prompt_scores[index]) {
+        job->prompt_scores[index] = score->prompt_score;
+        job->has_prompt_scores[index] = true;
+    }
+    if (job->spec->scorers[index].role != SCORER_ROLE_COST) {
+        return STATUS_OK;
+    }
+    if (score->scores_from > candidate->n_tokens ||
+        score->n_token_scores != length - score->scores_from) {
+        return error_set(err, STATUS_MALFORMED, "row.scores",
+                         "scorer %u: %zu scores from token %u for a response of %u", index,
+                         score->n_token_scores, score->scores_from, length);
+    }
+    float *kept = candidate->token_scores + (size_t)index * candidate->capacity;
+    for (size_t i = 0; i < score->n_token_scores; i++) {
+        if (!isfinite(score->token_scores[i])) {
+            return error_set(err, STATUS_MALFORMED, "row.scores",
+                             "scorer %u: token score %zu is not a finite number", index, i);
+        }
+        kept[score->scores_from + i] = score->token_scores[i];
+    }
+    return STATUS_OK;
+}
+
+// Stores all scores of a row; *from is the first response token whose cost may have changed.
+static enum status take_scores(struct job *job, struct job_candidate *candidate,
+                               const Surefoot__Row *row, uint32_t length, uint32_t *from,
+                               struct error *err) {
+    bool seen[LIMIT_SCORERS] = {false};
+    size_t n_scorers = job->spec->n_scorers;
+    *from = candidate->n_tokens;
+    if (row->n_scores != n_scorers) {
+        return error_set(err, STATUS_MALFORMED, "row.scores", "%zu for %zu scorers", row->n_scores,
+                         n_scorers);
+    }
+    for (size_t i = 0; i < n_scorers; i++) {
+        const Surefoot__RowScore *score = row->scores[i];
+        if (score->scorer_index >= n_scorers || seen[score->scorer_index]) {
+            return error_set(err, STATUS_MALFORMED, "row.scores", "scorer %u of %zu, or twice",
+                             score->scorer_index, n_scorers);
+        }
+        seen[score->scorer_index] = true;
+        enum status status = take_score(job, candidate, length, score, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        bool is_cost = job->spec->scorers[score->scorer_index].role == SCORER_ROLE_COST;
+        *from = is_cost && score->scores_from < *from ? score->scores_from : *from;
+    }
+    return STATUS_OK;
+}
+
+static double weighted(const struct job_spec *spec, enum scorer_role role, const double *scores) {
+    double sum = 0;
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        if (spec->scorers[i].role == role) {
+            sum += spec->scorers[i].weight * scores[i];
+        }
+    }
+    return sum;
+}
+
+void job_weighted_costs(const struct job *job, const struct job_candidate *candidate, uint32_t from,
+                        uint32_t to, double *out) {
+    for (uint32_t t = from; t < to; t++) {
+        double sum = 0;
+        for (size_t i = 0; i < job->spec->n_scorers; i++) {
+            if (job->spec->scorers[i].role == SCORER_ROLE_COST) {
+                sum += job->spec->scorers[i].weight *
+                       (double)candidate->token_scores[i * candidate->capacity + t];
+            }
+        }
+        out[t - from] = sum;
+    }
+}
+
+double job_prompt_cost(const struct job *job) {
+    return weighted(job->spec, SCORER_ROLE_COST, job->prompt_scores);
+}
+
+enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
+                       struct error *err) {
+    struct job_candidate *candidate = NULL;
+    uint32_t from = 0;
+    enum status status = take_record(job, row->candidate_id, parent_id, &candidate, err);
+    if (status == STATUS_OK) {
+        status = check_tokens(candidate, row, err);
+    }
+    uint32_t length = candidate != NULL ? candidate->n_tokens + (uint32_t)row->n_token_ids : 0;
+    if (status == STATUS_OK) {
+        status = take_scores(job, candidate, row, length, &from, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    double *costs = malloc((length - from + 1) * sizeof *costs);
+    if (costs == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a row");
+    }
+    job_weighted_costs(job, candidate, from, length, costs);
+    const struct search_row converted = {
+        .candidate_id = row->candidate_id,
+        .token_ids = row->token_ids,
+        .logprobs = row->logprobs,
+        .n_tokens = (uint32_t)row->n_token_ids,
+        .finish = (enum search_finish)row->finish,
+        .reward = weighted(job->spec, SCORER_ROLE_REWARD, candidate->end_scores),
+        .prompt_cost = job_prompt_cost(job),
+        .end_cost = weighted(job->spec, SCORER_ROLE_COST, candidate->end_scores),
+        .costs_from = from,
+        .token_costs = costs,
+        .n_costs = length - from,
+    };
+    // The record first: the search may release the candidate within this call.
+    candidate->n_tokens = length;
+    candidate->block_ends[candidate->n_blocks] = length;
+    candidate->block_costs[candidate->n_blocks] = converted.end_cost;
+    candidate->n_blocks++;
+    job->prompt_tokens = row->has_prompt_tokens ? row->prompt_tokens : job->prompt_tokens;
+    if (row->finish != SUREFOOT__FINISH__FINISH_NONE || length == candidate->capacity) {
+        free(candidate->text);
+        candidate->text = strdup(row->text != NULL ? row->text : "");
+        status = candidate->text != NULL
+                     ? STATUS_OK
+                     : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a text");
+    }
+    if (status == STATUS_OK) {
+        status = search_on_row(job->search, &converted, err);
+    }
+    free(costs);
+    return status;
+}
+
+// A released candidate's record is kept only while it may be the answer: the search keeps the
+// tokens of its best finished candidate alone.
+static void drop_unless_best(struct job *job, uint64_t id) {
+    struct search_candidate known;
+    struct job_candidate *candidate = find(job, id);
+    bool best = candidate != NULL && candidate->text != NULL &&
+                search_find_candidate(job->search, id, &known) && known.tokens != NULL;
+    if (best) {
+        job->best_id = id;
+    } else if (candidate != NULL) {
+        candidate_destroy(candidate);
+        job->candidates[id - 1] = NULL;
+    }
+}
+
+size_t job_take_released(struct job *job, uint64_t *candidate_ids, size_t capacity) {
+    size_t n = search_take_released(job->search, candidate_ids, capacity);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t earlier = job->best_id;
+        drop_unless_best(job, candidate_ids[i]);
+        if (job->best_id != earlier) {
+            drop_unless_best(job, earlier);
+            job->best_id = candidate_ids[i];
+        }
+    }
+    return n;
+}
+
+void job_stop(struct job *job, Surefoot__Outcome outcome, const struct error *why,
+              const struct model_set *models) {
+    job->state = SUREFOOT__JOB_STATE__JOB_STATE_DONE;
+    job->outcome = outcome;
+    free(job->result);
+    job->result = NULL;
+    struct job_ending ending = {.outcome = outcome, .why = why, .models = models};
+    enum status status = job_result_pack(job, &ending, &job->result, &job->result_size);
+    drop_search(job);
+    if (status == STATUS_OK) {
+        return;
+    }
+    // Without the search's part a result always fits its message.
+    struct error err = {0};
+    error_set(&err, status, NULL, "the result cannot be packed: %s", status_text(status));
+    log_error("job %" PRIu64 ": %s", job->id, err.message);
+    job->outcome = SUREFOOT__OUTCOME__OUTCOME_FAILED;
+    ending = (struct job_ending){.outcome = job->outcome, .why = &err};
+    status = job_result_pack(job, &ending, &job->result, &job->result_size);
+    if (status != STATUS_OK) {
+        log_error("job %" PRIu64 ": no result: %s", job->id, status_text(status));
+    }
+}
+
+void job_finish(struct job *job, const struct model_set *models) {
+    struct search_answer answer;
+    search_get_answer(job->search, &answer);
+    if (!answer.found) {
+        job_stop(job, SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE, NULL, models);
+        return;
+    }
+    struct error err = {0};
+    enum status status = job_check_answer(job, &answer, &err);
+    if (status != STATUS_OK) {
+        log_error("job %" PRIu64 ": the answer is withheld: %s", job->id, err.message);
+        job_stop(job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err, models);
+        return;
+    }
+    job_stop(job, SUREFOOT__OUTCOME__OUTCOME_COMPLETED, NULL, models);
+}
+
+void job_fill_progress(const struct job *job, Surefoot__JobProgress *progress) {
+    surefoot__job_progress__init(progress);
+    progress->job_key = (char *)job_spec_key(job->spec);
+    progress->has_state = true;
+    progress->state = job->state;
+    if (job->search == NULL) {
+        return;
+    }
+    struct search_progress now;
+    search_get_progress(job->search, &now);
+    progress->has_step = true;
+    progress->step = now.step;
+    progress->has_live = true;
+    progress->live = now.live;
+    progress->has_finished = true;
+    progress->finished = now.finished;
+    progress->has_pruned = true;
+    progress->pruned = now.pruned;
+    progress->has_tokens = true;
+    progress->tokens = now.tokens;
+    progress->has_best_reward = now.has_best;
+    progress->best_reward = now.best_reward;
+}

@@ -1,0 +1,86 @@
+// One job from its acceptance to its result: QUEUED, RUNNING with a search, DONE with the bytes of
+// a JobResult. Checks and combines the rows of its candidates and keeps what the result has to
+// show. Owns its specification and search; knows no socket, store or scheduler.
+#ifndef COORDINATOR_JOB_H
+#define COORDINATOR_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "coordinator/job_spec.h"
+#include "coordinator/search/search.h"
+#include "proto/wire.h"
+
+// What the rows said of one candidate, beyond what the search keeps.
+struct job_candidate {
+    uint32_t n_tokens;
+    uint32_t capacity;
+    float *token_scores; // [n_scorers][capacity], cost scorers' rows only are used
+    double end_scores[LIMIT_SCORERS];
+    uint32_t n_blocks;
+    uint32_t *block_ends; // [n_blocks] tokens at the end of each block
+    double *block_costs;  // [n_blocks] weighted cost at the end of each block
+    char *text;           // of a finished candidate
+};
+
+struct job {
+    uint64_t id;
+    struct job_spec *spec; // owned
+    Surefoot__JobState state;
+    struct search *search; // owned; NULL unless RUNNING, or DONE after having run
+    int64_t accepted_ms;   // CLOCK_MONOTONIC; before the process began for jobs of an earlier one
+    int64_t started_ms;
+    int64_t deadline_ms; // INT64_MAX none
+    uint32_t prompt_tokens;
+    double prompt_scores[LIMIT_SCORERS]; // at the end of the prompt, once known
+    bool has_prompt_scores[LIMIT_SCORERS];
+    struct job_candidate **candidates; // [n_candidates] by id - 1; NULL unknown or no longer needed
+    size_t n_candidates;
+    uint64_t best_id;          // finished candidate whose record is kept, 0 none
+    Surefoot__Outcome outcome; // of a DONE job
+    uint8_t *result;           // [result_size] packed JobResult of a DONE job
+    size_t result_size;
+    bool is_saving;        // the result is among the owner's writes
+    struct job_line *line; // NULL: not queued; this and the links are job_table's
+    struct job *next_in_line;
+    struct job *previous_in_line;
+    struct job *next_by_key;
+    struct job *next_by_id;
+};
+
+// Takes `spec`. `accepted_ms` is CLOCK_MONOTONIC.
+MUST_CHECK enum status job_create(uint64_t id, struct job_spec *spec, int64_t accepted_ms,
+                                  struct job **out);
+void job_destroy(struct job *job); // NULL allowed
+
+// Resolves the specification against the models and starts the search. An error is the job's own:
+// the caller rejects it.
+MUST_CHECK enum status job_start(struct job *job, const struct model_set *models,
+                                 struct error *err);
+
+// scheduler_next_fn of a running job.
+bool job_next(void *job, struct search_grow *out);
+
+// Hands in a row without an error for a candidate that was given out with `parent_id` as parent.
+// MALFORMED: the row is not what was asked for; NO_MEMORY. The job cannot go on after either.
+MUST_CHECK enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
+                                  struct error *err);
+
+// Candidates that the search needs no more, as search_take_released; call until 0.
+size_t job_take_released(struct job *job, uint64_t *candidate_ids, size_t capacity);
+
+// Ends the job and makes its result. A running job that is done ends by its search's answer, which
+// is checked against the budget once more: job_finish. Every other end is job_stop's; `why` is for
+// REJECTED and FAILED, NULL otherwise. `models` may be NULL when none are known. Both always end in
+// DONE and drop the search; without memory for a result, `result` stays NULL and job_stop may be
+// called again.
+void job_finish(struct job *job, const struct model_set *models);
+void job_stop(struct job *job, Surefoot__Outcome outcome, const struct error *why,
+              const struct model_set *models);
+
+// Fills `progress`; strings are borrowed from the job.
+void job_fill_progress(const struct job *job, Surefoot__JobProgress *progress);
+
+#endif

@@ -1,0 +1,259 @@
+#include "coordinator/job_result.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/deadline.h"
+#include "coordinator/search/safety.h"
+
+enum status job_check_answer(const struct job *job, const struct search_answer *answer,
+                             struct error *err) {
+    uint64_t id = answer->candidate_id;
+    const struct job_candidate *candidate =
+        id <= job->n_candidates ? job->candidates[id - 1] : NULL;
+    struct search_candidate chosen;
+    if (candidate == NULL || !search_find_candidate(job->search, id, &chosen) ||
+        chosen.n_tokens != candidate->n_tokens) {
+        return error_set(err, STATUS_INTERNAL, NULL, "the chosen candidate has no record");
+    }
+    double *costs = malloc((candidate->n_tokens + 1) * sizeof *costs);
+    if (costs == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory to check the answer");
+    }
+    job_weighted_costs(job, candidate, 0, candidate->n_tokens, costs);
+    const struct safety_input input = {
+        .token_costs = costs,
+        .n_tokens = candidate->n_tokens,
+        .block_ends = candidate->block_ends,
+        .block_scores = candidate->block_costs,
+        .n_blocks = candidate->n_blocks,
+        .prompt_cost = job_prompt_cost(job),
+    };
+    struct safety_state state;
+    safety_evaluate(&job->spec->search, &input, &state);
+    free(costs);
+    if (state.cost != chosen.cost || state.admissible != chosen.admissible) {
+        return error_set(err, STATUS_INTERNAL, NULL, "cost %.17g on re-check, %.17g in the search",
+                         state.cost, chosen.cost);
+    }
+    if (job->spec->search.selection == SEARCH_SELECTION_AUGMENTED && !state.admissible) {
+        return error_set(err, STATUS_INTERNAL, NULL, "cost %g is over the budget %g", state.cost,
+                         job->spec->search.budget);
+    }
+    return STATUS_OK;
+}
+
+// Everything that a JobResult points to while it is packed.
+struct result_parts {
+    Surefoot__JobResult message;
+    Surefoot__ErrorInfo error;
+    Surefoot__ScorerResult scorers[LIMIT_SCORERS];
+    Surefoot__ScorerResult *scorer_list[LIMIT_SCORERS];
+    Surefoot__ModelInfo models[LIMIT_SCORERS + 1];
+    Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 1];
+    Surefoot__CandidateSummary *summaries; // [n_candidates of message], owned
+    Surefoot__CandidateSummary **summary_list;
+};
+
+static const char *finish_name(enum search_finish finish) {
+    switch (finish) {
+    case SEARCH_FINISH_EOS:
+        return "eos";
+    case SEARCH_FINISH_STOP:
+        return "stop";
+    case SEARCH_FINISH_LENGTH:
+        return "length";
+    case SEARCH_FINISH_NONE:
+        break;
+    }
+    return "";
+}
+
+static void fill_models(const struct job *job, const struct model_set *models,
+                        struct result_parts *parts) {
+    size_t n = 0;
+    model_description_fill(&models->policy, &parts->models[n++]);
+    for (size_t i = 0; i < job->spec->n_scorers; i++) {
+        const struct model_description *model = model_set_find(models, job->spec->scorers[i].name);
+        if (model != NULL) {
+            model_description_fill(model, &parts->models[n++]);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        parts->model_list[i] = &parts->models[i];
+    }
+    parts->message.models = parts->model_list;
+    parts->message.n_models = n;
+}
+
+static void fill_scorers(const struct job *job, const struct job_candidate *candidate,
+                         struct result_parts *parts) {
+    for (size_t i = 0; i < job->spec->n_scorers; i++) {
+        const struct job_scorer *scorer = &job->spec->scorers[i];
+        Surefoot__ScorerResult *result = &parts->scorers[i];
+        surefoot__scorer_result__init(result);
+        result->name = (char *)scorer->name;
+        result->role = (char *)scorer_role_name(scorer->role);
+        result->has_end_score = true;
+        result->end_score = candidate->end_scores[i];
+        if (scorer->role == SCORER_ROLE_COST) {
+            result->token_scores = candidate->token_scores + i * candidate->capacity;
+            result->n_token_scores = candidate->n_tokens;
+        }
+        parts->scorer_list[i] = result;
+    }
+    parts->message.scorers = parts->scorer_list;
+    parts->message.n_scorers = job->spec->n_scorers;
+}
+
+static void fill_summary(const struct search_candidate *candidate,
+                         Surefoot__CandidateSummary *summary) {
+    surefoot__candidate_summary__init(summary);
+    summary->has_candidate_id = true;
+    summary->candidate_id = candidate->candidate_id;
+    summary->has_parent_id = true;
+    summary->parent_id = candidate->parent_id;
+    summary->has_n_tokens = true;
+    summary->n_tokens = candidate->n_tokens;
+    summary->has_reward = true;
+    summary->reward = candidate->reward;
+    summary->has_cost = true;
+    summary->cost = candidate->cost;
+    summary->has_safety_state = true;
+    summary->safety_state = candidate->safety_state;
+    summary->has_admissible = true;
+    summary->admissible = candidate->admissible;
+    summary->fate = (char *)candidate_fate_name(candidate->fate);
+    summary->finish_reason = (char *)finish_name(candidate->finish);
+}
+
+static enum status fill_candidates(const struct job *job, struct result_parts *parts) {
+    size_t total = search_candidate_count(job->search);
+    size_t finished = 0;
+    struct search_candidate candidate;
+    for (size_t i = 0; i < total; i++) {
+        search_get_candidate(job->search, i, &candidate);
+        finished += candidate.finish != SEARCH_FINISH_NONE ? 1 : 0;
+    }
+    size_t kept = total < RESULT_CANDIDATES_MAX ? total : RESULT_CANDIDATES_MAX;
+    size_t others = kept - (finished < kept ? finished : kept);
+    parts->summaries = malloc((kept + 1) * sizeof *parts->summaries);
+    parts->summary_list = malloc((kept + 1) * sizeof *parts->summary_list);
+    if (parts->summaries == NULL || parts->summary_list == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < total && n < kept; i++) {
+        search_get_candidate(job->search, i, &candidate);
+        bool is_finished = candidate.finish != SEARCH_FINISH_NONE;
+        if (!is_finished && others == 0) {
+            continue;
+        }
+        others -= is_finished ? 0 : 1;
+        fill_summary(&candidate, &parts->summaries[n]);
+        parts->summary_list[n] = &parts->summaries[n];
+        n++;
+    }
+    parts->message.candidates = parts->summary_list;
+    parts->message.n_candidates = n;
+    return STATUS_OK;
+}
+
+static void fill_text(const struct search_candidate *chosen, const struct job_candidate *candidate,
+                      Surefoot__JobResult *message) {
+    message->text = candidate->text;
+    message->token_ids = (uint32_t *)chosen->tokens;
+    message->n_token_ids = chosen->tokens != NULL ? chosen->n_tokens : 0;
+    message->token_logprobs = (float *)chosen->logprobs;
+    message->n_token_logprobs = chosen->logprobs != NULL ? chosen->n_tokens : 0;
+    message->finish_reason = (char *)finish_name(chosen->finish);
+}
+
+// What the search found, whatever the job's end: counts, the shown candidate's numbers, and, for a
+// completed job only, its text.
+static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
+                               struct result_parts *parts) {
+    Surefoot__JobResult *message = &parts->message;
+    struct search_answer answer;
+    struct search_progress progress;
+    search_get_answer(job->search, &answer);
+    search_get_progress(job->search, &progress);
+    message->has_n_finished = true;
+    message->n_finished = answer.n_finished;
+    message->has_n_admissible = true;
+    message->n_admissible = answer.n_admissible;
+    message->has_tries_used = true;
+    message->tries_used = answer.tries_used;
+    message->has_fallback_fired = true;
+    message->fallback_fired = answer.fallback_fired;
+    message->has_tokens_sampled = true;
+    message->tokens_sampled = progress.tokens;
+    struct search_candidate shown;
+    if (!search_find_candidate(job->search, answer.candidate_id, &shown)) {
+        return fill_candidates(job, parts);
+    }
+    message->has_reward = true;
+    message->reward = shown.reward;
+    message->has_cost = job->spec->search.has_cost;
+    message->cost = shown.cost;
+    message->has_safety_state = job->spec->search.has_cost;
+    message->safety_state = shown.safety_state;
+    if (outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
+        const struct job_candidate *candidate = job->candidates[shown.candidate_id - 1];
+        ASSERT(candidate != NULL && candidate->text != NULL);
+        message->has_over_budget = true;
+        message->over_budget = answer.over_budget;
+        message->rule = (char *)answer.rule;
+        fill_text(&shown, candidate, message);
+        fill_scorers(job, candidate, parts);
+    } else if (outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
+        message->rule = (char *)answer.rule;
+    }
+    return fill_candidates(job, parts);
+}
+
+static void fill_times(const struct job *job, Surefoot__JobResult *message) {
+    int64_t now = clock_monotonic_ms();
+    bool started = job->started_ms > 0;
+    message->has_queue_ms = true;
+    message->queue_ms = (double)((started ? job->started_ms : now) - job->accepted_ms);
+    message->has_run_ms = true;
+    message->run_ms = started ? (double)(now - job->started_ms) : 0;
+}
+
+enum status job_result_pack(const struct job *job, const struct job_ending *ending, uint8_t **bytes,
+                            size_t *size) {
+    struct result_parts *parts = calloc(1, sizeof *parts);
+    if (parts == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    Surefoot__JobResult *message = &parts->message;
+    surefoot__job_result__init(message);
+    message->job_key = (char *)job_spec_key(job->spec);
+    message->has_outcome = true;
+    message->outcome = ending->outcome;
+    message->has_seed = true;
+    message->seed = job->spec->seed;
+    message->has_prompt_tokens = job->prompt_tokens > 0;
+    message->prompt_tokens = job->prompt_tokens;
+    message->has_budget = job->spec->resolved && job->spec->search.has_cost;
+    message->budget = job->spec->search.budget;
+    if (ending->why != NULL) {
+        surefoot__error_info__init(&parts->error);
+        wire_error_fill(&parts->error, ending->why);
+        message->error = &parts->error;
+    }
+    fill_times(job, message);
+    if (ending->models != NULL && job->spec->resolved) {
+        fill_models(job, ending->models, parts);
+    }
+    enum status status = job->search != NULL ? fill_search(job, ending->outcome, parts) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = wire_pack(WIRE_JOB_RESULT, message, bytes, size);
+    }
+    free(parts->summaries);
+    free(parts->summary_list);
+    free(parts);
+    return status;
+}

@@ -1,0 +1,554 @@
+#include "coordinator/job_spec.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/job_scorers.h"
+#include "coordinator/spec_check.h"
+
+// Ranges of the real-valued fields; the large ones only keep sums away from infinity.
+static const struct number_range range_budget = {.low = -1e9, .high = 1e9};
+static const struct number_range range_unit = {.low = 0, .high = 1, .above_low = true};
+static const struct number_range range_weight = {.low = 0, .high = 1e6};
+static const struct number_range range_cap = {.low = 0, .high = 1e3};
+static const struct number_range range_temperature = {.low = 0, .high = 100};
+static const struct number_range range_repetition = {.low = 0, .high = 100, .above_low = true};
+static const struct number_range range_logit = {.low = -100, .high = 100};
+
+enum status job_key_check(const char *key, struct error *err) {
+    enum status status = check_text(key, LIMIT_JOB_KEY_BYTES, "job_key", err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (const char *at = key; *at != '\0'; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "job_key", "has a control character");
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_messages(const Surefoot__JobSpec *spec, struct error *err) {
+    static const char *const roles[] = {"system", "user", "assistant"};
+    enum status status = check_list(spec->n_messages, LIMIT_MESSAGES, "spec.messages", err);
+    size_t bytes = 0;
+    for (size_t i = 0; status == STATUS_OK && i < spec->n_messages; i++) {
+        const Surefoot__ChatMessage *message = spec->messages[i];
+        bool known = false;
+        for (size_t r = 0; message->role != NULL && r < sizeof roles / sizeof roles[0]; r++) {
+            known = known || strcmp(message->role, roles[r]) == 0;
+        }
+        char field[ERROR_FIELD_BYTES];
+        if (!known) {
+            snprintf(field, sizeof field, "spec.messages[%zu].role", i);
+            return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                             "unknown \"%.64s\"; one of system, user, assistant",
+                             message->role != NULL ? message->role : "");
+        }
+        snprintf(field, sizeof field, "spec.messages[%zu].content", i);
+        status = check_text(message->content, LIMIT_PROMPT_BYTES, field, err);
+        bytes += status == STATUS_OK ? strlen(message->content) : 0;
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (bytes > LIMIT_PROMPT_BYTES) {
+        return error_set(err, STATUS_LIMIT, "spec.messages", "%zu bytes together, the limit is %d",
+                         bytes, LIMIT_PROMPT_BYTES);
+    }
+    if (strcmp(spec->messages[spec->n_messages - 1]->role, "user") != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.messages",
+                         "the last message is not the user's");
+    }
+    return STATUS_OK;
+}
+
+static enum status check_prompt(const Surefoot__JobSpec *spec, struct error *err) {
+    if (spec->prompt != NULL && spec->n_messages > 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.prompt",
+                         "both prompt and messages are set; give one");
+    }
+    enum status status = spec->n_messages > 0
+                             ? check_messages(spec, err)
+                             : check_text(spec->prompt, LIMIT_PROMPT_BYTES, "spec.prompt", err);
+    return status == STATUS_OK ? check_template(spec->chat_template, "spec.chat_template", err)
+                               : status;
+}
+
+static enum status check_method(const Surefoot__JobSpec *spec, struct search_spec *out,
+                                struct error *err) {
+    int method = SEARCH_METHOD_INFERENCE_GUARD;
+    enum status status =
+        check_choice(spec->method, search_method_parse, "sample, best-of-n, beam, inference-guard",
+                     "spec.method", &method, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int own = method == SEARCH_METHOD_INFERENCE_GUARD ? SEARCH_SELECTION_AUGMENTED
+                                                      : SEARCH_SELECTION_PLAIN;
+    int selection = own;
+    status = check_choice(spec->selection, search_selection_parse, "plain, lagrangian, augmented",
+                          "spec.selection", &selection, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (selection != own &&
+        (method == SEARCH_METHOD_SAMPLE || method == SEARCH_METHOD_INFERENCE_GUARD)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.selection",
+                         "method %s is always %s; best-of-n and beam can choose",
+                         search_method_name(method), search_selection_name(own));
+    }
+    out->method = (enum search_method)method;
+    out->selection = (enum search_selection)selection;
+    return STATUS_OK;
+}
+
+static enum status check_sizes(const Surefoot__JobSpec *spec, struct search_spec *out,
+                               struct error *err) {
+    bool sample = out->method == SEARCH_METHOD_SAMPLE;
+    out->n = sample ? 1 : 32;
+    enum status status =
+        check_count(spec->has_n, spec->n, 1, LIMIT_CANDIDATES, "spec.n", &out->n, err);
+    if (status == STATUS_OK && sample && out->n != 1) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "spec.n", "%u; method sample takes 1 only",
+                           out->n);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out->survivors = out->n >= 4 ? out->n / 4 : 1;
+    out->block_tokens = 32;
+    out->max_tokens = 128;
+    out->tries = 2;
+    const struct {
+        bool present;
+        uint32_t value;
+        uint32_t high;
+        const char *field;
+        uint32_t *out;
+    } counts[] = {
+        {spec->has_survivors, spec->survivors, out->n, "spec.survivors", &out->survivors},
+        {spec->has_block_tokens, spec->block_tokens, LIMIT_BLOCK_TOKENS, "spec.block_tokens",
+         &out->block_tokens},
+        {spec->has_max_tokens, spec->max_tokens, LIMIT_MAX_TOKENS, "spec.max_tokens",
+         &out->max_tokens},
+        {spec->has_tries, spec->tries, LIMIT_TRIES, "spec.tries", &out->tries},
+    };
+    for (size_t i = 0; status == STATUS_OK && i < sizeof counts / sizeof counts[0]; i++) {
+        status = check_count(counts[i].present, counts[i].value, 1, counts[i].high, counts[i].field,
+                             counts[i].out, err);
+    }
+    return status;
+}
+
+static enum status check_rules(const Surefoot__JobSpec *spec, struct search_spec *out,
+                               struct error *err) {
+    int admit = ADMIT_RULE_TERMINAL;
+    int unit = DISCOUNT_UNIT_TOKEN;
+    int fallback = FALLBACK_PENALTY_LOG1P;
+    int mode = 0;
+    const struct {
+        const char *text;
+        int (*parse)(const char *name);
+        const char *choices;
+        const char *field;
+        int *out;
+    } choices[] = {
+        {spec->admit_rule, admit_rule_parse, "terminal, prefix", "spec.admit_rule", &admit},
+        {spec->discount_unit, discount_unit_parse, "token, block", "spec.discount_unit", &unit},
+        {spec->fallback_penalty, fallback_penalty_parse, "count, log1p, binary",
+         "spec.fallback_penalty", &fallback},
+        {spec->cost_mode, cost_mode_parse,
+         "end_delta, token_sum, token_sum_pos, block_end, end_sign", "spec.cost_mode", &mode},
+    };
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < sizeof choices / sizeof choices[0]; i++) {
+        status = check_choice(choices[i].text, choices[i].parse, choices[i].choices,
+                              choices[i].field, choices[i].out, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out->admit_rule = (enum admit_rule)admit;
+    out->discount_unit = (enum discount_unit)unit;
+    out->fallback_penalty = (enum fallback_penalty)fallback;
+    if (spec->cost_eos != NULL && strcmp(spec->cost_eos, "none") != 0 &&
+        strcmp(spec->cost_eos, "append") != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_eos",
+                         "unknown \"%.64s\"; one of none, append", spec->cost_eos);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_numbers(const Surefoot__JobSpec *spec, struct search_spec *out,
+                                 struct error *err) {
+    double ignored = 0; // set for good once the models' defaults are known
+    out->lagrangian_lambda = 5;
+    out->fallback_weight = 1;
+    out->fallback_cap = 10;
+    const struct {
+        bool present;
+        double value;
+        struct number_range range;
+        const char *field;
+        double *out;
+    } numbers[] = {
+        {spec->has_budget, spec->budget, range_budget, "spec.budget", &ignored},
+        {spec->has_discount, spec->discount, range_unit, "spec.discount", &ignored},
+        {spec->has_cost_min, spec->cost_min, range_budget, "spec.cost_min", &ignored},
+        {spec->has_lagrangian_lambda, spec->lagrangian_lambda, range_weight,
+         "spec.lagrangian_lambda", &out->lagrangian_lambda},
+        {spec->has_fallback_weight, spec->fallback_weight, range_weight, "spec.fallback_weight",
+         &out->fallback_weight},
+        {spec->has_fallback_cap, spec->fallback_cap, range_cap, "spec.fallback_cap",
+         &out->fallback_cap},
+    };
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        status = check_number(numbers[i].present, numbers[i].value, numbers[i].range,
+                              numbers[i].field, numbers[i].out, err);
+    }
+    out->discount_reward = !spec->has_discount_reward || spec->discount_reward;
+    out->early_stop = !spec->has_early_stop || spec->early_stop;
+    return status;
+}
+
+static enum status check_sampling_lists(const Surefoot__Sampling *sampling, struct error *err) {
+    enum status status =
+        check_list(sampling->n_logit_bias, LIMIT_LOGIT_BIAS, "spec.sampling.logit_bias", err);
+    for (size_t i = 0; status == STATUS_OK && i < sampling->n_logit_bias; i++) {
+        const Surefoot__LogitBias *bias = sampling->logit_bias[i];
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "spec.sampling.logit_bias[%zu].bias", i);
+        double ignored = 0;
+        status = check_number(true, bias->bias, range_logit, field, &ignored, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_list(sampling->n_stop, LIMIT_STOP_STRINGS, "spec.sampling.stop", err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < sampling->n_stop; i++) {
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "spec.sampling.stop[%zu]", i);
+        status = check_text(sampling->stop[i], LIMIT_STOP_BYTES, field, err);
+    }
+    return status;
+}
+
+static enum status check_sampling(const Surefoot__Sampling *sampling, uint32_t max_tokens,
+                                  struct error *err) {
+    if (sampling == NULL) {
+        return STATUS_OK;
+    }
+    double ignored = 0;
+    uint32_t ignored_count = 0;
+    const struct {
+        bool present;
+        double value;
+        struct number_range range;
+        const char *field;
+    } numbers[] = {
+        {sampling->has_temperature, sampling->temperature, range_temperature,
+         "spec.sampling.temperature"},
+        {sampling->has_top_p, sampling->top_p, range_unit, "spec.sampling.top_p"},
+        {sampling->has_repetition_penalty, sampling->repetition_penalty, range_repetition,
+         "spec.sampling.repetition_penalty"},
+        {sampling->has_frequency_penalty, sampling->frequency_penalty, range_logit,
+         "spec.sampling.frequency_penalty"},
+    };
+    enum status status = check_count(sampling->has_top_k, sampling->top_k, 0, LIMIT_TOP_K,
+                                     "spec.sampling.top_k", &ignored_count, err);
+    if (status == STATUS_OK) {
+        status = check_count(sampling->has_min_tokens, sampling->min_tokens, 0, max_tokens,
+                             "spec.sampling.min_tokens", &ignored_count, err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        status = check_number(numbers[i].present, numbers[i].value, numbers[i].range,
+                              numbers[i].field, &ignored, err);
+    }
+    return status == STATUS_OK ? check_sampling_lists(sampling, err) : status;
+}
+
+static enum status check_message(const Surefoot__SubmitJob *submit, struct job_spec *out,
+                                 struct error *err) {
+    enum status status = job_key_check(submit->job_key, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const Surefoot__JobSpec *spec = submit->spec;
+    if (spec == NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec", "is missing");
+    }
+    enum status (*const checks[])(const Surefoot__JobSpec *, struct search_spec *,
+                                  struct error *) = {check_method, check_sizes, check_rules,
+                                                     check_numbers};
+    status = check_prompt(spec, err);
+    for (size_t i = 0; status == STATUS_OK && i < sizeof checks / sizeof checks[0]; i++) {
+        status = checks[i](spec, &out->search, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_sampling(spec->sampling, out->search.max_tokens, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_count(spec->has_deadline_ms, spec->deadline_ms, 0, LIMIT_DEADLINE_MS,
+                             "spec.deadline_ms", &out->deadline_ms, err);
+    }
+    if (status == STATUS_OK && search_candidates_bound(&out->search) > SEARCH_CANDIDATES_MAX) {
+        status = error_set(
+            err, STATUS_LIMIT, "spec.n", "n * steps * tries is %llu candidates, the limit is %d",
+            (unsigned long long)search_candidates_bound(&out->search), SEARCH_CANDIDATES_MAX);
+    }
+    out->seed = spec->has_seed ? spec->seed : 0;
+    return status == STATUS_OK ? job_scorers_check(spec, err) : status;
+}
+
+enum status job_spec_create(Surefoot__SubmitJob *submit, struct job_spec **out, struct error *err) {
+    struct job_spec *spec = calloc(1, sizeof *spec);
+    if (spec == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the job");
+    }
+    enum status status = check_message(submit, spec, err);
+    if (status != STATUS_OK) {
+        free(spec);
+        return status;
+    }
+    submit->has_stream = false;
+    submit->stream = false;
+    spec->submit = submit;
+    *out = spec;
+    return STATUS_OK;
+}
+
+void job_spec_destroy(struct job_spec *spec) {
+    if (spec != NULL) {
+        wire_free(WIRE_SUBMIT_JOB, spec->submit);
+        free(spec->exempt_ids);
+        free(spec);
+    }
+}
+
+static size_t count_role(const struct job_spec *spec, enum scorer_role role) {
+    size_t count = 0;
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        count += spec->scorers[i].role == role ? 1 : 0;
+    }
+    return count;
+}
+
+static enum status check_roles(const struct job_spec *spec, struct error *err) {
+    const struct search_spec *search = &spec->search;
+    if (search->method != SEARCH_METHOD_SAMPLE && count_role(spec, SCORER_ROLE_REWARD) == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
+                         "method %s needs a reward scorer", search_method_name(search->method));
+    }
+    if (search->selection != SEARCH_SELECTION_PLAIN && count_role(spec, SCORER_ROLE_COST) == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
+                         "method %s with selection %s needs a cost scorer",
+                         search_method_name(search->method),
+                         search_selection_name(search->selection));
+    }
+    return STATUS_OK;
+}
+
+// The one profile that speaks for the job's cost: of its first cost model. Others must not
+// contradict it in what the job leaves to the profile.
+static enum status find_cost_profile(const struct job_spec *spec, const struct model_set *models,
+                                     const struct model_description **out, struct error *err) {
+    const Surefoot__JobSpec *message = spec->submit->spec;
+    const struct model_description *found = NULL;
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        if (spec->scorers[i].role != SCORER_ROLE_COST || spec->scorers[i].lexical != NULL) {
+            continue;
+        }
+        const struct model_description *model = model_set_find(models, spec->scorers[i].name);
+        if (found == NULL) {
+            found = model;
+        } else if (message->cost_mode == NULL && strcmp(found->cost_mode, model->cost_mode) != 0) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
+                             "is missing and %s and %s disagree on it", found->name, model->name);
+        } else if (!message->has_budget && found->budget != model->budget) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
+                             "is missing and %s and %s disagree on it", found->name, model->name);
+        }
+    }
+    *out = found;
+    return STATUS_OK;
+}
+
+static enum status resolve_cost_mode(struct job_spec *spec, const struct model_description *profile,
+                                     struct error *err) {
+    const char *name = spec->submit->spec->cost_mode;
+    if (name == NULL && profile != NULL && profile->cost_mode[0] != '\0') {
+        name = profile->cost_mode;
+    }
+    if (name == NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
+                         "is missing and the cost model's profile names none; one of end_delta, "
+                         "token_sum, token_sum_pos, block_end, end_sign");
+    }
+    int mode = cost_mode_parse(name);
+    if (mode == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
+                         "the profile of %s names the unknown mode \"%.32s\"",
+                         profile != NULL ? profile->name : "", name);
+    }
+    spec->search.cost_mode = (enum cost_mode)mode;
+    return STATUS_OK;
+}
+
+// The profile, if its numbers are meant for the job's cost mode; NULL when they are for another.
+static const struct model_description *of_same_mode(const struct model_description *profile,
+                                                    enum cost_mode mode) {
+    return profile != NULL && cost_mode_parse(profile->cost_mode) == (int)mode ? profile : NULL;
+}
+
+static enum status resolve_budget(struct job_spec *spec, const struct model_description *profile,
+                                  struct error *err) {
+    const Surefoot__JobSpec *message = spec->submit->spec;
+    profile = of_same_mode(profile, spec->search.cost_mode);
+    if (!message->has_budget && (profile == NULL || !profile->has_budget)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
+                         "is missing and the cost model's profile names none for cost_mode %s",
+                         cost_mode_name(spec->search.cost_mode));
+    }
+    double budget = message->has_budget ? message->budget : profile->budget;
+    if (spec->search.cost_mode == COST_MODE_TOKEN_SUM_POS && budget < 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
+                         "%g is negative: no text can meet it under cost_mode token_sum_pos",
+                         budget);
+    }
+    spec->search.budget = budget;
+    return STATUS_OK;
+}
+
+// The smallest cost of a token, for sound pruning. A profile speaks for its model and its mode
+// alone, so that a sum over several scorers has none unless the job names it.
+static void resolve_cost_min(struct job_spec *spec, const struct model_description *profile) {
+    const Surefoot__JobSpec *message = spec->submit->spec;
+    struct search_spec *search = &spec->search;
+    profile = of_same_mode(profile, search->cost_mode);
+    search->has_cost_min = false;
+    search->cost_min = 0;
+    if (search->cost_mode == COST_MODE_TOKEN_SUM_POS) {
+        search->has_cost_min = true;
+    } else if (message->has_cost_min) {
+        search->has_cost_min = true;
+        search->cost_min = message->cost_min;
+    } else if (search->cost_mode == COST_MODE_TOKEN_SUM && profile != NULL &&
+               profile->has_cost_min && count_role(spec, SCORER_ROLE_COST) == 1) {
+        search->has_cost_min = true;
+        for (size_t i = 0; i < spec->n_scorers; i++) {
+            if (spec->scorers[i].role == SCORER_ROLE_COST) {
+                search->cost_min = spec->scorers[i].weight * profile->cost_min;
+            }
+        }
+    }
+}
+
+static enum status resolve_cost(struct job_spec *spec, const struct model_set *models,
+                                struct error *err) {
+    const Surefoot__JobSpec *message = spec->submit->spec;
+    struct search_spec *search = &spec->search;
+    search->has_cost = count_role(spec, SCORER_ROLE_COST) > 0;
+    search->discount = message->has_discount ? message->discount : 0.999;
+    search->cost_mode = COST_MODE_TOKEN_SUM;
+    search->budget = message->has_budget ? message->budget : 0;
+    spec->cost_eos_append = message->cost_eos != NULL && strcmp(message->cost_eos, "append") == 0;
+    if (!search->has_cost) {
+        return STATUS_OK;
+    }
+    const struct model_description *profile = NULL;
+    enum status status = find_cost_profile(spec, models, &profile, err);
+    if (status == STATUS_OK) {
+        status = resolve_cost_mode(spec, profile, err);
+    }
+    if (status == STATUS_OK) {
+        status = resolve_budget(spec, profile, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!message->has_discount && profile != NULL && profile->has_discount) {
+        search->discount = profile->discount;
+    }
+    if (message->cost_eos == NULL && profile != NULL) {
+        spec->cost_eos_append = strcmp(profile->cost_eos, "append") == 0;
+    }
+    resolve_cost_min(spec, profile);
+    return STATUS_OK;
+}
+
+static enum status check_against_policy(const struct job_spec *spec, const struct model_set *models,
+                                        struct error *err) {
+    const Surefoot__JobSpec *message = spec->submit->spec;
+    const struct model_description *policy = &models->policy;
+    if (message->has_block_tokens && message->block_tokens > models->block_tokens_max) {
+        return error_set(err, STATUS_LIMIT, "spec.block_tokens", "%u is above the groups' limit %u",
+                         message->block_tokens, models->block_tokens_max);
+    }
+    if (policy->context_length > 0 && spec->search.max_tokens >= policy->context_length) {
+        return error_set(err, STATUS_LIMIT, "spec.max_tokens",
+                         "%u leaves no room for a prompt in the context of %u tokens",
+                         spec->search.max_tokens, policy->context_length);
+    }
+    const Surefoot__Sampling *sampling = message->sampling;
+    for (size_t i = 0; sampling != NULL && i < sampling->n_logit_bias; i++) {
+        if (policy->vocab_size > 0 && sampling->logit_bias[i]->token_id >= policy->vocab_size) {
+            char field[ERROR_FIELD_BYTES];
+            snprintf(field, sizeof field, "spec.sampling.logit_bias[%zu].token_id", i);
+            return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                             "%u is outside the vocabulary of %u tokens",
+                             sampling->logit_bias[i]->token_id, policy->vocab_size);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status copy_exempt(struct job_spec *spec, const struct model_set *models,
+                               struct error *err) {
+    free(spec->exempt_ids);
+    spec->search.n_exempt = 0;
+    spec->exempt_ids = malloc((models->n_exempt + 1) * sizeof *spec->exempt_ids);
+    if (spec->exempt_ids == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the job");
+    }
+    memcpy(spec->exempt_ids, models->exempt_ids, models->n_exempt * sizeof *spec->exempt_ids);
+    spec->search.exempt_ids = spec->exempt_ids;
+    spec->search.n_exempt = models->n_exempt;
+    return STATUS_OK;
+}
+
+enum status job_spec_resolve(struct job_spec *spec, const struct model_set *models,
+                             struct error *err) {
+    spec->resolved = false;
+    enum status status = job_scorers_resolve(spec, models, err);
+    if (status == STATUS_OK) {
+        status = check_roles(spec, err);
+    }
+    if (status == STATUS_OK) {
+        status = resolve_cost(spec, models, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_against_policy(spec, models, err);
+    }
+    if (status == STATUS_OK) {
+        status = copy_exempt(spec, models, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (spec->search.block_tokens > models->block_tokens_max) {
+        spec->search.block_tokens = models->block_tokens_max;
+    }
+    spec->resolved = true;
+    return STATUS_OK;
+}
+
+const char *job_spec_key(const struct job_spec *spec) {
+    return spec->submit->job_key;
+}
+
+enum status job_spec_pack(const struct job_spec *spec, uint8_t **bytes, size_t *size) {
+    return wire_pack(WIRE_SUBMIT_JOB, spec->submit, bytes, size);
+}

@@ -1,0 +1,354 @@
+// The groups' side: registration, heartbeats, orders out, gathered rows in.
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/deadline.h"
+#include "common/log.h"
+#include "coordinator/coordinator_internal.h"
+#include "coordinator/order.h"
+
+// How often one candidate's block may come back unanswered (lost groups, groups short of memory).
+enum { ATTEMPTS_MAX = 8, RELEASE_CHUNK = 256, SILENT_BEATS = 2 };
+
+static enum status send_bytes(struct coordinator *coordinator, const struct channel_peer *peer,
+                              uint8_t *bytes, size_t size) {
+    enum status status = channel_send(coordinator->group_channel, peer, bytes, size);
+    free(bytes);
+    return status;
+}
+
+static enum status send_command(struct coordinator *coordinator, const struct channel_peer *peer,
+                                Surefoot__GroupCommand *command) {
+    command->has_schema_major = true;
+    command->schema_major = WIRE_SCHEMA_MAJOR;
+    command->has_schema_minor = true;
+    command->schema_minor = WIRE_SCHEMA_MINOR;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status = wire_pack(WIRE_GROUP_COMMAND, command, &bytes, &size);
+    return status == STATUS_OK ? send_bytes(coordinator, peer, bytes, size) : status;
+}
+
+// Commands that need no answer: a leader that does not get one speaks again, or is lost soon.
+static void tell(struct coordinator *coordinator, const struct channel_peer *peer,
+                 Surefoot__GroupCommand *command) {
+    enum status status = send_command(coordinator, peer, command);
+    if (status != STATUS_OK) {
+        log_debug("a command to a group is dropped: %s", status_text(status));
+    }
+}
+
+static void reject(struct coordinator *coordinator, const struct channel_peer *peer,
+                   const struct error *err) {
+    Surefoot__ErrorInfo info;
+    Surefoot__GroupCommand command = SUREFOOT__GROUP_COMMAND__INIT;
+    wire_error_fill(&info, err);
+    command.reject = &info;
+    tell(coordinator, peer, &command);
+}
+
+// The end for a candidate that keeps coming back: its job fails.
+static void give_up(struct coordinator *coordinator, const struct scheduler_item *item,
+                    const struct error *cause) {
+    struct job *job = job_table_find_id(coordinator->jobs, item->job_id);
+    if (job != NULL && job->state == SUREFOOT__JOB_STATE__JOB_STATE_RUNNING) {
+        struct error err;
+        error_set(&err, cause->status, cause->field, "given up after %d attempts: %s", ATTEMPTS_MAX,
+                  cause->message);
+        coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
+    }
+}
+
+// Takes a group out of the schedule; its candidates go to others, but not for ever.
+static void take_out(struct coordinator *coordinator, int group) {
+    const struct error cause = {.status = STATUS_PEER_LOST, .message = "its groups were lost"};
+    const struct scheduler_order *order = scheduler_current_order(coordinator->scheduler, group);
+    for (size_t i = 0; order != NULL && i < order->n_items; i++) {
+        if (order->items[i]->attempts + 1 >= ATTEMPTS_MAX) {
+            give_up(coordinator, order->items[i], &cause);
+        }
+    }
+    scheduler_remove_group(coordinator->scheduler, group);
+}
+
+static void lose(struct coordinator *coordinator, int group, const char *why) {
+    log_warn("group %s is lost: %s", groups_get(coordinator->groups, group)->name, why);
+    groups_lose(coordinator->groups, group);
+    take_out(coordinator, group);
+}
+
+static void welcome(struct coordinator *coordinator, const struct channel_peer *peer) {
+    Surefoot__GroupWelcome message = SUREFOOT__GROUP_WELCOME__INIT;
+    Surefoot__GroupCommand command = SUREFOOT__GROUP_COMMAND__INIT;
+    message.has_heartbeat_ms = true;
+    message.heartbeat_ms = (uint32_t)coordinator->options.heartbeat_ms;
+    message.has_dead_after_ms = true;
+    message.dead_after_ms = (uint32_t)coordinator->options.dead_after_ms;
+    command.welcome = &message;
+    tell(coordinator, peer, &command);
+}
+
+static void on_hello(struct coordinator *coordinator, const struct channel_peer *peer,
+                     const Surefoot__GroupHello *hello) {
+    const struct groups_hello args = {
+        .peer = peer,
+        .hello = hello,
+        .idle = coordinator->n_running == 0,
+        .now_ms = clock_monotonic_ms(),
+        .silence_ms = SILENT_BEATS * (int64_t)coordinator->options.heartbeat_ms,
+    };
+    int known = groups_find(coordinator->groups, peer);
+    int group = -1;
+    int replaced = -1;
+    struct error err = {0};
+    if (known >= 0 && hello->name != NULL &&
+        strcmp(groups_get(coordinator->groups, known)->name, hello->name) == 0 &&
+        groups_get(coordinator->groups, known)->slots == hello->slots) {
+        // Asked twice, it answers twice: the same process over the same connection.
+        groups_seen(coordinator->groups, known, args.now_ms);
+        welcome(coordinator, peer);
+        return;
+    }
+    if (groups_add(coordinator->groups, &args, &group, &replaced, &err) != STATUS_OK) {
+        log_warn("group %s is refused: %s %s", hello->name != NULL ? hello->name : "?", err.field,
+                 err.message);
+        reject(coordinator, peer, &err);
+        if (known >= 0) {
+            lose(coordinator, known, "its new hello was refused");
+        }
+        return;
+    }
+    if (replaced >= 0) {
+        take_out(coordinator, replaced);
+    }
+    if (known >= 0 && known != group) {
+        lose(coordinator, known, "its leader took another name");
+    }
+    scheduler_add_group(coordinator->scheduler, group, hello->slots);
+    welcome(coordinator, peer);
+    log_info("group %s joined: %u ranks, %u slots, policy %s", hello->name, hello->n_ranks,
+             hello->slots, groups_models(coordinator->groups)->policy.name);
+}
+
+static bool is_refusal(enum status status) {
+    return status == STATUS_LIMIT || status == STATUS_INVALID_ARGUMENT ||
+           status == STATUS_UNSUPPORTED || status == STATUS_NOT_FOUND;
+}
+
+static void release_candidates(struct coordinator *coordinator, struct job *job) {
+    uint64_t ids[RELEASE_CHUNK];
+    size_t n;
+    while ((n = job_take_released(job, ids, RELEASE_CHUNK)) > 0) {
+        scheduler_release(coordinator->scheduler, job->id, ids, n);
+    }
+}
+
+// Queues an item again, or ends its job when that has happened too often.
+static void retry(struct coordinator *coordinator, struct scheduler_order *order, size_t index,
+                  const struct error *cause) {
+    const struct scheduler_item *item = order->items[index];
+    if (item->attempts + 1 >= ATTEMPTS_MAX) {
+        give_up(coordinator, item, cause);
+        return;
+    }
+    scheduler_retry(coordinator->scheduler, order, index);
+}
+
+// A group names the members of its job; what a client set too is named as the client knows it.
+static void name_for_client(struct error *err) {
+    char member[ERROR_FIELD_BYTES];
+    size_t length = strcspn(err->field, ".[");
+    snprintf(member, sizeof member, "%.*s", (int)length, err->field);
+    if (protobuf_c_message_descriptor_get_field_by_name(&surefoot__job_spec__descriptor, member) !=
+        NULL) {
+        error_prefix_field(err, "spec");
+    }
+}
+
+// A row that says why its candidate was not grown. True when it is to be tried again.
+static bool on_error_row(struct coordinator *coordinator, struct job *job,
+                         const struct error *err) {
+    if (err->status == STATUS_UNAVAILABLE) {
+        return true;
+    }
+    bool refused = is_refusal(err->status);
+    coordinator_stop_job(
+        coordinator, job,
+        refused ? SUREFOOT__OUTCOME__OUTCOME_REJECTED : SUREFOOT__OUTCOME__OUTCOME_FAILED, err);
+    return false;
+}
+
+// Takes item `index`'s row. False when the group was short of memory.
+static bool on_row(struct coordinator *coordinator, struct scheduler_order *order, size_t index,
+                   const Surefoot__Row *row) {
+    const struct scheduler_item *item = order->items[index];
+    struct job *job = job_table_find_id(coordinator->jobs, item->job_id);
+    if (job == NULL || job->state != SUREFOOT__JOB_STATE__JOB_STATE_RUNNING) {
+        return true; // ended while the order was out
+    }
+    struct error err = {0};
+    if (row->error != NULL) {
+        wire_error_read(row->error, &err);
+        name_for_client(&err);
+        if (!on_error_row(coordinator, job, &err)) {
+            return true;
+        }
+        retry(coordinator, order, index, &err);
+        return false;
+    }
+    if (job_on_row(job, row, item->parent_id, &err) != STATUS_OK) {
+        log_error("job %" PRIu64 ": a row of group %s is refused: %s %s", job->id,
+                  groups_get(coordinator->groups, order->group)->name, err.field, err.message);
+        coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
+        return true;
+    }
+    groups_get(coordinator->groups, order->group)->tokens += row->n_token_ids;
+    scheduler_place(coordinator->scheduler, item, order->group);
+    release_candidates(coordinator, job);
+    if (search_is_done(job->search)) {
+        coordinator_finish_job(coordinator, job);
+    }
+    return true;
+}
+
+// The row of item `index`: rows come in item order, but nothing depends on it.
+static const Surefoot__Row *find_row(const Surefoot__Gathered *gathered,
+                                     const struct scheduler_item *item, size_t index) {
+    for (size_t i = 0; i < gathered->n_rows; i++) {
+        const Surefoot__Row *row = gathered->rows[(index + i) % gathered->n_rows];
+        if (row->job_id == item->job_id && row->candidate_id == item->candidate_id) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+static void on_gathered(struct coordinator *coordinator, int group,
+                        const Surefoot__Gathered *gathered) {
+    struct scheduler_order *order =
+        scheduler_finish_order(coordinator->scheduler, group, gathered->order_id);
+    if (order == NULL) {
+        log_debug("order %" PRIu64 " comes back late", gathered->order_id);
+        return;
+    }
+    groups_get(coordinator->groups, group)->orders_done++;
+    struct error cause = {.status = STATUS_UNAVAILABLE, .message = "the group gave no row for it"};
+    if (gathered->error != NULL) {
+        wire_error_read(gathered->error, &cause);
+        log_warn("group %s failed an order: %s", groups_get(coordinator->groups, group)->name,
+                 cause.message);
+    }
+    for (size_t i = 0; i < gathered->n_unknown_jobs; i++) {
+        scheduler_forget_job(coordinator->scheduler, group, gathered->unknown_jobs[i]);
+    }
+    uint32_t grown = 0;
+    // Backwards, so that what is queued again keeps its order.
+    for (size_t i = order->n_items; i > 0; i--) {
+        const Surefoot__Row *row = find_row(gathered, order->items[i - 1], i - 1);
+        if (row == NULL || scheduler_must_tell(coordinator->scheduler, group, row->job_id)) {
+            retry(coordinator, order, i - 1, &cause);
+        } else if (on_row(coordinator, order, i - 1, row)) {
+            grown++;
+        }
+    }
+    if (grown < order->n_items && gathered->n_unknown_jobs == 0) {
+        scheduler_limit_group(coordinator->scheduler, group,
+                              grown > 0 ? grown : (uint32_t)order->n_items / 2);
+    }
+    scheduler_order_destroy(order);
+}
+
+static void on_known(struct coordinator *coordinator, int group,
+                     const Surefoot__GroupMessage *message) {
+    groups_seen(coordinator->groups, group, clock_monotonic_ms());
+    if (message->gathered != NULL) {
+        on_gathered(coordinator, group, message->gathered);
+    }
+    if (message->goodbye != NULL) {
+        const char *reason = message->goodbye->reason;
+        lose(coordinator, group, reason != NULL ? reason : "it said goodbye");
+    }
+}
+
+static void on_stranger(struct coordinator *coordinator, const struct channel_peer *peer,
+                        const Surefoot__GroupMessage *message) {
+    if (message->goodbye != NULL) {
+        return;
+    }
+    Surefoot__GroupCommand command = SUREFOOT__GROUP_COMMAND__INIT;
+    command.has_say_hello = true;
+    command.say_hello = true;
+    tell(coordinator, peer, &command);
+}
+
+void leaders_on_message(struct coordinator *coordinator, const struct channel_peer *peer,
+                        const uint8_t *bytes, size_t size) {
+    int group = groups_find(coordinator->groups, peer);
+    struct error err = {0};
+    void *unpacked = NULL;
+    enum status status = wire_unpack(WIRE_GROUP_MESSAGE, bytes, size, &unpacked, &err);
+    Surefoot__GroupMessage *message = unpacked;
+    if (status == STATUS_OK) {
+        status = wire_check_version(message->schema_major, message->schema_minor, &err);
+    }
+    if (status != STATUS_OK) {
+        // Its order may have been in there: better to do it again elsewhere than to wait for it.
+        reject(coordinator, peer, &err);
+        if (group >= 0) {
+            lose(coordinator, group, err.message);
+        }
+    } else if (message->hello != NULL) {
+        on_hello(coordinator, peer, message->hello);
+    } else if (group >= 0) {
+        on_known(coordinator, group, message);
+    } else {
+        on_stranger(coordinator, peer, message);
+    }
+    wire_free(WIRE_GROUP_MESSAGE, message);
+}
+
+void leaders_tick(struct coordinator *coordinator, int64_t now_ms) {
+    int group;
+    while ((group = groups_overdue(coordinator->groups, now_ms,
+                                   coordinator->options.dead_after_ms)) >= 0) {
+        lose(coordinator, group, "no sign of life");
+    }
+    if (now_ms < coordinator->next_beat_ms) {
+        return;
+    }
+    coordinator->next_beat_ms = now_ms + coordinator->options.heartbeat_ms;
+    for (int g = 0; g < LIMIT_GROUPS; g++) {
+        const struct group *member = groups_get(coordinator->groups, g);
+        if (member != NULL && member->alive) {
+            Surefoot__Heartbeat heartbeat = SUREFOOT__HEARTBEAT__INIT;
+            Surefoot__GroupCommand command = SUREFOOT__GROUP_COMMAND__INIT;
+            command.heartbeat = &heartbeat;
+            tell(coordinator, &member->peer, &command);
+        }
+    }
+}
+
+void leaders_dispatch(struct coordinator *coordinator) {
+    if (scheduler_dispatch(coordinator->scheduler) != STATUS_OK) {
+        log_error("no memory for an order; tried again");
+    }
+    for (int g = 0; g < LIMIT_GROUPS; g++) {
+        const struct scheduler_order *order = scheduler_take_order(coordinator->scheduler, g);
+        if (order == NULL) {
+            continue;
+        }
+        const struct group *group = groups_get(coordinator->groups, g);
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        enum status status =
+            order_pack(coordinator->scheduler, order, coordinator->jobs, &bytes, &size);
+        if (status == STATUS_OK) {
+            status = send_bytes(coordinator, &group->peer, bytes, size);
+        }
+        if (status != STATUS_OK) {
+            lose(coordinator, g, status_text(status));
+        }
+    }
+}

@@ -1,0 +1,633 @@
+#include "coordinator/scheduler.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/limits.h"
+
+enum {
+    // Bound of one order and of the rows that it can bring back, well below the message limit.
+    ORDER_BYTES_MAX = LIMIT_GROUP_MESSAGE_BYTES / 4,
+    ITEM_BYTES = 64, // of an item or row besides its arrays
+    BITS = 64,
+    WORDS = (LIMIT_GROUPS + BITS - 1) / BITS,
+};
+
+struct group_state {
+    bool alive;
+    uint32_t slots;
+    uint32_t slots_now;            // lowered while the group is short of memory
+    struct scheduler_order *order; // in flight, or about to be taken; NULL idle
+    bool taken;
+    uint32_t cap; // of the dispatch in progress
+    struct scheduler_release *releases;
+    size_t n_releases;
+    size_t release_capacity;
+};
+
+struct job_state {
+    uint64_t job_id;
+    size_t job_bytes;
+    size_t n_scorers;
+    scheduler_next_fn next;
+    void *context;
+    struct scheduler_item **queue; // [n_queue], oldest first; NULL where a dispatch took one out
+    size_t n_queue;
+    size_t queue_capacity; // >= n_queue + n_out, so that putting back needs no memory
+    size_t n_out;          // items in orders, at most
+    size_t cursor;    // of the dispatch in progress: what stands before it cannot be placed now
+    uint16_t *holder; // [n_holder] by candidate id: group + 1, 0 nobody
+    size_t n_holder;
+    uint64_t told[WORDS];                  // groups that have the job's description
+    uint64_t counted[WORDS];               // groups for whose order its bytes were counted
+    uint64_t touched[WORDS];               // groups that may hold something of it
+    struct scheduler_penalties *penalties; // of the newest item, for sharing
+};
+
+struct scheduler {
+    struct group_state groups[LIMIT_GROUPS];
+    int n_groups;            // those above were never used
+    struct job_state **jobs; // [n_jobs], oldest first
+    size_t n_jobs;
+    size_t job_capacity;
+    size_t turn; // index of the job whose turn it is
+    uint64_t last_order_id;
+    struct scheduler_release *taken_releases;
+};
+
+static bool test_bit(const uint64_t *words, int bit) {
+    return (words[bit / BITS] >> (bit % BITS) & 1) != 0;
+}
+
+static void set_bit(uint64_t *words, int bit, bool value) {
+    uint64_t mask = UINT64_C(1) << (bit % BITS);
+    words[bit / BITS] = value ? words[bit / BITS] | mask : words[bit / BITS] & ~mask;
+}
+
+// Makes room for one more element; false leaves the array as it was.
+static bool reserve(void *array_pointer, size_t count, size_t *capacity, size_t element_bytes) {
+    if (count < *capacity) {
+        return true;
+    }
+    void **array = array_pointer;
+    size_t wanted = *capacity == 0 ? 16 : 2 * *capacity;
+    void *grown = realloc(*array, wanted * element_bytes);
+    if (grown == NULL) {
+        return false;
+    }
+    *array = grown;
+    *capacity = wanted;
+    return true;
+}
+
+static void penalties_drop(struct scheduler_penalties *penalties) {
+    if (penalties != NULL && --penalties->references == 0) {
+        free(penalties->token_ids);
+        free(penalties->values);
+        free(penalties);
+    }
+}
+
+static void item_destroy(struct scheduler_item *item) {
+    if (item != NULL) {
+        penalties_drop(item->penalties);
+        free(item);
+    }
+}
+
+void scheduler_order_destroy(struct scheduler_order *order) {
+    if (order != NULL) {
+        for (size_t i = 0; i < order->n_items; i++) {
+            item_destroy(order->items[i]);
+        }
+        free(order->items);
+        free(order);
+    }
+}
+
+static void job_destroy(struct job_state *job) {
+    for (size_t i = 0; i < job->n_queue; i++) {
+        item_destroy(job->queue[i]);
+    }
+    penalties_drop(job->penalties);
+    free(job->queue);
+    free(job->holder);
+    free(job);
+}
+
+enum status scheduler_create(struct scheduler **out) {
+    struct scheduler *scheduler = calloc(1, sizeof *scheduler);
+    if (scheduler == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    *out = scheduler;
+    return STATUS_OK;
+}
+
+void scheduler_destroy(struct scheduler *scheduler) {
+    if (scheduler == NULL) {
+        return;
+    }
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        scheduler_order_destroy(scheduler->groups[g].order);
+        free(scheduler->groups[g].releases);
+    }
+    for (size_t i = 0; i < scheduler->n_jobs; i++) {
+        job_destroy(scheduler->jobs[i]);
+    }
+    free(scheduler->jobs);
+    free(scheduler->taken_releases);
+    free(scheduler);
+}
+
+static struct job_state *find_job(const struct scheduler *scheduler, uint64_t job_id) {
+    for (size_t i = 0; i < scheduler->n_jobs; i++) {
+        if (scheduler->jobs[i]->job_id == job_id) {
+            return scheduler->jobs[i];
+        }
+    }
+    return NULL;
+}
+
+static struct group_state *group_at(struct scheduler *scheduler, int group) {
+    ASSERT(group >= 0 && group < LIMIT_GROUPS);
+    return &scheduler->groups[group];
+}
+
+void scheduler_add_group(struct scheduler *scheduler, int group, uint32_t slots) {
+    ASSERT(slots > 0);
+    struct group_state *state = group_at(scheduler, group);
+    ASSERT(!state->alive);
+    scheduler->n_groups = group >= scheduler->n_groups ? group + 1 : scheduler->n_groups;
+    state->alive = true;
+    state->slots = slots;
+    state->slots_now = slots;
+}
+
+// Puts an item in front of its job's queue, or drops it when the job is gone.
+static bool requeue(struct scheduler *scheduler, struct scheduler_item *item) {
+    struct job_state *job = find_job(scheduler, item->job_id);
+    if (job == NULL) {
+        item_destroy(item);
+        return false;
+    }
+    ASSERT(job->n_queue < job->queue_capacity && job->n_out > 0);
+    memmove(job->queue + 1, job->queue, job->n_queue * sizeof(struct scheduler_item *));
+    job->queue[0] = item;
+    job->n_queue++;
+    job->n_out--;
+    item->attempts++;
+    return true;
+}
+
+size_t scheduler_remove_group(struct scheduler *scheduler, int group) {
+    struct group_state *state = group_at(scheduler, group);
+    struct scheduler_order *order = state->order;
+    size_t returned = order != NULL ? order->n_items : 0;
+    // Backwards, so that the first stays the first.
+    for (size_t i = returned; i > 0; i--) {
+        requeue(scheduler, order->items[i - 1]);
+    }
+    if (order != NULL) {
+        order->n_items = 0;
+        scheduler_order_destroy(order);
+    }
+    free(state->releases);
+    *state = (struct group_state){.alive = false};
+    for (size_t j = 0; j < scheduler->n_jobs; j++) {
+        struct job_state *job = scheduler->jobs[j];
+        set_bit(job->told, group, false);
+        set_bit(job->counted, group, false);
+        for (size_t c = 0; c < job->n_holder; c++) {
+            if (job->holder[c] == group + 1) {
+                job->holder[c] = 0;
+            }
+        }
+    }
+    return returned;
+}
+
+void scheduler_limit_group(struct scheduler *scheduler, int group, uint32_t items) {
+    struct group_state *state = group_at(scheduler, group);
+    state->slots_now = items == 0 ? 1 : items < state->slots ? items : state->slots;
+}
+
+enum status scheduler_add_job(struct scheduler *scheduler, uint64_t job_id, size_t job_bytes,
+                              size_t n_scorers, scheduler_next_fn next, void *context) {
+    ASSERT(find_job(scheduler, job_id) == NULL);
+    struct job_state *job = calloc(1, sizeof *job);
+    if (job == NULL || !reserve(&scheduler->jobs, scheduler->n_jobs, &scheduler->job_capacity,
+                                sizeof *scheduler->jobs)) {
+        free(job);
+        return STATUS_NO_MEMORY;
+    }
+    job->job_id = job_id;
+    job->job_bytes = job_bytes;
+    job->n_scorers = n_scorers;
+    job->next = next;
+    job->context = context;
+    scheduler->jobs[scheduler->n_jobs++] = job;
+    return STATUS_OK;
+}
+
+// A release that finds no memory is forgotten: the group frees the job as a whole later, or by
+// itself when it runs short.
+static void add_release(struct group_state *group, uint64_t job_id, uint64_t candidate_id) {
+    if (group->alive && reserve(&group->releases, group->n_releases, &group->release_capacity,
+                                sizeof *group->releases)) {
+        group->releases[group->n_releases++] =
+            (struct scheduler_release){.job_id = job_id, .candidate_id = candidate_id};
+    }
+}
+
+// The whole job's release stands for those of its candidates.
+static void release_job(struct group_state *group, uint64_t job_id) {
+    size_t kept = 0;
+    for (size_t i = 0; i < group->n_releases; i++) {
+        if (group->releases[i].job_id != job_id) {
+            group->releases[kept++] = group->releases[i];
+        }
+    }
+    group->n_releases = kept;
+    add_release(group, job_id, 0);
+}
+
+void scheduler_remove_job(struct scheduler *scheduler, uint64_t job_id) {
+    size_t index = 0;
+    while (index < scheduler->n_jobs && scheduler->jobs[index]->job_id != job_id) {
+        index++;
+    }
+    if (index == scheduler->n_jobs) {
+        return;
+    }
+    struct job_state *job = scheduler->jobs[index];
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        if (test_bit(job->touched, g)) {
+            release_job(&scheduler->groups[g], job_id);
+        }
+    }
+    job_destroy(job);
+    scheduler->n_jobs--;
+    memmove(scheduler->jobs + index, scheduler->jobs + index + 1,
+            (scheduler->n_jobs - index) * sizeof *scheduler->jobs);
+    if (scheduler->turn > index) {
+        scheduler->turn--;
+    }
+}
+
+// The penalties of a grow: those of the job's newest item when they are the same.
+static struct scheduler_penalties *share_penalties(struct job_state *job,
+                                                   const struct search_grow *grow) {
+    struct scheduler_penalties *last = job->penalties;
+    bool same = last != NULL && last->n == grow->n_penalties &&
+                memcmp(last->token_ids, grow->penalty_ids, last->n * sizeof(uint32_t)) == 0 &&
+                memcmp(last->values, grow->penalties, last->n * sizeof(float)) == 0;
+    if (!same) {
+        struct scheduler_penalties *made = calloc(1, sizeof *made);
+        if (made == NULL) {
+            return NULL;
+        }
+        made->references = 1;
+        made->n = grow->n_penalties;
+        made->token_ids = malloc(made->n * sizeof(uint32_t));
+        made->values = malloc(made->n * sizeof(float));
+        if (made->token_ids == NULL || made->values == NULL) {
+            penalties_drop(made);
+            return NULL;
+        }
+        memcpy(made->token_ids, grow->penalty_ids, made->n * sizeof(uint32_t));
+        memcpy(made->values, grow->penalties, made->n * sizeof(float));
+        penalties_drop(last);
+        job->penalties = made;
+    }
+    job->penalties->references++;
+    return job->penalties;
+}
+
+static bool push_grow(struct job_state *job, const struct search_grow *grow) {
+    struct scheduler_item *item =
+        calloc(1, sizeof *item + (size_t)grow->n_tokens * sizeof item->tokens[0]);
+    if (item == NULL) {
+        return false;
+    }
+    item->job_id = job->job_id;
+    item->candidate_id = grow->candidate_id;
+    item->parent_id = grow->parent_id;
+    item->grow_tokens = grow->grow_tokens;
+    item->n_tokens = grow->n_tokens;
+    if (grow->n_tokens > 0) {
+        memcpy(item->tokens, grow->tokens, (size_t)grow->n_tokens * sizeof item->tokens[0]);
+    }
+    if (grow->n_penalties > 0) {
+        item->penalties = share_penalties(job, grow);
+        if (item->penalties == NULL) {
+            item_destroy(item);
+            return false;
+        }
+    }
+    job->queue[job->n_queue++] = item;
+    return true;
+}
+
+// Fills the job's queue up to `wanted`; memory is asked for before the search gives a candidate
+// away.
+static enum status pull(struct job_state *job, size_t wanted) {
+    struct search_grow grow;
+    while (job->n_queue < wanted) {
+        if (!reserve(&job->queue, job->n_queue + job->n_out, &job->queue_capacity,
+                     sizeof(struct scheduler_item *))) {
+            return STATUS_NO_MEMORY;
+        }
+        if (!job->next(job->context, &grow)) {
+            return STATUS_OK;
+        }
+        if (!push_grow(job, &grow)) {
+            return STATUS_NO_MEMORY;
+        }
+    }
+    return STATUS_OK;
+}
+
+static bool is_idle(const struct group_state *group) {
+    return group->alive && (group->order == NULL || !group->taken);
+}
+
+static size_t load_of(const struct group_state *group) {
+    return group->order != NULL ? group->order->n_items : 0;
+}
+
+static bool has_room(const struct group_state *group) {
+    return is_idle(group) && load_of(group) < group->cap &&
+           (group->order == NULL || group->order->bytes < ORDER_BYTES_MAX);
+}
+
+// The group that holds what the item grows from, or -1.
+static int home_of(const struct job_state *job, const struct scheduler_item *item) {
+    uint64_t source = item->parent_id;
+    return source > 0 && source < job->n_holder ? (int)job->holder[source] - 1 : -1;
+}
+
+// The idle group with the smallest load for its slots, or -1.
+static int least_loaded(const struct scheduler *scheduler) {
+    int best = -1;
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        const struct group_state *group = &scheduler->groups[g];
+        if (!has_room(group)) {
+            continue;
+        }
+        if (best < 0 || (uint64_t)load_of(group) * scheduler->groups[best].slots <
+                            (uint64_t)load_of(&scheduler->groups[best]) * group->slots) {
+            best = g;
+        }
+    }
+    return best;
+}
+
+static bool assign(struct scheduler *scheduler, struct job_state *job, size_t index, int target) {
+    struct group_state *group = &scheduler->groups[target];
+    struct scheduler_item *item = job->queue[index];
+    if (group->order == NULL) {
+        struct scheduler_order *order = calloc(1, sizeof *order);
+        struct scheduler_item **items = calloc(group->slots_now, sizeof(struct scheduler_item *));
+        if (order == NULL || items == NULL) {
+            free(order);
+            free(items);
+            return false;
+        }
+        order->order_id = ++scheduler->last_order_id;
+        order->group = target;
+        order->items = items;
+        group->order = order;
+        group->taken = false;
+    }
+    struct scheduler_order *order = group->order;
+    size_t length = (size_t)item->n_tokens + item->grow_tokens;
+    size_t penalty_bytes = item->penalties != NULL ? (size_t)item->penalties->n * 9 : 0;
+    // Ids take up to 5 bytes each way, a log-probability or token score 4; text about 4 a token.
+    order->bytes += ITEM_BYTES + length * (14 + 4 * job->n_scorers) + penalty_bytes;
+    if (!test_bit(job->counted, target)) {
+        order->bytes += job->job_bytes;
+        set_bit(job->counted, target, true);
+    }
+    order->items[order->n_items++] = item;
+    job->queue[index] = NULL;
+    job->n_out++;
+    set_bit(job->touched, target, true);
+    int home = home_of(job, item);
+    if (home >= 0 && home != target && item->parent_id == item->candidate_id) {
+        add_release(&scheduler->groups[home], job->job_id, item->candidate_id);
+    }
+    return true;
+}
+
+// Places the job's next placeable item. Loads only grow during a pass, so that what could not be
+// placed before the cursor cannot be placed later either.
+static bool place_one(struct scheduler *scheduler, struct job_state *job, bool steal) {
+    for (; job->cursor < job->n_queue; job->cursor++) {
+        const struct scheduler_item *item = job->queue[job->cursor];
+        if (item == NULL) {
+            continue;
+        }
+        int home = home_of(job, item);
+        int target;
+        if (home >= 0 && has_room(&scheduler->groups[home])) {
+            target = home;
+        } else if (home >= 0 && !steal && !is_idle(&scheduler->groups[home])) {
+            continue;
+        } else {
+            target = least_loaded(scheduler);
+        }
+        if (target >= 0 && assign(scheduler, job, job->cursor, target)) {
+            job->cursor++;
+            return true;
+        }
+    }
+    return false;
+}
+
+// Jobs take turns until nothing more can be placed.
+static void place_round_robin(struct scheduler *scheduler, bool steal) {
+    for (size_t j = 0; j < scheduler->n_jobs; j++) {
+        scheduler->jobs[j]->cursor = 0;
+    }
+    size_t passed = 0;
+    while (scheduler->n_jobs > 0 && passed < scheduler->n_jobs) {
+        scheduler->turn %= scheduler->n_jobs;
+        bool placed = place_one(scheduler, scheduler->jobs[scheduler->turn], steal);
+        passed = placed ? 0 : passed + 1;
+        scheduler->turn = (scheduler->turn + 1) % scheduler->n_jobs;
+    }
+}
+
+static size_t compact(struct scheduler *scheduler) {
+    size_t waiting = 0;
+    for (size_t j = 0; j < scheduler->n_jobs; j++) {
+        struct job_state *job = scheduler->jobs[j];
+        size_t kept = 0;
+        for (size_t i = 0; i < job->n_queue; i++) {
+            if (job->queue[i] != NULL) {
+                job->queue[kept++] = job->queue[i];
+            }
+        }
+        job->n_queue = kept;
+        waiting += kept;
+    }
+    return waiting;
+}
+
+static uint32_t smaller(uint64_t a, uint32_t b) {
+    return a < b ? (uint32_t)a : b;
+}
+
+// Groups that got nothing take half of what waits for busy ones.
+static void steal(struct scheduler *scheduler, size_t waiting) {
+    uint32_t thieves = 0;
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        struct group_state *group = &scheduler->groups[g];
+        bool empty = is_idle(group) && group->order == NULL;
+        thieves += empty ? 1 : 0;
+        group->cap = empty ? group->slots_now : 0;
+    }
+    if (thieves == 0 || waiting == 0) {
+        return;
+    }
+    uint64_t each = (waiting + 2 * thieves - 1) / (2 * thieves);
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        scheduler->groups[g].cap = smaller(each, scheduler->groups[g].cap);
+    }
+    place_round_robin(scheduler, true);
+    compact(scheduler);
+}
+
+enum status scheduler_dispatch(struct scheduler *scheduler) {
+    size_t slots = 0;
+    uint32_t idle = 0;
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        const struct group_state *group = &scheduler->groups[g];
+        slots += group->alive ? group->slots : 0;
+        idle += is_idle(group) ? 1 : 0;
+    }
+    if (idle == 0) {
+        return STATUS_OK;
+    }
+    enum status status = STATUS_OK;
+    size_t ready = 0;
+    for (size_t j = 0; j < scheduler->n_jobs; j++) {
+        enum status pulled = pull(scheduler->jobs[j], slots);
+        status = pulled != STATUS_OK ? pulled : status;
+        ready += scheduler->jobs[j]->n_queue;
+    }
+    uint64_t share = (ready + idle - 1) / idle;
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        struct group_state *group = &scheduler->groups[g];
+        group->cap = smaller(share + (share + 1) / 2, group->slots_now);
+    }
+    place_round_robin(scheduler, false);
+    steal(scheduler, compact(scheduler));
+    return status;
+}
+
+const struct scheduler_order *scheduler_take_order(struct scheduler *scheduler, int group) {
+    struct group_state *state = group_at(scheduler, group);
+    if (state->order == NULL || state->taken) {
+        return NULL;
+    }
+    state->taken = true;
+    return state->order;
+}
+
+struct scheduler_order *scheduler_finish_order(struct scheduler *scheduler, int group,
+                                               uint64_t order_id) {
+    struct group_state *state = group_at(scheduler, group);
+    struct scheduler_order *order = state->order;
+    if (order == NULL || !state->taken || order->order_id != order_id) {
+        return NULL;
+    }
+    state->order = NULL;
+    state->slots_now = smaller(2 * (uint64_t)state->slots_now, state->slots);
+    return order;
+}
+
+void scheduler_place(struct scheduler *scheduler, const struct scheduler_item *item, int group) {
+    struct job_state *job = find_job(scheduler, item->job_id);
+    if (job == NULL) {
+        return;
+    }
+    ASSERT(job->n_out > 0);
+    job->n_out--;
+    size_t id = item->candidate_id;
+    if (id >= job->n_holder) {
+        size_t wanted = 2 * id + 64;
+        uint16_t *grown = realloc(job->holder, wanted * sizeof *grown);
+        if (grown == NULL) {
+            return; // only costs the preference for a group
+        }
+        memset(grown + job->n_holder, 0, (wanted - job->n_holder) * sizeof *grown);
+        job->holder = grown;
+        job->n_holder = wanted;
+    }
+    job->holder[id] = (uint16_t)(group + 1);
+}
+
+bool scheduler_retry(struct scheduler *scheduler, struct scheduler_order *order, size_t index) {
+    struct scheduler_item *item = order->items[index];
+    order->items[index] = NULL;
+    return requeue(scheduler, item);
+}
+
+void scheduler_release(struct scheduler *scheduler, uint64_t job_id, const uint64_t *candidate_ids,
+                       size_t n) {
+    struct job_state *job = find_job(scheduler, job_id);
+    for (size_t i = 0; job != NULL && i < n; i++) {
+        uint64_t id = candidate_ids[i];
+        if (id < job->n_holder && job->holder[id] > 0) {
+            add_release(&scheduler->groups[job->holder[id] - 1], job_id, id);
+            job->holder[id] = 0;
+        }
+    }
+}
+
+const struct scheduler_release *scheduler_take_releases(struct scheduler *scheduler, int group,
+                                                        size_t *n) {
+    struct group_state *state = group_at(scheduler, group);
+    free(scheduler->taken_releases);
+    scheduler->taken_releases = state->releases;
+    *n = state->n_releases;
+    state->releases = NULL;
+    state->n_releases = 0;
+    state->release_capacity = 0;
+    return scheduler->taken_releases;
+}
+
+bool scheduler_tell_job(struct scheduler *scheduler, int group, uint64_t job_id) {
+    struct job_state *job = find_job(scheduler, job_id);
+    if (job == NULL || test_bit(job->told, group)) {
+        return false;
+    }
+    set_bit(job->told, group, true);
+    return true;
+}
+
+bool scheduler_must_tell(const struct scheduler *scheduler, int group, uint64_t job_id) {
+    const struct job_state *job = find_job(scheduler, job_id);
+    return job != NULL && !test_bit(job->told, group);
+}
+
+void scheduler_forget_job(struct scheduler *scheduler, int group, uint64_t job_id) {
+    struct job_state *job = find_job(scheduler, job_id);
+    if (job != NULL) {
+        set_bit(job->told, group, false);
+        set_bit(job->counted, group, false);
+    }
+}
+
+const struct scheduler_order *scheduler_current_order(const struct scheduler *scheduler,
+                                                      int group) {
+    ASSERT(group >= 0 && group < LIMIT_GROUPS);
+    return scheduler->groups[group].order;
+}
+
+size_t scheduler_group_load(const struct scheduler *scheduler, int group) {
+    ASSERT(group >= 0 && group < LIMIT_GROUPS);
+    return load_of(&scheduler->groups[group]);
+}

@@ -1,0 +1,353 @@
+// beam and inference-guard: N children a step, K survivors, blocks of d tokens (Ji et al. 2025,
+// arXiv 2502.01208, section 4). All children of a step come back before anything is decided, so the
+// order of arrival cannot matter. inference-guard is the augmented beam with the all-unsafe
+// fallback: when no child is admissible, the tokens of the failed children are penalised and the
+// step is tried again, at most `tries` times.
+#include "coordinator/search/search_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct candidate_list {
+    struct candidate **items;
+    size_t count;
+    size_t capacity;
+};
+
+struct token_count {
+    uint32_t token_id;
+    uint32_t count;
+};
+
+struct beam {
+    struct candidate_list survivors; // parents of this step; empty at the first: the prompt
+    struct candidate_list children;  // of this step, all tries, in order of creation
+    size_t try_begin;                // first child of the try in progress
+    size_t n_pending;                // children of the try that have not come back
+    uint32_t try_index;              // 1-based
+    struct token_count *failed;      // [n_failed] new tokens of failed children, ascending by id
+    size_t n_failed;
+};
+
+static enum status list_push(struct candidate_list *list, struct candidate *candidate) {
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
+        struct candidate **grown = realloc(list->items, capacity * sizeof(struct candidate *));
+        if (grown == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        list->items = grown;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = candidate;
+    return STATUS_OK;
+}
+
+// N children over the survivors: N / |survivors| each, round-robin for the rest.
+static enum status make_children(struct search *search, struct beam *beam) {
+    beam->try_begin = beam->children.count;
+    for (uint32_t i = 0; i < search->spec.n; i++) {
+        size_t n_parents = beam->survivors.count;
+        const struct candidate *parent =
+            n_parents == 0 ? NULL : beam->survivors.items[i % n_parents];
+        struct candidate *child;
+        enum status status = search_add_candidate(search, parent, &child);
+        if (status == STATUS_OK) {
+            status = list_push(&beam->children, child);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    beam->n_pending = search->spec.n;
+    return STATUS_OK;
+}
+
+static void clear_penalties(struct search *search, struct beam *beam) {
+    free(beam->failed);
+    beam->failed = NULL;
+    beam->n_failed = 0;
+    free(search->penalties.token_ids);
+    free(search->penalties.values);
+    search->penalties = (struct search_penalties){.n = 0};
+}
+
+static enum status start_step(struct search *search, struct beam *beam) {
+    clear_penalties(search, beam);
+    beam->children.count = 0;
+    beam->try_index = 1;
+    return make_children(search, beam);
+}
+
+static enum status start(struct search *search) {
+    struct beam *beam = calloc(1, sizeof *beam);
+    if (beam == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    search->method_state = beam;
+    return start_step(search, beam);
+}
+
+static void destroy(struct search *search) {
+    struct beam *beam = search->method_state;
+    if (beam != NULL) {
+        free(beam->survivors.items);
+        free(beam->children.items);
+        free(beam->failed);
+        free(beam);
+    }
+}
+
+static bool is_exempt(const struct search_spec *spec, uint32_t token_id) {
+    for (size_t i = 0; i < spec->n_exempt; i++) {
+        if ((uint32_t)spec->exempt_ids[i] == token_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int compare_tokens(const void *left, const void *right) {
+    const struct token_count *a = left;
+    const struct token_count *b = right;
+    return a->token_id < b->token_id ? -1 : a->token_id > b->token_id ? 1 : 0;
+}
+
+// Tokens that a child added in this step.
+static uint32_t new_token_count(const struct candidate *child) {
+    uint32_t before = child->n_blocks >= 2 ? child->block_ends[child->n_blocks - 2] : 0;
+    return child->n_tokens - before;
+}
+
+// F <- F + counts of the new tokens of the failed try, special tokens exempt.
+static enum status count_failed_tokens(struct search *search, struct beam *beam) {
+    size_t capacity = beam->n_failed;
+    for (size_t i = beam->try_begin; i < beam->children.count; i++) {
+        capacity += new_token_count(beam->children.items[i]);
+    }
+    struct token_count *counts = malloc((capacity + 1) * sizeof *counts);
+    if (counts == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    size_t n = beam->n_failed;
+    if (n > 0) {
+        memcpy(counts, beam->failed, n * sizeof *counts);
+    }
+    for (size_t i = beam->try_begin; i < beam->children.count; i++) {
+        const struct candidate *child = beam->children.items[i];
+        for (uint32_t t = child->n_tokens - new_token_count(child); t < child->n_tokens; t++) {
+            if (!is_exempt(&search->spec, child->tokens[t])) {
+                counts[n++] = (struct token_count){.token_id = child->tokens[t], .count = 1};
+            }
+        }
+    }
+    qsort(counts, n, sizeof *counts, compare_tokens);
+    size_t merged = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (merged > 0 && counts[merged - 1].token_id == counts[i].token_id) {
+            counts[merged - 1].count += counts[i].count;
+        } else {
+            counts[merged++] = counts[i];
+        }
+    }
+    free(beam->failed);
+    beam->failed = counts;
+    beam->n_failed = merged;
+    return STATUS_OK;
+}
+
+// phi(F): fallback_weight * f(F[v]), capped.
+static double penalty_of(const struct search_spec *spec, uint32_t count) {
+    double f = 1.0;
+    if (spec->fallback_penalty == FALLBACK_PENALTY_COUNT) {
+        f = count;
+    } else if (spec->fallback_penalty == FALLBACK_PENALTY_LOG1P) {
+        f = log1p(count);
+    }
+    return fmin(spec->fallback_cap, spec->fallback_weight * f);
+}
+
+static enum status set_penalties(struct search *search, const struct beam *beam) {
+    size_t n = beam->n_failed;
+    uint32_t *token_ids = malloc((n + 1) * sizeof *token_ids);
+    float *values = malloc((n + 1) * sizeof *values);
+    if (token_ids == NULL || values == NULL) {
+        free(token_ids);
+        free(values);
+        return STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < n; i++) {
+        token_ids[i] = beam->failed[i].token_id;
+        values[i] = (float)penalty_of(&search->spec, beam->failed[i].count);
+    }
+    free(search->penalties.token_ids);
+    free(search->penalties.values);
+    search->penalties =
+        (struct search_penalties){.token_ids = token_ids, .values = values, .n = (uint32_t)n};
+    return STATUS_OK;
+}
+
+static enum status retry_step(struct search *search, struct beam *beam) {
+    enum status status = count_failed_tokens(search, beam);
+    if (status == STATUS_OK) {
+        status = set_penalties(search, beam);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    beam->try_index++;
+    search->tries_used++;
+    return make_children(search, beam);
+}
+
+static bool same_tokens(const struct candidate *a, const struct candidate *b) {
+    return a->n_tokens == b->n_tokens &&
+           memcmp(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens) == 0;
+}
+
+static int compare_texts(const void *left, const void *right) {
+    const struct candidate *a = *(struct candidate *const *)left;
+    const struct candidate *b = *(struct candidate *const *)right;
+    if (a->n_tokens != b->n_tokens) {
+        return a->n_tokens < b->n_tokens ? -1 : 1;
+    }
+    int order = memcmp(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+    return order != 0 ? order : a->id < b->id ? -1 : 1;
+}
+
+// Keeps the smallest id of each text.
+static enum status drop_duplicates(struct search *search, struct candidate_list *list) {
+    if (list->count < 2) {
+        return STATUS_OK;
+    }
+    qsort(list->items, list->count, sizeof(struct candidate *), compare_texts);
+    size_t kept = 1;
+    for (size_t i = 1; i < list->count; i++) {
+        struct candidate *candidate = list->items[i];
+        if (same_tokens(list->items[kept - 1], candidate)) {
+            enum status status = search_drop_candidate(search, candidate, CANDIDATE_FATE_DUPLICATE);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        } else {
+            list->items[kept++] = candidate;
+        }
+    }
+    list->count = kept;
+    return STATUS_OK;
+}
+
+static enum candidate_fate fate_of_unselected(const struct search_spec *spec,
+                                              const struct candidate *candidate) {
+    if (spec->selection != SEARCH_SELECTION_AUGMENTED || candidate->safety.admissible) {
+        return CANDIDATE_FATE_NOT_SELECTED;
+    }
+    return candidate->safety.certain_loss ? CANDIDATE_FATE_PRUNED_SOUND
+                                          : CANDIDATE_FATE_PRUNED_HEURISTIC;
+}
+
+// Best K go on; under the augmented rule a certain loss never does.
+static enum status select_survivors(struct search *search, struct beam *beam,
+                                    struct candidate_list *rest) {
+    preference_sort(&search->spec, rest->items, rest->count);
+    bool augmented = search->spec.selection == SEARCH_SELECTION_AUGMENTED;
+    for (size_t i = 0; i < rest->count; i++) {
+        struct candidate *candidate = rest->items[i];
+        bool lost = augmented && candidate->safety.certain_loss;
+        bool taken = beam->survivors.count < search->spec.survivors && !lost;
+        enum status status =
+            taken ? list_push(&beam->survivors, candidate)
+                  : search_drop_candidate(search, candidate,
+                                          fate_of_unselected(&search->spec, candidate));
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+// The parents are inner nodes of the tree from here on.
+static enum status retire_survivors(struct search *search, struct beam *beam) {
+    for (size_t i = 0; i < beam->survivors.count; i++) {
+        enum status status =
+            search_drop_candidate(search, beam->survivors.items[i], CANDIDATE_FATE_EXTENDED);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    beam->survivors.count = 0;
+    return STATUS_OK;
+}
+
+// Sorts the step's children into finished and growing ones; those of failed earlier tries are
+// dropped when a later try succeeded.
+static enum status sort_children(struct search *search, struct beam *beam, bool rescued,
+                                 struct candidate_list *rest) {
+    for (size_t i = 0; i < beam->children.count; i++) {
+        struct candidate *child = beam->children.items[i];
+        enum status status;
+        if (child->finish != SEARCH_FINISH_NONE) {
+            status = search_finish_candidate(search, child);
+        } else if (rescued && i < beam->try_begin) {
+            status = search_drop_candidate(search, child, fate_of_unselected(&search->spec, child));
+        } else {
+            status = list_push(rest, child);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status finish_step(struct search *search, struct beam *beam, bool rescued) {
+    struct candidate_list rest = {.count = 0};
+    search->steps++;
+    enum status status = sort_children(search, beam, rescued, &rest);
+    if (status == STATUS_OK) {
+        status = retire_survivors(search, beam);
+    }
+    if (status == STATUS_OK) {
+        status = drop_duplicates(search, &rest);
+    }
+    if (status == STATUS_OK) {
+        status = select_survivors(search, beam, &rest);
+    }
+    free(rest.items);
+    if (status != STATUS_OK || beam->survivors.count == 0) {
+        return status;
+    }
+    return start_step(search, beam);
+}
+
+static bool any_admissible(const struct beam *beam) {
+    for (size_t i = beam->try_begin; i < beam->children.count; i++) {
+        if (beam->children.items[i]->safety.admissible) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status on_grown(struct search *search, struct candidate *candidate) {
+    (void)candidate;
+    struct beam *beam = search->method_state;
+    ASSERT(beam->n_pending > 0);
+    beam->n_pending--;
+    if (beam->n_pending > 0) {
+        return STATUS_OK;
+    }
+    bool rescued = any_admissible(beam);
+    if (!rescued && search->spec.method == SEARCH_METHOD_INFERENCE_GUARD &&
+        beam->try_index < search->spec.tries) {
+        return retry_step(search, beam);
+    }
+    return finish_step(search, beam, rescued);
+}
+
+const struct search_method_ops search_beam_ops = {
+    .start = start,
+    .on_grown = on_grown,
+    .destroy = destroy,
+};

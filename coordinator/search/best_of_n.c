@@ -1,0 +1,31 @@
+// sample and best-of-n: N candidates that know nothing of each other, each grown block by block
+// until it ends. Under the augmented rule a candidate that can no longer become admissible is
+// stopped early (early_stop): the answer is the same without it, only later.
+#include "coordinator/search/search_internal.h"
+
+static enum status start(struct search *search) {
+    for (uint32_t i = 0; i < search->spec.n; i++) {
+        struct candidate *candidate;
+        enum status status = search_add_candidate(search, NULL, &candidate);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status on_grown(struct search *search, struct candidate *candidate) {
+    if (candidate->finish != SEARCH_FINISH_NONE) {
+        return search_finish_candidate(search, candidate);
+    }
+    if (search->spec.early_stop && search->spec.selection == SEARCH_SELECTION_AUGMENTED &&
+        candidate->safety.certain_loss) {
+        return search_drop_candidate(search, candidate, CANDIDATE_FATE_PRUNED_SOUND);
+    }
+    return search_mark_ready(search, candidate);
+}
+
+const struct search_method_ops search_best_of_n_ops = {
+    .start = start,
+    .on_grown = on_grown,
+};

@@ -1,0 +1,75 @@
+#include "coordinator/search/preference.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+double preference_lagrangian_cost(const struct search_spec *spec,
+                                  const struct candidate *candidate) {
+    return spec->cost_mode == COST_MODE_TOKEN_SUM_POS ? candidate->safety.cost
+                                                      : candidate->end_cost;
+}
+
+// gamma^T in the job's unit, by repeated products so that it is the number the safety state used.
+static double final_discount(const struct search_spec *spec, const struct candidate *candidate) {
+    uint32_t count =
+        spec->discount_unit == DISCOUNT_UNIT_TOKEN ? candidate->n_tokens : candidate->n_blocks;
+    double weight = 1.0;
+    for (uint32_t i = 0; i < count; i++) {
+        weight *= spec->discount;
+    }
+    return weight;
+}
+
+double preference_score(const struct search_spec *spec, const struct candidate *candidate) {
+    switch (spec->selection) {
+    case SEARCH_SELECTION_PLAIN:
+        return candidate->reward;
+    case SEARCH_SELECTION_LAGRANGIAN:
+        return candidate->reward -
+               spec->lagrangian_lambda * preference_lagrangian_cost(spec, candidate);
+    case SEARCH_SELECTION_AUGMENTED:
+        break;
+    }
+    bool beam_like =
+        spec->method == SEARCH_METHOD_BEAM || spec->method == SEARCH_METHOD_INFERENCE_GUARD;
+    bool discounted = beam_like && spec->discount_reward && candidate->finish != SEARCH_FINISH_NONE;
+    return discounted ? final_discount(spec, candidate) * candidate->reward : candidate->reward;
+}
+
+// Larger first.
+static int compare_doubles(double a, double b) {
+    return a > b ? -1 : a < b ? 1 : 0;
+}
+
+int preference_compare(const struct search_spec *spec, const struct candidate *a,
+                       const struct candidate *b) {
+    bool augmented = spec->selection == SEARCH_SELECTION_AUGMENTED;
+    if (augmented && a->safety.admissible != b->safety.admissible) {
+        return a->safety.admissible ? -1 : 1;
+    }
+    int order = 0;
+    // All inadmissible candidates share E = -n: the one nearest to the budget comes first.
+    if (!augmented || a->safety.admissible) {
+        order = compare_doubles(preference_score(spec, a), preference_score(spec, b));
+    }
+    if (order == 0 && augmented) {
+        order = compare_doubles(a->safety.z, b->safety.z);
+    }
+    if (order == 0) {
+        order = a->id < b->id ? -1 : a->id > b->id ? 1 : 0;
+    }
+    return order;
+}
+
+static int compare_pointers(const void *left, const void *right, void *spec) {
+    struct candidate *const *a = left;
+    struct candidate *const *b = right;
+    return preference_compare(spec, *a, *b);
+}
+
+void preference_sort(const struct search_spec *spec, struct candidate **candidates, size_t count) {
+    if (count > 1) {
+        qsort_r(candidates, count, sizeof(struct candidate *), compare_pointers,
+                (void *)(uintptr_t)spec);
+    }
+}

@@ -1,0 +1,28 @@
+// Which of two candidates is better: the score table E and the total order over it (Ji et al. 2025,
+// arXiv 2502.01208, section 4; docs/methods/inference-guard.md). n, the penalty of an inadmissible
+// candidate, is infinite: it is an order, not a number, so no reward can outweigh it.
+#ifndef COORDINATOR_SEARCH_PREFERENCE_H
+#define COORDINATOR_SEARCH_PREFERENCE_H
+
+#include "coordinator/search/candidate.h"
+
+// E(candidate), larger is better. plain: reward. lagrangian: reward - lambda C. augmented,
+// beam-like methods: gamma^T reward of a finished candidate (discount_reward), reward of the
+// partial text of an unfinished one; augmented best-of-n: reward. Admissibility is not in it: see
+// preference_compare.
+double preference_score(const struct search_spec *spec, const struct candidate *candidate);
+
+// C of the Lagrangian: the cost end score; under token_sum_pos, where the end score alone says
+// nothing of the text, S_T.
+double preference_lagrangian_cost(const struct search_spec *spec,
+                                  const struct candidate *candidate);
+
+// Negative when a is better than b, positive when worse, never 0 for different candidates.
+// augmented: admissible first, then larger E, larger z, smaller id; otherwise larger E, smaller id.
+int preference_compare(const struct search_spec *spec, const struct candidate *a,
+                       const struct candidate *b);
+
+// Sorts best first.
+void preference_sort(const struct search_spec *spec, struct candidate **candidates, size_t count);
+
+#endif

@@ -1,0 +1,124 @@
+#include "coordinator/search/safety.h"
+
+#include <math.h>
+
+bool safety_within_budget(double cost, double budget) {
+    return cost <= budget;
+}
+
+// A running discounted sum and what the admission rules need to know of its past.
+struct running_cost {
+    double sum;    // S_t
+    double weight; // gamma^k of the next cost
+    bool exceeded; // some earlier S_t was over budget
+};
+
+static void running_cost_add(struct running_cost *running, double cost, double budget) {
+    running->sum += running->weight * cost;
+    running->exceeded = running->exceeded || !safety_within_budget(running->sum, budget);
+}
+
+static double token_cost(enum cost_mode mode, double score) {
+    return mode == COST_MODE_TOKEN_SUM_POS ? fmax(0.0, score) : score;
+}
+
+static bool is_token_mode(enum cost_mode mode) {
+    return mode == COST_MODE_TOKEN_SUM || mode == COST_MODE_TOKEN_SUM_POS;
+}
+
+// c at the last token of block j: e_j - e_{j-1} (end_delta) or e_j (block_end).
+static double block_cost(const struct search_spec *spec, const struct safety_input *input,
+                         uint32_t block) {
+    double score = input->block_scores[block];
+    if (spec->cost_mode == COST_MODE_BLOCK_END) {
+        return score;
+    }
+    return score - (block == 0 ? input->prompt_cost : input->block_scores[block - 1]);
+}
+
+// Walks the tokens in order; costs of block modes fall on the block's last token. gamma advances
+// per token or per block.
+static struct running_cost accumulate(const struct search_spec *spec,
+                                      const struct safety_input *input) {
+    struct running_cost running = {.sum = 0.0, .weight = 1.0, .exceeded = false};
+    bool per_token = is_token_mode(spec->cost_mode);
+    uint32_t block = 0;
+    for (uint32_t i = 0; i < input->n_tokens; i++) {
+        bool block_ends = block < input->n_blocks && input->block_ends[block] == i + 1;
+        if (per_token) {
+            running_cost_add(&running, token_cost(spec->cost_mode, input->token_costs[i]),
+                             spec->budget);
+        } else if (block_ends) {
+            running_cost_add(&running, block_cost(spec, input, block), spec->budget);
+        }
+        if (spec->discount_unit == DISCOUNT_UNIT_TOKEN || block_ends) {
+            running.weight *= spec->discount;
+        }
+        block += block_ends ? 1 : 0;
+    }
+    return running;
+}
+
+// The largest amount by which the remaining tokens can lower S: -min(0, c_min) times the sum of
+// their discounts (docs/methods/inference-guard.md). Per block the discount of the current block
+// bounds every later one.
+static double possible_relief(const struct search_spec *spec, uint32_t n_tokens, double weight) {
+    double cost_min =
+        spec->cost_mode == COST_MODE_TOKEN_SUM_POS ? fmax(0.0, spec->cost_min) : spec->cost_min;
+    if (cost_min >= 0.0) {
+        return 0.0;
+    }
+    double discounts = 0.0;
+    for (uint32_t t = n_tokens; t < spec->max_tokens; t++) {
+        discounts += weight;
+        if (spec->discount_unit == DISCOUNT_UNIT_TOKEN) {
+            weight *= spec->discount;
+        }
+    }
+    return -cost_min * discounts;
+}
+
+static bool is_certain_loss(const struct search_spec *spec, const struct safety_input *input,
+                            const struct running_cost *running) {
+    if (spec->admit_rule == ADMIT_RULE_PREFIX && running->exceeded) {
+        return true;
+    }
+    bool bounded = spec->cost_mode == COST_MODE_TOKEN_SUM_POS ||
+                   (spec->cost_mode == COST_MODE_TOKEN_SUM && spec->has_cost_min);
+    return bounded && !safety_within_budget(
+                          running->sum - possible_relief(spec, input->n_tokens, running->weight),
+                          spec->budget);
+}
+
+static void evaluate_end_sign(const struct search_spec *spec, const struct safety_input *input,
+                              struct safety_state *out) {
+    bool exceeded = false;
+    double score = input->prompt_cost;
+    for (uint32_t block = 0; block < input->n_blocks; block++) {
+        score = input->block_scores[block];
+        exceeded = exceeded || !safety_within_budget(score, spec->budget);
+    }
+    bool prefix = spec->admit_rule == ADMIT_RULE_PREFIX;
+    out->cost = score;
+    out->z = spec->budget - score;
+    out->admissible = safety_within_budget(score, spec->budget) && !(prefix && exceeded);
+    out->certain_loss = prefix && exceeded;
+}
+
+void safety_evaluate(const struct search_spec *spec, const struct safety_input *input,
+                     struct safety_state *out) {
+    if (!spec->has_cost) {
+        *out = (struct safety_state){.cost = 0.0, .z = spec->budget, .admissible = true};
+        return;
+    }
+    if (spec->cost_mode == COST_MODE_END_SIGN) {
+        evaluate_end_sign(spec, input, out);
+        return;
+    }
+    struct running_cost running = accumulate(spec, input);
+    out->cost = running.sum;
+    out->z = (spec->budget - running.sum) / running.weight;
+    out->admissible = safety_within_budget(running.sum, spec->budget) &&
+                      !(spec->admit_rule == ADMIT_RULE_PREFIX && running.exceeded);
+    out->certain_loss = is_certain_loss(spec, input, &running);
+}

@@ -1,0 +1,327 @@
+// The bookkeeping that all search methods share; the methods themselves are in best_of_n.c and
+// beam.c.
+#include "coordinator/search/search_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum status queue_push(struct id_queue *queue, uint64_t id) {
+    if (queue->count == queue->capacity) {
+        size_t capacity = queue->capacity == 0 ? 64 : 2 * queue->capacity;
+        uint64_t *ids = malloc(capacity * sizeof *ids);
+        if (ids == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        for (size_t i = 0; i < queue->count; i++) {
+            ids[i] = queue->ids[(queue->first + i) % queue->capacity];
+        }
+        free(queue->ids);
+        *queue = (struct id_queue){.ids = ids, .capacity = capacity, .count = queue->count};
+    }
+    queue->ids[(queue->first + queue->count) % queue->capacity] = id;
+    queue->count++;
+    return STATUS_OK;
+}
+
+static uint64_t queue_pop(struct id_queue *queue) {
+    ASSERT(queue->count > 0);
+    uint64_t id = queue->ids[queue->first];
+    queue->first = (queue->first + 1) % queue->capacity;
+    queue->count--;
+    return id;
+}
+
+static struct candidate *find_candidate(const struct search *search, uint64_t id) {
+    return id >= 1 && id <= search->n_candidates ? search->candidates[id - 1] : NULL;
+}
+
+static bool is_beam_like(const struct search_spec *spec) {
+    return spec->method == SEARCH_METHOD_BEAM || spec->method == SEARCH_METHOD_INFERENCE_GUARD;
+}
+
+uint64_t search_candidates_bound(const struct search_spec *spec) {
+    if (!is_beam_like(spec)) {
+        return spec->n;
+    }
+    uint64_t steps = ((uint64_t)spec->max_tokens + spec->block_tokens - 1) / spec->block_tokens;
+    uint64_t tries = spec->method == SEARCH_METHOD_INFERENCE_GUARD ? spec->tries : 1;
+    return spec->n * steps * tries;
+}
+
+static enum status copy_exempt_ids(struct search *search) {
+    if (search->spec.n_exempt == 0) {
+        return STATUS_OK;
+    }
+    size_t bytes = search->spec.n_exempt * sizeof(int32_t);
+    int32_t *copy = malloc(bytes);
+    if (copy == NULL) {
+        search->spec.n_exempt = 0;
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(copy, search->spec.exempt_ids, bytes);
+    search->spec.exempt_ids = copy;
+    return STATUS_OK;
+}
+
+enum status search_create(const struct search_spec *spec, struct search **out) {
+    ASSERT(spec->n > 0 && spec->block_tokens > 0 && spec->max_tokens > 0 && spec->tries > 0);
+    ASSERT(spec->survivors > 0 && spec->survivors <= spec->n);
+    if (search_candidates_bound(spec) > SEARCH_CANDIDATES_MAX) {
+        return STATUS_LIMIT;
+    }
+    struct search *search = calloc(1, sizeof *search);
+    if (search == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    search->spec = *spec;
+    search->ops = is_beam_like(spec) ? &search_beam_ops : &search_best_of_n_ops;
+    enum status status = copy_exempt_ids(search);
+    if (status == STATUS_OK) {
+        status = search->ops->start(search);
+    }
+    if (status != STATUS_OK) {
+        search_destroy(search);
+        return status;
+    }
+    *out = search;
+    return STATUS_OK;
+}
+
+void search_destroy(struct search *search) {
+    if (search == NULL) {
+        return;
+    }
+    if (search->ops->destroy != NULL) {
+        search->ops->destroy(search);
+    }
+    for (size_t i = 0; i < search->n_candidates; i++) {
+        candidate_destroy(search->candidates[i]);
+    }
+    if (search->spec.n_exempt > 0) {
+        free((void *)(uintptr_t)search->spec.exempt_ids);
+    }
+    free(search->penalties.token_ids);
+    free(search->penalties.values);
+    free(search->candidates);
+    free(search->ready.ids);
+    free(search->released.ids);
+    free(search);
+}
+
+enum status search_mark_ready(struct search *search, struct candidate *candidate) {
+    uint32_t left = search->spec.max_tokens - candidate->n_tokens;
+    ASSERT(left > 0 && !candidate->outstanding);
+    candidate->grow_tokens = left < search->spec.block_tokens ? left : search->spec.block_tokens;
+    return queue_push(&search->ready, candidate->id);
+}
+
+enum status search_add_candidate(struct search *search, const struct candidate *parent,
+                                 struct candidate **out) {
+    if (search->n_candidates == search->candidate_capacity) {
+        size_t capacity = search->candidate_capacity == 0 ? 64 : 2 * search->candidate_capacity;
+        struct candidate **grown =
+            realloc(search->candidates, capacity * sizeof *search->candidates);
+        if (grown == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        search->candidates = grown;
+        search->candidate_capacity = capacity;
+    }
+    struct candidate *candidate = candidate_create(search->n_candidates + 1, parent, &search->spec);
+    if (candidate == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    search->candidates[search->n_candidates++] = candidate;
+    *out = candidate;
+    return search_mark_ready(search, candidate);
+}
+
+// Remembers the ended candidate that came nearest to the budget.
+static void note_nearest(struct search *search, struct candidate *candidate) {
+    const struct candidate *nearest = search->nearest;
+    if (nearest == NULL || candidate->safety.z > nearest->safety.z ||
+        (!(candidate->safety.z < nearest->safety.z) && candidate->id < nearest->id)) {
+        search->nearest = candidate;
+    }
+}
+
+enum status search_finish_candidate(struct search *search, struct candidate *candidate) {
+    candidate->fate = CANDIDATE_FATE_FINISHED;
+    search->n_finished++;
+    search->n_admissible += candidate->safety.admissible ? 1 : 0;
+    note_nearest(search, candidate);
+    struct candidate *loser = candidate;
+    if (search->best == NULL || preference_compare(&search->spec, candidate, search->best) < 0) {
+        loser = search->best;
+        search->best = candidate;
+    }
+    if (loser != NULL) {
+        candidate_drop_arrays(loser);
+    }
+    return queue_push(&search->released, candidate->id);
+}
+
+enum status search_drop_candidate(struct search *search, struct candidate *candidate,
+                                  enum candidate_fate fate) {
+    candidate->fate = fate;
+    if (fate != CANDIDATE_FATE_EXTENDED) {
+        search->n_pruned++;
+        note_nearest(search, candidate);
+    }
+    candidate_drop_arrays(candidate);
+    return queue_push(&search->released, candidate->id);
+}
+
+bool search_next(struct search *search, struct search_grow *out) {
+    if (search->ready.count == 0) {
+        return false;
+    }
+    struct candidate *candidate = find_candidate(search, queue_pop(&search->ready));
+    candidate->outstanding = true;
+    search->n_outstanding++;
+    *out = (struct search_grow){
+        .candidate_id = candidate->id,
+        .parent_id = candidate->grown ? candidate->id : candidate->parent_id,
+        .tokens = candidate->tokens,
+        .n_tokens = candidate->n_tokens,
+        .grow_tokens = candidate->grow_tokens,
+        .penalty_ids = search->penalties.token_ids,
+        .penalties = search->penalties.values,
+        .n_penalties = search->penalties.n,
+    };
+    return true;
+}
+
+size_t search_ready_count(const struct search *search) {
+    return search->ready.count;
+}
+
+void search_return(struct search *search, uint64_t candidate_id) {
+    struct candidate *candidate = find_candidate(search, candidate_id);
+    ASSERT(candidate != NULL && candidate->outstanding);
+    candidate->outstanding = false;
+    search->n_outstanding--;
+    // The queue held this id a moment ago and never shrinks its memory.
+    enum status status = queue_push(&search->ready, candidate_id);
+    ASSERT(status == STATUS_OK);
+}
+
+enum status search_on_row(struct search *search, const struct search_row *row, struct error *err) {
+    struct candidate *candidate = find_candidate(search, row->candidate_id);
+    if (candidate == NULL || !candidate->outstanding) {
+        return error_set(err, STATUS_MALFORMED, "row.candidate_id",
+                         "candidate %" PRIu64 " was not asked for", row->candidate_id);
+    }
+    enum status status = candidate_check_row(candidate, &search->spec, row, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = candidate_append_row(candidate, &search->spec, row);
+    if (status != STATUS_OK) {
+        return error_set(err, status, "", "no memory for candidate %" PRIu64, row->candidate_id);
+    }
+    candidate->outstanding = false;
+    search->n_outstanding--;
+    search->n_tokens += row->n_tokens;
+    status = search->ops->on_grown(search, candidate);
+    return status == STATUS_OK ? status : error_set(err, status, "", "no memory for the search");
+}
+
+size_t search_take_released(struct search *search, uint64_t *candidate_ids, size_t capacity) {
+    size_t count = 0;
+    while (count < capacity && search->released.count > 0) {
+        candidate_ids[count++] = queue_pop(&search->released);
+    }
+    return count;
+}
+
+bool search_is_done(const struct search *search) {
+    return search->ready.count == 0 && search->n_outstanding == 0;
+}
+
+static const char *choosing_rule(const struct search_spec *spec) {
+    if (spec->method == SEARCH_METHOD_SAMPLE) {
+        return "the one sample";
+    }
+    switch (spec->selection) {
+    case SEARCH_SELECTION_PLAIN:
+        return "highest reward of the finished";
+    case SEARCH_SELECTION_LAGRANGIAN:
+        return "highest reward - lambda * cost of the finished";
+    case SEARCH_SELECTION_AUGMENTED:
+        break;
+    }
+    return is_beam_like(spec) && spec->discount_reward
+               ? "highest discounted reward of the finished within budget"
+               : "highest reward of the finished within budget";
+}
+
+void search_get_answer(struct search *search, struct search_answer *out) {
+    const struct candidate *best = search->best;
+    bool augmented = search->spec.selection == SEARCH_SELECTION_AUGMENTED;
+    bool found = search_is_done(search) && best != NULL && (!augmented || best->safety.admissible);
+    const struct candidate *shown = found ? best : search->nearest;
+    if (found) {
+        search->best->fate = CANDIDATE_FATE_CHOSEN;
+    }
+    *out = (struct search_answer){
+        .found = found,
+        .over_budget = found && !best->safety.admissible,
+        .candidate_id = shown == NULL ? 0 : shown->id,
+        .rule = found ? choosing_rule(&search->spec) : "no finished candidate is within budget",
+        .n_finished = search->n_finished,
+        .n_admissible = search->n_admissible,
+        .tries_used = search->tries_used,
+        .fallback_fired = search->tries_used > 0,
+        .steps = search->steps,
+    };
+}
+
+void search_get_progress(const struct search *search, struct search_progress *out) {
+    const struct candidate *best = search->best;
+    *out = (struct search_progress){
+        .step = search->steps,
+        .live = (uint32_t)(search->ready.count + search->n_outstanding),
+        .finished = search->n_finished,
+        .pruned = search->n_pruned,
+        .tokens = search->n_tokens,
+        .has_best = best != NULL && best->safety.admissible,
+        .best_reward = best != NULL ? best->reward : 0.0,
+    };
+}
+
+size_t search_candidate_count(const struct search *search) {
+    return search->n_candidates;
+}
+
+void search_get_candidate(const struct search *search, size_t index, struct search_candidate *out) {
+    ASSERT(index < search->n_candidates);
+    const struct candidate *candidate = search->candidates[index];
+    *out = (struct search_candidate){
+        .candidate_id = candidate->id,
+        .parent_id = candidate->parent_id,
+        .tokens = candidate->tokens,
+        .logprobs = candidate->logprobs,
+        .token_costs = search->spec.has_cost ? candidate->token_costs : NULL,
+        .n_costs =
+            search->spec.has_cost && candidate->token_costs != NULL ? candidate->n_tokens : 0,
+        .n_tokens = candidate->n_tokens,
+        .reward = candidate->reward,
+        .end_cost = candidate->end_cost,
+        .cost = candidate->safety.cost,
+        .safety_state = candidate->safety.z,
+        .admissible = candidate->safety.admissible,
+        .fate = candidate->fate,
+        .finish = candidate->finish,
+    };
+}
+
+bool search_find_candidate(const struct search *search, uint64_t candidate_id,
+                           struct search_candidate *out) {
+    if (find_candidate(search, candidate_id) == NULL) {
+        return false;
+    }
+    search_get_candidate(search, candidate_id - 1, out);
+    return true;
+}

@@ -1,0 +1,205 @@
+// A search method: a pure state machine, one file each. Candidates to grow come out, gathered rows
+// go in; no socket, clock, thread or hidden randomness, so that everything is a deterministic
+// function of (spec, rows). Rows may arrive in any order; what the search does must not depend on
+// it. Scores arrive already combined over the job's scorers (weighted sums, by role).
+#ifndef COORDINATOR_SEARCH_SEARCH_H
+#define COORDINATOR_SEARCH_SEARCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+// Methods and rules by number: frozen, they are stored. Names as in docs/protocol.md.
+enum search_method {
+    SEARCH_METHOD_SAMPLE = 1,
+    SEARCH_METHOD_BEST_OF_N = 2,
+    SEARCH_METHOD_BEAM = 3,
+    SEARCH_METHOD_INFERENCE_GUARD = 4,
+};
+enum search_selection {
+    SEARCH_SELECTION_PLAIN = 1,      // by reward R
+    SEARCH_SELECTION_LAGRANGIAN = 2, // by R - lambda C
+    SEARCH_SELECTION_AUGMENTED = 3,  // safety state first
+};
+enum cost_mode {
+    COST_MODE_END_DELTA = 1,
+    COST_MODE_TOKEN_SUM = 2,
+    COST_MODE_TOKEN_SUM_POS = 3,
+    COST_MODE_BLOCK_END = 4,
+    COST_MODE_END_SIGN = 5,
+};
+enum admit_rule { ADMIT_RULE_TERMINAL = 1, ADMIT_RULE_PREFIX = 2 };
+enum discount_unit { DISCOUNT_UNIT_TOKEN = 1, DISCOUNT_UNIT_BLOCK = 2 };
+enum fallback_penalty {
+    FALLBACK_PENALTY_COUNT = 1,
+    FALLBACK_PENALTY_LOG1P = 2,
+    FALLBACK_PENALTY_BINARY = 3,
+};
+
+// Name <-> number for each of the enums above; 0 when unknown. `search_choices` is the list for
+// error messages, e.g. "sample, best-of-n, beam, inference-guard".
+int search_method_parse(const char *name);
+const char *search_method_name(int method);
+int search_selection_parse(const char *name);
+const char *search_selection_name(int selection);
+int cost_mode_parse(const char *name);
+const char *cost_mode_name(int mode);
+int admit_rule_parse(const char *name);
+int discount_unit_parse(const char *name);
+int fallback_penalty_parse(const char *name);
+
+// A job's search parameters, all validated and defaulted by coordinator/job_spec.c.
+struct search_spec {
+    enum search_method method;
+    enum search_selection selection;
+    uint32_t n;            // N, candidates
+    uint32_t survivors;    // K, 1..N
+    uint32_t block_tokens; // d
+    uint32_t max_tokens;   // D
+    uint32_t tries;        // M, >= 1
+    bool has_cost;         // the job has a cost scorer
+    double budget;         // b
+    double discount;       // gamma, (0, 1]
+    enum discount_unit discount_unit;
+    bool discount_reward;
+    enum cost_mode cost_mode;
+    enum admit_rule admit_rule;
+    double lagrangian_lambda;
+    enum fallback_penalty fallback_penalty;
+    double fallback_weight; // n2
+    double fallback_cap;    // logits
+    bool has_cost_min;
+    double cost_min; // no token costs less: pruning on the running sum is then sound
+    bool early_stop;
+    const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
+    size_t n_exempt;
+};
+
+enum search_finish { // as Finish in group.proto
+    SEARCH_FINISH_NONE = 0,
+    SEARCH_FINISH_EOS = 1,
+    SEARCH_FINISH_STOP = 2,
+    SEARCH_FINISH_LENGTH = 3,
+};
+
+// "Grow this candidate": valid until the next call on the search.
+struct search_grow {
+    uint64_t candidate_id;
+    uint64_t parent_id;     // 0 the prompt; equal to candidate_id: goes on itself
+    const uint32_t *tokens; // [n_tokens] response so far; of the search
+    uint32_t n_tokens;
+    uint32_t grow_tokens;        // > 0
+    const uint32_t *penalty_ids; // [n_penalties] sparse logit penalties of a fallback try, or NULL
+    const float *penalties;
+    uint32_t n_penalties;
+};
+
+// What came back for one candidate. Arrays are borrowed during the call.
+struct search_row {
+    uint64_t candidate_id;
+    const uint32_t *token_ids; // [n_tokens] new ones; may be 0 only when finish is not NONE
+    const float *logprobs;     // [n_tokens]
+    uint32_t n_tokens;
+    enum search_finish finish;
+    double reward;             // weighted reward after the last token
+    double prompt_cost;        // weighted cost score at the end of the prompt (e_0)
+    double end_cost;           // weighted cost score at the end of the text so far (e_j)
+    uint32_t costs_from;       // response index of token_costs[0]
+    const double *token_costs; // [n_costs] weighted s_i, restated from costs_from to the end
+    uint32_t n_costs;
+};
+
+enum candidate_fate { // frozen, stored and shown
+    CANDIDATE_FATE_LIVE = 0,
+    CANDIDATE_FATE_CHOSEN = 1,
+    CANDIDATE_FATE_FINISHED = 2,
+    CANDIDATE_FATE_PRUNED_SOUND = 3,     // certain loss
+    CANDIDATE_FATE_PRUNED_HEURISTIC = 4, // over budget now, could in theory recover
+    CANDIDATE_FATE_NOT_SELECTED = 5,
+    CANDIDATE_FATE_DUPLICATE = 6,
+    CANDIDATE_FATE_EXTENDED = 7, // survived a selection; its children went on
+};
+const char *candidate_fate_name(enum candidate_fate fate);
+
+// Summary for provenance. The arrays belong to the search and are there for candidates that still
+// grow and for the best finished one; NULL for all others.
+struct search_candidate {
+    uint64_t candidate_id;
+    uint64_t parent_id;
+    const uint32_t *tokens;    // [n_tokens]
+    const float *logprobs;     // [n_tokens]
+    const double *token_costs; // [n_costs] s_i
+    uint32_t n_costs;
+    uint32_t n_tokens;
+    double reward;
+    double end_cost;
+    double cost;         // S
+    double safety_state; // z
+    bool admissible;
+    enum candidate_fate fate;
+    enum search_finish finish;
+};
+
+struct search_answer {
+    bool found;            // false: nothing admissible (NO_SAFE_CANDIDATE)
+    bool over_budget;      // possible only for plain and Lagrangian selection
+    uint64_t candidate_id; // chosen; when !found the one with the best z, 0 if there is none
+    const char *rule;      // static text: which rule chose it, or refused
+    uint32_t n_finished;
+    uint32_t n_admissible; // among the finished
+    uint32_t tries_used;   // extra tries over all steps
+    bool fallback_fired;
+    uint32_t steps;
+};
+
+struct search_progress {
+    uint32_t step, live, finished, pruned;
+    uint64_t tokens;
+    bool has_best;
+    double best_reward;
+};
+
+struct search;
+
+// Candidates that one job may create over all steps and tries; bounds the memory of a search.
+enum { SEARCH_CANDIDATES_MAX = 1 << 18 };
+
+// How many candidates a search of this spec can create: n for sample and best-of-n, n times steps
+// times tries for the beam methods.
+uint64_t search_candidates_bound(const struct search_spec *spec);
+
+// Copies `spec`, exempt ids included. STATUS_LIMIT: the bound above exceeds SEARCH_CANDIDATES_MAX.
+MUST_CHECK enum status search_create(const struct search_spec *spec, struct search **out);
+void search_destroy(struct search *search); // NULL allowed
+
+// Takes the next candidate to grow, in a fixed order. False: nothing to issue now (wait for rows,
+// or done). What was taken is outstanding until search_on_row or search_return.
+bool search_next(struct search *search, struct search_grow *out);
+// How many search_next would give now without another row.
+size_t search_ready_count(const struct search *search);
+
+// Gives an outstanding grow back (its group died): it will be issued again, identical.
+void search_return(struct search *search, uint64_t candidate_id);
+
+// STATUS_MALFORMED: the row contradicts what was asked (unknown candidate, too many tokens, NaN
+// score); the search is unchanged.
+MUST_CHECK enum status search_on_row(struct search *search, const struct search_row *row,
+                                     struct error *err);
+
+// Candidates that are no longer needed since the last call: their KV may be freed. Returns how many
+// ids were written, at most capacity; call until 0.
+size_t search_take_released(struct search *search, uint64_t *candidate_ids, size_t capacity);
+
+bool search_is_done(const struct search *search);
+// Valid once done; also when the job is cut short (deadline, cancel) to report the best z so far.
+void search_get_answer(struct search *search, struct search_answer *out);
+void search_get_progress(const struct search *search, struct search_progress *out);
+// All candidates ever made, by id.
+size_t search_candidate_count(const struct search *search);
+void search_get_candidate(const struct search *search, size_t index, struct search_candidate *out);
+bool search_find_candidate(const struct search *search, uint64_t candidate_id,
+                           struct search_candidate *out);
+
+#endif

@@ -1,0 +1,69 @@
+// What the search methods share: the table of candidates, the queue of work that is ready, the list
+// of candidates to release, and the best finished candidate so far. Only for coordinator/search.
+#ifndef COORDINATOR_SEARCH_SEARCH_INTERNAL_H
+#define COORDINATOR_SEARCH_SEARCH_INTERNAL_H
+
+#include "coordinator/search/candidate.h"
+#include "coordinator/search/preference.h"
+
+// First in, first out list of candidate ids.
+struct id_queue {
+    uint64_t *ids; // ring of `capacity`
+    size_t capacity;
+    size_t first;
+    size_t count;
+};
+
+struct search_penalties { // sparse logit penalties of the try in progress; n 0 is none
+    uint32_t *token_ids;  // [n] ascending
+    float *values;        // [n] logits, subtracted
+    uint32_t n;
+};
+
+struct search_method_ops {
+    // Creates the first candidates and marks them ready.
+    enum status (*start)(struct search *search);
+    // `candidate` has just grown. Finishes, prunes or continues it.
+    enum status (*on_grown)(struct search *search, struct candidate *candidate);
+    // Frees the method's own state; NULL when it has none.
+    void (*destroy)(struct search *search);
+};
+
+struct search {
+    struct search_spec spec; // exempt_ids owned
+    const struct search_method_ops *ops;
+    void *method_state;            // of the method
+    struct candidate **candidates; // [n_candidates]; id i stands at i - 1
+    size_t n_candidates;
+    size_t candidate_capacity;
+    struct id_queue ready;
+    struct id_queue released;
+    size_t n_outstanding;
+    struct search_penalties penalties;
+    struct candidate *best;    // best finished candidate by the order of preference
+    struct candidate *nearest; // largest z of all that have ended, for the record of a refusal
+    uint32_t steps;            // selections done
+    uint32_t tries_used;       // tries beyond the first, over all steps
+    uint32_t n_finished;
+    uint32_t n_admissible;
+    uint32_t n_pruned;
+    uint64_t n_tokens; // sampled
+};
+
+extern const struct search_method_ops search_best_of_n_ops;
+extern const struct search_method_ops search_beam_ops;
+
+// A new candidate, child of `parent` (NULL: the prompt), marked ready.
+MUST_CHECK enum status search_add_candidate(struct search *search, const struct candidate *parent,
+                                            struct candidate **out);
+
+MUST_CHECK enum status search_mark_ready(struct search *search, struct candidate *candidate);
+
+// The candidate has ended its text: counts it, keeps it if it is the best so far, releases it.
+MUST_CHECK enum status search_finish_candidate(struct search *search, struct candidate *candidate);
+
+// The candidate is given up with `fate`; its KV may be freed.
+MUST_CHECK enum status search_drop_candidate(struct search *search, struct candidate *candidate,
+                                             enum candidate_fate fate);
+
+#endif

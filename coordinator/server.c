@@ -1,0 +1,562 @@
+// The clients' side: requests in, replies out, and the pushes of streamed jobs. A request that
+// changes something is answered after the turn's commit; everything else at once. A reply that
+// cannot be sent is dropped: clients ask again.
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/deadline.h"
+#include "common/log.h"
+#include "coordinator/coordinator_internal.h"
+
+enum { PROGRESS_MS = 200, WAIT_MS_MAX = 3600 * 1000 };
+
+static void send_reply(struct coordinator *coordinator, const struct channel_peer *peer,
+                       uint64_t request_id, Surefoot__ClientReply *reply) {
+    reply->has_schema_major = true;
+    reply->schema_major = WIRE_SCHEMA_MAJOR;
+    reply->has_schema_minor = true;
+    reply->schema_minor = WIRE_SCHEMA_MINOR;
+    reply->has_request_id = true;
+    reply->request_id = request_id;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status = wire_pack(WIRE_CLIENT_REPLY, reply, &bytes, &size);
+    if (status == STATUS_OK) {
+        status = channel_send(coordinator->client_channel, peer, bytes, size);
+        free(bytes);
+    }
+    if (status != STATUS_OK) {
+        log_debug("a reply is dropped: %s", status_text(status));
+    }
+}
+
+static void send_error(struct coordinator *coordinator, const struct channel_peer *peer,
+                       uint64_t request_id, const struct error *err) {
+    Surefoot__ErrorInfo info;
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    wire_error_fill(&info, err);
+    reply.error = &info;
+    send_reply(coordinator, peer, request_id, &reply);
+}
+
+// Answers submit, close and cancel, which say no more than the key.
+static void send_accepted(struct coordinator *coordinator, const struct write *write,
+                          bool duplicate) {
+    Surefoot__JobAccepted accepted = SUREFOOT__JOB_ACCEPTED__INIT;
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    accepted.job_key = (char *)write->key;
+    accepted.has_duplicate = true;
+    accepted.duplicate = duplicate;
+    if (write->kind == WRITE_JOB) {
+        reply.accepted = &accepted;
+    } else if (write->kind == WRITE_CLOSE) {
+        reply.closed = &accepted;
+    } else {
+        reply.cancelled = &accepted;
+    }
+    send_reply(coordinator, &write->peer, write->request_id, &reply);
+}
+
+static void send_progress(struct coordinator *coordinator, const struct watcher *watcher,
+                          const struct job *job) {
+    Surefoot__JobProgress progress;
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    job_fill_progress(job, &progress);
+    reply.progress = &progress;
+    send_reply(coordinator, &watcher->peer, watcher->request_id, &reply);
+}
+
+static void send_result(struct coordinator *coordinator, const struct channel_peer *peer,
+                        uint64_t request_id, const uint8_t *bytes, size_t size) {
+    void *result = NULL;
+    struct error err = {0};
+    if (wire_unpack(WIRE_JOB_RESULT, bytes, size, &result, &err) != STATUS_OK) {
+        log_error("a stored result cannot be read: %s", err.message);
+        error_set(&err, STATUS_MALFORMED, "store", "the stored result cannot be read");
+        send_error(coordinator, peer, request_id, &err);
+        return;
+    }
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    reply.result = result;
+    send_reply(coordinator, peer, request_id, &reply);
+    wire_free(WIRE_JOB_RESULT, result);
+}
+
+// A request as the handlers see it.
+struct request {
+    struct coordinator *coordinator;
+    const struct channel_peer *peer;
+    uint64_t id;
+};
+
+static void refuse(const struct request *request, const struct error *err) {
+    send_error(request->coordinator, request->peer, request->id, err);
+}
+
+// A write that answers this request; without memory the request is refused.
+static struct write *add_write(const struct request *request, enum write_kind kind,
+                               const char *key) {
+    struct write *write = writes_add(request->coordinator, kind, key);
+    if (write == NULL) {
+        struct error err;
+        error_set(&err, STATUS_NO_MEMORY, NULL, "no memory for the request");
+        refuse(request, &err);
+        return NULL;
+    }
+    write->has_peer = true;
+    write->peer = *request->peer;
+    write->request_id = request->id;
+    return write;
+}
+
+static bool is_known(struct coordinator *coordinator, const char *key) {
+    struct error err;
+    return job_table_find_key(coordinator->jobs, key) != NULL ||
+           store_find_job(coordinator->store, key, &err) == STATUS_OK;
+}
+
+// Checks of a new job beyond its message: room, and what the groups can do as far as that is known.
+static enum status admit(struct coordinator *coordinator, struct job_spec *spec,
+                         struct error *err) {
+    uint64_t jobs = coordinator->n_stored + coordinator->n_writes;
+    if (jobs >= coordinator->options.jobs_max) {
+        return error_set(err, STATUS_LIMIT, "jobs",
+                         "%" PRIu64 " jobs are stored, the limit is %" PRIu64
+                         "; close finished ones",
+                         coordinator->n_stored, coordinator->options.jobs_max);
+    }
+    const struct model_set *models = groups_models(coordinator->groups);
+    return models != NULL ? job_spec_resolve(spec, models, err) : STATUS_OK;
+}
+
+static void on_submit(const struct request *request, Surefoot__ClientRequest *message) {
+    struct coordinator *coordinator = request->coordinator;
+    bool stream = message->submit->has_stream && message->submit->stream;
+    struct job_spec *spec = NULL;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct error err = {0};
+    enum status status = job_spec_create(message->submit, &spec, &err);
+    if (status == STATUS_OK) {
+        message->submit = NULL; // the spec's now
+        status =
+            is_known(coordinator, job_spec_key(spec)) ? STATUS_OK : admit(coordinator, spec, &err);
+    }
+    if (status == STATUS_OK) {
+        status = job_spec_pack(spec, &bytes, &size);
+        if (status != STATUS_OK) {
+            error_set(&err, status, "spec", "cannot be packed: %s", status_text(status));
+        }
+    }
+    struct write *write = NULL;
+    if (status != STATUS_OK) {
+        refuse(request, &err);
+    } else {
+        write = add_write(request, WRITE_JOB, job_spec_key(spec));
+    }
+    if (write == NULL) {
+        free(bytes);
+        job_spec_destroy(spec);
+        return;
+    }
+    write->stream = stream;
+    write->spec = spec;
+    write->bytes = bytes;
+    write->size = size;
+    write->accepted_ms = clock_realtime_ms();
+}
+
+static enum status watch(const struct request *request, const struct job *job, int64_t wait_ms,
+                         struct error *err) {
+    const struct watcher watcher = {
+        .peer = *request->peer,
+        .request_id = request->id,
+        .job_id = job->id,
+        .deadline_ms = deadline_after_ms(wait_ms),
+    };
+    enum status status = watchers_add(request->coordinator->watchers, &watcher);
+    return status == STATUS_OK
+               ? status
+               : error_set(err, status, "wait_ms", "%d requests wait already", WATCHERS_MAX);
+}
+
+static void on_fetch(const struct request *request, const Surefoot__FetchJob *fetch) {
+    struct coordinator *coordinator = request->coordinator;
+    struct error err = {0};
+    struct job *job = job_table_find_key(coordinator->jobs, fetch->job_key);
+    int64_t wait_ms = fetch->has_wait_ms ? fetch->wait_ms : 0;
+    if (wait_ms > WAIT_MS_MAX) {
+        wait_ms = WAIT_MS_MAX;
+    }
+    if (job != NULL && wait_ms > 0) {
+        if (watch(request, job, wait_ms, &err) != STATUS_OK) {
+            refuse(request, &err);
+        }
+        return;
+    }
+    if (job != NULL) {
+        const struct watcher now = {.peer = *request->peer, .request_id = request->id};
+        send_progress(coordinator, &now, job);
+        return;
+    }
+    struct store_job stored;
+    enum status status = store_get_job(coordinator->store, fetch->job_key, &stored, &err);
+    if (status != STATUS_OK) {
+        refuse(request, &err);
+        return;
+    }
+    if (stored.result != NULL) {
+        send_result(coordinator, request->peer, request->id, stored.result, stored.result_size);
+    } else {
+        error_set(&err, STATUS_UNAVAILABLE, "job_key", "the job is not loaded");
+        refuse(request, &err);
+    }
+    store_job_release(&stored);
+}
+
+static void on_cancel(const struct request *request, const Surefoot__CancelJob *cancel) {
+    struct coordinator *coordinator = request->coordinator;
+    struct error err = {0};
+    struct job *job = job_table_find_key(coordinator->jobs, cancel->job_key);
+    if (job == NULL) {
+        // Done and stored: there is nothing to cancel, and saying so twice is fine.
+        enum status status = store_find_job(coordinator->store, cancel->job_key, &err);
+        if (status != STATUS_OK) {
+            refuse(request, &err);
+            return;
+        }
+        struct write answered = {
+            .kind = WRITE_RESULT, .peer = *request->peer, .request_id = request->id};
+        snprintf(answered.key, sizeof answered.key, "%s", cancel->job_key);
+        send_accepted(coordinator, &answered, true);
+        return;
+    }
+    if (job->state != SUREFOOT__JOB_STATE__JOB_STATE_DONE) {
+        coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_CANCELLED, NULL);
+    }
+    // One more write of the same result, answered after the commit: the store keeps the first.
+    struct write *write = add_write(request, WRITE_RESULT, job_spec_key(job->spec));
+    if (write != NULL) {
+        write->job_id = job->id;
+    }
+}
+
+static void on_close(const struct request *request, const Surefoot__CloseJob *close) {
+    struct write *write = add_write(request, WRITE_CLOSE, close->job_key);
+    (void)write; // refused already when there is none
+}
+
+struct status_parts {
+    Surefoot__GroupStatus groups[LIMIT_GROUPS];
+    Surefoot__GroupStatus *group_list[LIMIT_GROUPS];
+    Surefoot__ModelInfo models[LIMIT_SCORERS + 1];
+    Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 1];
+    size_t n_models;
+};
+
+static void fill_models(const struct coordinator *coordinator, struct status_parts *parts) {
+    const struct model_set *models = groups_models(coordinator->groups);
+    if (models == NULL) {
+        return;
+    }
+    model_description_fill(&models->policy, &parts->models[parts->n_models++]);
+    for (size_t i = 0; i < models->n_scorers; i++) {
+        model_description_fill(&models->scorers[i], &parts->models[parts->n_models++]);
+    }
+    for (size_t i = 0; i < parts->n_models; i++) {
+        parts->model_list[i] = &parts->models[i];
+    }
+}
+
+static void fill_group(const struct coordinator *coordinator, int number, const struct group *group,
+                       struct status_parts *parts, Surefoot__GroupStatus *status) {
+    surefoot__group_status__init(status);
+    status->name = (char *)group->name;
+    status->has_n_ranks = true;
+    status->n_ranks = group->n_ranks;
+    status->has_slots = true;
+    status->slots = group->slots;
+    status->has_slots_busy = true;
+    status->slots_busy = (uint32_t)scheduler_group_load(coordinator->scheduler, number);
+    status->has_alive = true;
+    status->alive = group->alive;
+    status->has_orders_done = true;
+    status->orders_done = group->orders_done;
+    status->has_tokens = true;
+    status->tokens = group->tokens;
+    status->has_heartbeat_age_ms = true;
+    status->heartbeat_age_ms = (double)(clock_monotonic_ms() - group->last_seen_ms);
+    status->models = parts->model_list;
+    status->n_models = parts->n_models;
+}
+
+static void on_status(const struct request *request) {
+    struct coordinator *coordinator = request->coordinator;
+    struct status_parts *parts = calloc(1, sizeof *parts);
+    if (parts == NULL) {
+        struct error err;
+        error_set(&err, STATUS_NO_MEMORY, NULL, "no memory for the request");
+        refuse(request, &err);
+        return;
+    }
+    Surefoot__ServiceStatus status = SUREFOOT__SERVICE_STATUS__INIT;
+    fill_models(coordinator, parts);
+    for (int g = 0; g < LIMIT_GROUPS; g++) {
+        const struct group *group = groups_get(coordinator->groups, g);
+        if (group != NULL) {
+            parts->group_list[status.n_groups] = &parts->groups[status.n_groups];
+            fill_group(coordinator, g, group, parts, &parts->groups[status.n_groups++]);
+        }
+    }
+    status.version = SUREFOOT_VERSION;
+    status.groups = parts->group_list;
+    status.has_jobs_queued = true;
+    status.jobs_queued = (uint32_t)job_table_queued(coordinator->jobs);
+    status.has_jobs_running = true;
+    status.jobs_running = coordinator->n_running;
+    status.has_jobs_done = true;
+    status.jobs_done = coordinator->n_results;
+    status.has_uptime_ms = true;
+    status.uptime_ms = (double)(clock_monotonic_ms() - coordinator->started_ms);
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    reply.status = &status;
+    send_reply(coordinator, request->peer, request->id, &reply);
+    free(parts);
+}
+
+// The request_id of a message that cannot be unpacked as a whole, 0 when it is not found: its
+// top-level fields are walked up to the first that is broken.
+static uint64_t peek_request_id(const uint8_t *bytes, size_t size) {
+    enum { REQUEST_ID_TAG = 3 << 3, WIRE_VARINT = 0, WIRE_BYTES = 2 };
+    size_t at = 0;
+    while (at < size) {
+        uint64_t tag = 0;
+        uint64_t value = 0;
+        for (uint64_t *out = &tag; out != NULL; out = out == &tag ? &value : NULL) {
+            for (int shift = 0;; shift += 7) {
+                if (at == size || shift > 63) {
+                    return 0;
+                }
+                *out |= (uint64_t)(bytes[at] & 0x7f) << shift;
+                if ((bytes[at++] & 0x80) == 0) {
+                    break;
+                }
+            }
+        }
+        if (tag == REQUEST_ID_TAG) {
+            return value;
+        }
+        if ((tag & 7) == WIRE_BYTES && value <= size - at) {
+            at += value;
+        } else if ((tag & 7) != WIRE_VARINT) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static enum status check_envelope(const Surefoot__ClientRequest *message, struct error *err) {
+    enum status status = wire_check_version(message->schema_major, message->schema_minor, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int members = (message->submit != NULL) + (message->fetch != NULL) + (message->cancel != NULL) +
+                  (message->close != NULL) + (message->status != NULL);
+    if (members != 1) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "request",
+                         "%d members are set; one of submit, fetch, cancel, close, status",
+                         members);
+    }
+    const char *key = message->fetch != NULL    ? message->fetch->job_key
+                      : message->cancel != NULL ? message->cancel->job_key
+                      : message->close != NULL  ? message->close->job_key
+                                                : "not needed";
+    return message->submit != NULL ? STATUS_OK : job_key_check(key, err);
+}
+
+// A client that does not wait for answers must still find what it submitted or closed a moment ago.
+static void settle(struct coordinator *coordinator, const char *key) {
+    for (size_t i = 0; i < coordinator->n_writes; i++) {
+        if (strcmp(coordinator->writes[i].key, key) == 0) {
+            writes_flush(coordinator);
+            return;
+        }
+    }
+}
+
+// Paths of fields begin below the request's member, wherever the error was found.
+static void strip_member(struct error *err) {
+    static const char *const members[] = {"submit.", "fetch.", "cancel.", "close."};
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        size_t length = strlen(members[i]);
+        if (strncmp(err->field, members[i], length) == 0) {
+            memmove(err->field, err->field + length, strlen(err->field + length) + 1);
+            return;
+        }
+    }
+}
+
+void server_on_message(struct coordinator *coordinator, const struct channel_peer *peer,
+                       const uint8_t *bytes, size_t size) {
+    struct request request = {.coordinator = coordinator, .peer = peer};
+    struct error err = {0};
+    void *unpacked = NULL;
+    if (wire_unpack(WIRE_CLIENT_REQUEST, bytes, size, &unpacked, &err) != STATUS_OK) {
+        request.id = peek_request_id(bytes, size);
+        strip_member(&err);
+        refuse(&request, &err);
+        return;
+    }
+    Surefoot__ClientRequest *message = unpacked;
+    request.id = message->request_id;
+    if (check_envelope(message, &err) != STATUS_OK) {
+        refuse(&request, &err);
+    } else if (message->submit != NULL) {
+        on_submit(&request, message);
+    } else if (message->fetch != NULL) {
+        settle(coordinator, message->fetch->job_key);
+        on_fetch(&request, message->fetch);
+    } else if (message->cancel != NULL) {
+        settle(coordinator, message->cancel->job_key);
+        on_cancel(&request, message->cancel);
+    } else if (message->close != NULL) {
+        on_close(&request, message->close);
+    } else {
+        on_status(&request);
+    }
+    wire_free(WIRE_CLIENT_REQUEST, message);
+}
+
+// A number that changes whenever the progress of a job does.
+static uint64_t progress_mark(const struct job *job) {
+    if (job->search == NULL) {
+        return (uint64_t)job->state;
+    }
+    struct search_progress now;
+    search_get_progress(job->search, &now);
+    return now.tokens + now.step + now.pruned + (uint64_t)job->state;
+}
+
+void server_tick(struct coordinator *coordinator, int64_t now_ms) {
+    bool push = now_ms >= coordinator->next_progress_ms;
+    if (push) {
+        coordinator->next_progress_ms = now_ms + PROGRESS_MS;
+    }
+    for (size_t i = 0; i < watchers_count(coordinator->watchers);) {
+        struct watcher *watcher = watchers_get(coordinator->watchers, i);
+        const struct job *job = job_table_find_id(coordinator->jobs, watcher->job_id);
+        ASSERT(job != NULL);
+        if (watcher->stream && push && progress_mark(job) != watcher->shown) {
+            watcher->shown = progress_mark(job);
+            send_progress(coordinator, watcher, job);
+        }
+        if (!watcher->stream && now_ms >= watcher->deadline_ms) {
+            send_progress(coordinator, watcher, job);
+            watchers_remove(coordinator->watchers, i);
+        } else {
+            i++;
+        }
+    }
+}
+
+// Answers all who wait for a job: with its result, or with `err` when it was closed.
+static void release_watchers(struct coordinator *coordinator, const struct job *job,
+                             const struct error *err) {
+    for (size_t i = 0; i < watchers_count(coordinator->watchers);) {
+        const struct watcher *watcher = watchers_get(coordinator->watchers, i);
+        if (watcher->job_id != job->id) {
+            i++;
+            continue;
+        }
+        if (err != NULL) {
+            send_error(coordinator, &watcher->peer, watcher->request_id, err);
+        } else {
+            send_result(coordinator, &watcher->peer, watcher->request_id, job->result,
+                        job->result_size);
+        }
+        watchers_remove(coordinator->watchers, i);
+    }
+}
+
+static void follow(struct coordinator *coordinator, const struct write *write) {
+    const struct watcher watcher = {
+        .peer = write->peer,
+        .job_id = write->job_id,
+        .stream = true,
+        .deadline_ms = INT64_MAX,
+    };
+    if (job_table_find_id(coordinator->jobs, write->job_id) != NULL) {
+        // A client that finds no room here still has fetch.
+        if (watchers_add(coordinator->watchers, &watcher) != STATUS_OK) {
+            log_warn("a stream is refused: %d requests wait already", WATCHERS_MAX);
+        }
+        return;
+    }
+    struct store_job stored;
+    struct error err;
+    if (store_get_job(coordinator->store, write->key, &stored, &err) == STATUS_OK) {
+        if (stored.result != NULL) {
+            send_result(coordinator, &write->peer, 0, stored.result, stored.result_size);
+        }
+        store_job_release(&stored);
+    }
+}
+
+static void on_job_written(struct coordinator *coordinator, struct write *write) {
+    if (write->is_new) {
+        int64_t now = clock_monotonic_ms();
+        struct job *job = NULL;
+        struct job_spec *spec = write->spec;
+        write->spec = NULL;
+        if (coordinator_add_job(coordinator, write->job_id, spec, now, &write->peer, &job) !=
+            STATUS_OK) {
+            // It is stored and will be found at the next start, but must not be promised now.
+            error_set(&write->err, STATUS_NO_MEMORY, NULL, "no memory for the job");
+            send_error(coordinator, &write->peer, write->request_id, &write->err);
+            return;
+        }
+    }
+    send_accepted(coordinator, write, !write->is_new);
+    if (write->stream) {
+        follow(coordinator, write);
+    }
+}
+
+static void on_result_written(struct coordinator *coordinator, struct write *write) {
+    struct job *job = job_table_find_id(coordinator->jobs, write->job_id);
+    if (job != NULL && write->status == STATUS_OK) {
+        release_watchers(coordinator, job, NULL);
+        job_table_remove(coordinator->jobs, job);
+    } else if (job != NULL) {
+        job->is_saving = false;
+    }
+    if (write->has_peer && write->status == STATUS_OK) {
+        send_accepted(coordinator, write, false);
+    }
+}
+
+static void on_close_written(struct coordinator *coordinator, struct write *write) {
+    struct job *job = job_table_find_key(coordinator->jobs, write->key);
+    if (job != NULL) {
+        struct error err;
+        error_set(&err, STATUS_NOT_FOUND, "job_key", "the job was closed");
+        release_watchers(coordinator, job, &err);
+        coordinator_abandon_job(coordinator, job);
+    }
+    send_accepted(coordinator, write, !write->had_job);
+}
+
+void server_on_written(struct coordinator *coordinator, struct write *write) {
+    if (write->kind == WRITE_RESULT) {
+        on_result_written(coordinator, write);
+    } else if (write->status == STATUS_OK && write->kind == WRITE_JOB) {
+        on_job_written(coordinator, write);
+    } else if (write->status == STATUS_OK) {
+        on_close_written(coordinator, write);
+    }
+    if (write->has_peer && write->status != STATUS_OK) {
+        send_error(coordinator, &write->peer, write->request_id, &write->err);
+    }
+}

@@ -1,0 +1,83 @@
+#include "coordinator/spec_check.h"
+
+#include <math.h>
+#include <string.h>
+
+enum status check_count(bool present, uint32_t value, uint32_t low, uint32_t high,
+                        const char *field, uint32_t *out, struct error *err) {
+    if (!present) {
+        return STATUS_OK;
+    }
+    if (value < low || value > high) {
+        return error_set(err, value < low ? STATUS_INVALID_ARGUMENT : STATUS_LIMIT, field,
+                         "%u is outside %u..%u", value, low, high);
+    }
+    *out = value;
+    return STATUS_OK;
+}
+
+enum status check_number(bool present, double value, struct number_range range, const char *field,
+                         double *out, struct error *err) {
+    if (!present) {
+        return STATUS_OK;
+    }
+    bool inside = isfinite(value) && value <= range.high &&
+                  (range.above_low ? value > range.low : value >= range.low);
+    if (!inside) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "%g is outside %c%g, %g]", value,
+                         range.above_low ? '(' : '[', range.low, range.high);
+    }
+    *out = value;
+    return STATUS_OK;
+}
+
+enum status check_text(const char *text, size_t bytes_max, const char *field, struct error *err) {
+    size_t length = text != NULL ? strlen(text) : 0;
+    if (length == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "is empty; 1..%zu bytes", bytes_max);
+    }
+    if (length > bytes_max) {
+        return error_set(err, STATUS_LIMIT, field, "%zu bytes, the limit is %zu", length,
+                         bytes_max);
+    }
+    return STATUS_OK;
+}
+
+enum status check_list(size_t count, size_t max, const char *field, struct error *err) {
+    if (count > max) {
+        return error_set(err, STATUS_LIMIT, field, "%zu entries, the limit is %zu", count, max);
+    }
+    return STATUS_OK;
+}
+
+enum status check_choice(const char *text, int (*parse)(const char *name), const char *choices,
+                         const char *field, int *out, struct error *err) {
+    if (text == NULL) {
+        return STATUS_OK;
+    }
+    int number = parse(text);
+    if (number == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "unknown \"%.64s\"; one of %s", text,
+                         choices);
+    }
+    *out = number;
+    return STATUS_OK;
+}
+
+// Names as in worker/tokenizer/template.h, which this program does not link.
+static const char *const template_list[] = {"raw",    "llama-2", "llama-3", "chatml",
+                                            "alpaca", "vicuna",  "beaver"};
+
+enum status check_template(const char *name, const char *field, struct error *err) {
+    if (name == NULL) {
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < sizeof template_list / sizeof template_list[0]; i++) {
+        if (strcmp(template_list[i], name) == 0) {
+            return STATUS_OK;
+        }
+    }
+    return error_set(
+        err, STATUS_INVALID_ARGUMENT, field,
+        "unknown \"%.64s\"; one of raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver", name);
+}

@@ -1,0 +1,489 @@
+// Two tables. A row of `jobs` is valid from its commit on: the key is unique, `spec` the packed
+// SubmitJob, `accepted_ms` wall-clock time. A row of `results` belongs to exactly one job, is
+// written once and never changed; a job without one is unfinished and runs again, from its
+// beginning, after a restart. Closing a job deletes both rows. PRAGMA user_version numbers the
+// schema.
+#include "coordinator/store.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/deadline.h"
+#include "common/log.h"
+
+enum {
+    APPLICATION_ID = 0x53757265, // "Sure", marks the file as ours
+    PAGE_BYTES = 4096,
+    JOB_ID_SHIFT = 20,
+    CACHE_KIB = 16384,
+};
+
+enum statement {
+    STATEMENT_BEGIN,
+    STATEMENT_COMMIT,
+    STATEMENT_FIND_JOB,
+    STATEMENT_INSERT_JOB,
+    STATEMENT_INSERT_RESULT,
+    STATEMENT_JOB_EXISTS,
+    STATEMENT_GET_JOB,
+    STATEMENT_DELETE_RESULT,
+    STATEMENT_DELETE_JOB,
+    STATEMENT_UNFINISHED,
+    STATEMENT_COUNTS,
+    STATEMENT_COUNT,
+};
+
+static const char *const statement_texts[STATEMENT_COUNT] = {
+    [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
+    [STATEMENT_COMMIT] = "COMMIT",
+    [STATEMENT_FIND_JOB] = "SELECT id, spec FROM jobs WHERE job_key = ?1",
+    [STATEMENT_INSERT_JOB] = "INSERT INTO jobs (job_key, spec, accepted_ms) VALUES (?1, ?2, ?3)",
+    [STATEMENT_INSERT_RESULT] =
+        "INSERT INTO results (job_id, result) VALUES (?1, ?2) ON CONFLICT (job_id) DO NOTHING",
+    [STATEMENT_JOB_EXISTS] = "SELECT 1 FROM jobs WHERE id = ?1",
+    [STATEMENT_GET_JOB] = "SELECT id, accepted_ms, spec, result FROM jobs"
+                          " LEFT JOIN results ON results.job_id = jobs.id WHERE job_key = ?1",
+    [STATEMENT_DELETE_RESULT] =
+        "DELETE FROM results WHERE job_id = (SELECT id FROM jobs WHERE job_key = ?1)",
+    [STATEMENT_DELETE_JOB] = "DELETE FROM jobs WHERE job_key = ?1",
+    [STATEMENT_UNFINISHED] = "SELECT id, accepted_ms, spec FROM jobs WHERE NOT EXISTS"
+                             " (SELECT 1 FROM results WHERE job_id = jobs.id) ORDER BY id",
+    [STATEMENT_COUNTS] = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results)",
+};
+
+// Entry i takes a file of version i to version i + 1. Entries are never changed, new ones go last.
+static const char *const migrations[] = {
+    "CREATE TABLE jobs ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  job_key TEXT NOT NULL UNIQUE,"
+    "  spec BLOB NOT NULL,"
+    "  accepted_ms INTEGER NOT NULL);"
+    "CREATE TABLE results ("
+    "  job_id INTEGER PRIMARY KEY,"
+    "  result BLOB NOT NULL);",
+};
+
+enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
+
+struct store {
+    sqlite3 *database;
+    sqlite3_stmt *statements[STATEMENT_COUNT];
+};
+
+// Converts a SQLite result; `doing` ends the sentence "cannot ...".
+static enum status convert(struct store *store, int rc, const char *doing, struct error *err) {
+    enum status status = STATUS_IO;
+    int primary = rc & 0xff;
+    if (primary == SQLITE_FULL ||
+        (primary == SQLITE_IOERR && sqlite3_system_errno(store->database) == ENOSPC)) {
+        status = STATUS_DISK_FULL;
+    } else if (primary == SQLITE_NOTADB || primary == SQLITE_CORRUPT) {
+        status = STATUS_MALFORMED;
+    } else if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED) {
+        status = STATUS_UNAVAILABLE;
+    } else if (primary == SQLITE_NOMEM) {
+        status = STATUS_NO_MEMORY;
+    } else if (primary == SQLITE_TOOBIG) {
+        status = STATUS_LIMIT;
+    }
+    // A full disk is told to everybody who meets it, and passes.
+    if (status != STATUS_DISK_FULL) {
+        log_error("store: cannot %s: %s", doing, sqlite3_errmsg(store->database));
+    }
+    return error_set(err, status, "store", "cannot %s: %s", doing, sqlite3_errmsg(store->database));
+}
+
+static enum status execute(struct store *store, const char *text, const char *doing,
+                           struct error *err) {
+    int rc = sqlite3_exec(store->database, text, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? STATUS_OK : convert(store, rc, doing, err);
+}
+
+static int read_pragma(struct store *store, const char *text, int64_t *out) {
+    sqlite3_stmt *statement = NULL;
+    int rc = sqlite3_prepare_v2(store->database, text, -1, &statement, NULL);
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(statement);
+        if (rc == SQLITE_ROW) {
+            *out = sqlite3_column_int64(statement, 0);
+            rc = SQLITE_OK;
+        }
+    }
+    sqlite3_finalize(statement);
+    return rc;
+}
+
+static enum status configure(struct store *store, const struct store_options *options,
+                             struct error *err) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "PRAGMA page_size = %d; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+             "PRAGMA synchronous = FULL; PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY;"
+             // Takes the lock at once, so that a second coordinator is told now.
+             "BEGIN IMMEDIATE; COMMIT;",
+             PAGE_BYTES, CACHE_KIB);
+    enum status status = execute(store, text, "open the database", err);
+    if (status == STATUS_OK && options->pages_max > 0) {
+        snprintf(text, sizeof text, "PRAGMA max_page_count = %lld", (long long)options->pages_max);
+        status = execute(store, text, "limit the database", err);
+    }
+    return status;
+}
+
+// Ids begin at the time of creation, so that a worker group that still holds candidates of jobs
+// from a deleted store cannot take them for those of a new one.
+static enum status seed_job_ids(struct store *store, struct error *err) {
+    char text[256];
+    snprintf(text, sizeof text,
+             "INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', %lld); "
+             "PRAGMA application_id = %d;",
+             (long long)(clock_realtime_ms() / 1000) << JOB_ID_SHIFT, APPLICATION_ID);
+    return execute(store, text, "initialise the database", err);
+}
+
+static enum status migrate(struct store *store, const char *path, struct error *err) {
+    int64_t application = 0;
+    int64_t version = 0;
+    int64_t tables = 0;
+    int rc = read_pragma(store, "PRAGMA application_id", &application);
+    if (rc == SQLITE_OK) {
+        rc = read_pragma(store, "PRAGMA user_version", &version);
+    }
+    if (rc == SQLITE_OK) {
+        rc = read_pragma(store, "SELECT count(*) FROM sqlite_schema", &tables);
+    }
+    if (rc != SQLITE_OK) {
+        return convert(store, rc, "read the database", err);
+    }
+    if (application != APPLICATION_ID && tables > 0) {
+        return error_set(err, STATUS_MALFORMED, "store", "%s is a database of another program",
+                         path);
+    }
+    if (version > SCHEMA_VERSION) {
+        return error_set(err, STATUS_VERSION, "store", "%s has schema %lld, this program knows %d",
+                         path, (long long)version, SCHEMA_VERSION);
+    }
+    enum status status = STATUS_OK;
+    for (int64_t v = version; status == STATUS_OK && v < SCHEMA_VERSION; v++) {
+        char bump[64];
+        snprintf(bump, sizeof bump, "PRAGMA user_version = %lld", (long long)v + 1);
+        status = execute(store, "BEGIN IMMEDIATE", "migrate the database", err);
+        if (status == STATUS_OK) {
+            status = execute(store, migrations[v], "migrate the database", err);
+        }
+        if (status == STATUS_OK && v == 0) {
+            status = seed_job_ids(store, err);
+        }
+        if (status == STATUS_OK) {
+            status = execute(store, bump, "migrate the database", err);
+        }
+        if (status == STATUS_OK) {
+            status = execute(store, "COMMIT", "migrate the database", err);
+        }
+    }
+    return status;
+}
+
+static enum status prepare_all(struct store *store, struct error *err) {
+    for (int i = 0; i < STATEMENT_COUNT; i++) {
+        int rc = sqlite3_prepare_v3(store->database, statement_texts[i], -1,
+                                    SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
+        if (rc != SQLITE_OK) {
+            return convert(store, rc, "prepare a statement", err);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status store_open(const struct store_options *options, struct store **out, struct error *err) {
+    struct store *store = calloc(1, sizeof *store);
+    if (store == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "store", "no memory");
+    }
+    int rc =
+        sqlite3_open_v2(options->path, &store->database,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    enum status status = rc == SQLITE_OK ? STATUS_OK : convert(store, rc, "open the database", err);
+    if (status == STATUS_OK) {
+        sqlite3_extended_result_codes(store->database, 1);
+        status = configure(store, options, err);
+    }
+    if (status == STATUS_OK) {
+        status = migrate(store, options->path, err);
+    }
+    if (status == STATUS_OK) {
+        status = prepare_all(store, err);
+    }
+    if (status != STATUS_OK) {
+        store_close(store);
+        if (status == STATUS_UNAVAILABLE) {
+            return error_set(err, status, "store", "%s is in use by another process",
+                             options->path);
+        }
+        return status;
+    }
+    *out = store;
+    return STATUS_OK;
+}
+
+void store_close(struct store *store) {
+    if (store == NULL) {
+        return;
+    }
+    for (int i = 0; i < STATEMENT_COUNT; i++) {
+        sqlite3_finalize(store->statements[i]);
+    }
+    // Closing copies the log into the database; what could not be copied stays in the log.
+    sqlite3_close(store->database);
+    free(store);
+}
+
+static sqlite3_stmt *fresh(struct store *store, enum statement which) {
+    sqlite3_stmt *statement = store->statements[which];
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    return statement;
+}
+
+// Runs a statement that returns no row.
+static enum status run(struct store *store, sqlite3_stmt *statement, const char *doing,
+                       struct error *err) {
+    int rc = sqlite3_step(statement);
+    enum status status = rc == SQLITE_DONE ? STATUS_OK : convert(store, rc, doing, err);
+    sqlite3_reset(statement);
+    return status;
+}
+
+enum status store_begin(struct store *store, struct error *err) {
+    return run(store, fresh(store, STATEMENT_BEGIN), "begin", err);
+}
+
+enum status store_commit(struct store *store, struct error *err) {
+    return run(store, fresh(store, STATEMENT_COMMIT), "commit", err);
+}
+
+void store_rollback(struct store *store) {
+    // After a full disk SQLite has already rolled back by itself.
+    if (sqlite3_get_autocommit(store->database) == 0) {
+        int rc = sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+        ASSERT(rc == SQLITE_OK || sqlite3_get_autocommit(store->database) != 0);
+    }
+}
+
+static void bind_text(sqlite3_stmt *statement, int index, const char *text) {
+    int rc = sqlite3_bind_text(statement, index, text, -1, SQLITE_STATIC);
+    ASSERT(rc == SQLITE_OK);
+}
+
+static void bind_blob(sqlite3_stmt *statement, int index, const uint8_t *bytes, size_t size) {
+    ASSERT(size <= INT_MAX);
+    // A NULL pointer would bind NULL instead of an empty blob.
+    int rc = sqlite3_bind_blob(statement, index, size > 0 ? bytes : (const uint8_t *)"", (int)size,
+                               SQLITE_STATIC);
+    ASSERT(rc == SQLITE_OK);
+}
+
+static void bind_number(sqlite3_stmt *statement, int index, int64_t value) {
+    int rc = sqlite3_bind_int64(statement, index, value);
+    ASSERT(rc == SQLITE_OK);
+}
+
+// STATUS_NOT_FOUND when the key is free.
+static enum status find_twin(struct store *store, const char *job_key, const uint8_t *spec,
+                             size_t size, uint64_t *job_id, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_FIND_JOB);
+    bind_text(statement, 1, job_key);
+    int rc = sqlite3_step(statement);
+    enum status status = STATUS_NOT_FOUND;
+    if (rc == SQLITE_ROW) {
+        bool same = (size_t)sqlite3_column_bytes(statement, 1) == size &&
+                    (size == 0 || memcmp(sqlite3_column_blob(statement, 1), spec, size) == 0);
+        *job_id = (uint64_t)sqlite3_column_int64(statement, 0);
+        status = same ? STATUS_OK
+                      : error_set(err, STATUS_ALREADY_EXISTS, "job_key",
+                                  "names another job, with another specification");
+    } else if (rc != SQLITE_DONE) {
+        status = convert(store, rc, "look up a job", err);
+    }
+    sqlite3_reset(statement);
+    return status;
+}
+
+enum status store_put_job(struct store *store, const char *job_key, const uint8_t *spec,
+                          size_t size, int64_t accepted_ms, uint64_t *job_id, bool *is_new,
+                          struct error *err) {
+    enum status status = find_twin(store, job_key, spec, size, job_id, err);
+    if (status != STATUS_NOT_FOUND) {
+        *is_new = false;
+        return status;
+    }
+    sqlite3_stmt *statement = fresh(store, STATEMENT_INSERT_JOB);
+    bind_text(statement, 1, job_key);
+    bind_blob(statement, 2, spec, size);
+    bind_number(statement, 3, accepted_ms);
+    status = run(store, statement, "store a job", err);
+    if (status == STATUS_OK) {
+        *job_id = (uint64_t)sqlite3_last_insert_rowid(store->database);
+        *is_new = true;
+    }
+    return status;
+}
+
+static enum status job_exists(struct store *store, uint64_t job_id, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_JOB_EXISTS);
+    bind_number(statement, 1, (int64_t)job_id);
+    int rc = sqlite3_step(statement);
+    sqlite3_reset(statement);
+    if (rc == SQLITE_DONE) {
+        return error_set(err, STATUS_NOT_FOUND, "job_key", "the job was closed");
+    }
+    return rc == SQLITE_ROW ? STATUS_OK : convert(store, rc, "look up a job", err);
+}
+
+enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t *result,
+                             size_t size, bool *is_new, struct error *err) {
+    enum status status = job_exists(store, job_id, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    sqlite3_stmt *statement = fresh(store, STATEMENT_INSERT_RESULT);
+    bind_number(statement, 1, (int64_t)job_id);
+    bind_blob(statement, 2, result, size);
+    status = run(store, statement, "store a result", err);
+    *is_new = status == STATUS_OK && sqlite3_changes(store->database) > 0;
+    return status;
+}
+
+static bool copy_column(sqlite3_stmt *statement, int column, uint8_t **bytes, size_t *size) {
+    *bytes = NULL;
+    *size = 0;
+    if (sqlite3_column_type(statement, column) == SQLITE_NULL) {
+        return true;
+    }
+    size_t count = (size_t)sqlite3_column_bytes(statement, column);
+    uint8_t *copy = malloc(count + 1);
+    if (copy == NULL) {
+        return false;
+    }
+    if (count > 0) {
+        memcpy(copy, sqlite3_column_blob(statement, column), count);
+    }
+    *bytes = copy;
+    *size = count;
+    return true;
+}
+
+enum status store_get_job(struct store *store, const char *job_key, struct store_job *out,
+                          struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_GET_JOB);
+    bind_text(statement, 1, job_key);
+    int rc = sqlite3_step(statement);
+    enum status status = STATUS_OK;
+    struct store_job job = {0};
+    if (rc == SQLITE_DONE) {
+        status = error_set(err, STATUS_NOT_FOUND, "job_key", "no such job");
+    } else if (rc != SQLITE_ROW) {
+        status = convert(store, rc, "read a job", err);
+    } else {
+        job.job_id = (uint64_t)sqlite3_column_int64(statement, 0);
+        job.accepted_ms = sqlite3_column_int64(statement, 1);
+        if (copy_column(statement, 2, &job.spec, &job.spec_size) &&
+            copy_column(statement, 3, &job.result, &job.result_size)) {
+            *out = job;
+        } else {
+            store_job_release(&job);
+            status = error_set(err, STATUS_NO_MEMORY, "store", "no memory for a job");
+        }
+    }
+    sqlite3_reset(statement);
+    return status;
+}
+
+void store_job_release(struct store_job *job) {
+    free(job->spec);
+    free(job->result);
+    *job = (struct store_job){0};
+}
+
+enum status store_find_job(struct store *store, const char *job_key, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_FIND_JOB);
+    bind_text(statement, 1, job_key);
+    int rc = sqlite3_step(statement);
+    enum status status = STATUS_OK;
+    if (rc == SQLITE_DONE) {
+        status = error_set(err, STATUS_NOT_FOUND, "job_key", "no such job");
+    } else if (rc != SQLITE_ROW) {
+        status = convert(store, rc, "look up a job", err);
+    }
+    sqlite3_reset(statement);
+    return status;
+}
+
+static enum status delete_by_key(struct store *store, enum statement which, const char *job_key,
+                                 bool *had, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, which);
+    bind_text(statement, 1, job_key);
+    enum status status = run(store, statement, "close a job", err);
+    *had = status == STATUS_OK && sqlite3_changes(store->database) > 0;
+    return status;
+}
+
+enum status store_close_job(struct store *store, const char *job_key, bool *had_job,
+                            bool *had_result, struct error *err) {
+    bool alone = sqlite3_get_autocommit(store->database) != 0;
+    enum status status = alone ? store_begin(store, err) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = delete_by_key(store, STATEMENT_DELETE_RESULT, job_key, had_result, err);
+    }
+    if (status == STATUS_OK) {
+        status = delete_by_key(store, STATEMENT_DELETE_JOB, job_key, had_job, err);
+    }
+    if (alone && status == STATUS_OK) {
+        status = store_commit(store, err);
+    }
+    if (alone && status != STATUS_OK) {
+        store_rollback(store);
+    }
+    return status;
+}
+
+enum status store_load_unfinished(struct store *store, store_visit_fn visit, void *context,
+                                  struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_UNFINISHED);
+    enum status status = STATUS_OK;
+    int rc = sqlite3_step(statement);
+    while (status == STATUS_OK && rc == SQLITE_ROW) {
+        struct store_job job = {.job_id = (uint64_t)sqlite3_column_int64(statement, 0),
+                                .accepted_ms = sqlite3_column_int64(statement, 1)};
+        if (copy_column(statement, 2, &job.spec, &job.spec_size)) {
+            status = visit(context, &job);
+            store_job_release(&job);
+        } else {
+            status = error_set(err, STATUS_NO_MEMORY, "store", "no memory for a job");
+        }
+        rc = sqlite3_step(statement);
+    }
+    if (status == STATUS_OK && rc != SQLITE_DONE) {
+        status = convert(store, rc, "read the unfinished jobs", err);
+    }
+    sqlite3_reset(statement);
+    return status;
+}
+
+enum status store_get_counts(struct store *store, struct store_counts *out, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_COUNTS);
+    int rc = sqlite3_step(statement);
+    enum status status = STATUS_OK;
+    if (rc == SQLITE_ROW) {
+        out->jobs = (uint64_t)sqlite3_column_int64(statement, 0);
+        out->results = (uint64_t)sqlite3_column_int64(statement, 1);
+    } else {
+        status = convert(store, rc, "count the jobs", err);
+    }
+    sqlite3_reset(statement);
+    return status;
+}

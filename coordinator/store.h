@@ -1,0 +1,81 @@
+// The durable state: jobs from before their acknowledgement until the client closes them, and their
+// results. SQLite, write-ahead log, synchronous=FULL; the only file that knows SQL. One thread.
+//
+// Every verb is a transaction of its own unless it stands between store_begin and store_commit,
+// which make many of them durable with one fsync. Nothing may be told to anybody before the commit.
+// Errors of all verbs: STATUS_DISK_FULL (no space; nothing of the transaction happened, the store
+// stays usable), STATUS_MALFORMED (the file is damaged), STATUS_IO.
+#ifndef COORDINATOR_STORE_H
+#define COORDINATOR_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+struct store;
+
+struct store_options {
+    const char *path;  // created when absent
+    int64_t pages_max; // of 4096 bytes; 0: as many as the disk holds
+};
+
+// Opens the file for this process alone and migrates it forward. STATUS_UNAVAILABLE: another
+// process has it open; STATUS_MALFORMED: damaged, or not a store of this service; STATUS_VERSION:
+// written by a newer version; STATUS_NOT_FOUND, STATUS_IO: the path cannot be used.
+MUST_CHECK enum status store_open(const struct store_options *options, struct store **out,
+                                  struct error *err);
+void store_close(struct store *store); // NULL allowed; an open transaction is rolled back
+
+MUST_CHECK enum status store_begin(struct store *store, struct error *err);
+MUST_CHECK enum status store_commit(struct store *store, struct error *err);
+void store_rollback(struct store *store); // also after a failed verb; without a transaction nothing
+
+// Stores a job. The same key with the same bytes is the same job: *duplicate is set and *job_id is
+// the known one. STATUS_ALREADY_EXISTS (field "job_key"): the key names a job with other bytes. Job
+// ids grow, are not reused, and differ between stores made at different times.
+MUST_CHECK enum status store_put_job(struct store *store, const char *job_key, const uint8_t *spec,
+                                     size_t size, int64_t accepted_ms, uint64_t *job_id,
+                                     bool *is_new, struct error *err);
+
+// Stores the result of a job; a second result for the same job is ignored (the first was promised)
+// and leaves *is_new false. STATUS_NOT_FOUND: the job was closed.
+MUST_CHECK enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t *result,
+                                        size_t size, bool *is_new, struct error *err);
+
+struct store_job {
+    uint64_t job_id;
+    int64_t accepted_ms; // since 1970
+    uint8_t *spec;       // [spec_size], owned
+    size_t spec_size;
+    uint8_t *result; // [result_size], owned; NULL while unfinished
+    size_t result_size;
+};
+
+// Looks a job up by its key. STATUS_NOT_FOUND. Release with store_job_release.
+MUST_CHECK enum status store_get_job(struct store *store, const char *job_key,
+                                     struct store_job *out, struct error *err);
+void store_job_release(struct store_job *job);
+
+// STATUS_NOT_FOUND unless a job of this key is stored.
+MUST_CHECK enum status store_find_job(struct store *store, const char *job_key, struct error *err);
+
+// Drops a job and its result; unknown keys are fine. *had_job and *had_result tell what there was.
+MUST_CHECK enum status store_close_job(struct store *store, const char *job_key, bool *had_job,
+                                       bool *had_result, struct error *err);
+
+// Calls `visit` for every job without a result, oldest first; `job` is borrowed during the call.
+// Stops at the first status other than STATUS_OK and returns it. `visit` must not call the store.
+typedef enum status (*store_visit_fn)(void *context, const struct store_job *job);
+MUST_CHECK enum status store_load_unfinished(struct store *store, store_visit_fn visit,
+                                             void *context, struct error *err);
+
+struct store_counts {
+    uint64_t jobs;    // not yet closed
+    uint64_t results; // of them finished
+};
+MUST_CHECK enum status store_get_counts(struct store *store, struct store_counts *out,
+                                        struct error *err);
+
+#endif

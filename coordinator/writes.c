@@ -1,0 +1,187 @@
+// Group commit: what a turn of the loop changed goes to the store in one transaction, and only then
+// is anybody told. When the transaction meets a full disk, each change is tried by itself, so that
+// one large job does not take small ones down with it. A result that cannot be stored is kept in
+// memory and tried again; it is not sent before.
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/deadline.h"
+#include "common/log.h"
+#include "coordinator/coordinator_internal.h"
+
+enum { RETRY_FIRST_MS = 100, RETRY_LAST_MS = 5000 };
+
+struct write *writes_add(struct coordinator *coordinator, enum write_kind kind, const char *key) {
+    if (coordinator->n_writes == coordinator->write_capacity) {
+        size_t capacity = coordinator->write_capacity == 0 ? 64 : 2 * coordinator->write_capacity;
+        struct write *grown = realloc(coordinator->writes, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return NULL;
+        }
+        coordinator->writes = grown;
+        coordinator->write_capacity = capacity;
+    }
+    struct write *write = &coordinator->writes[coordinator->n_writes++];
+    memset(write, 0, sizeof *write);
+    write->kind = kind;
+    size_t length = strlen(key);
+    ASSERT(length <= LIMIT_JOB_KEY_BYTES);
+    memcpy(write->key, key, length + 1);
+    return write;
+}
+
+static void note_failure(struct coordinator *coordinator) {
+    int64_t delay = coordinator->retry_delay_ms;
+    if (delay == 0) {
+        log_error("results cannot be stored; they are kept and no search starts until they can");
+    }
+    delay = delay == 0 ? RETRY_FIRST_MS : delay < RETRY_LAST_MS / 2 ? 2 * delay : RETRY_LAST_MS;
+    coordinator->retry_delay_ms = delay;
+    coordinator->retry_ms = deadline_after_ms(delay);
+}
+
+struct write *writes_add_result(struct coordinator *coordinator, struct job *job) {
+    ASSERT(job->state == SUREFOOT__JOB_STATE__JOB_STATE_DONE);
+    struct write *write = writes_add(coordinator, WRITE_RESULT, job_spec_key(job->spec));
+    if (write == NULL) {
+        note_failure(coordinator);
+        return NULL;
+    }
+    write->job_id = job->id;
+    job->is_saving = true;
+    return write;
+}
+
+static enum status apply_result(struct coordinator *coordinator, struct write *write) {
+    struct job *job = job_table_find_id(coordinator->jobs, write->job_id);
+    if (job == NULL) {
+        return error_set(&write->err, STATUS_NOT_FOUND, "job_key", "the job was closed");
+    }
+    if (job->result == NULL) {
+        const struct error why = {.status = STATUS_NO_MEMORY,
+                                  .message = "no memory for the result"};
+        job_stop(job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &why, groups_models(coordinator->groups));
+    }
+    if (job->result == NULL) {
+        return error_set(&write->err, STATUS_NO_MEMORY, NULL, "no memory for the result");
+    }
+    return store_put_result(coordinator->store, job->id, job->result, job->result_size,
+                            &write->is_new, &write->err);
+}
+
+static enum status apply(struct coordinator *coordinator, struct write *write) {
+    switch (write->kind) {
+    case WRITE_JOB:
+        return store_put_job(coordinator->store, write->key, write->bytes, write->size,
+                             write->accepted_ms, &write->job_id, &write->is_new, &write->err);
+    case WRITE_RESULT:
+        return apply_result(coordinator, write);
+    case WRITE_CLOSE:
+        break;
+    }
+    return store_close_job(coordinator->store, write->key, &write->had_job, &write->had_result,
+                           &write->err);
+}
+
+// Faults of the store, as opposed to answers of it: the transaction is lost.
+static bool is_fault(enum status status) {
+    return status != STATUS_OK && status != STATUS_ALREADY_EXISTS && status != STATUS_NOT_FOUND;
+}
+
+static bool apply_together(struct coordinator *coordinator) {
+    struct error err;
+    if (store_begin(coordinator->store, &err) != STATUS_OK) {
+        store_rollback(coordinator->store);
+        return false;
+    }
+    for (size_t i = 0; i < coordinator->n_writes; i++) {
+        struct write *write = &coordinator->writes[i];
+        write->status = apply(coordinator, write);
+        if (is_fault(write->status)) {
+            store_rollback(coordinator->store);
+            return false;
+        }
+    }
+    if (store_commit(coordinator->store, &err) != STATUS_OK) {
+        store_rollback(coordinator->store);
+        return false;
+    }
+    return true;
+}
+
+static void count(struct coordinator *coordinator, const struct write *write) {
+    if (write->status != STATUS_OK) {
+        return;
+    }
+    switch (write->kind) {
+    case WRITE_JOB:
+        coordinator->n_stored += write->is_new ? 1 : 0;
+        break;
+    case WRITE_RESULT:
+        coordinator->n_results += write->is_new ? 1 : 0;
+        break;
+    case WRITE_CLOSE:
+        coordinator->n_stored -= write->had_job ? 1 : 0;
+        coordinator->n_results -= write->had_result ? 1 : 0;
+        break;
+    }
+}
+
+void writes_flush(struct coordinator *coordinator) {
+    if (coordinator->n_writes == 0) {
+        return;
+    }
+    bool together = apply_together(coordinator);
+    bool tried = false; // to store results
+    bool failed = false;
+    for (size_t i = 0; i < coordinator->n_writes; i++) {
+        struct write *write = &coordinator->writes[i];
+        if (!together) {
+            write->status = apply(coordinator, write);
+        }
+        if (write->kind == WRITE_RESULT) {
+            failed = failed || is_fault(write->status);
+            tried = true;
+        } else if (write->kind == WRITE_CLOSE && coordinator->retry_delay_ms > 0) {
+            coordinator->retry_ms = 0; // there may be room now
+        }
+        count(coordinator, write);
+    }
+    if (failed) {
+        note_failure(coordinator);
+    } else if (tried && coordinator->retry_delay_ms > 0) {
+        coordinator->retry_ms = 0; // the others now
+    }
+    // Answering may add writes of the next turn.
+    struct write *writes = coordinator->writes;
+    size_t n = coordinator->n_writes;
+    coordinator->writes = NULL;
+    coordinator->n_writes = 0;
+    coordinator->write_capacity = 0;
+    for (size_t i = 0; i < n; i++) {
+        server_on_written(coordinator, &writes[i]);
+        job_spec_destroy(writes[i].spec);
+        free(writes[i].bytes);
+    }
+    free(writes);
+}
+
+static void retry_result(void *context, struct job *job) {
+    if (job->state == SUREFOOT__JOB_STATE__JOB_STATE_DONE && !job->is_saving) {
+        struct write *write = writes_add_result(context, job);
+        (void)write; // without memory: tried again later
+    }
+}
+
+void writes_retry(struct coordinator *coordinator, int64_t now_ms) {
+    if (now_ms < coordinator->retry_ms) {
+        return;
+    }
+    coordinator->retry_ms = INT64_MAX;
+    size_t before = coordinator->n_writes;
+    job_table_visit(coordinator->jobs, retry_result, coordinator);
+    if (coordinator->n_writes == before) {
+        log_info("all results are stored again");
+        coordinator->retry_delay_ms = 0;
+    }
+}

@@ -1,0 +1,708 @@
+// The whole coordinator over its sockets and store, with fake groups: determinism over layouts,
+// faults of groups, ends of jobs, restarts, bad messages.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/limits.h"
+#include "tests/coordinator/harness.h"
+#include "tests/support/testkit.h"
+
+static int setup(void **state) {
+    struct harness *harness = harness_open();
+    harness_start(harness);
+    *state = harness;
+    return 0;
+}
+
+static int teardown(void **state) {
+    harness_close(*state);
+    return 0;
+}
+
+static Surefoot__JobSpec make_spec(const char *method, const char *selection, uint64_t seed) {
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    spec.prompt = "Tell me something.";
+    spec.method = (char *)method;
+    spec.selection = (char *)selection;
+    spec.has_n = strcmp(method, "sample") != 0;
+    spec.n = 16;
+    spec.has_block_tokens = true;
+    spec.block_tokens = 8;
+    spec.has_max_tokens = true;
+    spec.max_tokens = 40;
+    spec.has_seed = true;
+    spec.seed = seed;
+    return spec;
+}
+
+// Everything in a result that must not depend on layout or company, as text.
+static char *describe(const Surefoot__JobResult *result) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    fprintf(out, "%d %s %s %.17g %.17g %.17g %d %u %u %u %d %llu\n", (int)result->outcome,
+            result->text != NULL ? result->text : "-", result->rule != NULL ? result->rule : "-",
+            result->reward, result->cost, result->safety_state, result->over_budget,
+            result->n_finished, result->n_admissible, result->tries_used, result->fallback_fired,
+            (unsigned long long)result->tokens_sampled);
+    for (size_t i = 0; i < result->n_token_ids; i++) {
+        fprintf(out, "%u/%.9g ", result->token_ids[i], (double)result->token_logprobs[i]);
+    }
+    for (size_t i = 0; i < result->n_scorers; i++) {
+        const Surefoot__ScorerResult *scorer = result->scorers[i];
+        fprintf(out, "\n%s %s %.17g:", scorer->name, scorer->role, scorer->end_score);
+        for (size_t t = 0; t < scorer->n_token_scores; t++) {
+            fprintf(out, " %.9g", (double)scorer->token_scores[t]);
+        }
+    }
+    for (size_t i = 0; i < result->n_candidates; i++) {
+        const Surefoot__CandidateSummary *candidate = result->candidates[i];
+        fprintf(out, "\n%llu<%llu %u %.17g %.17g %d %s %s",
+                (unsigned long long)candidate->candidate_id,
+                (unsigned long long)candidate->parent_id, candidate->n_tokens, candidate->reward,
+                candidate->cost, candidate->admissible, candidate->fate, candidate->finish_reason);
+    }
+    fclose(out);
+    return text;
+}
+
+static char *run_and_describe(struct harness *harness, const char *key,
+                              const Surefoot__JobSpec *spec) {
+    harness_accept(harness, key, spec);
+    Surefoot__ClientReply *reply = harness_result(harness, key);
+    char *text = describe(reply->result);
+    harness_free(reply);
+    return text;
+}
+
+static const struct {
+    const char *method;
+    const char *selection;
+} methods[] = {
+    {"sample", NULL},           {"best-of-n", "plain"},    {"best-of-n", "lagrangian"},
+    {"best-of-n", "augmented"}, {"beam", "plain"},         {"beam", "lagrangian"},
+    {"beam", "augmented"},      {"inference-guard", NULL},
+};
+enum { METHODS = sizeof methods / sizeof methods[0] };
+
+static void expect_same(const char *what, const char *method, char *expected, char *text) {
+    if (strcmp(expected, text) != 0) {
+        print_error("expected:\n%s\ngot:\n%s\n", expected, text);
+        fail_msg("%s: another result %s", method, what);
+    }
+    free(text);
+}
+
+static void test_results_do_not_depend_on_groups_rows_or_company(void **state) {
+    struct harness *harness = *state;
+    char *expected[METHODS];
+    char key[64];
+    harness_connect(harness, 0, 64);
+    for (size_t m = 0; m < METHODS; m++) {
+        Surefoot__JobSpec spec = make_spec(methods[m].method, methods[m].selection, 7);
+        snprintf(key, sizeof key, "one-group-%zu", m);
+        expected[m] = run_and_describe(harness, key, &spec);
+        assert_non_null(strstr(expected[m], "text of"));
+    }
+    harness->groups[0].reverses_rows = true;
+    harness_connect(harness, 1, 5);
+    for (size_t m = 0; m < METHODS; m++) {
+        Surefoot__JobSpec spec = make_spec(methods[m].method, methods[m].selection, 7);
+        snprintf(key, sizeof key, "two-groups-%zu", m);
+        expect_same("with two groups", methods[m].method, expected[m],
+                    run_and_describe(harness, key, &spec));
+    }
+    assert_true(harness->groups[1].orders > 0);
+    for (uint64_t i = 0; i < 20; i++) {
+        Surefoot__JobSpec other =
+            make_spec(methods[i % METHODS].method, methods[i % METHODS].selection, 100 + i);
+        snprintf(key, sizeof key, "other-%u", (unsigned)i);
+        harness_accept(harness, key, &other);
+    }
+    for (size_t m = 0; m < METHODS; m++) {
+        Surefoot__JobSpec spec = make_spec(methods[m].method, methods[m].selection, 7);
+        snprintf(key, sizeof key, "in-company-%zu", m);
+        harness_accept(harness, key, &spec);
+    }
+    for (size_t m = 0; m < METHODS; m++) {
+        snprintf(key, sizeof key, "in-company-%zu", m);
+        Surefoot__ClientReply *reply = harness_result(harness, key);
+        expect_same("in company", methods[m].method, expected[m], describe(reply->result));
+        harness_free(reply);
+        free(expected[m]);
+    }
+    assert_true(harness->groups[0].releases > 0);
+    assert_int_equal(harness->groups[0].retold + harness->groups[1].retold, 0);
+}
+
+static void test_no_answer_of_a_safe_method_is_over_budget(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    char key[64];
+    int answered = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        Surefoot__JobSpec spec = make_spec("inference-guard", NULL, seed);
+        spec.has_budget = true;
+        spec.budget = 1.5;
+        snprintf(key, sizeof key, "seed-%u", (unsigned)seed);
+        harness_accept(harness, key, &spec);
+    }
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        snprintf(key, sizeof key, "seed-%u", (unsigned)seed);
+        Surefoot__ClientReply *reply = harness_result(harness, key);
+        const Surefoot__JobResult *result = reply->result;
+        if (result->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
+            answered++;
+            double sum = 0;
+            double weight = 1;
+            for (size_t t = 0; t < result->scorers[1]->n_token_scores; t++) {
+                sum += weight * (double)result->scorers[1]->token_scores[t];
+                weight *= 0.999;
+            }
+            assert_true(sum <= 1.5);
+            assert_true(result->cost == sum);
+            assert_false(result->over_budget);
+        } else {
+            assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE);
+            assert_null(result->text);
+            assert_int_equal(result->n_token_ids, 0);
+        }
+        harness_free(reply);
+    }
+    assert_true(answered > 0);
+}
+
+static void test_nothing_safe_is_a_refusal_without_text(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 1);
+    spec.prompt = "costly";
+    harness_accept(harness, "costly", &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, "costly");
+    const Surefoot__JobResult *result = reply->result;
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE);
+    assert_null(result->text);
+    assert_int_equal(result->n_token_ids + result->n_scorers, 0);
+    assert_true(result->fallback_fired && result->has_safety_state && result->safety_state < 0);
+    assert_non_null(result->rule);
+    assert_true(result->n_candidates >= 16);
+    harness_free(reply);
+}
+
+static bool holds_order(void *context) {
+    return ((struct fake_group *)context)->held != NULL;
+}
+
+static void test_lost_group_costs_no_job(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    char *expected = run_and_describe(harness, "whole", &spec);
+    struct fake_group *group = &harness->groups[0];
+    group->holds_orders = true;
+    harness_accept(harness, "broken", &spec);
+    harness_await(harness, holds_order, group);
+    harness_connect(harness, 1, 8);
+    group->is_mute = true; // silent from here on: declared dead, its candidates go to group 1
+    Surefoot__ClientReply *reply = harness_result(harness, "broken");
+    expect_same("after a lost group", "inference-guard", expected, describe(reply->result));
+    harness_free(reply);
+    // What it says afterwards is answered with a call to register again.
+    group->is_mute = false;
+    group->holds_orders = false;
+    harness_answer_held(group);
+    harness_accept(harness, "again", &spec);
+    reply = harness_result(harness, "again");
+    expect_same("after its return", "inference-guard", expected, describe(reply->result));
+    harness_free(reply);
+    free(expected);
+}
+
+static void test_group_that_forgot_a_job_is_told_again(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    group->forgets_jobs = true;
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, "job");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    harness_free(reply);
+    assert_int_equal(group->n_jobs, 1);
+}
+
+static Surefoot__Outcome outcome_with_row(struct harness *harness, const char *key,
+                                          enum status row_error, bool breaks_row) {
+    struct fake_group *group = &harness->groups[0];
+    group->row_error = row_error;
+    group->breaks_row = breaks_row;
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    harness_accept(harness, key, &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, key);
+    Surefoot__Outcome outcome = reply->result->outcome;
+    assert_true((outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) == (reply->result->text != NULL));
+    assert_true((outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) ==
+                (reply->result->error == NULL));
+    if (row_error != STATUS_OK && reply->result->error != NULL) {
+        assert_string_equal(reply->result->error->field, "spec.prompt");
+    }
+    harness_free(reply);
+    return outcome;
+}
+
+static void test_errors_of_rows_end_their_job_only(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    assert_int_equal(outcome_with_row(harness, "limit", STATUS_LIMIT, false),
+                     SUREFOOT__OUTCOME__OUTCOME_REJECTED);
+    assert_int_equal(outcome_with_row(harness, "device", STATUS_DEVICE, false),
+                     SUREFOOT__OUTCOME__OUTCOME_FAILED);
+    assert_int_equal(outcome_with_row(harness, "nan", STATUS_OK, true),
+                     SUREFOOT__OUTCOME__OUTCOME_FAILED);
+    assert_int_equal(outcome_with_row(harness, "busy", STATUS_UNAVAILABLE, false),
+                     SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    assert_int_equal(outcome_with_row(harness, "good", STATUS_OK, false),
+                     SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+}
+
+static void test_candidate_that_never_comes_back_fails_its_job(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64)->repeats_error = true;
+    assert_int_equal(outcome_with_row(harness, "stuck", STATUS_UNAVAILABLE, false),
+                     SUREFOOT__OUTCOME__OUTCOME_FAILED);
+    harness->groups[0].repeats_error = false;
+    assert_int_equal(outcome_with_row(harness, "good", STATUS_OK, false),
+                     SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+}
+
+// The answer's cost is derived anew from the stored scores: under every reading of them it must be
+// what the search made of the rows.
+static void test_answers_pass_the_recheck_under_every_cost_mode(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    static const char *const modes[] = {"end_delta", "token_sum", "token_sum_pos", "block_end",
+                                        "end_sign"};
+    static const char *const units[] = {"token", "block"};
+    char key[64];
+    for (size_t i = 0; i < 20; i++) {
+        Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 11);
+        spec.cost_mode = (char *)modes[i % 5];
+        spec.discount_unit = (char *)units[i / 5 % 2];
+        spec.admit_rule = i < 10 ? "terminal" : "prefix";
+        spec.has_budget = true;
+        spec.budget = 50;
+        spec.has_discount = true;
+        spec.discount = 0.9;
+        snprintf(key, sizeof key, "mode-%zu", i);
+        harness_accept(harness, key, &spec);
+        Surefoot__ClientReply *reply = harness_result(harness, key);
+        assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+        assert_true(reply->result->cost <= 50);
+        harness_free(reply);
+    }
+}
+
+static void test_cancelled_job_ends_without_text(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    group->holds_orders = true;
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    harness_await(harness, holds_order, group);
+    for (int i = 0; i < 2; i++) {
+        Surefoot__ClientReply *reply = harness_cancel(harness, "job");
+        assert_non_null(reply->cancelled);
+        assert_string_equal(reply->cancelled->job_key, "job");
+        harness_free(reply);
+    }
+    Surefoot__ClientReply *reply = harness_result(harness, "job");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_CANCELLED);
+    assert_null(reply->result->text);
+    harness_free(reply);
+    // Its rows come back all the same, and the group goes on with other jobs.
+    group->holds_orders = false;
+    harness_answer_held(group);
+    harness_accept(harness, "next", &spec);
+    harness_free(harness_result(harness, "next"));
+    reply = harness_cancel(harness, "unknown");
+    assert_int_equal(reply->error->status, STATUS_NOT_FOUND);
+    harness_free(reply);
+}
+
+static void test_deadline_ends_queued_and_running_jobs(void **state) {
+    struct harness *harness = *state;
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    spec.has_deadline_ms = true;
+    spec.deadline_ms = 30;
+    harness_accept(harness, "queued", &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, "queued");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_DEADLINE_EXCEEDED);
+    harness_free(reply);
+    harness_connect(harness, 0, 64)->holds_orders = true;
+    harness_accept(harness, "running", &spec);
+    reply = harness_result(harness, "running");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_DEADLINE_EXCEEDED);
+    assert_null(reply->result->text);
+    harness_free(reply);
+}
+
+static void test_same_key_is_the_same_job(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    Surefoot__JobSpec other = make_spec("best-of-n", NULL, 4);
+    harness_accept(harness, "job", &spec);
+    for (int i = 0; i < 2; i++) {
+        Surefoot__ClientReply *reply = harness_submit(harness, "job", &spec, false);
+        assert_true(reply->accepted != NULL && reply->accepted->duplicate);
+        harness_free(reply);
+        reply = harness_submit(harness, "job", &other, false);
+        assert_int_equal(reply->error->status, STATUS_ALREADY_EXISTS);
+        assert_string_equal(reply->error->field, "job_key");
+        harness_free(reply);
+        harness_free(harness_result(harness, "job"));
+    }
+}
+
+static void test_closed_job_is_gone(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "done", &spec);
+    harness_free(harness_result(harness, "done"));
+    group->holds_orders = true;
+    harness_accept(harness, "running", &spec);
+    harness_await(harness, holds_order, group);
+    const char *keys[] = {"done", "running"};
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < 2; i++) {
+            Surefoot__ClientReply *reply = harness_close_job(harness, keys[k]);
+            assert_non_null(reply->closed);
+            harness_free(reply);
+        }
+        Surefoot__ClientReply *reply = harness_fetch(harness, keys[k], 0);
+        assert_int_equal(reply->error->status, STATUS_NOT_FOUND);
+        harness_free(reply);
+    }
+}
+
+static void test_waiting_fetch_is_answered_with_progress_in_time(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    group->holds_orders = true;
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    harness_await(harness, holds_order, group);
+    const uint32_t waits[] = {0, 60};
+    for (int i = 0; i < 2; i++) {
+        Surefoot__ClientReply *reply = harness_fetch(harness, "job", waits[i]);
+        assert_non_null(reply->progress);
+        assert_int_equal(reply->progress->state, SUREFOOT__JOB_STATE__JOB_STATE_RUNNING);
+        assert_int_equal(reply->progress->live, 16);
+        harness_free(reply);
+    }
+}
+
+static bool has_result_push(void *context) {
+    struct harness *harness = context;
+    return harness->n_pushes > 0 && harness->pushes[harness->n_pushes - 1]->result != NULL;
+}
+
+static bool has_push(void *context) {
+    return ((struct harness *)context)->n_pushes > 0;
+}
+
+static void test_stream_brings_progress_and_result(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    group->holds_orders = true;
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    Surefoot__ClientReply *reply = harness_submit(harness, "job", &spec, true);
+    assert_non_null(reply->accepted);
+    harness_free(reply);
+    harness_await(harness, has_push, harness);
+    assert_non_null(harness->pushes[0]->progress);
+    assert_string_equal(harness->pushes[0]->progress->job_key, "job");
+    harness_await(harness, holds_order, group);
+    group->holds_orders = false;
+    harness_answer_held(group);
+    harness_await(harness, has_result_push, harness);
+    assert_string_equal(harness->pushes[harness->n_pushes - 1]->result->job_key, "job");
+    // The same request for a job that is done brings its result at once.
+    size_t before = harness->n_pushes;
+    reply = harness_submit(harness, "job", &spec, true);
+    assert_true(reply->accepted->duplicate);
+    harness_free(reply);
+    harness_await(harness, has_result_push, harness);
+    while (harness->n_pushes == before) {
+        assert_null(harness_pump(harness));
+    }
+}
+
+static bool said_hello_again(void *context) {
+    const struct fake_group *group = context;
+    return group->say_hellos > 0 && group->welcomes > 1;
+}
+
+static void test_restart_runs_unfinished_jobs_again(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    char *expected = run_and_describe(harness, "before", &spec);
+    group->holds_orders = true;
+    harness_accept(harness, "unfinished", &spec);
+    harness_await(harness, holds_order, group);
+    harness_stop(harness);
+    wire_free(WIRE_GROUP_COMMAND, group->held);
+    group->held = NULL;
+    group->holds_orders = false;
+    harness_start(harness);
+    // The group is not told of the restart: it finds out by the answer to its heartbeat.
+    harness_await(harness, said_hello_again, group);
+    const char *keys[] = {"before", "unfinished"};
+    for (int i = 0; i < 2; i++) {
+        Surefoot__ClientReply *reply = harness_result(harness, keys[i]);
+        expect_same("after a restart", keys[i], expected, describe(reply->result));
+        harness_free(reply);
+    }
+    free(expected);
+}
+
+static void test_job_of_an_unknown_scorer_is_rejected_when_groups_come(void **state) {
+    struct harness *harness = *state;
+    Surefoot__ScorerSpec scorers[2];
+    Surefoot__ScorerSpec *list[2] = {&scorers[0], &scorers[1]};
+    surefoot__scorer_spec__init(&scorers[0]);
+    surefoot__scorer_spec__init(&scorers[1]);
+    scorers[0].name = "reward";
+    scorers[1].name = "nobody";
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    spec.scorers = list;
+    spec.n_scorers = 2;
+    harness_accept(harness, "early", &spec);
+    harness_connect(harness, 0, 64);
+    Surefoot__ClientReply *reply = harness_result(harness, "early");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_REJECTED);
+    assert_string_equal(reply->result->error->field, "spec.scorers[1].name");
+    harness_free(reply);
+    reply = harness_submit(harness, "late", &spec, false);
+    assert_int_equal(reply->error->status, STATUS_INVALID_ARGUMENT);
+    assert_string_equal(reply->error->field, "spec.scorers[1].name");
+    harness_free(reply);
+}
+
+static bool is_welcome(void *context) {
+    return ((struct fake_group *)context)->welcomes > 0;
+}
+
+static bool is_rejected(void *context) {
+    return ((struct fake_group *)context)->reject_status != 0;
+}
+
+static void test_group_with_other_models_or_a_taken_name_is_refused(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    harness->groups[1].policy_hash = "other";
+    struct fake_group *group = harness_greet(harness, 1, 64);
+    harness_await(harness, is_rejected, group);
+    assert_int_equal(group->reject_status, STATUS_INVALID_ARGUMENT);
+    struct fake_group *twin = &harness->groups[2];
+    harness_greet(harness, 2, 64);
+    harness_await(harness, is_welcome, twin);
+    harness_disconnect(harness, 2);
+    snprintf(twin->name, sizeof twin->name, "group-0");
+    harness_greet(harness, 2, 64);
+    harness_await(harness, is_rejected, twin);
+    assert_int_equal(twin->reject_status, STATUS_ALREADY_EXISTS);
+    assert_int_equal(twin->welcomes, 0);
+}
+
+static void expect_refusal(struct harness *harness, const void *bytes, size_t size,
+                           enum status status, const char *field, uint64_t request_id) {
+    Surefoot__ClientReply *reply = harness_call_bytes(harness, bytes, size);
+    assert_non_null(reply->error);
+    assert_int_equal(reply->error->status, status);
+    assert_string_equal(reply->error->field, field);
+    assert_int_equal(reply->request_id, request_id);
+    assert_true(reply->error->message[0] != '\0');
+    harness_free(reply);
+}
+
+static void test_bad_messages_are_refused_and_the_service_goes_on(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    // Field numbers and wire types as in client.proto: 1 major, 3 request_id, 5 fetch.
+    static const char junk[] = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+    expect_refusal(harness, junk, sizeof junk - 1, STATUS_MALFORMED, "", 0);
+    static const char no_version[] = "\x18\x05\x42\x00";
+    expect_refusal(harness, no_version, sizeof no_version - 1, STATUS_VERSION, "schema_major", 5);
+    static const char newer[] = "\x08\x02\x18\x06\x42\x00";
+    expect_refusal(harness, newer, sizeof newer - 1, STATUS_VERSION, "schema_major", 6);
+    static const char nothing[] = "\x08\x01\x18\x07";
+    expect_refusal(harness, nothing, sizeof nothing - 1, STATUS_INVALID_ARGUMENT, "request", 7);
+    static const char not_utf8[] = "\x08\x01\x18\x08\x2a\x03\x0a\x01\xff";
+    expect_refusal(harness, not_utf8, sizeof not_utf8 - 1, STATUS_MALFORMED, "job_key", 8);
+    static const char no_key[] = "\x08\x01\x18\x09\x2a\x00";
+    expect_refusal(harness, no_key, sizeof no_key - 1, STATUS_INVALID_ARGUMENT, "job_key", 9);
+    size_t size = LIMIT_CLIENT_MESSAGE_BYTES + 1;
+    char *large = calloc(1, size);
+    assert_non_null(large);
+    memcpy(large, "\x08\x01\x18\x0a", 4);
+    expect_refusal(harness, large, size, STATUS_LIMIT, "message", 10);
+    free(large);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    spec.n = 0;
+    Surefoot__ClientReply *reply = harness_submit(harness, "zero", &spec, false);
+    assert_int_equal(reply->error->status, STATUS_INVALID_ARGUMENT);
+    assert_string_equal(reply->error->field, "spec.n");
+    harness_free(reply);
+    spec.n = 4;
+    harness_accept(harness, "good", &spec);
+    harness_free(harness_result(harness, "good"));
+}
+
+static void test_status_counts_groups_and_jobs(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    harness_free(harness_result(harness, "job"));
+    Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.status = &get;
+    Surefoot__ClientReply *reply = harness_call(harness, &request);
+    const Surefoot__ServiceStatus *status = reply->status;
+    assert_non_null(status);
+    assert_int_equal(status->n_groups, 1);
+    assert_string_equal(status->groups[0]->name, "group-0");
+    assert_true(status->groups[0]->alive && status->groups[0]->tokens > 0);
+    assert_int_equal(status->groups[0]->n_models, 3);
+    assert_int_equal(status->jobs_done, 1);
+    assert_int_equal(status->jobs_running + status->jobs_queued, 0);
+    harness_free(reply);
+}
+
+static void test_full_disk_refuses_new_jobs_and_keeps_the_old(void **state) {
+    struct harness *harness = *state;
+    harness_stop(harness);
+    harness->options.store_pages_max = 40;
+    harness->options.running_max = 1; // so that the first job's result is the one that waits
+    harness_start(harness);
+    static char prompt[30000];
+    memset(prompt, 'p', sizeof prompt - 1);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    spec.prompt = prompt;
+    spec.n = 256; // its result needs several pages
+    char key[32];
+    int stored = 0;
+    enum status status = STATUS_OK;
+    while (stored < 40 && status == STATUS_OK) {
+        snprintf(key, sizeof key, "job-%d", stored);
+        Surefoot__ClientReply *reply = harness_submit(harness, key, &spec, false);
+        status = reply->error != NULL ? (enum status)reply->error->status : STATUS_OK;
+        stored += status == STATUS_OK ? 1 : 0;
+        harness_free(reply);
+    }
+    assert_int_equal(status, STATUS_DISK_FULL);
+    assert_true(stored > 1);
+    // Small jobs fill what is left to the last page, so that no result has room.
+    spec.prompt = "small";
+    status = STATUS_OK;
+    for (int i = 0; i < 1000 && status == STATUS_OK; i++) {
+        snprintf(key, sizeof key, "small-%d", i);
+        Surefoot__ClientReply *reply = harness_submit(harness, key, &spec, false);
+        status = reply->error != NULL ? (enum status)reply->error->status : STATUS_OK;
+        harness_free(reply);
+    }
+    assert_int_equal(status, STATUS_DISK_FULL);
+    harness_connect(harness, 0, 64);
+    Surefoot__ClientReply *reply = harness_fetch(harness, "job-0", 300);
+    assert_non_null(reply->progress); // searched, but not promised before it is stored
+    harness_free(reply);
+    reply = harness_close_job(harness, "job-1");
+    assert_non_null(reply->closed);
+    harness_free(reply);
+    reply = harness_result(harness, "job-0");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    harness_free(reply);
+}
+
+static void test_job_limit_is_named(void **state) {
+    struct harness *harness = *state;
+    harness_stop(harness);
+    harness->options.jobs_max = 1;
+    harness_start(harness);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "first", &spec);
+    Surefoot__ClientReply *reply = harness_submit(harness, "second", &spec, false);
+    assert_int_equal(reply->error->status, STATUS_LIMIT);
+    assert_string_equal(reply->error->field, "jobs");
+    harness_free(reply);
+    harness_free(harness_close_job(harness, "first"));
+    harness_accept(harness, "second", &spec);
+}
+
+static void test_queued_jobs_start_by_client_in_turn(void **state) {
+    enum { BACKLOG = 12, LATE_SEED = 999 };
+    struct harness *harness = *state;
+    harness_stop(harness);
+    harness->options.running_max = 1;
+    harness_start(harness);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    char key[32];
+    for (int i = 0; i < BACKLOG; i++) {
+        snprintf(key, sizeof key, "backlog-%d", i);
+        harness_accept(harness, key, &spec);
+    }
+    struct channel *first = harness->client;
+    const struct channel_options options = {.message_bytes_max = LIMIT_CLIENT_MESSAGE_BYTES};
+    struct error err;
+    assert_ok(channel_connect(harness->context, harness->client_endpoint, &options,
+                              &harness->client, &err),
+              &err);
+    spec.seed = LATE_SEED;
+    harness_accept(harness, "late", &spec);
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    harness_free(harness_result(harness, "late"));
+    channel_close(harness->client);
+    harness->client = first;
+    for (int i = 0; i < BACKLOG; i++) {
+        snprintf(key, sizeof key, "backlog-%d", i);
+        harness_free(harness_result(harness, key));
+    }
+    size_t place = 0; // in which the late job was told to the group
+    while (place < group->n_jobs && group->jobs[place].seed != LATE_SEED) {
+        place++;
+    }
+    assert_int_equal(place, 1);
+}
+
+int main(void) {
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_results_do_not_depend_on_groups_rows_or_company),
+        CASE(test_no_answer_of_a_safe_method_is_over_budget),
+        CASE(test_nothing_safe_is_a_refusal_without_text),
+        CASE(test_lost_group_costs_no_job),
+        CASE(test_group_that_forgot_a_job_is_told_again),
+        CASE(test_errors_of_rows_end_their_job_only),
+        CASE(test_candidate_that_never_comes_back_fails_its_job),
+        CASE(test_answers_pass_the_recheck_under_every_cost_mode),
+        CASE(test_cancelled_job_ends_without_text),
+        CASE(test_deadline_ends_queued_and_running_jobs),
+        CASE(test_same_key_is_the_same_job),
+        CASE(test_closed_job_is_gone),
+        CASE(test_queued_jobs_start_by_client_in_turn),
+        CASE(test_waiting_fetch_is_answered_with_progress_in_time),
+        CASE(test_stream_brings_progress_and_result),
+        CASE(test_restart_runs_unfinished_jobs_again),
+        CASE(test_job_of_an_unknown_scorer_is_rejected_when_groups_come),
+        CASE(test_group_with_other_models_or_a_taken_name_is_refused),
+        CASE(test_bad_messages_are_refused_and_the_service_goes_on),
+        CASE(test_status_counts_groups_and_jobs),
+        CASE(test_full_disk_refuses_new_jobs_and_keeps_the_old),
+        CASE(test_job_limit_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,475 @@
+// coordinator/job_spec.c: every bad input is refused with its field and limit; defaults are those
+// of docs/protocol.md; profiles fill what a job leaves open.
+#include <math.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "coordinator/job_spec.h"
+#include "tests/support/testkit.h"
+
+// A spec that tests edit before it is packed: everything lies in this struct.
+struct draft {
+    Surefoot__SubmitJob submit;
+    Surefoot__JobSpec spec;
+    Surefoot__Sampling sampling;
+    Surefoot__ScorerSpec scorers[10];
+    Surefoot__ScorerSpec *scorer_list[10];
+    Surefoot__LexicalSpec lexical;
+    Surefoot__ChatMessage messages[3];
+    Surefoot__ChatMessage *message_list[300];
+    Surefoot__LogitBias bias;
+    Surefoot__LogitBias *bias_list[1];
+    char *words[300];
+};
+
+static void draft_init(struct draft *draft) {
+    memset(draft, 0, sizeof *draft);
+    surefoot__submit_job__init(&draft->submit);
+    surefoot__job_spec__init(&draft->spec);
+    surefoot__sampling__init(&draft->sampling);
+    surefoot__lexical_spec__init(&draft->lexical);
+    surefoot__logit_bias__init(&draft->bias);
+    draft->submit.job_key = "job-1";
+    draft->submit.spec = &draft->spec;
+    draft->spec.prompt = "Tell me a story.";
+    for (size_t i = 0; i < 10; i++) {
+        surefoot__scorer_spec__init(&draft->scorers[i]);
+        draft->scorer_list[i] = &draft->scorers[i];
+    }
+    for (size_t i = 0; i < 3; i++) {
+        surefoot__chat_message__init(&draft->messages[i]);
+    }
+    draft->bias_list[0] = &draft->bias;
+}
+
+static void use_sampling(struct draft *draft) {
+    draft->spec.sampling = &draft->sampling;
+}
+
+static void use_scorers(struct draft *draft, size_t n) {
+    draft->spec.scorers = draft->scorer_list;
+    draft->spec.n_scorers = n;
+    draft->scorers[0].name = "demo-reward";
+    draft->scorers[1].name = "demo-cost";
+}
+
+static void use_lexical(struct draft *draft) {
+    use_scorers(draft, 1);
+    draft->scorers[0].name = "lexical";
+    draft->scorers[0].role = "cost";
+    draft->scorers[0].lexical = &draft->lexical;
+    draft->words[0] = "please";
+    draft->lexical.required = draft->words;
+    draft->lexical.n_required = 1;
+}
+
+static void use_message(struct draft *draft, char *role, char *content) {
+    draft->spec.prompt = NULL;
+    draft->messages[0].role = role;
+    draft->messages[0].content = content;
+    draft->message_list[0] = &draft->messages[0];
+    draft->spec.messages = draft->message_list;
+    draft->spec.n_messages = 1;
+}
+
+static struct model_set demo_models(void) {
+    struct model_set models = {
+        .policy = {.name = "demo-policy",
+                   .role = "policy",
+                   .context_length = 512,
+                   .vocab_size = 1000},
+        .scorers = {{.name = "demo-reward", .role = "reward"},
+                    {.name = "demo-cost",
+                     .role = "cost",
+                     .cost_mode = "token_sum_pos",
+                     .cost_eos = "append",
+                     .has_budget = true,
+                     .budget = 4,
+                     .has_discount = true,
+                     .discount = 0.99}},
+        .n_scorers = 2,
+        .block_tokens_max = 64,
+        .exempt_ids = {0, 1, 2},
+        .n_exempt = 3,
+    };
+    return models;
+}
+
+// Packs and unpacks, so that the spec owns what it was made of, as in the service.
+static enum status create(const struct draft *draft, struct job_spec **out, struct error *err) {
+    uint8_t *bytes;
+    size_t size;
+    assert_ok(wire_pack(WIRE_SUBMIT_JOB, &draft->submit, &bytes, &size), NULL);
+    void *submit;
+    assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &submit, err), err);
+    free(bytes);
+    enum status status = job_spec_create(submit, out, err);
+    if (status != STATUS_OK) {
+        wire_free(WIRE_SUBMIT_JOB, submit);
+    }
+    return status;
+}
+
+static void expect_error(const struct draft *draft, const struct model_set *models,
+                         enum status expected, const char *field, const char *part) {
+    struct error err = {0};
+    struct job_spec *spec = NULL;
+    enum status status = create(draft, &spec, &err);
+    if (status == STATUS_OK && models != NULL) {
+        status = job_spec_resolve(spec, models, &err);
+    }
+    job_spec_destroy(spec);
+    if (status != expected || strcmp(err.field, field) != 0 || strstr(err.message, part) == NULL) {
+        fail_msg("expected %s %s \"...%s...\", got %s %s \"%s\"", status_name(expected), field,
+                 part, status_name(status), err.field, err.message);
+    }
+}
+
+typedef void (*edit_fn)(struct draft *draft);
+struct bad_input {
+    edit_fn edit;
+    enum status status;
+    const char *field;
+    const char *part; // of the message
+};
+
+static char long_text[LIMIT_PROMPT_BYTES + 2];
+
+#define EDIT(name, code)                                                                           \
+    static void edit_##name(struct draft *d) {                                                     \
+        code                                                                                       \
+    }
+EDIT(no_key, d->submit.job_key = NULL;)
+EDIT(long_key, d->submit.job_key = long_text + sizeof long_text - 1 - 129;)
+EDIT(control_key, d->submit.job_key = "a\nb";)
+EDIT(no_spec, d->submit.spec = NULL;)
+EDIT(no_prompt, d->spec.prompt = NULL;)
+EDIT(empty_prompt, d->spec.prompt = "";)
+EDIT(long_prompt, d->spec.prompt = long_text;)
+EDIT(both, use_message(d, "user", "hi"); d->spec.prompt = "hi";)
+EDIT(role, use_message(d, "robot", "hi");)
+EDIT(no_role, use_message(d, NULL, "hi");)
+EDIT(no_content, use_message(d, "user", NULL);)
+EDIT(last_role, use_message(d, "assistant", "hi");)
+EDIT(
+    messages, use_message(d, "user", "hi"); for (int i = 0; i < 300; i++) {
+        d->message_list[i] = &d->messages[0];
+    } d->spec.n_messages = 257;)
+EDIT(template, d->spec.chat_template = "klingon";)
+EDIT(method, d->spec.method = "magic";)
+EDIT(selection, d->spec.method = "beam"; d->spec.selection = "magic";)
+EDIT(sample_selection, d->spec.method = "sample"; d->spec.selection = "lagrangian";)
+EDIT(guard_selection, d->spec.selection = "plain";)
+EDIT(n_zero, d->spec.has_n = true;)
+EDIT(n_large, d->spec.has_n = true; d->spec.n = LIMIT_CANDIDATES + 1;)
+EDIT(n_sample, d->spec.method = "sample"; d->spec.has_n = true; d->spec.n = 2;)
+EDIT(survivors_zero, d->spec.has_survivors = true;)
+EDIT(survivors, d->spec.has_survivors = true; d->spec.survivors = 33;)
+EDIT(block_zero, d->spec.has_block_tokens = true;)
+EDIT(block, d->spec.has_block_tokens = true; d->spec.block_tokens = LIMIT_BLOCK_TOKENS + 1;)
+EDIT(max_zero, d->spec.has_max_tokens = true;)
+EDIT(max, d->spec.has_max_tokens = true; d->spec.max_tokens = LIMIT_MAX_TOKENS + 1;)
+EDIT(tries_zero, d->spec.has_tries = true;)
+EDIT(tries, d->spec.has_tries = true; d->spec.tries = LIMIT_TRIES + 1;)
+EDIT(too_many, d->spec.has_n = true; d->spec.n = LIMIT_CANDIDATES; d->spec.has_block_tokens = true;
+     d->spec.block_tokens = 1;)
+EDIT(budget_nan, d->spec.has_budget = true; d->spec.budget = NAN;)
+EDIT(budget_inf, d->spec.has_budget = true; d->spec.budget = INFINITY;)
+EDIT(discount_zero, d->spec.has_discount = true;)
+EDIT(discount_nan, d->spec.has_discount = true; d->spec.discount = NAN;)
+EDIT(discount, d->spec.has_discount = true; d->spec.discount = 1.5;)
+EDIT(unit, d->spec.discount_unit = "page";)
+EDIT(cost_mode, d->spec.cost_mode = "sum";)
+EDIT(admit, d->spec.admit_rule = "always";)
+EDIT(cost_eos, d->spec.cost_eos = "maybe";)
+EDIT(lambda, d->spec.has_lagrangian_lambda = true; d->spec.lagrangian_lambda = -1;)
+EDIT(penalty, d->spec.fallback_penalty = "square";)
+EDIT(fallback_weight, d->spec.has_fallback_weight = true; d->spec.fallback_weight = -0.5;)
+EDIT(fallback_cap, d->spec.has_fallback_cap = true; d->spec.fallback_cap = INFINITY;)
+EDIT(cost_min, d->spec.has_cost_min = true; d->spec.cost_min = -INFINITY;)
+EDIT(deadline, d->spec.has_deadline_ms = true; d->spec.deadline_ms = LIMIT_DEADLINE_MS + 1u;)
+EDIT(temperature, use_sampling(d); d->sampling.has_temperature = true;
+     d->sampling.temperature = -0.1;)
+EDIT(temperature_nan, use_sampling(d); d->sampling.has_temperature = true;
+     d->sampling.temperature = NAN;)
+EDIT(top_k, use_sampling(d); d->sampling.has_top_k = true; d->sampling.top_k = LIMIT_TOP_K + 1;)
+EDIT(top_p_zero, use_sampling(d); d->sampling.has_top_p = true;)
+EDIT(top_p, use_sampling(d); d->sampling.has_top_p = true; d->sampling.top_p = 1.01;)
+EDIT(repetition, use_sampling(d); d->sampling.has_repetition_penalty = true;)
+EDIT(frequency, use_sampling(d); d->sampling.has_frequency_penalty = true;
+     d->sampling.frequency_penalty = 101;)
+EDIT(min_tokens, use_sampling(d); d->sampling.has_min_tokens = true; d->sampling.min_tokens = 129;)
+EDIT(bias, use_sampling(d); d->sampling.logit_bias = d->bias_list; d->sampling.n_logit_bias = 1;
+     d->bias.has_bias = true; d->bias.bias = NAN;)
+EDIT(stop_empty, use_sampling(d); d->words[0] = ""; d->sampling.stop = d->words;
+     d->sampling.n_stop = 1;)
+EDIT(stop_long, use_sampling(d); d->words[0] = long_text + sizeof long_text - 1 - 257;
+     d->sampling.stop = d->words; d->sampling.n_stop = 1;)
+EDIT(
+    stops, use_sampling(d);
+    for (int i = 0; i < 17; i++) { d->words[i] = "x"; } d->sampling.stop = d->words;
+    d->sampling.n_stop = 17;)
+EDIT(
+    scorers, use_scorers(d, 9); for (int i = 0; i < 9; i++) { d->scorers[i].name = "x"; })
+EDIT(scorer_unnamed, use_scorers(d, 3);)
+EDIT(scorer_role, use_scorers(d, 2); d->scorers[1].role = "judge";)
+EDIT(weight_negative, use_scorers(d, 2); d->scorers[1].has_weight = true;
+     d->scorers[1].weight = -1;)
+EDIT(weight_nan, use_scorers(d, 2); d->scorers[1].has_weight = true; d->scorers[1].weight = NAN;)
+EDIT(scorer_twice, use_scorers(d, 2); d->scorers[1].name = "demo-reward";)
+EDIT(scorer_template, use_scorers(d, 2); d->scorers[0].chat_template = "klingon";)
+EDIT(lexical_misplaced, use_scorers(d, 1); d->scorers[0].lexical = &d->lexical;)
+EDIT(lexical_missing, use_lexical(d); d->scorers[0].lexical = NULL;)
+EDIT(lexical_role, use_lexical(d); d->scorers[0].role = NULL;)
+EDIT(lexical_empty, use_lexical(d); d->lexical.n_required = 0;)
+EDIT(lexical_entry, use_lexical(d); d->words[0] = "";)
+EDIT(
+    lexical_entries, use_lexical(d);
+    for (int i = 0; i < 257; i++) { d->words[i] = "x"; } d->lexical.n_required = 257;)
+EDIT(lexical_words, use_lexical(d); d->lexical.has_words_min = true; d->lexical.words_min = 5;
+     d->lexical.has_words_max = true; d->lexical.words_max = 4;)
+
+// Refused only once the models are known.
+EDIT(unknown_scorer, use_scorers(d, 2); d->scorers[1].name = "gpt-9";)
+EDIT(no_reward, use_scorers(d, 1); d->scorers[0].name = "demo-cost";)
+EDIT(no_cost, use_scorers(d, 1);)
+EDIT(no_cost_lagrangian, use_scorers(d, 1); d->spec.method = "beam";
+     d->spec.selection = "lagrangian";)
+EDIT(no_cost_augmented, use_scorers(d, 1); d->spec.method = "best-of-n";
+     d->spec.selection = "augmented";)
+EDIT(block_group, d->spec.has_block_tokens = true; d->spec.block_tokens = 65;)
+EDIT(context, d->spec.has_max_tokens = true; d->spec.max_tokens = 512;)
+EDIT(bias_vocab, use_sampling(d); d->sampling.logit_bias = d->bias_list;
+     d->sampling.n_logit_bias = 1; d->bias.has_token_id = true; d->bias.token_id = 1000;)
+EDIT(budget_negative, d->spec.has_budget = true; d->spec.budget = -0.5;)
+#undef EDIT
+
+#define INVALID STATUS_INVALID_ARGUMENT
+#define LIMIT STATUS_LIMIT
+static const struct bad_input bad_messages[] = {
+    {edit_no_key, INVALID, "job_key", "128"},
+    {edit_long_key, LIMIT, "job_key", "128"},
+    {edit_control_key, INVALID, "job_key", "control"},
+    {edit_no_spec, INVALID, "spec", "missing"},
+    {edit_no_prompt, INVALID, "spec.prompt", "empty"},
+    {edit_empty_prompt, INVALID, "spec.prompt", "empty"},
+    {edit_long_prompt, LIMIT, "spec.prompt", "1048576"},
+    {edit_both, INVALID, "spec.prompt", "messages"},
+    {edit_role, INVALID, "spec.messages[0].role", "assistant"},
+    {edit_no_role, INVALID, "spec.messages[0].role", "assistant"},
+    {edit_no_content, INVALID, "spec.messages[0].content", "empty"},
+    {edit_last_role, INVALID, "spec.messages", "user"},
+    {edit_messages, LIMIT, "spec.messages", "256"},
+    {edit_template, INVALID, "spec.chat_template", "chatml"},
+    {edit_method, INVALID, "spec.method", "inference-guard"},
+    {edit_selection, INVALID, "spec.selection", "augmented"},
+    {edit_sample_selection, INVALID, "spec.selection", "sample"},
+    {edit_guard_selection, INVALID, "spec.selection", "inference-guard"},
+    {edit_n_zero, INVALID, "spec.n", "1..4096"},
+    {edit_n_large, LIMIT, "spec.n", "1..4096"},
+    {edit_n_sample, INVALID, "spec.n", "sample"},
+    {edit_survivors_zero, INVALID, "spec.survivors", "1..32"},
+    {edit_survivors, LIMIT, "spec.survivors", "1..32"},
+    {edit_block_zero, INVALID, "spec.block_tokens", "1..1024"},
+    {edit_block, LIMIT, "spec.block_tokens", "1..1024"},
+    {edit_max_zero, INVALID, "spec.max_tokens", "1..8192"},
+    {edit_max, LIMIT, "spec.max_tokens", "1..8192"},
+    {edit_tries_zero, INVALID, "spec.tries", "1..16"},
+    {edit_tries, LIMIT, "spec.tries", "1..16"},
+    {edit_too_many, LIMIT, "spec.n", "262144"},
+    {edit_budget_nan, INVALID, "spec.budget", "nan"},
+    {edit_budget_inf, INVALID, "spec.budget", "inf"},
+    {edit_discount_zero, INVALID, "spec.discount", "(0, 1]"},
+    {edit_discount_nan, INVALID, "spec.discount", "(0, 1]"},
+    {edit_discount, INVALID, "spec.discount", "(0, 1]"},
+    {edit_unit, INVALID, "spec.discount_unit", "token, block"},
+    {edit_cost_mode, INVALID, "spec.cost_mode", "token_sum_pos"},
+    {edit_admit, INVALID, "spec.admit_rule", "terminal, prefix"},
+    {edit_cost_eos, INVALID, "spec.cost_eos", "none, append"},
+    {edit_lambda, INVALID, "spec.lagrangian_lambda", "[0, 1e+06]"},
+    {edit_penalty, INVALID, "spec.fallback_penalty", "log1p"},
+    {edit_fallback_weight, INVALID, "spec.fallback_weight", "[0, 1e+06]"},
+    {edit_fallback_cap, INVALID, "spec.fallback_cap", "[0, 1000]"},
+    {edit_cost_min, INVALID, "spec.cost_min", "-inf"},
+    {edit_deadline, LIMIT, "spec.deadline_ms", "604800000"},
+    {edit_temperature, INVALID, "spec.sampling.temperature", "[0, 100]"},
+    {edit_temperature_nan, INVALID, "spec.sampling.temperature", "[0, 100]"},
+    {edit_top_k, LIMIT, "spec.sampling.top_k", "1048576"},
+    {edit_top_p_zero, INVALID, "spec.sampling.top_p", "(0, 1]"},
+    {edit_top_p, INVALID, "spec.sampling.top_p", "(0, 1]"},
+    {edit_repetition, INVALID, "spec.sampling.repetition_penalty", "(0, 100]"},
+    {edit_frequency, INVALID, "spec.sampling.frequency_penalty", "[-100, 100]"},
+    {edit_min_tokens, LIMIT, "spec.sampling.min_tokens", "0..128"},
+    {edit_bias, INVALID, "spec.sampling.logit_bias[0].bias", "[-100, 100]"},
+    {edit_stop_empty, INVALID, "spec.sampling.stop[0]", "empty"},
+    {edit_stop_long, LIMIT, "spec.sampling.stop[0]", "256"},
+    {edit_stops, LIMIT, "spec.sampling.stop", "16"},
+    {edit_scorers, LIMIT, "spec.scorers", "8"},
+    {edit_scorer_unnamed, INVALID, "spec.scorers[2].name", "64"},
+    {edit_scorer_role, INVALID, "spec.scorers[1].role", "reward, cost"},
+    {edit_weight_negative, INVALID, "spec.scorers[1].weight", "[0, 1e+06]"},
+    {edit_weight_nan, INVALID, "spec.scorers[1].weight", "[0, 1e+06]"},
+    {edit_scorer_twice, INVALID, "spec.scorers[1]", "demo-reward"},
+    {edit_scorer_template, INVALID, "spec.scorers[0].chat_template", "chatml"},
+    {edit_lexical_misplaced, INVALID, "spec.scorers[0].lexical", "only"},
+    {edit_lexical_missing, INVALID, "spec.scorers[0].lexical", "missing"},
+    {edit_lexical_role, INVALID, "spec.scorers[0].role", "missing"},
+    {edit_lexical_empty, INVALID, "spec.scorers[0].lexical", "no rule"},
+    {edit_lexical_entry, INVALID, "spec.scorers[0].lexical.required[0]", "512"},
+    {edit_lexical_entries, LIMIT, "spec.scorers[0].lexical.required", "256"},
+    {edit_lexical_words, INVALID, "spec.scorers[0].lexical.words_min", "words_max"},
+};
+
+static const struct bad_input bad_for_models[] = {
+    {edit_unknown_scorer, INVALID, "spec.scorers[1].name", "demo-reward, demo-cost, lexical"},
+    {edit_no_reward, INVALID, "spec.scorers", "reward"},
+    {edit_no_cost, INVALID, "spec.scorers", "cost"},
+    {edit_no_cost_lagrangian, INVALID, "spec.scorers", "cost"},
+    {edit_no_cost_augmented, INVALID, "spec.scorers", "cost"},
+    {edit_block_group, LIMIT, "spec.block_tokens", "64"},
+    {edit_context, LIMIT, "spec.max_tokens", "512"},
+    {edit_bias_vocab, INVALID, "spec.sampling.logit_bias[0].token_id", "1000"},
+    {edit_budget_negative, INVALID, "spec.budget", "negative"},
+};
+
+static void test_bad_fields_are_refused_by_name_and_limit(void **state) {
+    (void)state;
+    memset(long_text, 'a', sizeof long_text - 1);
+    for (size_t i = 0; i < sizeof bad_messages / sizeof bad_messages[0]; i++) {
+        struct draft draft;
+        draft_init(&draft);
+        bad_messages[i].edit(&draft);
+        expect_error(&draft, NULL, bad_messages[i].status, bad_messages[i].field,
+                     bad_messages[i].part);
+    }
+}
+
+static void test_what_the_models_lack_is_refused(void **state) {
+    (void)state;
+    struct model_set models = demo_models();
+    for (size_t i = 0; i < sizeof bad_for_models / sizeof bad_for_models[0]; i++) {
+        struct draft draft;
+        draft_init(&draft);
+        bad_for_models[i].edit(&draft);
+        expect_error(&draft, &models, bad_for_models[i].status, bad_for_models[i].field,
+                     bad_for_models[i].part);
+    }
+}
+
+static void test_cost_mode_and_budget_have_no_silent_default(void **state) {
+    (void)state;
+    struct model_set models = demo_models();
+    struct draft draft;
+    draft_init(&draft);
+    models.scorers[1].cost_mode[0] = '\0';
+    expect_error(&draft, &models, INVALID, "spec.cost_mode", "token_sum_pos");
+    models = demo_models();
+    models.scorers[1].has_budget = false;
+    expect_error(&draft, &models, INVALID, "spec.budget", "missing");
+    models = demo_models();
+    draft.spec.cost_mode = "end_sign"; // the profile's budget is for token_sum_pos
+    expect_error(&draft, &models, INVALID, "spec.budget", "end_sign");
+}
+
+static void test_defaults_come_from_the_method_and_the_profile(void **state) {
+    (void)state;
+    struct model_set models = demo_models();
+    struct draft draft;
+    draft_init(&draft);
+    struct error err = {0};
+    struct job_spec *spec;
+    assert_ok(create(&draft, &spec, &err), &err);
+    assert_ok(job_spec_resolve(spec, &models, &err), &err);
+    const struct search_spec *search = &spec->search;
+    assert_int_equal(search->method, SEARCH_METHOD_INFERENCE_GUARD);
+    assert_int_equal(search->selection, SEARCH_SELECTION_AUGMENTED);
+    assert_int_equal(search->n, 32);
+    assert_int_equal(search->survivors, 8);
+    assert_int_equal(search->block_tokens, 32);
+    assert_int_equal(search->max_tokens, 128);
+    assert_int_equal(search->tries, 2);
+    assert_true(search->has_cost && search->has_cost_min && search->early_stop);
+    assert_true(search->budget == 4 && search->discount == 0.99 && search->cost_min == 0);
+    assert_int_equal(search->cost_mode, COST_MODE_TOKEN_SUM_POS);
+    assert_int_equal(search->admit_rule, ADMIT_RULE_TERMINAL);
+    assert_int_equal(search->discount_unit, DISCOUNT_UNIT_TOKEN);
+    assert_true(search->lagrangian_lambda == 5 && search->fallback_weight == 1);
+    assert_true(search->fallback_cap == 10 && search->discount_reward);
+    assert_int_equal(search->fallback_penalty, FALLBACK_PENALTY_LOG1P);
+    assert_int_equal(search->n_exempt, 3);
+    assert_int_equal(search->exempt_ids[2], 2);
+    assert_true(spec->cost_eos_append);
+    assert_int_equal(spec->n_scorers, 2);
+    assert_string_equal(spec->scorers[1].name, "demo-cost");
+    assert_int_equal(spec->scorers[1].role, SCORER_ROLE_COST);
+    assert_true(spec->scorers[1].weight == 1);
+    job_spec_destroy(spec);
+}
+
+static void test_job_fields_override_the_profile(void **state) {
+    (void)state;
+    struct model_set models = demo_models();
+    models.scorers[1].has_cost_min = true;
+    models.scorers[1].cost_min = -2;
+    struct draft draft;
+    draft_init(&draft);
+    use_scorers(&draft, 2);
+    draft.scorers[1].has_weight = true;
+    draft.scorers[1].weight = 3;
+    draft.spec.cost_mode = "token_sum";
+    draft.spec.cost_eos = "none";
+    draft.spec.has_discount = true;
+    draft.spec.discount = 1;
+    draft.spec.has_budget = true;
+    draft.spec.budget = -1;
+    struct error err = {0};
+    struct job_spec *spec;
+    assert_ok(create(&draft, &spec, &err), &err);
+    assert_ok(job_spec_resolve(spec, &models, &err), &err);
+    assert_int_equal(spec->search.cost_mode, COST_MODE_TOKEN_SUM);
+    assert_true(spec->search.discount == 1 && spec->search.budget == -1);
+    assert_false(spec->cost_eos_append);
+    // The profile's smallest token cost was meant for its own mode.
+    assert_false(spec->search.has_cost_min);
+    job_spec_destroy(spec);
+    // In its own mode it counts, and the one of a weighted scorer is weighted too.
+    snprintf(models.scorers[1].cost_mode, sizeof models.scorers[1].cost_mode, "token_sum");
+    assert_ok(create(&draft, &spec, &err), &err);
+    assert_ok(job_spec_resolve(spec, &models, &err), &err);
+    assert_true(spec->search.has_cost_min && spec->search.cost_min == -6);
+    job_spec_destroy(spec);
+}
+
+static void test_stored_bytes_ignore_streaming(void **state) {
+    (void)state;
+    struct draft draft;
+    draft_init(&draft);
+    uint8_t *bytes[2];
+    size_t sizes[2];
+    for (int i = 0; i < 2; i++) {
+        struct error err = {0};
+        struct job_spec *spec;
+        draft.submit.has_stream = i == 1;
+        draft.submit.stream = i == 1;
+        assert_ok(create(&draft, &spec, &err), &err);
+        assert_ok(job_spec_pack(spec, &bytes[i], &sizes[i]), NULL);
+        job_spec_destroy(spec);
+    }
+    assert_int_equal(sizes[0], sizes[1]);
+    assert_memory_equal(bytes[0], bytes[1], sizes[0]);
+    free(bytes[0]);
+    free(bytes[1]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_fields_are_refused_by_name_and_limit),
+        cmocka_unit_test(test_what_the_models_lack_is_refused),
+        cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),
+        cmocka_unit_test(test_defaults_come_from_the_method_and_the_profile),
+        cmocka_unit_test(test_job_fields_override_the_profile),
+        cmocka_unit_test(test_stored_bytes_ignore_streaming),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,378 @@
+// coordinator/scheduler.c with groups that exist only as numbers: fairness, placement, loss and
+// retry.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/scheduler.h"
+#include "tests/support/testkit.h"
+
+// A job that gives out candidates 1..n, each forked from the prompt, or children of `parents`.
+struct source {
+    uint64_t next_id;
+    uint64_t last_id;
+    const uint64_t *parents; // [last_id + 1], NULL: all from the prompt
+    uint32_t n_penalties;
+    const uint32_t *penalty_ids;
+    const float *penalties;
+};
+
+static bool source_next(void *context, struct search_grow *out) {
+    struct source *source = context;
+    static const uint32_t tokens[4] = {7, 8, 9, 10};
+    if (source->next_id > source->last_id) {
+        return false;
+    }
+    uint64_t id = source->next_id++;
+    *out = (struct search_grow){
+        .candidate_id = id,
+        .parent_id = source->parents != NULL ? source->parents[id] : 0,
+        .tokens = tokens,
+        .n_tokens = 4,
+        .grow_tokens = 8,
+        .penalty_ids = source->penalty_ids,
+        .penalties = source->penalties,
+        .n_penalties = source->n_penalties,
+    };
+    return true;
+}
+
+static struct source candidates(uint64_t n) {
+    return (struct source){.next_id = 1, .last_id = n};
+}
+
+static struct scheduler *make(int n_groups, uint32_t slots) {
+    struct scheduler *scheduler;
+    assert_ok(scheduler_create(&scheduler), NULL);
+    for (int g = 0; g < n_groups; g++) {
+        scheduler_add_group(scheduler, g, slots);
+    }
+    return scheduler;
+}
+
+static void add_job(struct scheduler *scheduler, uint64_t id, struct source *source) {
+    assert_ok(scheduler_add_job(scheduler, id, 100, 2, source_next, source), NULL);
+}
+
+static const struct scheduler_order *dispatch(struct scheduler *scheduler, int group) {
+    assert_ok(scheduler_dispatch(scheduler), NULL);
+    return scheduler_take_order(scheduler, group);
+}
+
+// Answers the order of `group`, every item grown.
+static void answer(struct scheduler *scheduler, int group, const struct scheduler_order *order) {
+    struct scheduler_order *done = scheduler_finish_order(scheduler, group, order->order_id);
+    assert_non_null(done);
+    for (size_t i = 0; i < done->n_items; i++) {
+        scheduler_place(scheduler, done->items[i], group);
+    }
+    scheduler_order_destroy(done);
+}
+
+static size_t count_job(const struct scheduler_order *order, uint64_t job_id) {
+    size_t count = 0;
+    for (size_t i = 0; i < order->n_items; i++) {
+        count += order->items[i]->job_id == job_id ? 1 : 0;
+    }
+    return count;
+}
+
+static void test_jobs_share_an_order_equally(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 12);
+    struct source sources[3] = {candidates(100), candidates(100), candidates(100)};
+    for (uint64_t j = 0; j < 3; j++) {
+        add_job(scheduler, j + 1, &sources[j]);
+    }
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    assert_int_equal(order->n_items, 12);
+    for (uint64_t j = 1; j <= 3; j++) {
+        assert_int_equal(count_job(order, j), 4);
+    }
+    scheduler_destroy(scheduler);
+}
+
+static void test_no_job_starves_when_jobs_outnumber_slots(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 4);
+    struct source sources[10];
+    size_t served[11] = {0};
+    for (uint64_t j = 0; j < 10; j++) {
+        sources[j] = candidates(1000);
+        add_job(scheduler, j + 1, &sources[j]);
+    }
+    for (int turn = 0; turn < 10; turn++) {
+        const struct scheduler_order *order = dispatch(scheduler, 0);
+        assert_int_equal(order->n_items, 4);
+        for (size_t i = 0; i < order->n_items; i++) {
+            served[order->items[i]->job_id]++;
+        }
+        answer(scheduler, 0, order);
+    }
+    for (uint64_t j = 1; j <= 10; j++) {
+        assert_int_equal(served[j], 4);
+    }
+    scheduler_destroy(scheduler);
+}
+
+static void test_small_job_gets_through_beside_a_large_one(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source large = candidates(4096);
+    struct source small = candidates(3);
+    add_job(scheduler, 1, &large);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    add_job(scheduler, 2, &small);
+    answer(scheduler, 0, order);
+    order = dispatch(scheduler, 0);
+    assert_int_equal(count_job(order, 2), 3);
+    assert_int_equal(count_job(order, 1), 5);
+    scheduler_destroy(scheduler);
+}
+
+static void test_first_step_spreads_over_groups_by_slots(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(0, 0);
+    scheduler_add_group(scheduler, 0, 32);
+    scheduler_add_group(scheduler, 5, 16);
+    struct source source = candidates(24);
+    add_job(scheduler, 1, &source);
+    assert_ok(scheduler_dispatch(scheduler), NULL);
+    assert_int_equal(scheduler_take_order(scheduler, 0)->n_items, 16);
+    assert_int_equal(scheduler_take_order(scheduler, 5)->n_items, 8);
+    assert_null(scheduler_take_order(scheduler, 0));
+    scheduler_destroy(scheduler);
+}
+
+static void test_children_go_where_their_parent_is(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(2, 16);
+    struct source source = candidates(4);
+    add_job(scheduler, 1, &source);
+    assert_ok(scheduler_dispatch(scheduler), NULL);
+    int holder[5] = {-1};
+    for (int g = 0; g < 2; g++) {
+        const struct scheduler_order *order = scheduler_take_order(scheduler, g);
+        assert_int_equal(order->n_items, 2);
+        for (size_t i = 0; i < 2; i++) {
+            holder[order->items[i]->candidate_id] = g;
+        }
+        answer(scheduler, g, order);
+    }
+    static const uint64_t parents[9] = {0, 0, 0, 0, 0, 1, 2, 3, 4};
+    source.parents = parents;
+    source.last_id = 8;
+    assert_ok(scheduler_dispatch(scheduler), NULL);
+    for (int g = 0; g < 2; g++) {
+        const struct scheduler_order *order = scheduler_take_order(scheduler, g);
+        assert_int_equal(order->n_items, 2);
+        for (size_t i = 0; i < 2; i++) {
+            assert_int_equal(holder[order->items[i]->parent_id], g);
+        }
+    }
+    scheduler_destroy(scheduler);
+}
+
+// One group holds all parents: the other takes the excess over one and a half shares.
+static void test_lopsided_beams_are_spread_again(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 32);
+    struct source source = candidates(1);
+    add_job(scheduler, 1, &source);
+    answer(scheduler, 0, dispatch(scheduler, 0));
+    scheduler_add_group(scheduler, 1, 32);
+    static const uint64_t parents[18] = {0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    source.parents = parents;
+    source.last_id = 17;
+    assert_ok(scheduler_dispatch(scheduler), NULL);
+    assert_int_equal(scheduler_take_order(scheduler, 0)->n_items, 12);
+    assert_int_equal(scheduler_take_order(scheduler, 1)->n_items, 4);
+    scheduler_destroy(scheduler);
+}
+
+static void test_idle_group_takes_half_of_what_waits_for_a_busy_one(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 32);
+    struct source first = candidates(1);
+    struct source other = candidates(1);
+    add_job(scheduler, 1, &first);
+    answer(scheduler, 0, dispatch(scheduler, 0));
+    add_job(scheduler, 2, &other);
+    assert_int_equal(dispatch(scheduler, 0)->n_items, 1); // busy with the other job
+    scheduler_add_group(scheduler, 1, 32);
+    static const uint64_t parents[10] = {0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    first.parents = parents;
+    first.last_id = 9;
+    const struct scheduler_order *order = dispatch(scheduler, 1);
+    assert_int_equal(order->n_items, 4);
+    assert_int_equal(count_job(order, 1), 4);
+    scheduler_destroy(scheduler);
+}
+
+static void test_lost_group_gives_its_order_to_another(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source source = candidates(6);
+    add_job(scheduler, 1, &source);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    uint64_t order_id = order->order_id;
+    assert_int_equal(order->n_items, 6);
+    assert_int_equal(scheduler_remove_group(scheduler, 0), 6);
+    scheduler_add_group(scheduler, 1, 8);
+    order = dispatch(scheduler, 1);
+    assert_int_equal(order->n_items, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_true(order->items[i]->candidate_id == i + 1);
+        assert_int_equal(order->items[i]->attempts, 1);
+    }
+    // What the lost group says later is not taken for an answer.
+    scheduler_add_group(scheduler, 0, 8);
+    assert_null(scheduler_finish_order(scheduler, 0, order_id));
+    assert_null(scheduler_finish_order(scheduler, 1, order_id));
+    scheduler_destroy(scheduler);
+}
+
+static void test_group_short_of_memory_gets_smaller_orders(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source source = candidates(100);
+    add_job(scheduler, 1, &source);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    struct scheduler_order *done = scheduler_finish_order(scheduler, 0, order->order_id);
+    for (size_t i = 0; i < 2; i++) {
+        scheduler_place(scheduler, done->items[i], 0);
+    }
+    for (size_t i = 8; i > 2; i--) {
+        assert_true(scheduler_retry(scheduler, done, i - 1));
+    }
+    scheduler_order_destroy(done);
+    scheduler_limit_group(scheduler, 0, 2);
+    const size_t expected[] = {2, 4, 8, 8};
+    for (size_t i = 0; i < 4; i++) {
+        order = dispatch(scheduler, 0);
+        assert_int_equal(order->n_items, expected[i]);
+        if (i == 0) {
+            assert_true(order->items[0]->candidate_id == 3);
+        }
+        answer(scheduler, 0, order);
+    }
+    scheduler_destroy(scheduler);
+}
+
+static void test_releases_reach_the_holder_once(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source source = candidates(3);
+    add_job(scheduler, 9, &source);
+    answer(scheduler, 0, dispatch(scheduler, 0));
+    const uint64_t released[2] = {1, 3};
+    scheduler_release(scheduler, 9, released, 2);
+    scheduler_release(scheduler, 9, released, 1);
+    size_t n = 0;
+    const struct scheduler_release *list = scheduler_take_releases(scheduler, 0, &n);
+    assert_int_equal(n, 2);
+    assert_true(list[0].job_id == 9 && list[0].candidate_id == 1 && list[1].candidate_id == 3);
+    const uint64_t last = 2;
+    scheduler_release(scheduler, 9, &last, 1);
+    scheduler_remove_job(scheduler, 9);
+    list = scheduler_take_releases(scheduler, 0, &n);
+    assert_int_equal(n, 1);
+    assert_true(list[0].job_id == 9 && list[0].candidate_id == 0);
+    scheduler_destroy(scheduler);
+}
+
+static void test_jobs_are_described_once_to_each_group(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(2, 8);
+    struct source source = candidates(1);
+    add_job(scheduler, 1, &source);
+    assert_true(scheduler_tell_job(scheduler, 0, 1));
+    assert_false(scheduler_tell_job(scheduler, 0, 1));
+    assert_true(scheduler_tell_job(scheduler, 1, 1));
+    scheduler_forget_job(scheduler, 0, 1);
+    assert_true(scheduler_tell_job(scheduler, 0, 1));
+    scheduler_destroy(scheduler);
+}
+
+static void test_rows_of_a_removed_job_go_nowhere(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source source = candidates(4);
+    add_job(scheduler, 1, &source);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    scheduler_remove_job(scheduler, 1);
+    struct scheduler_order *done = scheduler_finish_order(scheduler, 0, order->order_id);
+    scheduler_place(scheduler, done->items[0], 0);
+    assert_false(scheduler_retry(scheduler, done, 1));
+    scheduler_order_destroy(done);
+    assert_null(dispatch(scheduler, 0));
+    scheduler_destroy(scheduler);
+}
+
+static void test_penalties_are_shared_by_items_and_copied_from_the_search(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    uint32_t ids[2] = {5, 6};
+    float values[2] = {1.0f, 2.0f};
+    struct source source = candidates(3);
+    source.n_penalties = 2;
+    source.penalty_ids = ids;
+    source.penalties = values;
+    add_job(scheduler, 1, &source);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    ids[0] = 99;
+    assert_int_equal(order->items[0]->penalties->token_ids[0], 5);
+    assert_true(order->items[2]->penalties->values[1] == 2.0f);
+    assert_ptr_equal(order->items[0]->penalties, order->items[2]->penalties);
+    scheduler_destroy(scheduler);
+}
+
+// The same events give the same orders, item by item.
+static void test_orders_are_a_function_of_events(void **state) {
+    (void)state;
+    uint64_t trace[2][64];
+    for (int run = 0; run < 2; run++) {
+        struct scheduler *scheduler = make(3, 5);
+        struct source sources[2] = {candidates(20), candidates(9)};
+        add_job(scheduler, 1, &sources[0]);
+        add_job(scheduler, 2, &sources[1]);
+        size_t n = 0;
+        for (int turn = 0; turn < 2; turn++) {
+            assert_ok(scheduler_dispatch(scheduler), NULL);
+            for (int g = 0; g < 3; g++) {
+                const struct scheduler_order *order = scheduler_take_order(scheduler, g);
+                if (order == NULL) {
+                    continue;
+                }
+                for (size_t i = 0; i < order->n_items; i++) {
+                    trace[run][n++] = (uint64_t)g * 10000 + order->items[i]->job_id * 100 +
+                                      order->items[i]->candidate_id;
+                }
+                answer(scheduler, g, order);
+            }
+        }
+        assert_int_equal(n, 29);
+        scheduler_destroy(scheduler);
+    }
+    assert_memory_equal(trace[0], trace[1], 29 * sizeof(uint64_t));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_jobs_share_an_order_equally),
+        cmocka_unit_test(test_no_job_starves_when_jobs_outnumber_slots),
+        cmocka_unit_test(test_small_job_gets_through_beside_a_large_one),
+        cmocka_unit_test(test_first_step_spreads_over_groups_by_slots),
+        cmocka_unit_test(test_children_go_where_their_parent_is),
+        cmocka_unit_test(test_lopsided_beams_are_spread_again),
+        cmocka_unit_test(test_idle_group_takes_half_of_what_waits_for_a_busy_one),
+        cmocka_unit_test(test_lost_group_gives_its_order_to_another),
+        cmocka_unit_test(test_group_short_of_memory_gets_smaller_orders),
+        cmocka_unit_test(test_releases_reach_the_holder_once),
+        cmocka_unit_test(test_jobs_are_described_once_to_each_group),
+        cmocka_unit_test(test_rows_of_a_removed_job_go_nowhere),
+        cmocka_unit_test(test_penalties_are_shared_by_items_and_copied_from_the_search),
+        cmocka_unit_test(test_orders_are_a_function_of_events),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

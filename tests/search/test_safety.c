@@ -1,0 +1,190 @@
+// The safety state against the recursion and a table written by hand.
+#include "tests/support/testkit.h"
+
+#include <math.h>
+
+#include "common/rng.h"
+#include "coordinator/search/safety.h"
+
+static struct search_spec make_spec(enum cost_mode mode, enum admit_rule rule, double budget,
+                                    double discount) {
+    return (struct search_spec){
+        .method = SEARCH_METHOD_BEAM,
+        .selection = SEARCH_SELECTION_AUGMENTED,
+        .block_tokens = 2,
+        .max_tokens = 8,
+        .has_cost = true,
+        .budget = budget,
+        .discount = discount,
+        .discount_unit = DISCOUNT_UNIT_TOKEN,
+        .cost_mode = mode,
+        .admit_rule = rule,
+    };
+}
+
+static void test_state_equals_the_recursion(void **state) {
+    (void)state;
+    for (uint32_t round = 0; round < 200; round++) {
+        double costs[40];
+        uint32_t n = 1 + round % 40;
+        struct search_spec spec =
+            make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 0.9 + 0.0005 * round);
+        double z = spec.budget;
+        double sum = 0.0;
+        double weight = 1.0;
+        for (uint32_t i = 0; i < n; i++) {
+            costs[i] = 2.0 * rng_uniform(9, round, i, 0) - 0.9;
+            z = (z - costs[i]) / spec.discount;
+            sum += weight * costs[i];
+            weight *= spec.discount;
+        }
+        const struct safety_input input = {.token_costs = costs, .n_tokens = n};
+        struct safety_state out;
+        safety_evaluate(&spec, &input, &out);
+        assert_true(fabs(out.z - z) <= 1e-9 * (1.0 + fabs(z)));
+        assert_int_equal(out.admissible, sum <= spec.budget);
+        assert_int_equal(out.admissible, out.z >= 0.0);
+    }
+}
+
+static void test_budget_exactly_met_is_admissible(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 3.0, 1.0);
+    const double exact[] = {1.0, 2.0};
+    const double above[] = {1.0, 2.0 + 0x1p-50};
+    struct safety_state out;
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = exact, .n_tokens = 2}, &out);
+    assert_true(out.admissible);
+    assert_false(out.certain_loss);
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = above, .n_tokens = 2}, &out);
+    assert_false(out.admissible);
+    assert_false(safety_within_budget(NAN, 1.0));
+}
+
+struct mode_case {
+    enum cost_mode mode;
+    enum admit_rule rule;
+    double cost;
+    double z;
+    bool admissible;
+    bool certain_loss;
+};
+
+// Text of four tokens in two blocks, e_0 = 0.5, s = 1, -2, 3, -1, e_1 = -2, e_2 = -1, gamma = 0.5,
+// b = 1. end_delta: c = 0, -2.5 at token 1, 0, 1 at token 3: S = 0.5*-2.5 + 0.125*1 = -1.125, z =
+// (1+1.125)*16. token_sum: S = 1 - 1 + 0.75 - 0.125 = 0.625; prefix sums 1, 0, 0.75, 0.625: never
+// above 1. token_sum_pos: S = 1 + 0.75 = 1.75. block_end: S = 0.5*-2 + 0.125*-1 = -1.125. end_sign:
+// e = -1, z = 2.
+static const struct mode_case mode_cases[] = {
+    {COST_MODE_END_DELTA, ADMIT_RULE_TERMINAL, -1.125, 34.0, true, false},
+    {COST_MODE_END_DELTA, ADMIT_RULE_PREFIX, -1.125, 34.0, true, false},
+    {COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 0.625, 6.0, true, false},
+    {COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 0.625, 6.0, true, false},
+    {COST_MODE_TOKEN_SUM_POS, ADMIT_RULE_TERMINAL, 1.75, -12.0, false, true},
+    {COST_MODE_TOKEN_SUM_POS, ADMIT_RULE_PREFIX, 1.75, -12.0, false, true},
+    {COST_MODE_BLOCK_END, ADMIT_RULE_TERMINAL, -1.125, 34.0, true, false},
+    {COST_MODE_BLOCK_END, ADMIT_RULE_PREFIX, -1.125, 34.0, true, false},
+    {COST_MODE_END_SIGN, ADMIT_RULE_TERMINAL, -1.0, 2.0, true, false},
+    {COST_MODE_END_SIGN, ADMIT_RULE_PREFIX, -1.0, 2.0, true, false},
+};
+
+static void test_every_cost_mode_and_admit_rule(void **state) {
+    (void)state;
+    const double scores[] = {1.0, -2.0, 3.0, -1.0};
+    const uint32_t ends[] = {2, 4};
+    const double block_scores[] = {-2.0, -1.0};
+    for (size_t i = 0; i < sizeof mode_cases / sizeof mode_cases[0]; i++) {
+        const struct mode_case *expected = &mode_cases[i];
+        struct search_spec spec = make_spec(expected->mode, expected->rule, 1.0, 0.5);
+        const struct safety_input input = {
+            .token_costs = scores,
+            .n_tokens = 4,
+            .block_ends = ends,
+            .block_scores = block_scores,
+            .n_blocks = 2,
+            .prompt_cost = 0.5,
+        };
+        struct safety_state out;
+        safety_evaluate(&spec, &input, &out);
+        assert_true(fabs(out.cost - expected->cost) < 1e-12);
+        assert_true(fabs(out.z - expected->z) < 1e-9);
+        assert_int_equal(out.admissible, expected->admissible);
+        assert_int_equal(out.certain_loss, expected->certain_loss);
+    }
+}
+
+static void test_prefix_remembers_an_overrun_that_terminal_forgives(void **state) {
+    (void)state;
+    const double scores[] = {2.0, -2.0};
+    const struct safety_input input = {.token_costs = scores, .n_tokens = 2};
+    struct safety_state out;
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
+    safety_evaluate(&spec, &input, &out);
+    assert_true(out.admissible);
+    spec.admit_rule = ADMIT_RULE_PREFIX;
+    safety_evaluate(&spec, &input, &out);
+    assert_false(out.admissible);
+    assert_true(out.certain_loss);
+}
+
+static void test_block_discount_advances_once_a_block(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 10.0, 0.5);
+    spec.discount_unit = DISCOUNT_UNIT_BLOCK;
+    const double scores[] = {1.0, 1.0, 1.0, 1.0};
+    const uint32_t ends[] = {2, 4};
+    const double block_scores[] = {1.0, 1.0};
+    const struct safety_input input = {
+        .token_costs = scores,
+        .n_tokens = 4,
+        .block_ends = ends,
+        .block_scores = block_scores,
+        .n_blocks = 2,
+    };
+    struct safety_state out;
+    safety_evaluate(&spec, &input, &out);
+    assert_true(fabs(out.cost - 3.0) < 1e-12);
+    assert_true(fabs(out.z - 28.0) < 1e-12);
+}
+
+// With c_min = -0.1 and 6 tokens to go at gamma 1, S may still fall by 0.6.
+static void test_certain_loss_allows_for_negative_costs(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
+    spec.has_cost_min = true;
+    spec.cost_min = -0.1;
+    const double recoverable[] = {1.0, 0.5};
+    const double lost[] = {1.0, 0.7};
+    struct safety_state out;
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = recoverable, .n_tokens = 2}, &out);
+    assert_false(out.admissible);
+    assert_false(out.certain_loss);
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_tokens = 2}, &out);
+    assert_true(out.certain_loss);
+    spec.has_cost_min = false;
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_tokens = 2}, &out);
+    assert_false(out.certain_loss);
+}
+
+static void test_no_cost_scorer_is_always_admissible(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 0.0, 1.0);
+    spec.has_cost = false;
+    struct safety_state out;
+    safety_evaluate(&spec, &(struct safety_input){.n_tokens = 3}, &out);
+    assert_true(out.admissible);
+    assert_false(out.certain_loss);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_state_equals_the_recursion),
+        cmocka_unit_test(test_budget_exactly_met_is_admissible),
+        cmocka_unit_test(test_every_cost_mode_and_admit_rule),
+        cmocka_unit_test(test_prefix_remembers_an_overrun_that_terminal_forgives),
+        cmocka_unit_test(test_block_discount_advances_once_a_block),
+        cmocka_unit_test(test_certain_loss_allows_for_negative_costs),
+        cmocka_unit_test(test_no_cost_scorer_is_always_admissible),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

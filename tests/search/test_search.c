@@ -1,0 +1,489 @@
+// Behaviour of the search methods against a scripted policy.
+#include "tests/support/testkit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/search/world.h"
+
+static struct search *open_search(const struct search_spec *spec) {
+    struct search *search = NULL;
+    assert_status(STATUS_OK, search_create(spec, &search));
+    return search;
+}
+
+static const struct world_run in_order = {.shuffle_seed = 1};
+
+// What a run decided, for comparison.
+struct verdict {
+    struct search_answer answer;
+    uint64_t tokens_sampled;
+    uint32_t n_tokens;
+    uint32_t tokens[256];
+    double cost;
+    double reward;
+    size_t n_candidates;
+};
+
+static struct verdict run(const struct world *world, const struct search_spec *spec,
+                          const struct world_run *how) {
+    struct verdict verdict = {.cost = 0.0};
+    struct search *search = open_search(spec);
+    verdict.tokens_sampled = world_run_search(world, spec, how, search);
+    search_get_answer(search, &verdict.answer);
+    verdict.n_candidates = search_candidate_count(search);
+    struct search_candidate chosen;
+    if (verdict.answer.found) {
+        assert_true(search_find_candidate(search, verdict.answer.candidate_id, &chosen));
+        assert_in_range(chosen.n_tokens, 1, 256);
+        memcpy(verdict.tokens, chosen.tokens, chosen.n_tokens * sizeof *chosen.tokens);
+        verdict.n_tokens = chosen.n_tokens;
+        verdict.cost = chosen.cost;
+        verdict.reward = chosen.reward;
+        assert_int_equal(chosen.fate, CANDIDATE_FATE_CHOSEN);
+    }
+    search_destroy(search);
+    return verdict;
+}
+
+static void assert_same_verdict(const struct verdict *a, const struct verdict *b) {
+    assert_int_equal(a->answer.found, b->answer.found);
+    assert_int_equal(a->answer.candidate_id, b->answer.candidate_id);
+    assert_int_equal(a->tokens_sampled, b->tokens_sampled);
+    assert_int_equal(a->n_candidates, b->n_candidates);
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+}
+
+static const enum search_method methods[] = {SEARCH_METHOD_BEST_OF_N, SEARCH_METHOD_BEAM,
+                                             SEARCH_METHOD_INFERENCE_GUARD};
+static const enum search_selection selections[] = {
+    SEARCH_SELECTION_PLAIN, SEARCH_SELECTION_LAGRANGIAN, SEARCH_SELECTION_AUGMENTED};
+
+static void test_order_of_arrival_changes_nothing(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        for (size_t m = 0; m < 3; m++) {
+            for (size_t s = 0; s < 3; s++) {
+                struct search_spec spec = world_spec(methods[m], selections[s], 12, 4, 20);
+                struct verdict reference = run(&world, &spec, &in_order);
+                for (uint64_t shuffle = 2; shuffle < 6; shuffle++) {
+                    const struct world_run how = {
+                        .shuffle_seed = shuffle, .lose_some = shuffle % 2, .batch = shuffle};
+                    struct verdict shuffled = run(&world, &spec, &how);
+                    assert_same_verdict(&reference, &shuffled);
+                }
+            }
+        }
+    }
+}
+
+static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
+    (void)state;
+    int answered = 0;
+    int refused = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        for (size_t m = 0; m < 3; m++) {
+            struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_AUGMENTED, 8, 4, 24);
+            spec.budget = 0.02 * (double)(seed % 20);
+            struct verdict verdict = run(&world, &spec, &in_order);
+            if (!verdict.answer.found) {
+                refused++;
+                continue;
+            }
+            answered++;
+            double cost = world_cost(&world, &spec, verdict.tokens, verdict.n_tokens);
+            assert_true(cost <= spec.budget);
+            assert_true(fabs(cost - verdict.cost) < 1e-12);
+            assert_false(verdict.answer.over_budget);
+        }
+    }
+    assert_true(answered > 20);
+    assert_true(refused > 5);
+}
+
+static void test_best_of_n_early_stop_gives_the_same_answer_in_fewer_tokens(void **state) {
+    (void)state;
+    uint64_t with = 0;
+    uint64_t without = 0;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        struct search_spec spec =
+            world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 16, 2, 24);
+        struct verdict early = run(&world, &spec, &in_order);
+        spec.early_stop = false;
+        struct verdict late = run(&world, &spec, &in_order);
+        assert_int_equal(early.answer.found, late.answer.found);
+        if (late.answer.found) {
+            assert_int_equal(early.answer.candidate_id, late.answer.candidate_id);
+        }
+        with += early.tokens_sampled;
+        without += late.tokens_sampled;
+    }
+    assert_true(with < without);
+}
+
+// Best-of-n finds what a sort of all N full samples finds.
+static void test_best_of_n_is_the_argmax_over_its_samples(void **state) {
+    (void)state;
+    struct world world;
+    world_init(&world, 3);
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_PLAIN, 24, 5, 20);
+    struct search *search = open_search(&spec);
+    world_run_search(&world, &spec, &in_order, search);
+    struct search_answer answer;
+    search_get_answer(search, &answer);
+    double best = -INFINITY;
+    uint64_t best_id = 0;
+    for (size_t i = 0; i < search_candidate_count(search); i++) {
+        struct search_candidate candidate;
+        search_get_candidate(search, i, &candidate);
+        if (candidate.reward > best) {
+            best = candidate.reward;
+            best_id = candidate.candidate_id;
+        }
+    }
+    assert_int_equal(answer.candidate_id, best_id);
+    search_destroy(search);
+}
+
+static void test_lambda_zero_is_plain(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        for (size_t m = 0; m < 2; m++) {
+            struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_PLAIN, 12, 4, 16);
+            struct verdict plain = run(&world, &spec, &in_order);
+            spec.selection = SEARCH_SELECTION_LAGRANGIAN;
+            spec.lagrangian_lambda = 0.0;
+            struct verdict lagrangian = run(&world, &spec, &in_order);
+            assert_same_verdict(&plain, &lagrangian);
+        }
+    }
+}
+
+static void test_beam_with_one_block_is_best_of_n(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        for (size_t s = 0; s < 3; s++) {
+            struct search_spec spec = world_spec(SEARCH_METHOD_BEAM, selections[s], 12, 16, 16);
+            spec.discount_reward = false;
+            struct verdict beam = run(&world, &spec, &in_order);
+            spec.method = SEARCH_METHOD_BEST_OF_N;
+            struct verdict best_of_n = run(&world, &spec, &in_order);
+            assert_int_equal(beam.answer.found, best_of_n.answer.found);
+            if (beam.answer.found) {
+                assert_int_equal(beam.answer.candidate_id, best_of_n.answer.candidate_id);
+            }
+        }
+    }
+}
+
+static void test_no_reward_outranks_admissibility(void **state) {
+    (void)state;
+    const double rewards[] = {1e30, -1e30, 0.0, 5.0};
+    const double costs[] = {2.0, 0.1, 3.0, 0.2};
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 4, 4, 4);
+    struct search *search = open_search(&spec);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct search_grow grow;
+        assert_true(search_next(search, &grow));
+        const uint32_t token = 7;
+        const float logprob = -1.0f;
+        const struct search_row row = {
+            .candidate_id = grow.candidate_id,
+            .token_ids = &token,
+            .logprobs = &logprob,
+            .n_tokens = 1,
+            .finish = SEARCH_FINISH_EOS,
+            .reward = rewards[i],
+            .token_costs = &costs[i],
+            .n_costs = 1,
+        };
+        struct error err;
+        assert_ok(search_on_row(search, &row, &err), &err);
+    }
+    struct search_answer answer;
+    search_get_answer(search, &answer);
+    assert_true(answer.found);
+    assert_int_equal(answer.candidate_id, 4);
+    assert_int_equal(answer.n_admissible, 2);
+    search_destroy(search);
+}
+
+// Token 5 is drawn nearly always and costs too much; only a penalty on it lets others through.
+static struct world scripted_trap(void) {
+    struct world world = {.seed = 11};
+    for (uint32_t v = 0; v < WORLD_VOCAB; v++) {
+        world.logits[v] = v == 5 ? 9.0 : 0.0;
+        world.costs[v] = v == 5 ? 1.0 : -0.5;
+        world.rewards[v] = 0.1 * v;
+    }
+    return world;
+}
+
+static struct search_spec trap_spec(uint32_t tries) {
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_INFERENCE_GUARD, SEARCH_SELECTION_AUGMENTED, 8, 1, 3);
+    spec.tries = tries;
+    spec.fallback_penalty = FALLBACK_PENALTY_COUNT;
+    spec.fallback_weight = 3.0;
+    spec.fallback_cap = 12.0;
+    return spec;
+}
+
+static void test_fallback_rescues_on_the_second_try(void **state) {
+    (void)state;
+    struct world world = scripted_trap();
+    struct search_spec spec = trap_spec(2);
+    struct verdict rescued = run(&world, &spec, &in_order);
+    assert_true(rescued.answer.found);
+    assert_true(rescued.answer.fallback_fired);
+    spec.tries = 1;
+    struct verdict lost = run(&world, &spec, &in_order);
+    assert_false(lost.answer.found);
+    assert_false(lost.answer.fallback_fired);
+    assert_int_equal(lost.n_candidates, 8); // every one is a certain loss: it stops at once
+    // beam has no fallback: as with one try.
+    spec.method = SEARCH_METHOD_BEAM;
+    spec.tries = 2;
+    struct verdict beam = run(&world, &spec, &in_order);
+    assert_false(beam.answer.found);
+}
+
+static void test_fallback_leaves_exempt_tokens_alone(void **state) {
+    (void)state;
+    struct world world = scripted_trap();
+    struct search_spec spec = trap_spec(4);
+    const int32_t exempt[] = {5};
+    spec.exempt_ids = exempt;
+    spec.n_exempt = 1;
+    struct verdict verdict = run(&world, &spec, &in_order);
+    assert_false(verdict.answer.found);
+    assert_int_equal(verdict.answer.tries_used, 3);
+}
+
+// Penalties start anew with every step: the first grows of a step carry none.
+static void test_penalties_reset_with_the_step(void **state) {
+    (void)state;
+    struct world world = scripted_trap();
+    struct search_spec spec = trap_spec(2);
+    spec.max_tokens = 4;
+    struct search *search = open_search(&spec);
+    uint32_t last_step = 0;
+    uint32_t seen_in_step = 0;
+    while (!search_is_done(search)) {
+        struct search_grow grow;
+        assert_true(search_next(search, &grow));
+        struct search_progress progress;
+        search_get_progress(search, &progress);
+        seen_in_step = progress.step == last_step ? seen_in_step + 1 : 1;
+        last_step = progress.step;
+        assert_int_equal(grow.n_penalties > 0, seen_in_step > spec.n);
+        // A penalised grow draws token 6, any other token 5.
+        const uint32_t token = grow.n_penalties > 0 ? 6 : 5;
+        if (grow.n_penalties > 0) {
+            assert_int_equal(grow.n_penalties, 1);
+            assert_int_equal(grow.penalty_ids[0], 5);
+            assert_true(fabsf(grow.penalties[0] - 12.0f) < 1e-6f); // 8 * 3 capped at 12
+        }
+        double costs[4];
+        for (uint32_t i = 0; i < grow.n_tokens; i++) {
+            costs[i] = world.costs[grow.tokens[i]];
+        }
+        costs[grow.n_tokens] = world.costs[token];
+        const float logprob = 0.0f;
+        const struct search_row row = {
+            .candidate_id = grow.candidate_id,
+            .token_ids = &token,
+            .logprobs = &logprob,
+            .n_tokens = 1,
+            .finish =
+                grow.n_tokens + 1 == spec.max_tokens ? SEARCH_FINISH_LENGTH : SEARCH_FINISH_NONE,
+            .costs_from = 0,
+            .token_costs = costs,
+            .n_costs = grow.n_tokens + 1,
+        };
+        struct error err;
+        assert_ok(search_on_row(search, &row, &err), &err);
+    }
+    struct search_answer answer;
+    search_get_answer(search, &answer);
+    assert_true(answer.found);
+    // All rescued children of a step are the same text: one survivor, so each step is one of N
+    // again.
+    assert_int_equal(answer.tries_used, 4);
+    search_destroy(search);
+}
+
+static void test_retry_has_random_numbers_of_its_own(void **state) {
+    (void)state;
+    struct search_spec spec = trap_spec(3);
+    struct world world = scripted_trap();
+    struct search *search = open_search(&spec);
+    world_run_search(&world, &spec, &in_order, search);
+    for (size_t i = 0; i < search_candidate_count(search); i++) {
+        struct search_candidate candidate;
+        search_get_candidate(search, i, &candidate);
+        assert_int_equal(candidate.candidate_id, i + 1);
+        assert_true(candidate.parent_id < candidate.candidate_id);
+    }
+    assert_true(search_candidate_count(search) > spec.n);
+    search_destroy(search);
+}
+
+// No continuation of a soundly pruned candidate is admissible: replay many from its cost on.
+static void test_sound_pruning_never_loses_a_candidate(void **state) {
+    (void)state;
+    int pruned = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        struct search_spec spec =
+            world_spec(SEARCH_METHOD_BEAM, SEARCH_SELECTION_AUGMENTED, 12, 3, 18);
+        struct search *search = open_search(&spec);
+        world_run_search(&world, &spec, &in_order, search);
+        for (size_t i = 0; i < search_candidate_count(search); i++) {
+            struct search_candidate candidate;
+            search_get_candidate(search, i, &candidate);
+            if (candidate.fate == CANDIDATE_FATE_PRUNED_SOUND) {
+                pruned++;
+                // Costs are non-negative under token_sum_pos, so the sum only rises.
+                assert_true(candidate.cost > spec.budget);
+            }
+            assert_int_not_equal(candidate.fate, CANDIDATE_FATE_LIVE);
+        }
+        search_destroy(search);
+    }
+    assert_true(pruned > 0);
+}
+
+static void test_restated_costs_replace_earlier_ones(void **state) {
+    (void)state;
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 1, 2, 4);
+    spec.discount = 1.0;
+    struct search *search = open_search(&spec);
+    struct search_grow grow;
+    struct error err;
+    const uint32_t tokens[] = {1, 2};
+    const float logprobs[] = {0.0f, 0.0f};
+    const double first[] = {0.1, 0.3};
+    const double second[] = {0.0, 0.1, 0.2};
+    assert_true(search_next(search, &grow));
+    struct search_row row = {.candidate_id = 1,
+                             .token_ids = tokens,
+                             .logprobs = logprobs,
+                             .n_tokens = 2,
+                             .token_costs = first,
+                             .n_costs = 2};
+    assert_ok(search_on_row(search, &row, &err), &err);
+    assert_true(search_next(search, &grow));
+    assert_int_equal(grow.parent_id, 1);
+    row.costs_from = 1;
+    row.token_costs = second;
+    row.n_costs = 3;
+    row.finish = SEARCH_FINISH_LENGTH;
+    assert_ok(search_on_row(search, &row, &err), &err);
+    struct search_candidate candidate;
+    assert_true(search_find_candidate(search, 1, &candidate));
+    assert_true(fabs(candidate.cost - 0.4) < 1e-12);
+    search_destroy(search);
+}
+
+static void test_rows_that_contradict_the_order_are_refused(void **state) {
+    (void)state;
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 2, 2, 4);
+    struct search *search = open_search(&spec);
+    struct search_grow grow;
+    assert_true(search_next(search, &grow));
+    const uint32_t tokens[] = {1, 2, 3};
+    const float logprobs[3] = {0.0f};
+    const double costs[] = {0.1, 0.1, 0.1};
+    const double not_finite[] = {0.1, NAN};
+    const struct search_row good = {.candidate_id = grow.candidate_id,
+                                    .token_ids = tokens,
+                                    .logprobs = logprobs,
+                                    .n_tokens = 2,
+                                    .token_costs = costs,
+                                    .n_costs = 2};
+    struct search_row bad[7];
+    for (size_t i = 0; i < 7; i++) {
+        bad[i] = good;
+    }
+    bad[0].candidate_id = 99;
+    bad[1].candidate_id = 2; // not taken yet
+    bad[2].n_tokens = 3;
+    bad[3].n_tokens = 1;
+    bad[4].reward = INFINITY;
+    bad[5].token_costs = not_finite;
+    bad[6].costs_from = 1;
+    for (size_t i = 0; i < 7; i++) {
+        struct error err;
+        assert_status(STATUS_MALFORMED, search_on_row(search, &bad[i], &err));
+        assert_true(strncmp(err.field, "row.", 4) == 0);
+    }
+    struct error err;
+    assert_ok(search_on_row(search, &good, &err), &err);
+    search_destroy(search);
+}
+
+static void test_too_many_candidates_are_a_limit(void **state) {
+    (void)state;
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_INFERENCE_GUARD, SEARCH_SELECTION_AUGMENTED, 4096, 1, 64);
+    struct search *search = NULL;
+    assert_true(search_candidates_bound(&spec) > SEARCH_CANDIDATES_MAX);
+    assert_status(STATUS_LIMIT, search_create(&spec, &search));
+    assert_null(search);
+}
+
+// The unfinished job reports its nearest candidate and never an answer.
+static void test_cut_short_is_never_an_answer(void **state) {
+    (void)state;
+    struct world world;
+    world_init(&world, 2);
+    struct search_spec spec =
+        world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 3, 4, 8);
+    struct search *search = open_search(&spec);
+    struct search_grow grow;
+    assert_true(search_next(search, &grow));
+    struct search_answer answer;
+    search_get_answer(search, &answer);
+    assert_false(answer.found);
+    search_destroy(search);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order_of_arrival_changes_nothing),
+        cmocka_unit_test(test_no_answer_of_a_safety_method_is_over_budget),
+        cmocka_unit_test(test_best_of_n_early_stop_gives_the_same_answer_in_fewer_tokens),
+        cmocka_unit_test(test_best_of_n_is_the_argmax_over_its_samples),
+        cmocka_unit_test(test_lambda_zero_is_plain),
+        cmocka_unit_test(test_beam_with_one_block_is_best_of_n),
+        cmocka_unit_test(test_no_reward_outranks_admissibility),
+        cmocka_unit_test(test_fallback_rescues_on_the_second_try),
+        cmocka_unit_test(test_fallback_leaves_exempt_tokens_alone),
+        cmocka_unit_test(test_penalties_reset_with_the_step),
+        cmocka_unit_test(test_retry_has_random_numbers_of_its_own),
+        cmocka_unit_test(test_sound_pruning_never_loses_a_candidate),
+        cmocka_unit_test(test_restated_costs_replace_earlier_ones),
+        cmocka_unit_test(test_rows_that_contradict_the_order_are_refused),
+        cmocka_unit_test(test_too_many_candidates_are_a_limit),
+        cmocka_unit_test(test_cut_short_is_never_an_answer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
