@@ -1,0 +1,200 @@
+// Model directories that cannot be served: the worker and `surefoot models check` say which file
+// and which member is wrong, and end with their documented exit codes.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/model/model_files.h"
+#include "tests/support/process.h"
+#include "tests/support/service.h"
+#include "tests/support/testkit.h"
+
+enum { WAIT_MS = 120000, WORKER_CANNOT_START = 1, CHECK_REFUSED = 2 };
+
+enum { REMOVED = -1, A_PIPE = -2 };
+
+static const char weights[] = "model.safetensors";
+static const char config[] = "config.json";
+static const char tokenizer[] = "tokenizer.json";
+static const char profile[] = "surefoot.json";
+
+struct bad_model {
+    const char *what; // for a person
+    const char *name; // the damaged file
+    // Merged into the file's JSON, or into the header of the weights; NULL: see `size`.
+    const char *change;
+    long size; // that the file is cut to; or a verb below
+    const char *status;
+    const char *field;
+    const char *part; // of the message
+};
+
+#define NORM "model.layers.3.input_layernorm.weight"
+static const struct bad_model rows[] = {
+    {"missing tensor", weights, "{\"" NORM "\": null}", 0, "NOT_FOUND", NORM, "[1, 256]"},
+    {"another shape", weights, "{\"" NORM "\": {\"shape\": [128, 2]}}", 0, "SHAPE", NORM,
+     "config.json needs [1, 256]"},
+    {"shape and bytes", weights, "{\"" NORM "\": {\"shape\": [257]}}", 0, "MALFORMED", NORM,
+     "need 514"},
+    {"negative shape", weights, "{\"" NORM "\": {\"shape\": [-256]}}", 0, "MALFORMED", NORM,
+     "at least 0"},
+    {"endless shape", weights,
+     "{\"" NORM "\": {\"shape\": [4611686018427387904, 4611686018427387904]}}", 0, "LIMIT", NORM,
+     "can be addressed"},
+    {"overlap", weights, "{\"" NORM "\": {\"data_offsets\": [0, 512]}}", 0, "MALFORMED",
+     "model.embed_tokens.weight", "overlaps " NORM},
+    {"cut data", weights, NULL, 5000000, "MALFORMED", ".weight", "end outside"},
+    {"cut header", weights, NULL, 100, "MALFORMED", weights, "in a file of 100 bytes"},
+    {"empty weights", weights, NULL, 0, "MALFORMED", weights, "too short"},
+    {"weights in a pipe", weights, NULL, A_PIPE, "IO", weights, "not a regular file"},
+    {"no weights", weights, NULL, REMOVED, "NOT_FOUND", weights, "model.safetensors"},
+    {"architecture", config, "{\"architectures\": [\"GPT2LMHeadModel\"]}", 0, "UNSUPPORTED",
+     "config.json.architectures", "Llama"},
+    {"architecture without a head", config, "{\"architectures\": [\"GPT2Model\"]}", 0,
+     "UNSUPPORTED", "policy.config.json.architectures", "Llama"},
+    {"no architecture", config, "{\"architectures\": null}", 0, "MALFORMED",
+     "config.json.architectures", "names no"},
+    {"no heads", config, "{\"num_attention_heads\": 0}", 0, "LIMIT",
+     "config.json.num_attention_heads", "1 to 1024"},
+    {"text for a number", config, "{\"hidden_size\": \"256\"}", 0, "MALFORMED",
+     "config.json.hidden_size", "not an integer"},
+    {"too many layers", config, "{\"num_hidden_layers\": 1000000000}", 0, "LIMIT",
+     "config.json.num_hidden_layers", "1 to 1024"},
+    {"activation", config, "{\"hidden_act\": \"gelu\"}", 0, "UNSUPPORTED", "config.json.hidden_act",
+     "silu"},
+    {"rope scaling", config, "{\"rope_scaling\": {\"rope_type\": \"yarn\"}}", 0, "UNSUPPORTED",
+     "config.json.rope_scaling.rope_type", "llama3"},
+    {"vocabulary", config, "{\"vocab_size\": 5000}", 0, "SHAPE", "model.embed_tokens.weight",
+     "[5000, 256]"},
+    {"end token", config, "{\"eos_token_id\": [1, -3]}", 0, "LIMIT", "config.json.eos_token_id",
+     "0 to 4095"},
+    {"cut config", config, NULL, 40, "MALFORMED", config, "line"},
+    {"config in a pipe", config, NULL, A_PIPE, "IO", config, "not a regular file"},
+    {"no config", config, NULL, REMOVED, "NOT_FOUND", config, "cannot open"},
+    {"tokenizer's kind", tokenizer, "{\"model\": {\"type\": \"WordPiece\"}}", 0, "UNSUPPORTED",
+     "tokenizer.json:model.type", "WordPiece"},
+    {"pre-tokenizer's kind", tokenizer, "{\"pre_tokenizer\": {\"type\": \"Klingon\"}}", 0,
+     "UNSUPPORTED", "tokenizer.json:pre_tokenizer", "Klingon"},
+    {"no tokenizer model", tokenizer, "{\"model\": null}", 0, "MALFORMED", "tokenizer.json:model",
+     "not an object"},
+    {"id beyond the model", tokenizer, "{\"model\": {\"vocab\": {\"zzzz\": 999999}}}", 0, "SHAPE",
+     "vocab_size", "the model 4096"},
+    {"id twice", tokenizer, "{\"model\": {\"vocab\": {\"zzzz\": 7}}}", 0, "MALFORMED",
+     "tokenizer.json:model.vocab", "id 7"},
+    {"cut tokenizer", tokenizer, NULL, 100000, "MALFORMED", tokenizer, "line"},
+    {"tokenizer in a pipe", tokenizer, NULL, A_PIPE, "IO", tokenizer, "not a regular file"},
+    {"no tokenizer", tokenizer, NULL, REMOVED, "NOT_FOUND", tokenizer, "neither tokenizer.json"},
+    {"role", profile, "{\"role\": \"judge\"}", 0, "INVALID_ARGUMENT", "surefoot.json.role",
+     "policy, reward, cost"},
+    {"chat template", profile, "{\"chat_template\": \"klingon\"}", 0, "INVALID_ARGUMENT",
+     "surefoot.json.chat_template", "klingon"},
+    {"profile's schema", profile, "{\"schema\": 99}", 0, "VERSION", "surefoot.json.schema", "99"},
+};
+#undef NORM
+
+static void copy_file(const char *from, const char *to) {
+    size_t size = 0;
+    char *bytes = testkit_read_file(from, &size);
+    testkit_write_file(to, bytes, size);
+    free(bytes);
+}
+
+// The shipped policy, damaged; only the damaged file is a copy.
+static char *make_directory(const struct bad_model *row) {
+    static const char *const names[] = {
+        weights, config, tokenizer, profile, "tokenizer_config.json", "generation_config.json"};
+    char *directory = testkit_make_directory();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char source[4096];
+        char target[512];
+        char relative[128];
+        snprintf(relative, sizeof relative, "models/demo/policy/%s", names[i]);
+        snprintf(target, sizeof target, "%s/%s", directory, names[i]);
+        assert_non_null(realpath(testkit_source_path(relative), source));
+        if (names[i] != row->name) {
+            assert_int_equal(symlink(source, target), 0);
+            continue;
+        }
+        if (row->size >= 0) {
+            copy_file(source, target);
+        }
+        if (row->size == A_PIPE) {
+            assert_int_equal(mkfifo(target, 0600), 0);
+        } else if (row->change == NULL && row->size >= 0) {
+            assert_int_equal(truncate(target, row->size), 0);
+        }
+    }
+    if (row->change != NULL && row->name == weights) {
+        model_files_change_header(directory, weights, row->change);
+    } else if (row->change != NULL) {
+        model_files_change_json(directory, row->name, row->change);
+    }
+    return directory;
+}
+
+static void expect(const struct bad_model *row, char *const argv[], int expected_code) {
+    char *scratch = testkit_make_directory();
+    char log_path[512];
+    snprintf(log_path, sizeof log_path, "%s/log", scratch);
+    struct process process = {.pid = 0};
+    process_start(&process, log_path, argv);
+    int code = -1;
+    bool ended = process_wait(&process, WAIT_MS, &code);
+    char *log = testkit_read_file(log_path, NULL);
+    if (!ended || code != expected_code || strstr(log, row->status) == NULL ||
+        strstr(log, row->field) == NULL || strstr(log, row->part) == NULL) {
+        fail_msg("%s: expected code %d, %s, \"%s\", \"%s\"; code %d and:\n%s", row->what,
+                 expected_code, row->status, row->field, row->part, code, log);
+    }
+    free(log);
+    testkit_remove_tree(scratch);
+}
+
+static void test_damaged_directories_are_refused(void **state) {
+    (void)state;
+    char worker[4096];
+    char surefoot[4096];
+    snprintf(worker, sizeof worker, "%s", testkit_binary_path("bin/surefoot-worker"));
+    snprintf(surefoot, sizeof surefoot, "%s", testkit_binary_path("bin/surefoot"));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char *directory = make_directory(&rows[i]);
+        char *plan[] = {worker, "--plan", "--policy", directory, NULL};
+        char *check[] = {surefoot, "models", "check", directory, NULL};
+        expect(&rows[i], plan, WORKER_CANNOT_START);
+        expect(&rows[i], check, CHECK_REFUSED);
+        testkit_remove_tree(directory);
+    }
+}
+
+static void test_up_says_why_a_model_cannot_be_served(void **state) {
+    (void)state;
+    char surefoot[4096];
+    snprintf(surefoot, sizeof surefoot, "%s", testkit_binary_path("bin/surefoot"));
+    const struct bad_model row = {.what = "up",
+                                  .name = config,
+                                  .size = REMOVED,
+                                  .status = "surefoot: group-1: surefoot-worker: rank 0: NOT_FOUND",
+                                  .field = config,
+                                  .part = "cannot open"};
+    char *model = make_directory(&row);
+    char *place = testkit_make_directory();
+    char *up[] = {surefoot, "up", "--comm", "local", "--dir", place, "--policy", model, NULL};
+    expect(&row, up, CHECK_REFUSED);
+    testkit_remove_tree(place);
+    testkit_remove_tree(model);
+}
+
+int main(void) {
+    if (!service_is_possible()) {
+        return TESTKIT_SKIP;
+    }
+    // Beside which `surefoot models check` looks at what is no policy.
+    setenv("SUREFOOT_MODELS", testkit_source_path("models/demo"), 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_damaged_directories_are_refused),
+        cmocka_unit_test(test_up_says_why_a_model_cannot_be_served),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
