@@ -35,10 +35,10 @@ static int compare_doubles(const void *a, const void *b) {
 static double median_seconds(struct backend *backend, struct tensor *y, const struct tensor *x,
                              const struct tensor *w, int repeats, double *best) {
     double seconds[REPEATS_MAX];
-    backend->ops->linear(backend, y, x, w, NULL); // first touch
+    backend->ops->linear(backend, y, 0, x, w, NULL); // first touch
     for (int i = 0; i < repeats; ++i) {
         int64_t begin = clock_monotonic_ns();
-        backend->ops->linear(backend, y, x, w, NULL);
+        backend->ops->linear(backend, y, 0, x, w, NULL);
         seconds[i] = (double)(clock_monotonic_ns() - begin) * 1e-9;
     }
     qsort(seconds, (size_t)repeats, sizeof(double), compare_doubles);

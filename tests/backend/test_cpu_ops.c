@@ -44,7 +44,7 @@ static void check_linear(struct backend *backend, int32_t n, int32_t in, int32_t
     char *encoded = reference_encode(values.data, (size_t)out * (size_t)in, dtype);
     memcpy(unaligned + 1, encoded, bytes);
     struct tensor weight = {.data = unaligned + 1, .dtype = dtype, .rows = out, .cols = in};
-    backend->ops->linear(backend, &y, &x, &weight, with_bias ? &bias : NULL);
+    backend->ops->linear(backend, &y, 0, &x, &weight, with_bias ? &bias : NULL);
     for (int32_t r = 0; r < n; ++r) {
         for (int32_t o = 0; o < out; ++o) {
             double magnitude;
@@ -202,11 +202,11 @@ static void test_silu_mul_equals_reference(void **state) {
 
 static void test_rope_rotates_half_pairs_by_position(void **state) {
     (void)state;
-    enum { HEADS = 3, DIM = 10, ROWS = 4 };
+    enum { HEADS = 3, DIM = 10, ROWS = 4, COLS = (HEADS + 2) * DIM };
     struct backend *backend = reference_backend("generic", 2);
     struct kv_storage kv = {.n_layers = 1, .n_blocks = 1, .n_kv_heads = 1, .head_dim = DIM};
     assert_ok(backend->ops->kv_create(backend, &kv), NULL);
-    struct tensor x = make(ROWS, HEADS * DIM, 13), old = make(ROWS, HEADS * DIM, 13);
+    struct tensor x = make(ROWS, COLS, 13), old = make(ROWS, COLS, 13);
     const int32_t positions[ROWS] = {0, 1, 77, 100000}, zeros[ROWS] = {0};
     float inv_freq[DIM / 2];
     for (int32_t i = 0; i < DIM / 2; ++i) {
@@ -215,7 +215,7 @@ static void test_rope_rotates_half_pairs_by_position(void **state) {
     const struct batch_plan plan = {
         .n_rows = ROWS, .token_ids = zeros, .positions = positions, .kv_block = zeros};
     assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
-    backend->ops->rope(backend, &x, HEADS, DIM, inv_freq, 0.5f);
+    backend->ops->rope_store(backend, &x, &kv, 0, HEADS, inv_freq, 0.5f);
     for (int32_t r = 0; r < ROWS; ++r) {
         for (int32_t c = 0; c < HEADS * DIM; ++c) {
             int32_t i = c % DIM % (DIM / 2);
@@ -268,6 +268,17 @@ static void check_attention(struct backend *backend, int32_t length, int32_t n_h
     assert_ok(backend->ops->kv_create(backend, &kv), NULL);
     struct tensor q = make(length, n_heads * head_dim, 20), out = make(length, q.cols, 21);
     struct tensor k = make(length, n_kv_heads * head_dim, 22), v = make(length, k.cols, 23);
+    struct tensor qkv = make(length, q.cols + k.cols + v.cols, 24);
+    for (int32_t i = 0; i < length; ++i) {
+        float *row = (float *)qkv.data + (size_t)i * qkv.cols;
+        memcpy(row, (float *)q.data + (size_t)i * q.cols, (size_t)q.cols * sizeof(float));
+        row += q.cols;
+        memcpy(row, (float *)k.data + (size_t)i * k.cols, (size_t)k.cols * sizeof(float));
+        row += k.cols;
+        memcpy(row, (float *)v.data + (size_t)i * v.cols, (size_t)v.cols * sizeof(float));
+    }
+    const float still[128] = {0}; // frequencies that rotate nothing
+    assert_true(head_dim / 2 <= 128);
     int32_t *index = calloc((size_t)length * 2, sizeof(int32_t)), *block = index + length;
     struct kv_visit *visits = calloc((size_t)n_blocks, sizeof(*visits));
     for (int32_t i = 0; i < length; ++i) {
@@ -286,9 +297,9 @@ static void check_attention(struct backend *backend, int32_t length, int32_t n_h
                                     .visits = visits,
                                     .visit_rows = index};
     assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
-    backend->ops->kv_store(backend, &kv, 1, &k, &v);
+    backend->ops->rope_store(backend, &qkv, &kv, 1, n_heads, still, 1);
     float scale = 4;
-    backend->ops->attention(backend, &out, &q, &kv, 1, n_heads, scale);
+    backend->ops->attention(backend, &out, &qkv, &kv, 1, n_heads, scale);
     double *weights = malloc((size_t)length * sizeof(double));
     for (int32_t r = 0; r < length; ++r) {
         for (int32_t h = 0; h < n_heads; ++h) {
@@ -323,6 +334,7 @@ static void check_attention(struct backend *backend, int32_t length, int32_t n_h
     free(visits);
     free(index);
     free(q.data);
+    free(qkv.data);
     free(out.data);
     free(k.data);
     free(v.data);

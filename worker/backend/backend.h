@@ -1,9 +1,9 @@
-// The tensor backend: the operations that a transformer's forward pass is written over, once, for CPU
-// and GPU. Buffers are opaque device memory; index arrays come from the host and are copied to the
-// device by batch_begin. One backend per rank, used by that rank's engine thread only; the CPU backend
-// spreads each operation over its own threads. Operations queue work in order; `download` waits.
-// Every row of every result is the same bit for bit whatever other rows stand in the batch, however
-// large it is and however many threads there are (docs/ARCHITECTURE.md, determinism).
+// The tensor backend: the operations that a transformer's forward pass is written over, once, for
+// CPU and GPU. Buffers are opaque device memory; index arrays come from the host and are copied to
+// the device by batch_begin. One backend per rank, used by that rank's engine thread only; the CPU
+// backend spreads each operation over its own threads. Operations queue work in order; `download`
+// waits. Every row of every result is the same bit for bit whatever other rows stand in the batch,
+// however large it is and however many threads there are (docs/ARCHITECTURE.md, determinism).
 #ifndef WORKER_BACKEND_BACKEND_H
 #define WORKER_BACKEND_BACKEND_H
 
@@ -29,8 +29,8 @@ struct tensor {
 
 enum { KV_BLOCK_TOKENS = 16 };
 
-// Key/value storage of one model: n_blocks blocks of KV_BLOCK_TOKENS positions for every layer and KV
-// head. The layout inside is the backend's own.
+// Key/value storage of one model: n_blocks blocks of KV_BLOCK_TOKENS positions for every layer and
+// KV head. The layout inside is the backend's own.
 struct kv_storage {
     void *keys;   // device memory
     void *values; // device memory
@@ -57,8 +57,8 @@ struct batch_plan {
     const int32_t *positions; // [n_rows], 0-based position in the row's sequence
     const int32_t *kv_block;  // [n_rows], block that takes the row's key and value
     int32_t n_visits;
-    const struct kv_visit *visits;   // [n_visits]
-    const int32_t *visit_rows;       // row numbers, referenced by visits; ascending within a visit
+    const struct kv_visit *visits; // [n_visits]
+    const int32_t *visit_rows;     // row numbers, referenced by visits; ascending within a visit
 };
 
 struct sampling_row; // worker/decode/sampling.h
@@ -70,15 +70,16 @@ struct backend_ops {
     // Memory. alloc returns NULL when there is none; contents are zero.
     void *(*alloc)(struct backend *backend, size_t size);
     void (*release)(struct backend *backend, void *memory);
-    // Makes `size` bytes of read-only host memory (a mapped weight file) usable as tensor data; the CPU
-    // returns the address itself, so that nothing is copied. Lives until release_weights.
+    // Makes `size` bytes of read-only host memory (a mapped weight file) usable as tensor data; the
+    // CPU returns the address itself, so that nothing is copied. Lives until release_weights.
     void *(*import_weights)(struct backend *backend, const void *host, size_t size);
     void (*release_weights)(struct backend *backend, void *memory);
     void (*upload)(struct backend *backend, void *destination, const void *source, size_t size);
     enum status (*download)(struct backend *backend, void *destination, const void *source,
                             size_t size);
     size_t (*kv_bytes)(const struct kv_storage *storage); // keys and values together
-    enum status (*kv_create)(struct backend *backend, struct kv_storage *storage); // shape set by caller
+    enum status (*kv_create)(struct backend *backend,
+                             struct kv_storage *storage); // shape set by caller
     void (*kv_destroy)(struct backend *backend, struct kv_storage *storage);
     // Copies the first n_tokens positions of a block, all layers (copy on write of a shared tail).
     void (*kv_copy)(struct backend *backend, struct kv_storage *storage, int32_t destination,
@@ -89,20 +90,22 @@ struct backend_ops {
     // out[n, dim] = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, eq. 4). May alias.
     void (*rms_norm)(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const struct tensor *weight, float eps);
-    // out[n, out_dim] = x[n, in_dim] weight[out_dim, in_dim]^T + bias[out_dim]; bias may be NULL.
-    void (*linear)(struct backend *backend, struct tensor *out, const struct tensor *x,
-                   const struct tensor *weight, const struct tensor *bias);
-    // Rotates x[n_rows, n_heads * head_dim] in place by the batch's positions, halves paired as in
-    // Hugging Face's Llama (Su et al. 2021, section 3.4.2); inv_freq[head_dim / 2] f32 device memory.
-    void (*rope)(struct backend *backend, struct tensor *x, int32_t n_heads, int32_t head_dim,
-                 const float *inv_freq, float attention_factor);
-    // Stores keys and values [n_rows, n_kv_heads * head_dim] at the batch's blocks and positions.
-    void (*kv_store)(struct backend *backend, struct kv_storage *storage, int32_t layer,
-                     const struct tensor *keys, const struct tensor *values);
-    // out[n_rows, n_heads * head_dim] = softmax(q k^T * scale) v over each row's visits, causal: a row
-    // at position p sees positions 0..p (Vaswani et al. 2017, eq. 1); n_heads / n_kv_heads query heads
-    // share a KV head (Ainslie et al. 2023, section 2.2).
-    void (*attention)(struct backend *backend, struct tensor *out, const struct tensor *q,
+    // out[n, column ... column + out_dim) = x[n, in_dim] weight[out_dim, in_dim]^T + bias[out_dim];
+    // bias may be NULL.
+    void (*linear)(struct backend *backend, struct tensor *out, int32_t column,
+                   const struct tensor *x, const struct tensor *weight, const struct tensor *bias);
+    // qkv[n_rows, (n_heads + 2 * n_kv_heads) * head_dim] holds a row's queries, keys and values, in
+    // this order. Rotates queries (in place) and keys by the batch's positions, halves paired as in
+    // Hugging Face's Llama (Su et al. 2021, section 3.4.2), and stores keys and values at the
+    // batch's blocks and positions; inv_freq[head_dim / 2] f32 device memory.
+    void (*rope_store)(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
+                       int32_t layer, int32_t n_heads, const float *inv_freq,
+                       float attention_factor);
+    // out[n_rows, n_heads * head_dim] = softmax(q k^T * scale) v over each row's visits, causal: a
+    // row at position p sees positions 0..p (Vaswani et al. 2017, eq. 1); n_heads / n_kv_heads
+    // query heads share a KV head (Ainslie et al. 2023, section 2.2). q: the first columns of qkv,
+    // rotated.
+    void (*attention)(struct backend *backend, struct tensor *out, const struct tensor *qkv,
                       const struct kv_storage *storage, int32_t layer, int32_t n_heads,
                       float scale);
     // out = silu(gate) * up, elementwise (Shazeer 2020, eq. 6). May alias gate.
@@ -119,8 +122,8 @@ struct backend_ops {
     // Draws one token per row from logits[n, vocab]; sampling_row says how. logits are overwritten.
     // Waits: results are on the host afterwards. With n 0 it only takes the memory that draws from
     // so large a vocabulary need.
-    enum status (*sample)(struct backend *backend, struct tensor *logits,
-                          struct sampling_row *rows, int32_t n);
+    enum status (*sample)(struct backend *backend, struct tensor *logits, struct sampling_row *rows,
+                          int32_t n);
     // Bytes that the backend holds for itself: tables and scratch, not what the others hand out.
     size_t (*own_bytes)(const struct backend *backend);
     void (*destroy)(struct backend *backend);

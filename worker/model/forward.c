@@ -214,8 +214,8 @@ static int32_t build_batch(struct model_context *context, struct cursor *cursor,
 }
 
 static void set_rows(struct activations *act, int32_t n_rows) {
-    struct tensor *const tensors[] = {&act->residual, &act->normed, &act->branch, &act->q, &act->k,
-                                      &act->v,        &act->heads,  &act->gate,   &act->up};
+    struct tensor *const tensors[] = {&act->residual, &act->normed,     &act->branch, &act->qkv,
+                                      &act->heads,    &act->kept_heads, &act->gate,   &act->up};
     for (size_t i = 0; i < sizeof(tensors) / sizeof(tensors[0]); ++i) {
         tensors[i]->rows = n_rows;
     }
@@ -225,7 +225,8 @@ static const struct tensor *optional(const struct tensor *bias) {
     return bias->data != NULL ? bias : NULL;
 }
 
-static void attention_keys(struct model_context *context, int32_t layer) {
+// Queries, keys and values of all rows; keys and values go to the layer's KV blocks.
+static void attention_inputs(struct model_context *context, int32_t layer) {
     const struct backend_ops *ops = context->backend->ops;
     const struct model_config *config = model_get_config(context->model);
     const struct model_weights *weights = model_get_weights(context->model);
@@ -233,24 +234,19 @@ static void attention_keys(struct model_context *context, int32_t layer) {
     struct activations *act = &context->act;
     ops->rms_norm(context->backend, &act->normed, &act->residual, &w->attention_norm,
                   config->norm_eps);
-    ops->linear(context->backend, &act->k, &act->normed, &w->k, optional(&w->k_bias));
-    ops->linear(context->backend, &act->v, &act->normed, &w->v, optional(&w->v_bias));
-    ops->rope(context->backend, &act->k, config->n_kv_heads, config->head_dim, weights->inv_freq,
-              1.0f);
-    ops->kv_store(context->backend, &context->kv, layer, &act->k, &act->v);
+    ops->linear(context->backend, &act->qkv, 0, &act->normed, &w->q, optional(&w->q_bias));
+    ops->linear(context->backend, &act->qkv, w->q.rows, &act->normed, &w->k, optional(&w->k_bias));
+    ops->linear(context->backend, &act->qkv, w->q.rows + w->k.rows, &act->normed, &w->v,
+                optional(&w->v_bias));
+    ops->rope_store(context->backend, &act->qkv, &context->kv, layer, config->n_heads,
+                    weights->inv_freq, 1.0f);
 }
 
-static void attention_queries(struct model_context *context, int32_t layer) {
-    const struct backend_ops *ops = context->backend->ops;
+static void attention(struct model_context *context, int32_t layer) {
     const struct model_config *config = model_get_config(context->model);
-    const struct model_weights *weights = model_get_weights(context->model);
-    const struct layer_weights *w = &weights->layers[layer];
     struct activations *act = &context->act;
-    ops->linear(context->backend, &act->q, &act->normed, &w->q, optional(&w->q_bias));
-    ops->rope(context->backend, &act->q, config->n_heads, config->head_dim, weights->inv_freq,
-              1.0f);
-    ops->attention(context->backend, &act->heads, &act->q, &context->kv, layer, config->n_heads,
-                   1.0f / sqrtf((float)config->head_dim));
+    context->backend->ops->attention(context->backend, &act->heads, &act->qkv, &context->kv, layer,
+                                     config->n_heads, 1.0f / sqrtf((float)config->head_dim));
 }
 
 static void swap(struct tensor *a, struct tensor *b) {
@@ -265,16 +261,16 @@ static void keep_outputs(struct model_context *context, int32_t n_outputs) {
     struct activations *act = &context->act;
     const int32_t *rows = context->arrays.output_rows;
     ops->gather_rows(context->backend, &act->branch, &act->residual, rows, n_outputs);
-    ops->gather_rows(context->backend, &act->q, &act->heads, rows, n_outputs);
+    ops->gather_rows(context->backend, &act->kept_heads, &act->heads, rows, n_outputs);
     swap(&act->branch, &act->residual);
-    swap(&act->q, &act->heads);
+    swap(&act->kept_heads, &act->heads);
     set_rows(act, n_outputs);
 }
 
 static void attention_output(struct model_context *context, const struct layer_weights *w) {
     const struct backend_ops *ops = context->backend->ops;
     struct activations *act = &context->act;
-    ops->linear(context->backend, &act->branch, &act->heads, &w->o, NULL);
+    ops->linear(context->backend, &act->branch, 0, &act->heads, &w->o, NULL);
     ops->add(context->backend, &act->residual, &act->branch);
 }
 
@@ -283,10 +279,10 @@ static void feed_forward(struct model_context *context, const struct layer_weigh
     struct activations *act = &context->act;
     ops->rms_norm(context->backend, &act->normed, &act->residual, &w->ffn_norm,
                   model_get_config(context->model)->norm_eps);
-    ops->linear(context->backend, &act->gate, &act->normed, &w->gate, NULL);
-    ops->linear(context->backend, &act->up, &act->normed, &w->up, NULL);
+    ops->linear(context->backend, &act->gate, 0, &act->normed, &w->gate, NULL);
+    ops->linear(context->backend, &act->up, 0, &act->normed, &w->up, NULL);
     ops->silu_mul(context->backend, &act->gate, &act->gate, &act->up);
-    ops->linear(context->backend, &act->branch, &act->gate, &w->down, NULL);
+    ops->linear(context->backend, &act->branch, 0, &act->gate, &w->down, NULL);
     ops->add(context->backend, &act->residual, &act->branch);
 }
 
@@ -306,11 +302,11 @@ static enum status run_batch(struct model_context *context, const struct batch_p
     backend->ops->embed(backend, &act->residual, &weights->embedding);
     for (int32_t layer = 0; layer < config->n_layers; ++layer) {
         bool last = layer == config->n_layers - 1;
-        attention_keys(context, layer);
+        attention_inputs(context, layer);
         if (last && n_outputs == 0) {
             return STATUS_OK;
         }
-        attention_queries(context, layer);
+        attention(context, layer);
         if (last && n_outputs < plan->n_rows) {
             keep_outputs(context, n_outputs);
         }
@@ -372,7 +368,7 @@ enum status model_score_outputs(struct model_context *context, float *scores) {
     }
     struct tensor result = context->act.result;
     result.rows = n;
-    ops->linear(context->backend, &result, &context->outputs, &weights->score, NULL);
+    ops->linear(context->backend, &result, 0, &context->outputs, &weights->score, NULL);
     enum status status =
         ops->download(context->backend, scores, result.data, (size_t)n * sizeof(float));
     if (status != STATUS_OK || config->head != MODEL_HEAD_SCORE) {
@@ -395,7 +391,7 @@ enum status model_logits(struct model_context *context, const struct tensor *sta
     ASSERT(states->rows <= context->options.output_rows);
     struct tensor result = context->act.result;
     result.rows = states->rows;
-    context->backend->ops->linear(context->backend, &result, states, &weights->lm_head, NULL);
+    context->backend->ops->linear(context->backend, &result, 0, states, &weights->lm_head, NULL);
     *logits = result;
     return STATUS_OK;
 }

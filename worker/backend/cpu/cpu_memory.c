@@ -105,23 +105,17 @@ void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t de
     }
 }
 
-void cpu_kv_store(struct backend *backend, struct kv_storage *storage, int32_t layer,
-                  const struct tensor *keys, const struct tensor *values) {
-    const struct batch_plan *plan = &cpu_backend_from(backend)->plan;
-    int32_t head_dim = storage->head_dim;
-    ASSERT(keys->rows == plan->n_rows && keys->cols == storage->n_kv_heads * head_dim);
-    ASSERT(values->rows == plan->n_rows && values->cols == keys->cols);
-    const float *k = keys->data, *v = values->data;
-    for (int32_t row = 0; row < plan->n_rows; ++row) {
-        int32_t token = plan->positions[row] % KV_BLOCK_TOKENS;
-        for (int32_t head = 0; head < storage->n_kv_heads; ++head, k += head_dim, v += head_dim) {
-            size_t at = block_offset(storage, layer, plan->kv_block[row], head);
-            float *to = (float *)storage->keys + at + token;
-            for (int32_t d = 0; d < head_dim; ++d) {
-                to[(size_t)d * KV_BLOCK_TOKENS] = k[d];
-            }
-            memcpy((float *)storage->values + at + (size_t)token * head_dim, v,
-                   (size_t)head_dim * sizeof(float));
+void cpu_kv_store_row(const struct batch_plan *plan, const struct kv_storage *storage,
+                      int32_t layer, int32_t row, const float *keys, const float *values) {
+    int32_t head_dim = storage->head_dim, token = plan->positions[row] % KV_BLOCK_TOKENS;
+    for (int32_t head = 0; head < storage->n_kv_heads; ++head) {
+        size_t at = block_offset(storage, layer, plan->kv_block[row], head);
+        const float *k = keys + (size_t)head * head_dim, *v = values + (size_t)head * head_dim;
+        float *to = (float *)storage->keys + at + token;
+        for (int32_t d = 0; d < head_dim; ++d) {
+            to[(size_t)d * KV_BLOCK_TOKENS] = k[d];
         }
+        memcpy((float *)storage->values + at + (size_t)token * head_dim, v,
+               (size_t)head_dim * sizeof(float));
     }
 }

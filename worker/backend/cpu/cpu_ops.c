@@ -151,26 +151,29 @@ static void linear_part(void *argument, int index, int count) {
     }
 }
 
-void cpu_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+void cpu_linear(struct backend *backend, struct tensor *out, int32_t column, const struct tensor *x,
                 const struct tensor *weight, const struct tensor *bias) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
-    ASSERT(out->rows == x->rows && out->cols == weight->rows && x->cols == weight->cols);
-    ASSERT(bias == NULL || bias->cols == out->cols);
+    int32_t out_dim = weight->rows;
+    ASSERT(out->rows == x->rows && x->cols == weight->cols);
+    ASSERT(column >= 0 && column + out_dim <= out->cols);
+    ASSERT(bias == NULL || bias->cols == out_dim);
     struct linear_call call = {
         .cpu = cpu,
-        .args = {.out = out->data,
+        .args = {.out = (float *)out->data + column,
                  .x = x->data,
                  .weight = weight->data,
                  .dtype = weight->dtype,
                  .bias = bias != NULL ? bias->data : NULL,
                  .bias_dtype = bias != NULL ? bias->dtype : DTYPE_F32,
                  .in_dim = x->cols,
-                 .out_dim = out->cols},
+                 .out_dim = out_dim,
+                 .out_stride = out->cols},
         .n_rows = x->rows,
     };
     // Outputs are split first, so that one thread reads each weight; rows when they are few.
-    int n_threads = cpu_threads_for(cpu, (double)x->rows * x->cols * out->cols / 16);
-    int n_tiles = (out->cols + LINEAR_OUTPUTS - 1) / LINEAR_OUTPUTS;
+    int n_threads = cpu_threads_for(cpu, (double)x->rows * x->cols * out_dim / 16);
+    int n_tiles = (out_dim + LINEAR_OUTPUTS - 1) / LINEAR_OUTPUTS;
     call.n_out_parts = n_threads < n_tiles ? n_threads : n_tiles;
     call.n_row_parts = n_threads / call.n_out_parts;
     thread_pool_run(cpu->pool, linear_part, &call, call.n_out_parts * call.n_row_parts);
@@ -197,38 +200,40 @@ static void attention_part(void *argument, int index, int count) {
     }
 }
 
-void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *q,
+void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
                    const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
     int32_t head_dim = storage->head_dim, n_kv_heads = storage->n_kv_heads;
-    ASSERT(q->rows == cpu->plan.n_rows && q->cols == n_heads * head_dim);
-    ASSERT(out->rows == q->rows && out->cols == q->cols && out->data != q->data);
+    ASSERT(qkv->rows == cpu->plan.n_rows);
+    ASSERT(qkv->cols == (n_heads + 2 * n_kv_heads) * head_dim);
+    ASSERT(out->rows == qkv->rows && out->cols == n_heads * head_dim && out->data != qkv->data);
     ASSERT(n_heads % n_kv_heads == 0 && n_heads / n_kv_heads <= ATTENTION_STATES);
     ASSERT(head_dim % 2 == 0);
     size_t layer_at = (size_t)layer * storage->n_blocks * n_kv_heads * head_dim * KV_BLOCK_TOKENS;
     struct attention_call call = {
         .cpu = cpu,
         .args = {.out = out->data,
-                 .q = q->data,
+                 .q = qkv->data,
                  .keys = (const float *)storage->keys + layer_at,
                  .values = (const float *)storage->values + layer_at,
                  .plan = &cpu->plan,
                  .n_heads = n_heads,
                  .n_kv_heads = n_kv_heads,
                  .head_dim = head_dim,
+                 .q_stride = qkv->cols,
                  .scale = scale},
         .n_row_parts = 1,
     };
     double work = 0;
     for (int32_t i = 0; i < cpu->plan.n_visits; ++i) {
-        work += 2.0 * cpu->plan.visits[i].row_count * q->cols;
+        work += 2.0 * cpu->plan.visits[i].row_count * out->cols;
     }
     int n_threads = cpu_threads_for(cpu, work);
     // Heads go whole to threads where they come out even, so that each block is read by one thread;
     // otherwise rows are split as well, four items per thread for balance.
     if (n_kv_heads % n_threads != 0) {
         int32_t wanted = (4 * n_threads + n_kv_heads - 1) / n_kv_heads;
-        call.n_row_parts = wanted < q->rows ? wanted : q->rows;
+        call.n_row_parts = wanted < qkv->rows ? wanted : qkv->rows;
     }
     thread_pool_run(cpu->pool, attention_part, &call, n_threads);
 }

@@ -48,21 +48,22 @@ enum status cpu_kv_create(struct backend *backend, struct kv_storage *storage);
 void cpu_kv_destroy(struct backend *backend, struct kv_storage *storage);
 void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t destination,
                  int32_t source, int32_t n_tokens);
-void cpu_kv_store(struct backend *backend, struct kv_storage *storage, int32_t layer,
-                  const struct tensor *keys, const struct tensor *values);
+// Stores one row's keys and values [n_kv_heads * head_dim] each.
+void cpu_kv_store_row(const struct batch_plan *plan, const struct kv_storage *storage,
+                      int32_t layer, int32_t row, const float *keys, const float *values);
 
 // cpu_rope.c
 enum status cpu_rope_reserve(struct cpu_backend *cpu, int32_t n_rows);
-void cpu_rope(struct backend *backend, struct tensor *x, int32_t n_heads, int32_t head_dim,
-              const float *inv_freq, float attention_factor);
+void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
+                    int32_t layer, int32_t n_heads, const float *inv_freq, float attention_factor);
 
 // cpu_ops.c
 void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table);
 void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
                   const struct tensor *weight, float eps);
-void cpu_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+void cpu_linear(struct backend *backend, struct tensor *out, int32_t column, const struct tensor *x,
                 const struct tensor *weight, const struct tensor *bias);
-void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *q,
+void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
                    const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale);
 void cpu_silu_mul(struct backend *backend, struct tensor *out, const struct tensor *gate,
                   const struct tensor *up);

@@ -55,46 +55,59 @@ static void prepare_table(struct cpu_backend *cpu, const float *inv_freq, int32_
 }
 
 struct rotation {
-    const struct rope_table *table;
-    float *x;
-    int32_t n_rows;
+    const struct cpu_backend *cpu;
+    const struct kv_storage *storage;
+    float *qkv;
+    int32_t layer;
     int32_t n_heads;
     float factor;
 };
 
-static void rotate(void *argument, int index, int count) {
-    const struct rotation *r = argument;
-    int32_t half = r->table->half;
-    long begin, end;
-    thread_pool_range(r->n_rows, 1, index, count, &begin, &end);
-    float *x = r->x + (size_t)begin * r->n_heads * half * 2;
-    for (long row = begin; row < end; ++row) {
-        const float *cosines = r->table->cosines + row * half;
-        const float *sines = r->table->sines + row * half;
-        for (int32_t head = 0; head < r->n_heads; ++head, x += 2 * half) {
-            for (int32_t i = 0; i < half; ++i) {
-                float cosine = cosines[i] * r->factor, sine = sines[i] * r->factor;
-                float first = x[i], second = x[i + half];
-                x[i] = first * cosine - second * sine;
-                x[i + half] = second * cosine + first * sine;
-            }
+static void rotate_heads(float *x, int32_t n_heads, const float *cosines, const float *sines,
+                         int32_t half, float factor) {
+    for (int32_t head = 0; head < n_heads; ++head, x += 2 * half) {
+        for (int32_t i = 0; i < half; ++i) {
+            float cosine = cosines[i] * factor, sine = sines[i] * factor;
+            float first = x[i], second = x[i + half];
+            x[i] = first * cosine - second * sine;
+            x[i + half] = second * cosine + first * sine;
         }
     }
 }
 
-void cpu_rope(struct backend *backend, struct tensor *x, int32_t n_heads, int32_t head_dim,
-              const float *inv_freq, float attention_factor) {
+static void rotate_and_store(void *argument, int index, int count) {
+    const struct rotation *r = argument;
+    const struct rope_table *table = &r->cpu->rope;
+    int32_t n_kv_heads = r->storage->n_kv_heads, head_dim = r->storage->head_dim;
+    int32_t n_heads = r->n_heads + n_kv_heads; // those that are rotated
+    size_t stride = (size_t)(n_heads + n_kv_heads) * head_dim;
+    long begin, end;
+    thread_pool_range(r->cpu->plan.n_rows, 1, index, count, &begin, &end);
+    for (long row = begin; row < end; ++row) {
+        float *q = r->qkv + (size_t)row * stride;
+        rotate_heads(q, n_heads, table->cosines + row * table->half,
+                     table->sines + row * table->half, table->half, r->factor);
+        cpu_kv_store_row(&r->cpu->plan, r->storage, r->layer, (int32_t)row,
+                         q + (size_t)r->n_heads * head_dim, q + (size_t)n_heads * head_dim);
+    }
+}
+
+void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
+                    int32_t layer, int32_t n_heads, const float *inv_freq, float attention_factor) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
-    ASSERT(x->rows == cpu->plan.n_rows && x->cols == n_heads * head_dim);
+    int32_t head_dim = storage->head_dim;
+    ASSERT(qkv->rows == cpu->plan.n_rows);
+    ASSERT(qkv->cols == (n_heads + 2 * storage->n_kv_heads) * head_dim);
     ASSERT(head_dim % 2 == 0 && head_dim <= cpu->head_dim_max);
     prepare_table(cpu, inv_freq, head_dim / 2);
     struct rotation rotation = {
-        .table = &cpu->rope,
-        .x = x->data,
-        .n_rows = x->rows,
+        .cpu = cpu,
+        .storage = storage,
+        .qkv = qkv->data,
+        .layer = layer,
         .n_heads = n_heads,
         .factor = attention_factor,
     };
-    double work = 2.0 * x->rows * x->cols;
-    thread_pool_run(cpu->pool, rotate, &rotation, cpu_threads_for(cpu, work));
+    double work = 3.0 * qkv->rows * qkv->cols;
+    thread_pool_run(cpu->pool, rotate_and_store, &rotation, cpu_threads_for(cpu, work));
 }

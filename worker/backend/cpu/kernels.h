@@ -23,7 +23,7 @@ enum {
 };
 
 struct linear_args {
-    float *out;         // [n_rows, out_dim]
+    float *out;         // [n_rows, out_dim], rows out_stride apart
     const float *x;     // [n_rows, in_dim]
     const void *weight; // [out_dim, in_dim], any alignment
     enum dtype dtype;   // of weight
@@ -31,17 +31,19 @@ struct linear_args {
     enum dtype bias_dtype;
     int32_t in_dim;
     int32_t out_dim;
+    int32_t out_stride;
 };
 
 struct attention_args {
     float *out;          // [n_rows, n_heads * head_dim]
-    const float *q;      // [n_rows, n_heads * head_dim]
+    const float *q;      // [n_rows, n_heads * head_dim], rows q_stride apart
     const float *keys;   // one layer: [n_blocks, n_kv_heads, head_dim, KV_BLOCK_TOKENS]
     const float *values; // one layer: [n_blocks, n_kv_heads, KV_BLOCK_TOKENS, head_dim]
     const struct batch_plan *plan;
     int32_t n_heads;
     int32_t n_kv_heads;
     int32_t head_dim;
+    int32_t q_stride;
     float scale;
 };
 

@@ -119,7 +119,7 @@ INLINE void visit_tile(const struct walk *walk, const struct kv_visit *visit, co
         int32_t row = rows[(first + i) / walk->group];
         int32_t head = walk->kv_head * walk->group + (first + i) % walk->group;
         at[i] = ((size_t)row * args->n_heads + head) * head_dim;
-        q[i] = args->q + at[i];
+        q[i] = args->q + (size_t)row * args->q_stride + (size_t)head * head_dim;
     }
     _Alignas(64) float scores[TILE][LANES];
     block_scores(scores, q, args->keys + block_at, head_dim, n);

@@ -36,7 +36,7 @@ static float widen_one(const void *values, enum dtype dtype, int32_t index) {
 // Bias and store of up to eight outputs of one row.
 INLINE void store_outputs(const struct linear_args *args, int32_t row, int32_t out, int32_t n,
                           vector_8f values) {
-    float *to = args->out + (size_t)row * args->out_dim + out;
+    float *to = args->out + (size_t)row * args->out_stride + out;
     if (args->bias != NULL) {
         for (int32_t i = 0; i < n; ++i) {
             values[i] += widen_one(args->bias, args->bias_dtype, out + i);
