@@ -15,7 +15,7 @@
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 60000, ITEMS = 30, ARGUMENTS_MAX = 24, PATH_BYTES = 512 };
+enum { WAIT_MS = 180000, ITEMS = 30, ARGUMENTS_MAX = 24, PATH_BYTES = 512 };
 
 struct place {
     char *directory;

@@ -9,7 +9,7 @@
 #include "tests/client/fake_service.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 20000, RESEND_MS = 50, ASK_MS = 50 };
+enum { WAIT_MS = 120000, RESEND_MS = 50, ASK_MS = 50 };
 
 static struct surefoot_client *open_client(const char *endpoint, int wake_fd) {
     const struct surefoot_options options = {

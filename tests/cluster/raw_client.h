@@ -8,7 +8,7 @@
 #include "tests/support/service.h"
 #include "tests/support/testkit.h"
 
-enum { RAW_ANSWER_MS = 60000 };
+enum { RAW_ANSWER_MS = 240000 };
 
 struct raw_client {
     struct service service;

@@ -8,7 +8,7 @@
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 30000 };
+enum { WAIT_MS = 120000 };
 
 struct fixture {
     char *directory;

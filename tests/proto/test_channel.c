@@ -10,7 +10,7 @@
 #include "common/deadline.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 20000, MESSAGE_MAX = 4096 };
+enum { WAIT_MS = 120000, MESSAGE_MAX = 4096 };
 
 static const struct channel_options plain = {.message_bytes_max = MESSAGE_MAX};
 

@@ -8,7 +8,7 @@
 #include "client/surefoot.h"
 #include "tests/support/process.h"
 
-enum { SERVICE_GROUPS_MAX = 4, SERVICE_WAIT_MS = 120000 };
+enum { SERVICE_GROUPS_MAX = 4, SERVICE_WAIT_MS = 240000 };
 
 struct service_options {
     int n_groups;

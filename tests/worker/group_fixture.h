@@ -11,7 +11,7 @@
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
 
-enum { GROUP_RANKS_MAX = 4, GROUP_SLOTS = 8, GROUP_WAIT_MS = 60000 };
+enum { GROUP_RANKS_MAX = 4, GROUP_SLOTS = 8, GROUP_WAIT_MS = 180000 };
 
 struct group_member {
     struct group_fixture *group;
