@@ -33,12 +33,12 @@ static int compare_doubles(const void *a, const void *b) {
 }
 
 static double median_seconds(struct backend *backend, struct tensor *y, const struct tensor *x,
-                             const struct tensor *w, int repeats, double *best) {
+                             const struct weight *w, int repeats, double *best) {
     double seconds[REPEATS_MAX];
-    backend->ops->linear(backend, y, 0, x, w, NULL); // first touch
+    backend->ops->linear(backend, y, x, w); // first touch
     for (int i = 0; i < repeats; ++i) {
         int64_t begin = clock_monotonic_ns();
-        backend->ops->linear(backend, y, 0, x, w, NULL);
+        backend->ops->linear(backend, y, x, w);
         seconds[i] = (double)(clock_monotonic_ns() - begin) * 1e-9;
     }
     qsort(seconds, (size_t)repeats, sizeof(double), compare_doubles);
@@ -77,7 +77,14 @@ static void measure(struct backend *backend, const struct settings *settings,
     struct tensor w = make(backend, shape[2], shape[1], settings->dtype);
     struct tensor y = make(backend, shape[0], shape[2], DTYPE_F32);
     double best;
-    double seconds = median_seconds(backend, &y, &x, &w, settings->repeats, &best);
+    const struct weight_source source = {.parts = {w}, .n_parts = 1};
+    struct weight packed;
+    if (backend->ops->weight_pack(backend, &source, PRECISION_STORED, &packed) != STATUS_OK) {
+        fprintf(stderr, "no memory for packed weights\n");
+        exit(1);
+    }
+    double seconds = median_seconds(backend, &y, &x, &packed, settings->repeats, &best);
+    backend->ops->weight_release(backend, &packed);
     double flops = 2.0 * shape[0] * shape[1] * shape[2] / seconds;
     double bytes = (double)shape[1] * shape[2] * (double)dtype_bytes(settings->dtype) / seconds;
     printf("%s,%s,%d,%d,%d,%d,%.1f,%.1f,%.1f,%.2f,%.2f,%.2f\n", cpu_backend_isa(backend),

@@ -33,7 +33,7 @@ static enum status open_parts(struct rescorer *rescorer, const char *directory, 
                               struct error *err) {
     enum status status = backend_create("cpu", threads, &rescorer->backend, err);
     if (status == STATUS_OK) {
-        status = model_open(directory, rescorer->backend, &rescorer->model, err);
+        status = model_open(directory, rescorer->backend, PRECISION_STORED, &rescorer->model, err);
     }
     if (status == STATUS_OK) {
         status = check_profile(rescorer, err);

@@ -25,6 +25,7 @@ static enum status read_texts(const Surefoot__ModelInfo *info, struct model_desc
         {out->name, sizeof out->name, info->name, "name"},
         {out->role, sizeof out->role, info->role, "role"},
         {out->hash, sizeof out->hash, info->hash, "hash"},
+        {out->precision, sizeof out->precision, info->precision, "precision"},
         {out->chat_template, sizeof out->chat_template, info->chat_template, "chat_template"},
         {out->cost_mode, sizeof out->cost_mode, info->cost_mode, "cost_mode"},
         {out->cost_eos, sizeof out->cost_eos, info->cost_eos, "cost_eos"},
@@ -146,6 +147,11 @@ static enum status agree(const struct model_description *ours,
                          "%s (hash %.12s) where the service runs %s (hash %.12s)", other->name,
                          other->hash, ours->name, ours->hash);
     }
+    if (strcmp(ours->precision, other->precision) != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                         "%s computes in precision %s where the service computes in %s",
+                         other->name, other->precision, ours->precision);
+    }
     if (!same_profile(ours, other)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, field,
                          "%s has another profile or context length than in the service",
@@ -213,6 +219,7 @@ void model_description_fill(const struct model_description *model, Surefoot__Mod
     info->name = (char *)model->name;
     info->role = text_or_null(model->role);
     info->hash = text_or_null(model->hash);
+    info->precision = text_or_null(model->precision);
     info->chat_template = text_or_null(model->chat_template);
     info->cost_mode = text_or_null(model->cost_mode);
     info->cost_eos = text_or_null(model->cost_eos);

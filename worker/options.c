@@ -13,6 +13,7 @@ enum option_kind {
     OPTION_SWITCH,
     OPTION_SCORER,
     OPTION_COMM,
+    OPTION_PRECISION,
     OPTION_LEVEL
 };
 
@@ -50,6 +51,8 @@ static const struct option_row rows[] = {
     NUMBER("context-tokens", "N", context_tokens, 0, LIMIT_CONTEXT_TOKENS,
            "longest prompt and response; default 0: as the models allow"),
     TEXT("backend", "NAME", backend, "cpu"),
+    {"precision", "NAME", OPTION_PRECISION, MEMBER(precision), 0, 0, 0,
+     "of products: stored (default: weights as in the file, f32 activations), bf16, int8"},
     {"comm", "KIND", OPTION_COMM, MEMBER(comm), 0, 0, 0,
      "auto (default: mpi under mpirun or srun, else local), local, mpi"},
     NUMBER("ranks", "N", ranks, 1, WORKER_LOCAL_RANKS_MAX,
@@ -154,6 +157,12 @@ static enum status set_comm(const char *text, enum worker_comm *out, struct erro
                      text);
 }
 
+static enum status set_precision(const char *text, enum precision *out, struct error *err) {
+    return precision_find(text, out) ? STATUS_OK
+                                     : error_set(err, STATUS_INVALID_ARGUMENT, "precision",
+                                                 "\"%.40s\" is not stored, bf16 or int8", text);
+}
+
 static enum status set_level(const char *text, enum log_level *out, struct error *err) {
     int level = log_level_parse(text);
     if (level < 0) {
@@ -177,6 +186,8 @@ static enum status set_option(struct worker_options *options, const struct optio
         return add_scorers(options, text, err);
     case OPTION_COMM:
         return set_comm(text, target, err);
+    case OPTION_PRECISION:
+        return set_precision(text, target, err);
     case OPTION_LEVEL:
         return set_level(text, target, err);
     case OPTION_SWITCH:

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "proto/limits.h"
+#include "worker/backend/precision.h"
 #include "worker/group/rank.h"
 
 enum { WORKER_LOCAL_RANKS_MAX = 64, WORKER_TEXT_BYTES = 4096 };
@@ -27,11 +28,12 @@ struct worker_options {
     char policy[WORKER_TEXT_BYTES];  // directory
     struct worker_scorer scorers[RANK_SCORERS_MAX];
     int n_scorers;
-    char backend[16];       // "cpu"
-    int64_t threads;        // 1..256; 0: the cores, shared by the ranks of this host
-    int64_t slots;          // per rank, 1..4096, default 64
-    int64_t kv_tokens;      // per rank and model; 0: from the slots
-    int64_t context_tokens; // 0: the smallest of the models'
+    char backend[16];         // "cpu"
+    enum precision precision; // default PRECISION_STORED
+    int64_t threads;          // 1..256; 0: the cores, shared by the ranks of this host
+    int64_t slots;            // per rank, 1..4096, default 64
+    int64_t kv_tokens;        // per rank and model; 0: from the slots
+    int64_t context_tokens;   // 0: the smallest of the models'
     enum worker_comm comm;
     int64_t ranks;                 // threads with comm local, 1..WORKER_LOCAL_RANKS_MAX
     int64_t heartbeat_ms;          // 1..60000, default 1000

@@ -36,6 +36,7 @@ static enum status add_models(struct digest *digest, const Surefoot__ServiceStat
             add_text(digest, group->models[j]->name);
             add_text(digest, group->models[j]->role);
             add_text(digest, group->models[j]->hash);
+            add_text(digest, group->models[j]->precision);
         }
         return STATUS_OK;
     }

@@ -40,6 +40,11 @@ void service_flags_init(struct service_flags *flags) {
                        "candidates of each rank at once, 0: the worker's default");
     *at++ = count_flag("timeout-s", &flags->timeout_s, 1, 86400,
                        "until all groups are registered, default 60");
+    *at++ = (struct flag){.name = "precision",
+                          .kind = FLAG_TEXT,
+                          .target = &flags->precision,
+                          .value = "NAME",
+                          .help = "of products: stored, bf16, int8; default stored"};
     *at++ = (struct flag){.name = "policy",
                           .kind = FLAG_TEXT,
                           .target = &flags->policy,
@@ -271,6 +276,10 @@ static enum status start_group(struct cli *cli, const struct service_flags *flag
     push_models(&arguments, models);
     push(&arguments, "--threads");
     push_number(&arguments, flags->threads > 0 ? flags->threads : threads_by_cores(flags));
+    if (flags->precision != NULL) {
+        push(&arguments, "--precision");
+        push(&arguments, flags->precision);
+    }
     if (flags->slots > 0) {
         push(&arguments, "--slots");
         push_number(&arguments, flags->slots);

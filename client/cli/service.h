@@ -14,7 +14,7 @@ enum {
     SERVICE_PATH_BYTES = 4096,
     SERVICE_ENDPOINT_BYTES = 256,
     SERVICE_PROCESSES_MAX = SERVICE_GROUPS_MAX + 1,
-    SERVICE_FLAGS_COUNT = 12,
+    SERVICE_FLAGS_COUNT = 13,
 };
 
 struct service_flags {
@@ -25,6 +25,7 @@ struct service_flags {
     uint32_t slots;     // candidates of each rank, 0: the worker's default
     uint32_t timeout_s; // until every group is registered
     const char *policy;
+    const char *precision;    // NULL: the worker's default
     struct flag_list rewards; // NAME=DIR
     struct flag_list costs;
     const char *comm; // "mpi", "local", NULL: mpi when there is an mpirun

@@ -7,11 +7,12 @@ int verb_status(struct cli *cli, int argc, char **argv) {
     session_flags_init(&flags);
     const struct command_line line = {
         .usage = "status [FLAGS]",
-        .about = "Shows groups, models and jobs of the service.\n"
-                 "JSON: version, uptime_ms, jobs_queued, jobs_running, jobs_done, groups[name, "
-                 "alive, n_ranks,\nslots, slots_busy, orders_done, tokens, heartbeat_age_ms, "
-                 "models[name, role, hash,\nparameter_count, context_length, vocab_size, "
-                 "chat_template, cost_mode, cost_eos, budget,\ncost_min, discount]].",
+        .about =
+            "Shows groups, models and jobs of the service.\n"
+            "JSON: version, uptime_ms, jobs_queued, jobs_running, jobs_done, groups[name, "
+            "alive, n_ranks,\nslots, slots_busy, orders_done, tokens, heartbeat_age_ms, "
+            "models[name, role, hash, precision,\nparameter_count, context_length, vocab_size, "
+            "chat_template, cost_mode, cost_eos, budget,\ncost_min, discount]].",
         .tables = {flags.table},
         .n_tables = 1,
     };

@@ -108,3 +108,15 @@ double reference_dot(const float *x, const void *weight, enum dtype dtype, size_
     }
     return sum;
 }
+
+void reference_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+                      const struct tensor *weight, const struct tensor *bias) {
+    struct weight_source source = {.parts = {*weight}, .n_parts = 1};
+    if (bias != NULL) {
+        source.biases[0] = *bias;
+    }
+    struct weight packed;
+    assert_ok(backend->ops->weight_pack(backend, &source, PRECISION_STORED, &packed), NULL);
+    backend->ops->linear(backend, out, x, &packed);
+    backend->ops->weight_release(backend, &packed);
+}

@@ -32,4 +32,8 @@ double reference_decode(const void *values, size_t index, enum dtype dtype);
 double reference_dot(const float *x, const void *weight, enum dtype dtype, size_t begin, int32_t n,
                      double *magnitude);
 
+// out = x weight^T + bias through the backend: packs, multiplies, releases. bias may be NULL.
+void reference_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+                      const struct tensor *weight, const struct tensor *bias);
+
 #endif

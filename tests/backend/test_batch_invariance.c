@@ -33,13 +33,13 @@ static void check_linear(struct backend *const backends[THREADS_MAX], int32_t in
                             .cols = in};
     struct tensor x = {.data = inputs, .rows = ROWS, .cols = in};
     struct tensor y = {.data = expected, .rows = ROWS, .cols = out};
-    backends[0]->ops->linear(backends[0], &y, 0, &x, &weight, NULL);
+    reference_linear(backends[0], &y, &x, &weight, NULL);
     for (int32_t n = 1; n <= ROWS; ++n) {
         struct backend *backend = backends[n % THREADS_MAX];
         int32_t first = (ROWS - n) / 2;
         x = (struct tensor){.data = inputs + (size_t)first * (size_t)in, .rows = n, .cols = in};
         y = (struct tensor){.data = got, .rows = n, .cols = out};
-        backend->ops->linear(backend, &y, 0, &x, &weight, NULL);
+        reference_linear(backend, &y, &x, &weight, NULL);
         assert_memory_equal(expected + (size_t)first * (size_t)out, got,
                             (size_t)n * (size_t)out * sizeof(float));
     }
@@ -79,8 +79,8 @@ static void test_avx2_and_avx512_agree(void **state) {
         struct tensor w = {.data = weights, .rows = OUT, .cols = IN};
         struct tensor y = {.data = a, .rows = ROWS, .cols = OUT};
         struct tensor z = {.data = b, .rows = ROWS, .cols = OUT};
-        wide->ops->linear(wide, &y, 0, &x, &w, NULL);
-        narrow->ops->linear(narrow, &z, 0, &x, &w, NULL);
+        reference_linear(wide, &y, &x, &w, NULL);
+        reference_linear(narrow, &z, &x, &w, NULL);
         assert_memory_equal(a, b, (size_t)ROWS * OUT * sizeof(float));
         free(inputs);
         free(weights);
@@ -119,7 +119,9 @@ static bool engine_open(struct engine *engine, const struct subject *subject, co
     if (engine->backend == NULL) {
         return false;
     }
-    assert_ok(model_open(subject->directory, engine->backend, &engine->model, &err), &err);
+    assert_ok(
+        model_open(subject->directory, engine->backend, PRECISION_STORED, &engine->model, &err),
+        &err);
     assert_ok(model_context_create(engine->model, &options, &engine->context, &err), &err);
     return true;
 }

@@ -69,7 +69,7 @@ static void test_forward_and_logits_allocate_nothing(void **state) {
     struct error err = {0};
     long before = allocations;
     assert_ok(backend_create("cpu", 2, &backend, &err), &err);
-    assert_ok(model_open(directory, backend, &model, &err), &err);
+    assert_ok(model_open(directory, backend, PRECISION_STORED, &model, &err), &err);
     assert_ok(model_context_create(model, &options, &context, &err), &err);
     assert_true(allocations > before); // the wrappers do count
 

@@ -52,7 +52,7 @@ static int setup(void **state) {
     world->directory = tiny_models_make();
     const char *path = tiny_model_path(world->directory, "policy");
     assert_ok(backend_create("cpu", 1, &world->backend, &error), &error);
-    assert_ok(model_open(path, world->backend, &world->model, &error), &error);
+    assert_ok(model_open(path, world->backend, PRECISION_STORED, &world->model, &error), &error);
     assert_ok(tokenizer_open(path, &world->tokenizer, &error), &error);
     const struct model_context_options options = {.n_kv_blocks = 400,
                                                   .n_sequences = 64,

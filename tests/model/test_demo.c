@@ -31,7 +31,9 @@ static void engine_open(struct engine *engine, const char *name) {
     assert_true(json_array_size(json_object_get(engine->vectors, "cases")) > 0);
     snprintf(path, sizeof path, "models/demo/%s", name);
     assert_ok(backend_create("cpu", 2, &engine->backend, &err), &err);
-    assert_ok(model_open(testkit_source_path(path), engine->backend, &engine->model, &err), &err);
+    assert_ok(model_open(testkit_source_path(path), engine->backend, PRECISION_STORED,
+                         &engine->model, &err),
+              &err);
     const struct model_context_options options = {.n_kv_blocks = TOKENS_MAX / KV_BLOCK_TOKENS,
                                                   .n_sequences = 1,
                                                   .batch_rows = 64,

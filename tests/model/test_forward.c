@@ -60,7 +60,7 @@ struct engine {
 static void engine_open(struct engine *engine, const char *directory) {
     struct error err = {0};
     assert_ok(backend_create("cpu", 2, &engine->backend, &err), &err);
-    assert_ok(model_open(directory, engine->backend, &engine->model, &err), &err);
+    assert_ok(model_open(directory, engine->backend, PRECISION_STORED, &engine->model, &err), &err);
     const struct model_context_options options = {.n_kv_blocks = 16,
                                                   .n_sequences = 4,
                                                   .batch_rows = BATCH_ROWS,

@@ -39,7 +39,9 @@ static void open_model(struct golden *golden, int index) {
     assert_ok(
         llama2c_convert_tokenizer(testkit_data_path("weights/tok512.bin"), VOCAB, directory, &err),
         &err);
-    assert_ok(model_open(directory, golden->backend, &golden->models[index], &err), &err);
+    assert_ok(
+        model_open(directory, golden->backend, PRECISION_STORED, &golden->models[index], &err),
+        &err);
     const struct model_context_options options = {.n_kv_blocks = 13,
                                                   .n_sequences = 1,
                                                   .batch_rows = 32,

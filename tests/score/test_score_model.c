@@ -52,7 +52,7 @@ static struct loaded load(const struct world *world, const char *name, int32_t n
     struct loaded loaded = {0};
     struct error error = {0};
     const char *path = tiny_model_path(world->directory, name);
-    assert_ok(model_open(path, world->backend, &loaded.model, &error), &error);
+    assert_ok(model_open(path, world->backend, PRECISION_STORED, &loaded.model, &error), &error);
     assert_ok(tokenizer_open(path, &loaded.tokenizer, &error), &error);
     const struct model_context_options options = {.n_kv_blocks = n_blocks,
                                                   .n_sequences = 2 * POOL + 4,

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "worker/backend/precision.h"
 
 // Frozen order; names as in safetensors.
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
@@ -25,6 +26,30 @@ struct tensor {
     enum dtype dtype;
     int32_t rows;
     int32_t cols;
+};
+
+// What one product is made of: up to three matrices [rows, cols] of host memory, one below the
+// other, each with a bias [1, rows] in f32 or none (data NULL). Gated: two of equal shape, gate and
+// up.
+enum { WEIGHT_PARTS_MAX = 3 };
+
+struct weight_source {
+    struct tensor parts[WEIGHT_PARTS_MAX];
+    struct tensor biases[WEIGHT_PARTS_MAX];
+    int32_t n_parts;
+    bool gated;
+};
+
+// A matrix in the order in which a backend's products read it; immutable.
+struct weight {
+    void *data;       // device memory, the backend's own layout; NULL: none
+    size_t bytes;     // of data
+    int32_t rows;     // outputs of all parts
+    int32_t cols;     // inputs
+    enum dtype dtype; // of the parts, PRECISION_STORED
+    enum precision precision;
+    bool gated;
+    bool has_bias;
 };
 
 enum { KV_BLOCK_TOKENS = 16 };
@@ -70,10 +95,10 @@ struct backend_ops {
     // Memory. alloc returns NULL when there is none; contents are zero.
     void *(*alloc)(struct backend *backend, size_t size);
     void (*release)(struct backend *backend, void *memory);
-    // Makes `size` bytes of read-only host memory (a mapped weight file) usable as tensor data; the
-    // CPU returns the address itself, so that nothing is copied. Lives until release_weights.
-    void *(*import_weights)(struct backend *backend, const void *host, size_t size);
-    void (*release_weights)(struct backend *backend, void *memory);
+    // Makes `size` bytes of read-only host memory (a mapped weight file) usable as tensor data, for
+    // tables that are looked up; the CPU returns the address itself, so that nothing is copied.
+    void *(*import_table)(struct backend *backend, const void *host, size_t size);
+    void (*release_table)(struct backend *backend, void *memory);
     void (*upload)(struct backend *backend, void *destination, const void *source, size_t size);
     enum status (*download)(struct backend *backend, void *destination, const void *source,
                             size_t size);
@@ -90,10 +115,19 @@ struct backend_ops {
     // out[n, dim] = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, eq. 4). May alias.
     void (*rms_norm)(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const struct tensor *weight, float eps);
-    // out[n, column ... column + out_dim) = x[n, in_dim] weight[out_dim, in_dim]^T + bias[out_dim];
-    // bias may be NULL.
-    void (*linear)(struct backend *backend, struct tensor *out, int32_t column,
-                   const struct tensor *x, const struct tensor *weight, const struct tensor *bias);
+    // Packs a matrix for the products below; copies what it needs. STATUS_NO_MEMORY.
+    enum status (*weight_pack)(struct backend *backend, const struct weight_source *source,
+                               enum precision precision, struct weight *out);
+    void (*weight_release)(struct backend *backend, struct weight *weight); // data NULL allowed
+    // out[n, rows] = x[n, cols] weight^T + bias.
+    void (*linear)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                   const struct weight *weight);
+    // out += x weight^T + bias: a branch joins the residual stream.
+    void (*linear_add)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                       const struct weight *weight);
+    // out[n, rows / 2] = silu(x gate^T) * (x up^T) of a gated weight (Shazeer 2020, eq. 6).
+    void (*linear_gated)(struct backend *backend, struct tensor *out, const struct tensor *x,
+                         const struct weight *weight);
     // qkv[n_rows, (n_heads + 2 * n_kv_heads) * head_dim] holds a row's queries, keys and values, in
     // this order. Rotates queries (in place) and keys by the batch's positions, halves paired as in
     // Hugging Face's Llama (Su et al. 2021, section 3.4.2), and stores keys and values at the
@@ -108,11 +142,6 @@ struct backend_ops {
     void (*attention)(struct backend *backend, struct tensor *out, const struct tensor *qkv,
                       const struct kv_storage *storage, int32_t layer, int32_t n_heads,
                       float scale);
-    // out = silu(gate) * up, elementwise (Shazeer 2020, eq. 6). May alias gate.
-    void (*silu_mul)(struct backend *backend, struct tensor *out, const struct tensor *gate,
-                     const struct tensor *up);
-    // x += y.
-    void (*add)(struct backend *backend, struct tensor *x, const struct tensor *y);
     // out[i, :] = x[rows[i], :]; rows is host memory.
     void (*gather_rows)(struct backend *backend, struct tensor *out, const struct tensor *x,
                         const int32_t *rows, int32_t n);

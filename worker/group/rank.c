@@ -75,7 +75,7 @@ static enum status check_options(const struct rank_options *options, struct erro
 static enum status open_model(struct rank *rank, const char *name, const char *directory,
                               bool is_policy, struct rank_model *out, struct error *err) {
     snprintf(out->name, sizeof out->name, "%s", name);
-    enum status status = model_open(directory, rank->backend, &out->model, err);
+    enum status status = model_open(directory, rank->backend, rank->precision, &out->model, err);
     if (status == STATUS_OK) {
         status = tokenizer_open(directory, &out->tokenizer, err);
     }
@@ -273,6 +273,7 @@ static void describe_model(const struct rank *rank, const struct rank_model *mod
     info->name = (char *)model->name;
     info->role = (char *)role;
     info->hash = (char *)model_get_hash(model->model);
+    info->precision = (char *)precision_name(rank->precision);
     info->has_context_length = info->has_vocab_size = info->has_parameter_count = true;
     info->context_length = (uint32_t)min_int(rank->context_tokens, model->options.context_tokens);
     info->vocab_size = (uint32_t)config->vocab_size;
@@ -300,6 +301,7 @@ enum status rank_open(const struct rank_options *options, struct rank **out, str
     if (rank == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a rank");
     }
+    rank->precision = options->precision;
     rank->slots = options->slots > 0 ? options->slots : SLOTS_DEFAULT;
     snprintf(rank->backend_name, sizeof rank->backend_name, "%s", options->backend);
     status = backend_create(options->backend, options->threads, &rank->backend, err);

@@ -11,6 +11,7 @@
 
 #include "common/status.h"
 #include "proto/wire.h"
+#include "worker/backend/precision.h"
 
 enum { RANK_SCORERS_MAX = 8 };
 
@@ -23,11 +24,12 @@ struct rank_options {
     const char *policy_directory;
     struct rank_scorer_options scorers[RANK_SCORERS_MAX];
     int n_scorers;
-    const char *backend; // "cpu"
-    int threads;         // of the backend, 1..256
-    int slots;           // candidates grown at once on this rank, 1..4096, default 64
-    int64_t kv_tokens;   // KV capacity of every model, in tokens; 0 takes slots * 256 + 4096
-    int context_tokens;  // longest prompt + response; 0 takes the smallest of the models' contexts
+    const char *backend;      // "cpu"
+    int threads;              // of the backend, 1..256
+    enum precision precision; // of all models' products
+    int slots;                // candidates grown at once on this rank, 1..4096, default 64
+    int64_t kv_tokens;        // KV capacity of every model, in tokens; 0 takes slots * 256 + 4096
+    int context_tokens; // longest prompt + response; 0 takes the smallest of the models' contexts
 };
 
 struct rank;

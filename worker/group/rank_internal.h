@@ -81,6 +81,7 @@ struct rank {
     struct scorer *lexical;
     struct decoder *decoder;
     size_t decoder_bytes;
+    enum precision precision;
     int slots;
     int32_t context_tokens; // longest prompt + response
 

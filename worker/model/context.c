@@ -39,13 +39,12 @@ static struct activations activation_shapes(const struct model *model,
     int32_t result_dim = config->head == MODEL_HEAD_LM ? config->vocab_size : 1;
     return (struct activations){
         .residual = shape(rows, config->hidden_dim),
+        .kept_residual = shape(rows, config->hidden_dim),
         .normed = shape(rows, config->hidden_dim),
-        .branch = shape(rows, config->hidden_dim),
         .qkv = shape(rows, q_dim + 2 * kv_dim),
         .heads = shape(rows, q_dim),
         .kept_heads = shape(rows, q_dim),
-        .gate = shape(rows, config->ffn_dim),
-        .up = shape(rows, config->ffn_dim),
+        .gated = shape(rows, config->ffn_dim),
         .outputs = shape(options->output_rows, config->hidden_dim),
         .result = shape(options->output_rows, result_dim),
     };

@@ -7,16 +7,15 @@
 
 // Activations of one batch, device memory; B is batch_rows.
 struct activations {
-    struct tensor residual;   // [B, hidden], the stream that layers add to
-    struct tensor normed;     // [B, hidden]
-    struct tensor branch;     // [B, hidden], what a layer adds
-    struct tensor qkv;        // [B, (n_heads + 2 * n_kv_heads) * head_dim]
-    struct tensor heads;      // [B, n_heads * head_dim], attention's result
-    struct tensor kept_heads; // [B, n_heads * head_dim], rows of it that are wanted
-    struct tensor gate;       // [B, ffn]
-    struct tensor up;         // [B, ffn]
-    struct tensor outputs;    // [output_rows, hidden]
-    struct tensor result;     // [output_rows, vocab] logits, or [output_rows, 1] scores
+    struct tensor residual;      // [B, hidden], the stream that layers add to
+    struct tensor kept_residual; // [B, hidden], rows of it that are wanted; likewise kept_heads
+    struct tensor normed;        // [B, hidden]
+    struct tensor qkv;           // [B, (n_heads + 2 * n_kv_heads) * head_dim]
+    struct tensor heads;         // [B, n_heads * head_dim], attention's result
+    struct tensor kept_heads;    // [B, n_heads * head_dim]
+    struct tensor gated;         // [B, ffn]
+    struct tensor outputs;       // [output_rows, hidden]
+    struct tensor result;        // [output_rows, vocab] logits, or [output_rows, 1] scores
 };
 
 enum { ACTIVATION_COUNT = sizeof(struct activations) / sizeof(struct tensor) };

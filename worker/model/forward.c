@@ -214,15 +214,11 @@ static int32_t build_batch(struct model_context *context, struct cursor *cursor,
 }
 
 static void set_rows(struct activations *act, int32_t n_rows) {
-    struct tensor *const tensors[] = {&act->residual, &act->normed,     &act->branch, &act->qkv,
-                                      &act->heads,    &act->kept_heads, &act->gate,   &act->up};
+    struct tensor *const tensors[] = {&act->residual, &act->kept_residual, &act->normed, &act->qkv,
+                                      &act->heads,    &act->kept_heads,    &act->gated};
     for (size_t i = 0; i < sizeof(tensors) / sizeof(tensors[0]); ++i) {
         tensors[i]->rows = n_rows;
     }
-}
-
-static const struct tensor *optional(const struct tensor *bias) {
-    return bias->data != NULL ? bias : NULL;
 }
 
 // Queries, keys and values of all rows; keys and values go to the layer's KV blocks.
@@ -234,10 +230,7 @@ static void attention_inputs(struct model_context *context, int32_t layer) {
     struct activations *act = &context->act;
     ops->rms_norm(context->backend, &act->normed, &act->residual, &w->attention_norm,
                   config->norm_eps);
-    ops->linear(context->backend, &act->qkv, 0, &act->normed, &w->q, optional(&w->q_bias));
-    ops->linear(context->backend, &act->qkv, w->q.rows, &act->normed, &w->k, optional(&w->k_bias));
-    ops->linear(context->backend, &act->qkv, w->q.rows + w->k.rows, &act->normed, &w->v,
-                optional(&w->v_bias));
+    ops->linear(context->backend, &act->qkv, &act->normed, &w->qkv);
     ops->rope_store(context->backend, &act->qkv, &context->kv, layer, config->n_heads,
                     weights->inv_freq, 1.0f);
 }
@@ -260,9 +253,9 @@ static void keep_outputs(struct model_context *context, int32_t n_outputs) {
     const struct backend_ops *ops = context->backend->ops;
     struct activations *act = &context->act;
     const int32_t *rows = context->arrays.output_rows;
-    ops->gather_rows(context->backend, &act->branch, &act->residual, rows, n_outputs);
+    ops->gather_rows(context->backend, &act->kept_residual, &act->residual, rows, n_outputs);
     ops->gather_rows(context->backend, &act->kept_heads, &act->heads, rows, n_outputs);
-    swap(&act->branch, &act->residual);
+    swap(&act->kept_residual, &act->residual);
     swap(&act->kept_heads, &act->heads);
     set_rows(act, n_outputs);
 }
@@ -270,8 +263,7 @@ static void keep_outputs(struct model_context *context, int32_t n_outputs) {
 static void attention_output(struct model_context *context, const struct layer_weights *w) {
     const struct backend_ops *ops = context->backend->ops;
     struct activations *act = &context->act;
-    ops->linear(context->backend, &act->branch, 0, &act->heads, &w->o, NULL);
-    ops->add(context->backend, &act->residual, &act->branch);
+    ops->linear_add(context->backend, &act->residual, &act->heads, &w->o);
 }
 
 static void feed_forward(struct model_context *context, const struct layer_weights *w) {
@@ -279,11 +271,8 @@ static void feed_forward(struct model_context *context, const struct layer_weigh
     struct activations *act = &context->act;
     ops->rms_norm(context->backend, &act->normed, &act->residual, &w->ffn_norm,
                   model_get_config(context->model)->norm_eps);
-    ops->linear(context->backend, &act->gate, 0, &act->normed, &w->gate, NULL);
-    ops->linear(context->backend, &act->up, 0, &act->normed, &w->up, NULL);
-    ops->silu_mul(context->backend, &act->gate, &act->gate, &act->up);
-    ops->linear(context->backend, &act->branch, 0, &act->gate, &w->down, NULL);
-    ops->add(context->backend, &act->residual, &act->branch);
+    ops->linear_gated(context->backend, &act->gated, &act->normed, &w->gate_up);
+    ops->linear_add(context->backend, &act->residual, &act->gated, &w->down);
 }
 
 // All layers and the final norm of one batch. The last layer leaves out what nobody asks for: after
@@ -368,7 +357,7 @@ enum status model_score_outputs(struct model_context *context, float *scores) {
     }
     struct tensor result = context->act.result;
     result.rows = n;
-    ops->linear(context->backend, &result, 0, &context->outputs, &weights->score, NULL);
+    ops->linear(context->backend, &result, &context->outputs, &weights->score);
     enum status status =
         ops->download(context->backend, scores, result.data, (size_t)n * sizeof(float));
     if (status != STATUS_OK || config->head != MODEL_HEAD_SCORE) {
@@ -391,7 +380,7 @@ enum status model_logits(struct model_context *context, const struct tensor *sta
     ASSERT(states->rows <= context->options.output_rows);
     struct tensor result = context->act.result;
     result.rows = states->rows;
-    context->backend->ops->linear(context->backend, &result, 0, states, &weights->lm_head, NULL);
+    context->backend->ops->linear(context->backend, &result, states, &weights->lm_head);
     *logits = result;
     return STATUS_OK;
 }

@@ -1,6 +1,7 @@
 // Opening a model directory: weights are mapped, looked up by their Hugging Face names, checked
-// against the configuration, and handed to the backend. Matrices stay where they are mapped; small
-// vectors (norms, biases, score heads) become f32 copies, the one dtype that kernels read.
+// against the configuration, and handed to the backend. Matrices are packed for its products, after
+// which their mapped pages are given back; the embedding is looked up where it is mapped; vectors
+// become f32 copies.
 #include "worker/model/model.h"
 
 #include <math.h>
@@ -16,6 +17,7 @@ struct model {
     struct model_profile profile;
     struct model_weights weights;
     struct backend *backend;
+    enum precision precision;
     struct safetensors *files;
     char *directory;
     char hash[SHA256_HEX_BYTES];
@@ -93,7 +95,8 @@ static enum status find_tensor(const struct model *model, const char *name, int3
                      tensor->dtype);
 }
 
-static enum status load_matrix(struct model *model, const char *name, int32_t rows, int32_t cols,
+// A matrix where it is mapped.
+static enum status find_matrix(struct model *model, const char *name, int32_t rows, int32_t cols,
                                struct tensor *out, struct error *err) {
     const struct safetensors_tensor *tensor;
     enum dtype dtype;
@@ -101,14 +104,38 @@ static enum status load_matrix(struct model *model, const char *name, int32_t ro
     if (status != STATUS_OK) {
         return status;
     }
-    void *data = model->backend->ops->import_weights(model->backend, tensor->data, tensor->bytes);
-    if (data == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, name, "no backend memory for %zu bytes",
-                         tensor->bytes);
-    }
-    *out = (struct tensor){.data = data, .dtype = dtype, .rows = rows, .cols = cols};
+    *out = (struct tensor){
+        .data = (void *)(uintptr_t)tensor->data, .dtype = dtype, .rows = rows, .cols = cols};
     model->n_parameters += (int64_t)rows * cols;
-    model->weight_bytes += tensor->bytes;
+    return STATUS_OK;
+}
+
+static enum status load_embedding(struct model *model, struct error *err) {
+    struct tensor *table = &model->weights.embedding;
+    const char *name = "model.embed_tokens.weight";
+    enum status status =
+        find_matrix(model, name, model->config.vocab_size, model->config.hidden_dim, table, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    size_t size = (size_t)table->rows * (size_t)table->cols * dtype_bytes(table->dtype);
+    table->data = model->backend->ops->import_table(model->backend, table->data, size);
+    if (table->data == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, name, "no backend memory for %zu bytes", size);
+    }
+    model->weight_bytes += size;
+    return STATUS_OK;
+}
+
+static enum status pack(struct model *model, const struct weight_source *source,
+                        enum precision precision, const char *name, struct weight *out,
+                        struct error *err) {
+    enum status status = model->backend->ops->weight_pack(model->backend, source, precision, out);
+    if (status != STATUS_OK) {
+        return error_set(err, status, name, "cannot pack the weights of %s: %s", name,
+                         status_text(status));
+    }
+    model->weight_bytes += out->bytes;
     return STATUS_OK;
 }
 
@@ -121,7 +148,8 @@ static void *upload_floats(struct backend *backend, const float *values, size_t 
     return data;
 }
 
-static enum status load_vector(struct model *model, const char *name, int32_t n, struct tensor *out,
+// A vector of n as f32 on the host; the caller frees it.
+static enum status read_vector(struct model *model, const char *name, int32_t n, float **out,
                                struct error *err) {
     const struct safetensors_tensor *tensor;
     enum dtype dtype;
@@ -130,63 +158,142 @@ static enum status load_vector(struct model *model, const char *name, int32_t n,
         return status;
     }
     float *values = malloc((size_t)n * sizeof *values);
-    void *data = NULL;
-    if (values != NULL) {
-        for (int32_t i = 0; i < n; i++) {
-            values[i] = element_to_f32(tensor->data, dtype, (size_t)i);
-        }
-        data = upload_floats(model->backend, values, (size_t)n);
-    }
-    free(values);
-    if (data == NULL) {
+    if (values == NULL) {
         return error_set(err, STATUS_NO_MEMORY, name, "no memory for %d floats", n);
     }
-    *out = (struct tensor){.data = data, .dtype = DTYPE_F32, .rows = 1, .cols = n};
+    for (int32_t i = 0; i < n; i++) {
+        values[i] = element_to_f32(tensor->data, dtype, (size_t)i);
+    }
     model->n_parameters += n;
+    *out = values;
+    return STATUS_OK;
+}
+
+static enum status load_vector(struct model *model, const char *name, int32_t n, struct tensor *out,
+                               struct error *err) {
+    float *values;
+    enum status status = read_vector(model, name, n, &values, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    void *data = upload_floats(model->backend, values, (size_t)n);
+    free(values);
+    if (data == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, name, "no backend memory for %d floats", n);
+    }
+    *out = (struct tensor){.data = data, .dtype = DTYPE_F32, .rows = 1, .cols = n};
     model->weight_bytes += (size_t)n * sizeof *values;
     return STATUS_OK;
+}
+
+// One product of a layer: its matrices, one below the other, and their biases.
+struct product {
+    const char *names[WEIGHT_PARTS_MAX]; // "self_attn.q_proj", ...
+    int32_t rows[WEIGHT_PARTS_MAX];
+    int32_t n_parts;
+    int32_t cols;
+    bool gated;
+    bool biased;
+    struct weight *out;
+};
+
+static enum status load_product(struct model *model, int32_t layer, const struct product *product,
+                                struct error *err) {
+    struct weight_source source = {.n_parts = product->n_parts, .gated = product->gated};
+    enum status status = STATUS_OK;
+    char name[96];
+    for (int32_t i = 0; i < product->n_parts && status == STATUS_OK; i++) {
+        int32_t rows = product->rows[i];
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, product->names[i]);
+        status = find_matrix(model, name, rows, product->cols, &source.parts[i], err);
+        if (status == STATUS_OK && product->biased) {
+            float *values = NULL;
+            snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, product->names[i]);
+            status = read_vector(model, name, rows, &values, err);
+            source.biases[i] = (struct tensor){.data = values, .rows = 1, .cols = rows};
+        }
+    }
+    if (status == STATUS_OK) {
+        status = pack(model, &source, model->precision, name, product->out, err);
+    }
+    for (int32_t i = 0; i < product->n_parts; i++) {
+        free(source.biases[i].data);
+    }
+    return status;
 }
 
 static enum status load_layer(struct model *model, int32_t index, struct error *err) {
     const struct model_config *config = &model->config;
     struct layer_weights *layer = &model->weights.layers[index];
-    int32_t hidden = config->hidden_dim;
+    int32_t hidden = config->hidden_dim, ffn = config->ffn_dim;
     int32_t q_dim = config->n_heads * config->head_dim;
     int32_t kv_dim = config->n_kv_heads * config->head_dim;
-    const struct {
-        const char *name;
-        int32_t rows; // 0 is a vector
-        int32_t cols;
-        struct tensor *out;
-        bool wanted;
-    } parts[] = {
-        {"input_layernorm.weight", 0, hidden, &layer->attention_norm, true},
-        {"self_attn.q_proj.weight", q_dim, hidden, &layer->q, true},
-        {"self_attn.k_proj.weight", kv_dim, hidden, &layer->k, true},
-        {"self_attn.v_proj.weight", kv_dim, hidden, &layer->v, true},
-        {"self_attn.q_proj.bias", 0, q_dim, &layer->q_bias, config->qkv_bias},
-        {"self_attn.k_proj.bias", 0, kv_dim, &layer->k_bias, config->qkv_bias},
-        {"self_attn.v_proj.bias", 0, kv_dim, &layer->v_bias, config->qkv_bias},
-        {"self_attn.o_proj.weight", hidden, q_dim, &layer->o, true},
-        {"post_attention_layernorm.weight", 0, hidden, &layer->ffn_norm, true},
-        {"mlp.gate_proj.weight", config->ffn_dim, hidden, &layer->gate, true},
-        {"mlp.up_proj.weight", config->ffn_dim, hidden, &layer->up, true},
-        {"mlp.down_proj.weight", hidden, config->ffn_dim, &layer->down, true},
+    const struct product products[] = {
+        {.names = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+         .rows = {q_dim, kv_dim, kv_dim},
+         .n_parts = 3,
+         .cols = hidden,
+         .biased = config->qkv_bias,
+         .out = &layer->qkv},
+        {.names = {"self_attn.o_proj"},
+         .rows = {hidden},
+         .n_parts = 1,
+         .cols = q_dim,
+         .out = &layer->o},
+        {.names = {"mlp.gate_proj", "mlp.up_proj"},
+         .rows = {ffn, ffn},
+         .n_parts = 2,
+         .cols = hidden,
+         .gated = true,
+         .out = &layer->gate_up},
+        {.names = {"mlp.down_proj"},
+         .rows = {hidden},
+         .n_parts = 1,
+         .cols = ffn,
+         .out = &layer->down},
     };
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        char name[96];
-        snprintf(name, sizeof name, "model.layers.%d.%s", index, parts[i].name);
-        enum status status = STATUS_OK;
-        if (parts[i].wanted) {
-            status = parts[i].rows == 0 ? load_vector(model, name, parts[i].cols, parts[i].out, err)
-                                        : load_matrix(model, name, parts[i].rows, parts[i].cols,
-                                                      parts[i].out, err);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", index);
+    enum status status = load_vector(model, name, hidden, &layer->attention_norm, err);
+    if (status == STATUS_OK) {
+        snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", index);
+        status = load_vector(model, name, hidden, &layer->ffn_norm, err);
     }
-    return STATUS_OK;
+    for (size_t i = 0; i < sizeof products / sizeof products[0] && status == STATUS_OK; i++) {
+        status = load_product(model, index, &products[i], err);
+    }
+    safetensors_drop_pages(model->files);
+    return status;
+}
+
+// The weights of a score head stay exact: they are few, and what they give is a verdict.
+static enum status load_score(struct model *model, const char *name, struct error *err) {
+    float *values;
+    int32_t hidden = model->config.hidden_dim;
+    enum status status = read_vector(model, name, hidden, &values, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct weight_source source = {
+        .parts = {{.data = values, .dtype = DTYPE_F32, .rows = 1, .cols = hidden}}, .n_parts = 1};
+    status = pack(model, &source, PRECISION_STORED, name, &model->weights.score, err);
+    free(values);
+    return status;
+}
+
+static enum status load_lm_head(struct model *model, struct error *err) {
+    const struct model_config *config = &model->config;
+    const char *name = config->tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+    struct weight_source source = {.n_parts = 1};
+    int64_t n_parameters = model->n_parameters;
+    enum status status =
+        find_matrix(model, name, config->vocab_size, config->hidden_dim, &source.parts[0], err);
+    if (config->tied_embeddings) {
+        model->n_parameters = n_parameters; // counted with the embedding
+    }
+    return status == STATUS_OK
+               ? pack(model, &source, model->precision, name, &model->weights.lm_head, err)
+               : status;
 }
 
 // One finite number, or *out as it was when the tensor is absent.
@@ -214,8 +321,7 @@ static enum status load_score_head(struct model *model, struct error *err) {
     struct model_weights *weights = &model->weights;
     float mean = model->config.score_mean;
     float var = model->config.score_var;
-    enum status status =
-        load_vector(model, "score_head.weight", model->config.hidden_dim, &weights->score, err);
+    enum status status = load_score(model, "score_head.weight", err);
     if (status == STATUS_OK) {
         status = load_scalar(model, "score_head.bias", &weights->score_bias, err);
     }
@@ -235,18 +341,11 @@ static enum status load_score_head(struct model *model, struct error *err) {
 }
 
 static enum status load_head(struct model *model, struct error *err) {
-    const struct model_config *config = &model->config;
-    struct model_weights *weights = &model->weights;
-    switch (config->head) {
+    switch (model->config.head) {
     case MODEL_HEAD_LM:
-        if (config->tied_embeddings) {
-            weights->lm_head = weights->embedding;
-            return STATUS_OK;
-        }
-        return load_matrix(model, "lm_head.weight", config->vocab_size, config->hidden_dim,
-                           &weights->lm_head, err);
+        return load_lm_head(model, err);
     case MODEL_HEAD_CLASS:
-        return load_vector(model, "score.weight", config->hidden_dim, &weights->score, err);
+        return load_score(model, "score.weight", err);
     case MODEL_HEAD_SCORE:
         return load_score_head(model, err);
     }
@@ -297,8 +396,7 @@ static enum status load_weights(struct model *model, struct error *err) {
     if (weights->layers == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d layers", config->n_layers);
     }
-    enum status status = load_matrix(model, "model.embed_tokens.weight", config->vocab_size,
-                                     config->hidden_dim, &weights->embedding, err);
+    enum status status = load_embedding(model, err);
     for (int32_t i = 0; i < config->n_layers && status == STATUS_OK; i++) {
         status = load_layer(model, i, err);
     }
@@ -309,6 +407,7 @@ static enum status load_weights(struct model *model, struct error *err) {
     if (status == STATUS_OK) {
         status = load_head(model, err);
     }
+    safetensors_drop_pages(model->files);
     return status == STATUS_OK ? load_frequencies(model, err) : status;
 }
 
@@ -348,14 +447,15 @@ static enum status hash_files(struct model *model, struct error *err) {
     return STATUS_OK;
 }
 
-enum status model_open(const char *directory, struct backend *backend, struct model **out,
-                       struct error *err) {
+enum status model_open(const char *directory, struct backend *backend, enum precision precision,
+                       struct model **out, struct error *err) {
     struct model *model = calloc(1, sizeof *model);
     enum status status;
     if (model == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the model");
     }
     model->backend = backend;
+    model->precision = precision;
     model->directory = strdup(directory);
     if (model->directory == NULL) {
         status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the model");
@@ -373,11 +473,11 @@ enum status model_open(const char *directory, struct backend *backend, struct mo
     if (status != STATUS_OK) {
         goto fail;
     }
-    status = load_weights(model, err);
+    status = hash_files(model, err); // first, so that its pages are dropped with the others
     if (status != STATUS_OK) {
         goto fail;
     }
-    status = hash_files(model, err);
+    status = load_weights(model, err);
     if (status != STATUS_OK) {
         goto fail;
     }
@@ -388,12 +488,6 @@ fail:
     return status;
 }
 
-static void release_matrix(struct model *model, struct tensor *tensor) {
-    if (tensor->data != NULL) {
-        model->backend->ops->release_weights(model->backend, tensor->data);
-    }
-}
-
 static void release_vector(struct model *model, struct tensor *tensor) {
     if (tensor->data != NULL) {
         model->backend->ops->release(model->backend, tensor->data);
@@ -401,16 +495,12 @@ static void release_vector(struct model *model, struct tensor *tensor) {
 }
 
 static void release_layer(struct model *model, struct layer_weights *layer) {
-    struct tensor *matrices[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
-                                 &layer->gate, &layer->up, &layer->down};
-    struct tensor *vectors[] = {&layer->attention_norm, &layer->q_bias, &layer->k_bias,
-                                &layer->v_bias, &layer->ffn_norm};
+    struct weight *matrices[] = {&layer->qkv, &layer->o, &layer->gate_up, &layer->down};
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
-        release_matrix(model, matrices[i]);
+        model->backend->ops->weight_release(model->backend, matrices[i]);
     }
-    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
-        release_vector(model, vectors[i]);
-    }
+    release_vector(model, &layer->attention_norm);
+    release_vector(model, &layer->ffn_norm);
 }
 
 void model_close(struct model *model) {
@@ -418,17 +508,18 @@ void model_close(struct model *model) {
         return;
     }
     struct model_weights *weights = &model->weights;
-    if (weights->lm_head.data != weights->embedding.data) {
-        release_matrix(model, &weights->lm_head);
+    const struct backend_ops *ops = model->backend->ops;
+    if (weights->embedding.data != NULL) {
+        ops->release_table(model->backend, weights->embedding.data);
     }
-    release_matrix(model, &weights->embedding);
     for (int32_t i = 0; weights->layers != NULL && i < model->config.n_layers; i++) {
         release_layer(model, &weights->layers[i]);
     }
+    ops->weight_release(model->backend, &weights->lm_head);
+    ops->weight_release(model->backend, &weights->score);
     release_vector(model, &weights->final_norm);
-    release_vector(model, &weights->score);
     if (weights->inv_freq != NULL) {
-        model->backend->ops->release(model->backend, weights->inv_freq);
+        ops->release(model->backend, weights->inv_freq);
     }
     free(weights->layers);
     safetensors_close(model->files);

@@ -459,6 +459,13 @@ void safetensors_close(struct safetensors *weights) {
     free(weights);
 }
 
+void safetensors_drop_pages(const struct safetensors *weights) {
+    for (size_t i = 0; i < weights->n_files; i++) {
+        // Only advice: where it is refused the pages stay until the kernel needs them.
+        (void)madvise(weights->files[i].bytes, weights->files[i].size, MADV_DONTNEED);
+    }
+}
+
 static int compare_name_to_entry(const void *name, const void *entry) {
     return strcmp(name, ((const struct entry *)entry)->name);
 }

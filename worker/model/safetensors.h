@@ -48,4 +48,7 @@ const char *safetensors_file_name(const struct safetensors *safetensors, size_t 
 const void *safetensors_file_bytes(const struct safetensors *safetensors, size_t index,
                                    size_t *size);
 
+// Lets the kernel take back the memory of mapped pages; what is touched again is read again.
+void safetensors_drop_pages(const struct safetensors *safetensors);
+
 #endif

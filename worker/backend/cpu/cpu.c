@@ -69,13 +69,14 @@ static size_t cpu_own_bytes(const struct backend *backend) {
     const struct cpu_backend *cpu = (const struct cpu_backend *)backend;
     size_t per_thread = KERNEL_SCRATCH_BYTES + cpu->sample_stride;
     return (size_t)thread_pool_size(cpu->pool) * per_thread +
-           2 * cpu->rope.capacity * sizeof(float);
+           (2 * cpu->rope.capacity + cpu->products_capacity) * sizeof(float);
 }
 
 static void cpu_destroy(struct backend *backend) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
     thread_pool_destroy(cpu->pool);
     free(cpu->scratch);
+    free(cpu->products);
     free(cpu->sample_scratch);
     free(cpu->rope.cosines);
     free(cpu->rope.sines);
@@ -86,8 +87,8 @@ static const struct backend_ops cpu_ops = {
     .name = "cpu",
     .alloc = cpu_alloc,
     .release = cpu_release,
-    .import_weights = cpu_import_weights,
-    .release_weights = cpu_release_weights,
+    .import_table = cpu_import_table,
+    .release_table = cpu_release_table,
     .upload = cpu_upload,
     .download = cpu_download,
     .kv_bytes = cpu_kv_bytes,
@@ -97,11 +98,13 @@ static const struct backend_ops cpu_ops = {
     .batch_begin = cpu_batch_begin,
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
+    .weight_pack = cpu_weight_pack,
+    .weight_release = cpu_weight_release,
     .linear = cpu_linear,
+    .linear_add = cpu_linear_add,
+    .linear_gated = cpu_linear_gated,
     .rope_store = cpu_rope_store,
     .attention = cpu_attention,
-    .silu_mul = cpu_silu_mul,
-    .add = cpu_add,
     .gather_rows = cpu_gather_rows,
     .scatter_rows = cpu_scatter_rows,
     .sample = cpu_sample,

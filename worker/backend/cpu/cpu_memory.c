@@ -28,13 +28,13 @@ void cpu_release(struct backend *backend, void *memory) {
     free(memory);
 }
 
-void *cpu_import_weights(struct backend *backend, const void *host, size_t size) {
+void *cpu_import_table(struct backend *backend, const void *host, size_t size) {
     (void)backend;
     (void)size;
     return (void *)(uintptr_t)host; // tensors are void *; no operation writes to a weight
 }
 
-void cpu_release_weights(struct backend *backend, void *memory) {
+void cpu_release_table(struct backend *backend, void *memory) {
     (void)backend;
     (void)memory;
 }

@@ -60,38 +60,6 @@ void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tens
     run_rows(cpu, rms_norm_part, &call, x->cols);
 }
 
-static void silu_mul_part(void *argument, int index, int count) {
-    const struct rows_call *call = argument;
-    long begin, end;
-    thread_pool_range(call->n, 1, index, count, &begin, &end);
-    call->cpu->kernels->silu_mul(row_of(call->out, begin), row_of(call->a, begin),
-                                 row_of(call->b, begin), (size_t)(end - begin) * call->a->cols);
-}
-
-void cpu_silu_mul(struct backend *backend, struct tensor *out, const struct tensor *gate,
-                  const struct tensor *up) {
-    struct cpu_backend *cpu = cpu_backend_from(backend);
-    ASSERT(out->rows == gate->rows && out->cols == gate->cols);
-    ASSERT(up->rows == gate->rows && up->cols == gate->cols);
-    struct rows_call call = {.cpu = cpu, .out = out, .a = gate, .b = up, .n = gate->rows};
-    run_rows(cpu, silu_mul_part, &call, 4.0 * gate->cols);
-}
-
-static void add_part(void *argument, int index, int count) {
-    const struct rows_call *call = argument;
-    long begin, end;
-    thread_pool_range(call->n, 1, index, count, &begin, &end);
-    call->cpu->kernels->add(row_of(call->out, begin), row_of(call->a, begin),
-                            (size_t)(end - begin) * call->a->cols);
-}
-
-void cpu_add(struct backend *backend, struct tensor *x, const struct tensor *y) {
-    struct cpu_backend *cpu = cpu_backend_from(backend);
-    ASSERT(x->rows == y->rows && x->cols == y->cols);
-    struct rows_call call = {.cpu = cpu, .out = x, .a = y, .n = x->rows};
-    run_rows(cpu, add_part, &call, x->cols);
-}
-
 static void gather_part(void *argument, int index, int count) {
     const struct rows_call *call = argument;
     long begin, end;
@@ -126,57 +94,6 @@ void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct 
     ASSERT(x->rows >= n && out->cols == x->cols);
     struct rows_call call = {.cpu = cpu, .out = out, .a = x, .rows = rows, .n = n};
     run_rows(cpu, scatter_part, &call, x->cols);
-}
-
-struct linear_call {
-    const struct cpu_backend *cpu;
-    struct linear_args args;
-    int32_t n_rows;
-    int n_out_parts; // threads = n_out_parts * n_row_parts
-    int n_row_parts;
-};
-
-static void linear_part(void *argument, int index, int count) {
-    const struct linear_call *call = argument;
-    (void)count;
-    long out_begin, out_end, row_begin, row_end;
-    thread_pool_range(call->args.out_dim, LINEAR_OUTPUTS, index % call->n_out_parts,
-                      call->n_out_parts, &out_begin, &out_end);
-    thread_pool_range(call->n_rows, LINEAR_TILE_ROWS, index / call->n_out_parts, call->n_row_parts,
-                      &row_begin, &row_end);
-    if (out_begin < out_end && row_begin < row_end) {
-        call->cpu->kernels->linear(&call->args, (int32_t)row_begin, (int32_t)row_end,
-                                   (int32_t)out_begin, (int32_t)out_end,
-                                   call->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES);
-    }
-}
-
-void cpu_linear(struct backend *backend, struct tensor *out, int32_t column, const struct tensor *x,
-                const struct tensor *weight, const struct tensor *bias) {
-    struct cpu_backend *cpu = cpu_backend_from(backend);
-    int32_t out_dim = weight->rows;
-    ASSERT(out->rows == x->rows && x->cols == weight->cols);
-    ASSERT(column >= 0 && column + out_dim <= out->cols);
-    ASSERT(bias == NULL || bias->cols == out_dim);
-    struct linear_call call = {
-        .cpu = cpu,
-        .args = {.out = (float *)out->data + column,
-                 .x = x->data,
-                 .weight = weight->data,
-                 .dtype = weight->dtype,
-                 .bias = bias != NULL ? bias->data : NULL,
-                 .bias_dtype = bias != NULL ? bias->dtype : DTYPE_F32,
-                 .in_dim = x->cols,
-                 .out_dim = out_dim,
-                 .out_stride = out->cols},
-        .n_rows = x->rows,
-    };
-    // Outputs are split first, so that one thread reads each weight; rows when they are few.
-    int n_threads = cpu_threads_for(cpu, (double)x->rows * x->cols * out_dim / 16);
-    int n_tiles = (out_dim + LINEAR_OUTPUTS - 1) / LINEAR_OUTPUTS;
-    call.n_out_parts = n_threads < n_tiles ? n_threads : n_tiles;
-    call.n_row_parts = n_threads / call.n_out_parts;
-    thread_pool_run(cpu->pool, linear_part, &call, call.n_out_parts * call.n_row_parts);
 }
 
 struct attention_call {

@@ -24,6 +24,8 @@ struct cpu_backend {
     struct batch_plan plan;
     struct rope_table rope;
     int32_t head_dim_max; // of all KV storages so far; bounds the rope table
+    float *products;      // [products_capacity], what linear_add and linear_gated take further
+    size_t products_capacity;
     char *sample_scratch; // [pool size, sample_stride]
     size_t sample_stride;
 };
@@ -38,8 +40,8 @@ int cpu_threads_for(const struct cpu_backend *cpu, double work);
 // cpu_memory.c
 void *cpu_alloc(struct backend *backend, size_t size);
 void cpu_release(struct backend *backend, void *memory);
-void *cpu_import_weights(struct backend *backend, const void *host, size_t size);
-void cpu_release_weights(struct backend *backend, void *memory);
+void *cpu_import_table(struct backend *backend, const void *host, size_t size);
+void cpu_release_table(struct backend *backend, void *memory);
 void cpu_upload(struct backend *backend, void *destination, const void *source, size_t size);
 enum status cpu_download(struct backend *backend, void *destination, const void *source,
                          size_t size);
@@ -61,17 +63,23 @@ void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_stora
 void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table);
 void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
                   const struct tensor *weight, float eps);
-void cpu_linear(struct backend *backend, struct tensor *out, int32_t column, const struct tensor *x,
-                const struct tensor *weight, const struct tensor *bias);
 void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
                    const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale);
-void cpu_silu_mul(struct backend *backend, struct tensor *out, const struct tensor *gate,
-                  const struct tensor *up);
-void cpu_add(struct backend *backend, struct tensor *x, const struct tensor *y);
 void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const int32_t *rows, int32_t n);
 void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
                       const int32_t *rows, int32_t n);
+
+// cpu_linear.c
+enum status cpu_weight_pack(struct backend *backend, const struct weight_source *source,
+                            enum precision precision, struct weight *out);
+void cpu_weight_release(struct backend *backend, struct weight *weight);
+void cpu_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
+                const struct weight *weight);
+void cpu_linear_add(struct backend *backend, struct tensor *out, const struct tensor *x,
+                    const struct weight *weight);
+void cpu_linear_gated(struct backend *backend, struct tensor *out, const struct tensor *x,
+                      const struct weight *weight);
 
 // cpu_sample.c
 enum status cpu_sample(struct backend *backend, struct tensor *logits, struct sampling_row *rows,
