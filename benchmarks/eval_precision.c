@@ -1,0 +1,396 @@
+// What do the faster precisions cost in quality? Reads texts with a policy, a cost model and a
+// reward model, once for each precision, and prints the policy's perplexity on the responses, the
+// cost model's area under the ROC curve (labels: 1 is unsafe) by summed costs and by the end score,
+// the reward's correlation with that of stored weights, and how each differs from them.
+//
+//   eval_precision --texts FILE.jsonl [--policy DIR] [--cost DIR] [--reward DIR] [--count N]
+//                  [--threads T]
+//
+// A line of FILE has "prompt", "text" (the response) and, for the cost model, "label".
+#include <getopt.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/model/context.h"
+#include "worker/tokenizer/template.h"
+#include "worker/tokenizer/tokenizer.h"
+
+enum { TEXTS_MAX = 1000000, TOKENS_MAX = 2048 };
+
+struct text {
+    char *prompt;
+    char *response;
+    int label; // -1: none
+};
+
+struct options {
+    const char *texts_path;
+    const char *policy;
+    const char *cost;
+    const char *reward;
+    int count;
+    int threads;
+};
+
+struct reader {
+    struct backend *backend;
+    struct model *model;
+    struct model_context *context;
+    struct tokenizer *tokenizer;
+    enum template_id chat_template;
+    int32_t ids[TOKENS_MAX];
+    size_t n_prompt;
+    size_t n; // prompt, response and EOS
+};
+
+// What one precision gives on all texts.
+struct figures {
+    double perplexity;
+    double auc_sum;
+    double auc_end;
+    double *rewards; // [n texts]
+};
+
+static void fail(const char *what, const struct error *err) {
+    fprintf(stderr, "eval_precision: %s: %s: %s\n", what, err->field, err->message);
+    exit(1);
+}
+
+static void *need(void *memory) {
+    if (memory == NULL) {
+        fprintf(stderr, "eval_precision: no memory\n");
+        exit(1);
+    }
+    return memory;
+}
+
+static int read_texts(const struct options *options, struct text **out) {
+    FILE *file = fopen(options->texts_path, "r");
+    if (file == NULL) {
+        fprintf(stderr, "eval_precision: cannot read %s\n", options->texts_path);
+        exit(1);
+    }
+    struct text *texts = need(calloc((size_t)options->count, sizeof *texts));
+    char *line = NULL;
+    size_t capacity = 0;
+    int n = 0;
+    while (n < options->count && getline(&line, &capacity, file) > 0) {
+        json_t *object = json_loads(line, 0, NULL);
+        const char *prompt = json_string_value(json_object_get(object, "prompt"));
+        const char *response = json_string_value(json_object_get(object, "text"));
+        const json_t *label = json_object_get(object, "label");
+        if (prompt == NULL || response == NULL) {
+            fprintf(stderr, "eval_precision: line %d has no prompt or no text\n", n + 1);
+            exit(1);
+        }
+        texts[n].prompt = need(strdup(prompt));
+        texts[n].response = need(strdup(response));
+        texts[n].label = json_is_integer(label) ? json_integer_value(label) != 0 : -1;
+        json_decref(object);
+        n++;
+    }
+    free(line);
+    fclose(file);
+    *out = texts;
+    return n;
+}
+
+static void open_reader(struct reader *reader, const char *directory, enum precision precision,
+                        int threads) {
+    struct error err = {0};
+    enum status status = backend_create("cpu", threads, &reader->backend, &err);
+    if (status == STATUS_OK) {
+        status = model_open(directory, reader->backend, precision, &reader->model, &err);
+    }
+    if (status == STATUS_OK) {
+        status = tokenizer_open(directory, &reader->tokenizer, &err);
+    }
+    if (status == STATUS_OK) {
+        status = template_find(model_get_profile(reader->model)->chat_template,
+                               &reader->chat_template, &err);
+    }
+    if (status == STATUS_OK) {
+        int32_t longest = model_get_config(reader->model)->context_length;
+        longest = longest < TOKENS_MAX ? longest : TOKENS_MAX;
+        const struct model_context_options options = {
+            .n_kv_blocks = longest / KV_BLOCK_TOKENS + 1,
+            .n_sequences = 1,
+            .batch_rows = 256,
+            .output_rows = longest,
+            .context_tokens = longest,
+        };
+        status = model_context_create(reader->model, &options, &reader->context, &err);
+    }
+    if (status != STATUS_OK) {
+        fail(directory, &err);
+    }
+}
+
+static void close_reader(struct reader *reader) {
+    model_context_destroy(reader->context);
+    tokenizer_close(reader->tokenizer);
+    model_close(reader->model);
+    backend_destroy(reader->backend);
+}
+
+// Encodes prompt, response and EOS, and runs them; every position's state is kept.
+static struct sequence *read_text(struct reader *reader, const struct text *text) {
+    struct error err = {0};
+    const struct chat_message message = {.role = "user", .content = text->prompt};
+    size_t n_response = 0;
+    enum status status = template_encode(reader->tokenizer, reader->chat_template, &message, 1,
+                                         reader->ids, TOKENS_MAX, &reader->n_prompt, &err);
+    if (status == STATUS_OK) {
+        char response[TOKENS_MAX * 4];
+        snprintf(response, sizeof response, " %s", text->response);
+        status = tokenizer_encode(reader->tokenizer, response, strlen(response), 0,
+                                  reader->ids + reader->n_prompt, TOKENS_MAX - 1 - reader->n_prompt,
+                                  &n_response, &err);
+    }
+    if (status != STATUS_OK) {
+        fail("text", &err);
+    }
+    reader->n = reader->n_prompt + n_response + 1;
+    reader->ids[reader->n - 1] = tokenizer_eos_id(reader->tokenizer);
+    struct sequence *sequence = need(sequence_create(reader->context));
+    const struct forward_item item = {sequence, reader->ids, (int32_t)reader->n,
+                                      FORWARD_OUTPUT_ALL};
+    if (model_forward(reader->context, &item, 1, &err) != STATUS_OK) {
+        fail("text", &err);
+    }
+    return sequence;
+}
+
+// -log p(id) under softmax(logits), in float64.
+static double surprise(const float *logits, int32_t vocab_size, int32_t id) {
+    double largest = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < vocab_size; i++) {
+        largest = fmax(largest, (double)logits[i]);
+    }
+    for (int32_t i = 0; i < vocab_size; i++) {
+        sum += exp((double)logits[i] - largest);
+    }
+    return log(sum) + largest - (double)logits[id];
+}
+
+static double perplexity(const struct options *options, enum precision precision,
+                         const struct text *texts, int n) {
+    struct reader reader = {0};
+    open_reader(&reader, options->policy, precision, options->threads);
+    int32_t vocab_size = model_get_config(reader.model)->vocab_size;
+    double sum = 0, tokens = 0;
+    for (int i = 0; i < n; i++) {
+        if (texts[i].label == 1) {
+            continue; // what the policy is not meant to write
+        }
+        struct sequence *sequence = read_text(&reader, &texts[i]);
+        struct tensor logits;
+        if (model_logits(reader.context, model_outputs(reader.context), &logits) != STATUS_OK) {
+            fail(options->policy, &(struct error){.message = "no logits"});
+        }
+        const float *rows = logits.data;
+        for (size_t t = reader.n_prompt; t < reader.n; t++) {
+            sum += surprise(rows + (t - 1) * (size_t)vocab_size, vocab_size, reader.ids[t]);
+        }
+        tokens += (double)(reader.n - reader.n_prompt);
+        sequence_destroy(reader.context, sequence);
+    }
+    close_reader(&reader);
+    return exp(sum / tokens);
+}
+
+struct labelled {
+    double value;
+    int label;
+};
+
+static int by_value(const void *a, const void *b) {
+    double x = ((const struct labelled *)a)->value, y = ((const struct labelled *)b)->value;
+    return (x > y) - (x < y);
+}
+
+// Area under the ROC curve from ranks; ties count half (Mann-Whitney).
+static double area_under_curve(struct labelled *values, int n) {
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    double ranks = 0, positives = 0;
+    for (int i = 0; i < n;) {
+        int end = i;
+        while (end < n && values[end].value == values[i].value) {
+            end++;
+        }
+        for (int k = i; k < end; k++) {
+            ranks += values[k].label ? (i + 1 + end) / 2.0 : 0;
+            positives += values[k].label;
+        }
+        i = end;
+    }
+    return (ranks - positives * (positives + 1) / 2) / (positives * (n - positives));
+}
+
+static void judge(const struct options *options, enum precision precision, const struct text *texts,
+                  int n, struct figures *out) {
+    struct reader reader = {0};
+    open_reader(&reader, options->cost, precision, options->threads);
+    double discount = model_get_profile(reader.model)->discount;
+    struct labelled *sums = need(calloc((size_t)n, sizeof *sums));
+    struct labelled *ends = need(calloc((size_t)n, sizeof *ends));
+    float scores[TOKENS_MAX];
+    int used = 0;
+    for (int i = 0; i < n; i++) {
+        if (texts[i].label < 0) {
+            continue;
+        }
+        struct sequence *sequence = read_text(&reader, &texts[i]);
+        if (model_score_outputs(reader.context, scores) != STATUS_OK) {
+            fail(options->cost, &(struct error){.message = "no scores"});
+        }
+        double sum = 0, weight = 1;
+        for (size_t t = reader.n_prompt; t + 1 < reader.n; t++, weight *= discount) {
+            sum += weight * fmax(0, (double)scores[t]);
+        }
+        sums[used] = (struct labelled){sum, texts[i].label};
+        ends[used++] = (struct labelled){(double)scores[reader.n - 1], texts[i].label};
+        sequence_destroy(reader.context, sequence);
+    }
+    out->auc_sum = area_under_curve(sums, used);
+    out->auc_end = area_under_curve(ends, used);
+    free(sums);
+    free(ends);
+    close_reader(&reader);
+}
+
+static void reward(const struct options *options, enum precision precision,
+                   const struct text *texts, int n, struct figures *out) {
+    struct reader reader = {0};
+    open_reader(&reader, options->reward, precision, options->threads);
+    out->rewards = need(calloc((size_t)n, sizeof *out->rewards));
+    float scores[TOKENS_MAX];
+    for (int i = 0; i < n; i++) {
+        struct sequence *sequence = read_text(&reader, &texts[i]);
+        if (model_score_outputs(reader.context, scores) != STATUS_OK) {
+            fail(options->reward, &(struct error){.message = "no scores"});
+        }
+        out->rewards[i] = (double)scores[reader.n - 1];
+        sequence_destroy(reader.context, sequence);
+    }
+    close_reader(&reader);
+}
+
+// Pearson's correlation.
+static double correlation(const double *a, const double *b, int n) {
+    double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
+    for (int i = 0; i < n; i++) {
+        mean_a += a[i] / n;
+        mean_b += b[i] / n;
+    }
+    for (int i = 0; i < n; i++) {
+        ab += (a[i] - mean_a) * (b[i] - mean_b);
+        aa += (a[i] - mean_a) * (a[i] - mean_a);
+        bb += (b[i] - mean_b) * (b[i] - mean_b);
+    }
+    return ab / sqrt(aa * bb);
+}
+
+static double percent(double value, double base) {
+    return 100 * (value / base - 1);
+}
+
+static void print_figures(const struct options *options, const struct figures *all, int n) {
+    printf("# %d texts; change against stored weights and f32 activations\n", n);
+    printf("precision");
+    printf("%s", options->policy != NULL ? ",perplexity,change_percent" : "");
+    printf("%s", options->cost != NULL ? ",auc_sum,change_percent,auc_end,change_percent" : "");
+    printf("%s\n", options->reward != NULL ? ",reward_correlation" : "");
+    for (int p = 0; p < PRECISION_COUNT; p++) {
+        printf("%s", precision_name((enum precision)p));
+        if (options->policy != NULL) {
+            printf(",%.4f,%+.3f", all[p].perplexity, percent(all[p].perplexity, all[0].perplexity));
+        }
+        if (options->cost != NULL) {
+            printf(",%.5f,%+.3f,%.5f,%+.3f", all[p].auc_sum,
+                   percent(all[p].auc_sum, all[0].auc_sum), all[p].auc_end,
+                   percent(all[p].auc_end, all[0].auc_end));
+        }
+        if (options->reward != NULL) {
+            printf(",%.6f", correlation(all[0].rewards, all[p].rewards, n));
+        }
+        printf("\n");
+    }
+}
+
+static void parse(int argc, char **argv, struct options *options) {
+    static const struct option flags[] = {
+        {"texts", required_argument, NULL, 't'},
+        {"policy", required_argument, NULL, 'p'},
+        {"cost", required_argument, NULL, 'c'},
+        {"reward", required_argument, NULL, 'r'},
+        {"count", required_argument, NULL, 'n'},
+        {"threads", required_argument, NULL, 'j'},
+        {0},
+    };
+    int flag;
+    while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
+        switch (flag) {
+        case 't':
+            options->texts_path = optarg;
+            break;
+        case 'p':
+            options->policy = optarg;
+            break;
+        case 'c':
+            options->cost = optarg;
+            break;
+        case 'r':
+            options->reward = optarg;
+            break;
+        case 'n':
+            options->count = atoi(optarg);
+            break;
+        case 'j':
+            options->threads = atoi(optarg);
+            break;
+        default:
+            exit(2);
+        }
+    }
+    if (options->texts_path == NULL || options->count < 1 || options->count > TEXTS_MAX ||
+        options->threads < 1 || options->threads > 256) {
+        fprintf(stderr,
+                "usage: eval_precision --texts FILE [--policy DIR] [--cost DIR] "
+                "[--reward DIR] [--count 1..%d] [--threads 1..256]\n",
+                TEXTS_MAX);
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv) {
+    struct options options = {.count = 1000, .threads = 2};
+    parse(argc, argv, &options);
+    struct text *texts = NULL;
+    int n = read_texts(&options, &texts);
+    struct figures all[PRECISION_COUNT] = {0};
+    for (int p = 0; p < PRECISION_COUNT; p++) {
+        if (options.policy != NULL) {
+            all[p].perplexity = perplexity(&options, (enum precision)p, texts, n);
+        }
+        if (options.cost != NULL) {
+            judge(&options, (enum precision)p, texts, n, &all[p]);
+        }
+        if (options.reward != NULL) {
+            reward(&options, (enum precision)p, texts, n, &all[p]);
+        }
+    }
+    print_figures(&options, all, n);
+    for (int p = 0; p < PRECISION_COUNT; p++) {
+        free(all[p].rewards);
+    }
+    for (int i = 0; i < n; i++) {
+        free(texts[i].prompt);
+        free(texts[i].response);
+    }
+    free(texts);
+    return 0;
+}
