@@ -16,6 +16,36 @@
 
 extern char **environ;
 
+// Process groups that were started and not seen to end: a failed assertion leaves the test before it
+// stops them, so the program does at its end.
+enum { RUNNING_MAX = 256 };
+static pid_t running[RUNNING_MAX];
+
+static void kill_running(void) {
+    for (int i = 0; i < RUNNING_MAX; i++) {
+        if (running[i] > 0) {
+            kill(-running[i], SIGKILL);
+        }
+    }
+}
+
+static void replace_running(pid_t old, pid_t new) {
+    for (int i = 0; i < RUNNING_MAX; i++) {
+        if (running[i] == old) {
+            running[i] = new;
+            return;
+        }
+    }
+}
+
+static void remember(pid_t pid) {
+    static bool registered;
+    if (!registered) {
+        registered = atexit(kill_running) == 0;
+    }
+    replace_running(0, pid);
+}
+
 void process_start(struct process *process, const char *log_path, char *const argv[]) {
     snprintf(process->log_path, sizeof process->log_path, "%s", log_path);
     posix_spawn_file_actions_t actions;
@@ -34,6 +64,7 @@ void process_start(struct process *process, const char *log_path, char *const ar
         process->pid = 0;
         fail_msg("cannot start %s: %s", argv[0], strerror(error));
     }
+    remember(process->pid);
 }
 
 void process_signal(struct process *process, int signal) {
@@ -81,6 +112,7 @@ bool process_wait(struct process *process, int timeout_ms, int *exit_code) {
     if (!process_wait_until(has_ended, &wait, timeout_ms)) {
         return false;
     }
+    replace_running(process->pid, 0);
     process->pid = 0;
     if (exit_code != NULL) {
         *exit_code = wait.exit_code;

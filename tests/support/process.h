@@ -1,5 +1,6 @@
 // Real programs in tests: started with their output in a file, watched with deadlines, killed on
-// request. Output is printed only when a test asks for it (on failure).
+// request. Output is printed only when a test asks for it (on failure). What a failed test leaves
+// running is killed when its program ends.
 #ifndef TESTS_SUPPORT_PROCESS_H
 #define TESTS_SUPPORT_PROCESS_H
 
