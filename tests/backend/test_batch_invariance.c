@@ -96,6 +96,7 @@ enum { TEXT = 90, VOCAB_USED = 60, HIDDEN_MAX = 128 };
 
 struct subject {
     char *directory;
+    enum precision precision;
     int32_t text[TEXT];
     float expected[TEXT * HIDDEN_MAX];
     size_t row_bytes;
@@ -120,7 +121,7 @@ static bool engine_open(struct engine *engine, const struct subject *subject, co
         return false;
     }
     assert_ok(
-        model_open(subject->directory, engine->backend, PRECISION_STORED, &engine->model, &err),
+        model_open(subject->directory, engine->backend, subject->precision, &engine->model, &err),
         &err);
     assert_ok(model_context_create(engine->model, &options, &engine->context, &err), &err);
     return true;
@@ -233,8 +234,9 @@ static void check_mixed(const struct subject *subject, const char *isa, int thre
     engine_close(&engine);
 }
 
-static void check_model(const struct reference_shape *shape) {
+static void check_model(const struct reference_shape *shape, enum precision precision) {
     struct subject *subject = calloc(1, sizeof(*subject));
+    subject->precision = precision;
     subject->directory = model_files_make(shape, 1, -1);
     for (int32_t t = 0; t < TEXT; ++t) {
         subject->text[t] = (int32_t)(rng_uniform(5, (uint64_t)t, 0, 0) * VOCAB_USED);
@@ -273,7 +275,9 @@ static struct reference_shape odd_shape(void) {
 static void test_model_states_do_not_depend_on_the_batch(void **state) {
     (void)state;
     struct reference_shape shape = odd_shape();
-    check_model(&shape);
+    for (int i = 0; i < PRECISION_COUNT; ++i) {
+        check_model(&shape, (enum precision)i);
+    }
 }
 
 static void test_half_precision_model_states_do_not_depend_on_the_batch(void **state) {
@@ -282,7 +286,7 @@ static void test_half_precision_model_states_do_not_depend_on_the_batch(void **s
     shape.dtype = REFERENCE_BF16;
     shape.architecture = "Qwen2ForCausalLM";
     shape.qkv_bias = true;
-    check_model(&shape);
+    check_model(&shape, PRECISION_STORED);
 }
 
 int main(void) {

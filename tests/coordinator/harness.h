@@ -33,6 +33,7 @@ struct fake_group {
     char name[32];
     uint32_t slots;
     const char *policy_hash;
+    const char *precision;
     bool is_mute;      // neither beats nor answers
     bool holds_orders; // beats, but keeps its order
     bool reverses_rows;
