@@ -1,6 +1,9 @@
-// All sums run over the ids in order and in float64, so a draw is a function of the row alone.
-// Top-k and top-p never sort: both ask for the shortest prefix, in the order (logit descending, id
-// ascending), whose weight reaches a target, and find its last element by radix selection.
+// A row is read once for its log-probabilities, in chunks that stay in the nearest cache: maximum
+// of each block, then sum of the block's weights relative to that maximum. A block's figures depend
+// on the block alone, so that edits of single logits only cost their blocks. What remains of the
+// draw works on the figures of the blocks, and on two shapes of the row:
+// - top-k, and top-p where few tokens matter, work on a list of the tokens in question;
+// - everything else draws a block by its sum, then a token inside the block.
 #include "worker/decode/sampling.h"
 
 #include <float.h>
@@ -8,338 +11,459 @@
 #include <string.h>
 
 #include "common/rng.h"
+#include "worker/decode/sampling_edit.h"
+#include "worker/decode/sampling_select.h"
 
-enum { RADIX_BITS = 11, RADIX_BUCKETS = 1 << RADIX_BITS, SCRATCH_ALIGN = 64 };
-
-struct scratch {
-    double *weights;    // [vocab], 0 for what cannot be drawn
-    double *masses;     // [RADIX_BUCKETS]
-    float *original;    // [vocab], logits as they came
-    int32_t *marks;     // [vocab], occurrence counts while editing
-    int32_t *remaining; // the same memory: ids still in question while selecting
+enum {
+    SCRATCH_ALIGN = 64,
+    CHUNK_BLOCKS = 8,    // 16 KB of logits: half a nearest cache
+    SAMPLE_CHUNKS = 128, // runs of SAMPLING_LANES logits that the border of top-p is guessed from
+    GUESS_BUCKETS = 512, // of weights, GUESS_PER_OCTAVE for each factor of two
+    GUESS_PER_OCTAVE = 16,
 };
 
-// The end of a prefix: ids with a greater logit, and the first `ties` of those with this one.
-struct cut {
-    float logit;
-    int32_t ties;
+static const float log2_e = 0x1.715476p+0f;
+
+struct work {
+    const struct sampling_kernels *kernels;
+    float *logits; // [vocab]
+    int32_t vocab;
+    int32_t n_blocks;
+    float *lanes;      // [n_blocks, SAMPLING_LANES], maxima
+    float *maxima;     // [n_blocks]
+    float *sums;       // [n_blocks], weights relative to the block's maximum
+    float *references; // [n_blocks], the largest logit, for lists
+    double *factors;   // [n_blocks], from weights of the block to those of the row
+    bool *touched;     // [n_blocks], edited
+    float *weights;    // [vocab], relative to the block's maximum
+    float *masses;     // [GUESS_BUCKETS]
+    struct sampling_edit edit;
+    struct sampling_list list;
+    struct sampling_selection selection;
+    float largest;
+    double total; // weight of the row as it came, at temperature 1, relative to its largest
+    float scale;  // log2(e) / temperature
+    double u;     // the row's uniform number
 };
 
-static size_t round_up(size_t bytes) {
-    return (bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+// Memory handed out piece by piece; without a base it is only counted.
+struct arena {
+    unsigned char *base;
+    size_t used; // bytes
+};
+
+static void *take(struct arena *arena, size_t count, size_t size) {
+    void *memory = arena->base != NULL ? arena->base + arena->used : NULL;
+    arena->used += (count * size + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    return memory;
+}
+
+static void take_list(struct arena *arena, size_t capacity, struct sampling_list *list) {
+    list->ids = take(arena, capacity, sizeof(int32_t));
+    list->logits = take(arena, capacity, sizeof(float));
+    list->weights = take(arena, capacity, sizeof(float));
+}
+
+static void divide(struct work *work, struct arena *arena, int32_t vocab) {
+    size_t n = (size_t)vocab, n_blocks = (n + SAMPLING_BLOCK - 1) / SAMPLING_BLOCK;
+    *work = (struct work){.vocab = vocab, .n_blocks = (int32_t)n_blocks, .edit = {.vocab = vocab}};
+    work->lanes = take(arena, n_blocks * SAMPLING_LANES, sizeof(float));
+    work->maxima = take(arena, n_blocks, sizeof(float));
+    work->sums = take(arena, n_blocks, sizeof(float));
+    work->references = take(arena, n_blocks, sizeof(float));
+    work->factors = take(arena, n_blocks, sizeof(double));
+    work->touched = take(arena, n_blocks, sizeof(bool));
+    work->weights = take(arena, n, sizeof(float));
+    work->masses = take(arena, GUESS_BUCKETS, sizeof(float));
+    work->edit.ids = take(arena, n, sizeof(int32_t));
+    work->edit.originals = take(arena, n, sizeof(float));
+    work->selection.sums = take(arena, n_blocks, sizeof(float));
+    take_list(arena, n + SAMPLING_SLACK, &work->list);
+    take_list(arena, n + SAMPLING_SLACK, &work->selection.spare[0]);
+    take_list(arena, n + SAMPLING_SLACK, &work->selection.spare[1]);
+    work->edit.marks = work->list.ids; // edits are done before lists begin
 }
 
 size_t sampling_scratch_bytes(int32_t vocab) {
-    size_t n = (size_t)vocab;
-    return round_up(n * sizeof(double)) + round_up(RADIX_BUCKETS * sizeof(double)) +
-           round_up(n * sizeof(float)) + round_up(n * sizeof(int32_t));
+    struct arena arena = {0};
+    struct work work;
+    divide(&work, &arena, vocab);
+    return arena.used;
 }
 
-static struct scratch scratch_divide(void *memory, int32_t vocab) {
-    size_t n = (size_t)vocab;
-    unsigned char *next = memory;
-    struct scratch scratch;
-    scratch.weights = (double *)next;
-    next += round_up(n * sizeof(double));
-    scratch.masses = (double *)next;
-    next += round_up(RADIX_BUCKETS * sizeof(double));
-    scratch.original = (float *)next;
-    next += round_up(n * sizeof(float));
-    scratch.marks = (int32_t *)next;
-    scratch.remaining = (int32_t *)next;
-    return scratch;
+static int32_t block_size(const struct work *work, int32_t block) {
+    int32_t left = work->vocab - block * SAMPLING_BLOCK;
+    return left < SAMPLING_BLOCK ? left : SAMPLING_BLOCK;
 }
 
-// Keeps edited logits ordered: never NaN, never +inf.
-static float clamp_logit(float logit) {
-    return logit > FLT_MAX ? FLT_MAX : logit >= -FLT_MAX ? logit : -INFINITY;
+// Sums, and weights where wanted, of `n` blocks under `scale`.
+static void weigh_blocks(struct work *work, int32_t block, int32_t n, float scale, bool keep) {
+    int32_t begin = block * SAMPLING_BLOCK, left = work->vocab - begin;
+    int32_t size = n < work->n_blocks - block ? n * SAMPLING_BLOCK : left;
+    work->kernels->weigh(work->logits + begin, size, work->maxima + block, scale,
+                         work->sums + block, keep ? work->weights + begin : NULL);
 }
 
-static bool in_vocab(int32_t id, int32_t vocab) {
-    return id >= 0 && id < vocab;
+static bool find_maxima(struct work *work, int32_t block, int32_t n) {
+    int32_t begin = block * SAMPLING_BLOCK, left = work->vocab - begin;
+    int32_t size = n < work->n_blocks - block ? n * SAMPLING_BLOCK : left;
+    return work->kernels->maxima(work->logits + begin, size,
+                                 work->lanes + (size_t)block * SAMPLING_LANES,
+                                 work->maxima + block);
 }
 
-static void add_values(float *logits, int32_t vocab, const struct token_values *values,
-                       float sign) {
-    for (int32_t i = 0; i < values->n; i++) {
-        int32_t id = values->token_ids[i];
-        if (in_vocab(id, vocab)) {
-            logits[id] = clamp_logit(logits[id] + sign * values->values[i]);
-        }
-    }
-}
-
-// Keskar et al. 2019, section 4.1, in the form that also lowers negative logits; once per id.
-static void penalize_seen(float *logits, int32_t vocab, const int32_t *ids, int32_t n,
-                          float penalty, int32_t *marks) {
-    for (int32_t i = 0; i < n; i++) {
-        int32_t id = ids[i];
-        if (in_vocab(id, vocab) && marks[id] == 0) {
-            marks[id] = 1;
-            logits[id] = clamp_logit(logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty);
-        }
-    }
-}
-
-static void clear_marks(int32_t *marks, int32_t vocab, const int32_t *ids, int32_t n) {
-    for (int32_t i = 0; i < n; i++) {
-        if (in_vocab(ids[i], vocab)) {
-            marks[ids[i]] = 0;
-        }
-    }
-}
-
-static void penalize_frequency(float *logits, int32_t vocab, const struct sampling_row *row,
-                               int32_t *marks) {
-    clear_marks(marks, vocab, row->response_ids, row->n_response);
-    for (int32_t i = 0; i < row->n_response; i++) {
-        if (in_vocab(row->response_ids[i], vocab)) {
-            marks[row->response_ids[i]]++;
-        }
-    }
-    for (int32_t i = 0; i < row->n_response; i++) {
-        int32_t id = row->response_ids[i];
-        if (in_vocab(id, vocab) && marks[id] > 0) {
-            logits[id] =
-                clamp_logit(logits[id] - (float)marks[id] * row->params->frequency_penalty);
-            marks[id] = 0;
-        }
-    }
-}
-
-// True when any logit may have changed.
-static bool edit_logits(float *logits, int32_t vocab, const struct sampling_row *row,
-                        int32_t *marks) {
-    const struct sampling_params *params = row->params;
-    bool edited = params->bias.n > 0 || row->penalty.n > 0 || row->n_forbidden > 0;
-    add_values(logits, vocab, &params->bias, 1);
-    add_values(logits, vocab, &row->penalty, -1);
-    if (params->repetition_penalty != 1) {
-        edited = true;
-        clear_marks(marks, vocab, row->prompt_ids, row->n_prompt);
-        clear_marks(marks, vocab, row->response_ids, row->n_response);
-        penalize_seen(logits, vocab, row->prompt_ids, row->n_prompt, params->repetition_penalty,
-                      marks);
-        penalize_seen(logits, vocab, row->response_ids, row->n_response, params->repetition_penalty,
-                      marks);
-    }
-    if (params->frequency_penalty != 0) {
-        edited = true;
-        penalize_frequency(logits, vocab, row, marks);
-    }
-    for (int32_t i = 0; i < row->n_forbidden; i++) {
-        if (in_vocab(row->forbidden_ids[i], vocab)) {
-            logits[row->forbidden_ids[i]] = -INFINITY;
-        }
-    }
-    return edited;
-}
-
-// Whether every logit is a number or -inf.
-static bool are_ordered(const float *logits, int32_t vocab) {
-    bool ordered = true;
-    for (int32_t id = 0; id < vocab; id++) {
-        ordered &= logits[id] < INFINITY;
-    }
-    return ordered;
-}
-
-// The largest logit's first id; -1 when all are -inf. Stripes, because one maximum after the other
-// would take the time of a comparison for each logit.
-static int32_t argmax(const float *logits, int32_t vocab) {
-    enum { STRIPES = 16 };
-    float stripes[STRIPES];
-    for (int i = 0; i < STRIPES; i++) {
-        stripes[i] = -INFINITY;
-    }
-    int32_t whole = vocab - vocab % STRIPES;
-    for (int32_t id = 0; id < whole; id += STRIPES) {
-        for (int i = 0; i < STRIPES; i++) {
-            stripes[i] = logits[id + i] > stripes[i] ? logits[id + i] : stripes[i];
-        }
-    }
+static float largest_of(const float *values, int32_t n) {
     float largest = -INFINITY;
-    for (int i = 0; i < STRIPES; i++) {
-        largest = stripes[i] > largest ? stripes[i] : largest;
+    for (int32_t i = 0; i < n; i++) {
+        largest = values[i] > largest ? values[i] : largest;
     }
-    for (int32_t id = whole; id < vocab; id++) {
-        largest = logits[id] > largest ? logits[id] : largest;
-    }
-    int32_t best = 0;
-    while (best < vocab && logits[best] != largest) {
-        best++;
-    }
-    return largest > -INFINITY ? best : -1;
+    return largest;
 }
 
-// weights[i] = exp((logits[i] - largest) / temperature); returns their sum.
-static double weigh(const float *logits, int32_t vocab, float largest, float temperature,
-                    double *weights) {
-    double scale = 1.0 / (double)temperature;
+// Factors of the blocks under `scale`; returns the sum of all weights relative to `largest`.
+static double join_blocks(struct work *work, float scale) {
     double sum = 0;
-    for (int32_t id = 0; id < vocab; id++) {
-        weights[id] = exp(((double)logits[id] - (double)largest) * scale);
-        sum += weights[id];
+    for (int32_t block = 0; block < work->n_blocks; block++) {
+        double exponent = ((double)work->maxima[block] - (double)work->largest) * (double)scale;
+        work->factors[block] = exp2(exponent);
+        sum += (double)work->sums[block] * work->factors[block];
     }
     return sum;
 }
 
-// What weigh() gives at temperature 1 for edited logits, from the weights of the original ones
-// under the same largest logit.
-static double weigh_edits(const float *logits, const float *original, int32_t vocab, float largest,
-                          double *weights) {
-    double sum = 0;
-    for (int32_t id = 0; id < vocab; id++) {
-        if (logits[id] != original[id]) {
-            weights[id] = exp((double)logits[id] - (double)largest);
-        }
-        sum += weights[id];
+// The largest logit's first id.
+static int32_t find_largest(const struct work *work) {
+    int32_t block = 0;
+    while (work->maxima[block] != work->largest) {
+        block++;
     }
-    return sum;
-}
-
-// Unsigned order of keys is the order of the floats; -0 and +0 are one value.
-static uint32_t key_of(float logit) {
-    float value = logit + 0.0f;
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits & UINT32_C(0x80000000) ? ~bits : bits | UINT32_C(0x80000000);
-}
-
-static uint32_t digit_of(uint32_t key, int shift) {
-    return key >> shift & (RADIX_BUCKETS - 1);
-}
-
-// Highest bucket at which the mass from above, added to *before, reaches `target`; the lowest
-// occupied one when rounding keeps the sum just under it. *before grows by the mass above it.
-static uint32_t select_bucket(const double *masses, double target, double *before) {
-    uint32_t chosen = 0;
-    double above = *before;
-    for (uint32_t bucket = RADIX_BUCKETS; bucket-- > 0;) {
-        if (masses[bucket] == 0) {
-            continue;
-        }
-        chosen = bucket;
-        *before = above;
-        above += masses[bucket];
-        if (above >= target) {
-            break;
-        }
+    int32_t id = block * SAMPLING_BLOCK;
+    while (work->logits[id] != work->largest) {
+        id++;
     }
-    return chosen;
-}
-
-// The shortest prefix, in the order (logit descending, id ascending), whose weight reaches
-// `target`. Some weight is above 0, and only such ids count.
-static struct cut find_cut(const float *logits, int32_t vocab, double target, double unit,
-                           const struct scratch *scratch) {
-    const double *weights = scratch->weights;
-    int32_t *remaining = scratch->remaining;
-    int32_t n = 0;
-    for (int32_t id = 0; id < vocab; id++) {
-        remaining[n] = id;
-        n += weights[id] > 0;
-    }
-    double before = 0;
-    for (int shift = 2 * RADIX_BITS; shift >= 0; shift -= RADIX_BITS) {
-        memset(scratch->masses, 0, RADIX_BUCKETS * sizeof scratch->masses[0]);
-        for (int32_t i = 0; i < n; i++) {
-            int32_t id = remaining[i];
-            scratch->masses[digit_of(key_of(logits[id]), shift)] += unit > 0 ? unit : weights[id];
-        }
-        uint32_t bucket = select_bucket(scratch->masses, target, &before);
-        int32_t kept = 0;
-        for (int32_t i = 0; i < n; i++) {
-            int32_t id = remaining[i];
-            remaining[kept] = id;
-            kept += digit_of(key_of(logits[id]), shift) == bucket;
-        }
-        n = kept;
-    }
-    // Equal keys are left, so equal weights: count how many are still needed.
-    struct cut cut = {.logit = logits[remaining[0]], .ties = 0};
-    double weight = unit > 0 ? unit : weights[remaining[0]];
-    while (cut.ties < n && (cut.ties == 0 || before + cut.ties * weight < target)) {
-        cut.ties++;
-    }
-    return cut;
-}
-
-// Weight 0 for everything outside the cut; returns the sum of the rest.
-static double apply_cut(const float *logits, int32_t vocab, struct cut cut, double *weights) {
-    double sum = 0;
-    for (int32_t id = 0; id < vocab; id++) {
-        bool tie = logits[id] == cut.logit && weights[id] > 0;
-        if (logits[id] < cut.logit || (tie && cut.ties-- <= 0)) {
-            weights[id] = 0;
-        } else {
-            sum += weights[id];
-        }
-    }
-    return sum;
+    return id;
 }
 
 // Inverse of the cumulative weight, in id order.
-static int32_t draw(const double *weights, int32_t vocab, double target) {
+static int32_t draw_from_list(const struct work *work) {
+    const struct sampling_list *list = &work->list;
+    double total = 0, sum = 0;
+    for (int32_t i = 0; i < list->n; i++) {
+        total += (double)list->weights[i];
+    }
     int32_t last = -1;
-    double sum = 0;
-    for (int32_t id = 0; id < vocab; id++) {
-        if (weights[id] > 0) {
-            sum += weights[id];
-            last = id;
-            if (sum > target) {
-                break;
-            }
+    for (int32_t i = 0; i < list->n && (last < 0 || sum <= work->u * total); i++) {
+        if (list->weights[i] > 0) {
+            sum += (double)list->weights[i];
+            last = list->ids[i];
         }
     }
     return last;
 }
 
-static int32_t sample(const float *logits, int32_t vocab, double sum,
-                      const struct sampling_row *row, const struct scratch *scratch) {
-    const struct sampling_params *params = row->params;
-    if (params->top_k > 0 && params->top_k < vocab) {
-        struct cut cut = find_cut(logits, vocab, params->top_k, 1, scratch);
-        sum = apply_cut(logits, vocab, cut, scratch->weights);
+// The same inside one block, within the cut; `target` is relative to the block's maximum.
+static int32_t draw_from_block(const struct work *work, int32_t block, struct sampling_cut cut,
+                               double target) {
+    float weights[SAMPLING_BLOCK], total;
+    int32_t first = block * SAMPLING_BLOCK, n = block_size(work, block), last = -1;
+    const float *logits = work->logits + first;
+    work->kernels->weigh(logits, n, &work->maxima[block], work->scale, &total, weights);
+    double sum = 0;
+    for (int32_t i = 0; i < n && (last < 0 || sum <= target); i++) {
+        bool tie = logits[i] == cut.logit && first + i <= cut.last_id;
+        if (weights[i] > 0 && (logits[i] > cut.logit || tie)) {
+            sum += (double)weights[i];
+            last = first + i;
+        }
     }
-    if (params->top_p < 1) {
-        struct cut cut = find_cut(logits, vocab, (double)params->top_p * sum, 0, scratch);
-        sum = apply_cut(logits, vocab, cut, scratch->weights);
-    }
-    double u = rng_uniform(row->seed, row->lineage, row->position, 0);
-    return draw(scratch->weights, vocab, u * sum);
+    return last;
 }
 
-enum status sampling_draw(float *logits, int32_t vocab, struct sampling_row *row, void *memory) {
+// Draws by the sums of the blocks, which count what is within the cut.
+static int32_t draw_from_blocks(const struct work *work, struct sampling_cut cut) {
+    double total = 0, before = 0, sum = 0;
+    for (int32_t block = 0; block < work->n_blocks; block++) {
+        total += (double)work->sums[block] * work->factors[block];
+    }
+    int32_t chosen = -1;
+    for (int32_t i = 0; i < work->n_blocks && (chosen < 0 || sum <= work->u * total); i++) {
+        double mass = (double)work->sums[i] * work->factors[i];
+        if (mass > 0) {
+            before = sum;
+            sum += mass;
+            chosen = i;
+        }
+    }
+    return draw_from_block(work, chosen, cut, (work->u * total - before) / work->factors[chosen]);
+}
+
+static void collect(struct work *work, float from, float to) {
+    work->list.n = 0;
+    work->kernels->collect(work->logits, work->vocab, work->maxima, from, to, &work->list);
+}
+
+// Weights relative to the largest logit.
+static void weigh_list(struct work *work, struct sampling_list *list) {
+    for (int32_t i = 0; i < list->n; i += SAMPLING_BLOCK) {
+        work->references[i / SAMPLING_BLOCK] = work->largest;
+    }
+    work->kernels->weigh(list->logits, list->n, work->references, work->scale, work->selection.sums,
+                         list->weights);
+}
+
+static void count_equally(struct sampling_list *list) {
+    for (int32_t i = 0; i < list->n; i++) {
+        list->weights[i] = 1;
+    }
+}
+
+// A logit that at least k tokens reach, by the maxima of the lanes: few more than k do.
+static float bound_top_k(struct work *work, int32_t k) {
+    struct sampling_list *list = &work->list;
+    list->n = 0;
+    for (int32_t i = 0; i < work->n_blocks * SAMPLING_LANES && list->n < work->vocab; i++) {
+        list->logits[list->n] = work->lanes[i];
+        list->n += work->lanes[i] > -INFINITY;
+    }
+    if (list->n < k) {
+        return -FLT_MAX;
+    }
+    count_equally(list);
+    return sampling_select_prefix(&work->selection, list, k, -FLT_MAX, work->largest).logit;
+}
+
+static int32_t sample_top_k(struct work *work, const struct sampling_params *params) {
+    struct sampling_list *list = &work->list;
+    float from = bound_top_k(work, params->top_k);
+    collect(work, from, INFINITY);
+    if (list->n > params->top_k) {
+        count_equally(list);
+        sampling_select_keep(list, sampling_select_prefix(&work->selection, list, params->top_k,
+                                                          from, work->largest));
+    }
+    weigh_list(work, list);
+    if (params->top_p < 1) {
+        double target = (double)params->top_p * sampling_select_mass(&work->selection, list, from);
+        sampling_select_keep(
+            list, sampling_select_prefix(&work->selection, list, target, from, work->largest));
+    }
+    return draw_from_list(work);
+}
+
+// Every logit inside the cut counts: nothing is cut.
+static const struct sampling_cut no_cut = {.logit = -INFINITY, .last_id = INT32_MAX};
+
+struct window { // of logits, from <= x < to
+    float from;
+    float to;
+};
+
+// A sample of the row in runs of SAMPLING_LANES logits at equal distances, in spare memory; false
+// when the row is too short to need one.
+static bool take_sample(struct work *work, struct sampling_list *sample) {
+    int32_t step = work->vocab / (SAMPLE_CHUNKS * SAMPLING_LANES);
+    *sample = work->selection.spare[0];
+    sample->n = SAMPLE_CHUNKS * SAMPLING_LANES;
+    for (int32_t i = 0; i < SAMPLE_CHUNKS && step > 1; i++) {
+        memcpy(sample->logits + (size_t)i * SAMPLING_LANES,
+               work->logits + (size_t)i * SAMPLING_LANES * (size_t)step,
+               SAMPLING_LANES * sizeof(float));
+    }
+    return step > 1;
+}
+
+// The largest logit of a bucket.
+static float upper_end(const struct work *work, int32_t bucket) {
+    double logit = (double)work->largest - bucket / (GUESS_PER_OCTAVE * (double)work->scale);
+    return logit > -FLT_MAX ? (float)logit : -FLT_MAX;
+}
+
+static void fill_masses(struct work *work, const struct sampling_list *sample) {
+    float per_logit = work->scale * GUESS_PER_OCTAVE;
+    memset(work->masses, 0, GUESS_BUCKETS * sizeof work->masses[0]);
+    for (int32_t i = 0; i < sample->n; i++) {
+        float distance = (work->largest - sample->logits[i]) * per_logit;
+        int32_t bucket = distance < GUESS_BUCKETS - 1 ? (int32_t)distance : GUESS_BUCKETS - 1;
+        work->masses[bucket] += sample->weights[i];
+    }
+}
+
+// Lower weights than the border's weigh `tail` together: where does the border probably lie? Within
+// three standard deviations of what a sample says; a wrong guess costs time only.
+static struct window guess_border(struct work *work, double tail) {
+    struct window window = {.from = -FLT_MAX, .to = INFINITY};
+    struct sampling_list sample;
+    if (!take_sample(work, &sample)) {
+        return window;
+    }
+    weigh_list(work, &sample);
+    fill_masses(work, &sample);
+    double ratio = (double)work->vocab / sample.n, growth = exp2(1.0 / GUESS_PER_OCTAVE);
+    double weight = exp2(-(double)(GUESS_BUCKETS - 1) / GUESS_PER_OCTAVE); // upper end of a bucket
+    double mass = 0, variance = 0;
+    for (int32_t bucket = GUESS_BUCKETS - 1; bucket >= 0; bucket--, weight *= growth) {
+        mass += (double)work->masses[bucket] * ratio;
+        variance += (double)work->masses[bucket] * weight * (9 * ratio * ratio);
+        // Three more tokens of this weight may have escaped the sample.
+        double room = tail - mass - 3 * ratio * weight, excess = mass - tail;
+        if (room >= 0 && room * room >= variance) {
+            window.from = upper_end(work, bucket);
+        }
+        if (excess >= 0 && excess * excess >= variance) {
+            window.to = upper_end(work, bucket);
+            break;
+        }
+    }
+    return window;
+}
+
+// Sums of the blocks within the cut, and their total.
+static double sum_blocks(struct work *work, struct sampling_cut cut) {
+    work->kernels->sum_cut(work->logits, work->weights, work->vocab, 0, work->maxima, cut,
+                           work->sums);
+    double total = 0;
+    for (int32_t block = 0; block < work->n_blocks; block++) {
+        total += (double)work->sums[block] * work->factors[block];
+    }
+    return total;
+}
+
+// Lists what lies in the window; returns its weight.
+static double list_window(struct work *work, struct window window) {
+    collect(work, window.from, window.to);
+    weigh_list(work, &work->list);
+    return sampling_select_mass(&work->selection, &work->list, -FLT_MAX);
+}
+
+// Lists tokens among which the border lies that `target` reaches; returns the weight above them.
+// *window is the guess, and everything when that was wrong.
+static double list_border(struct work *work, double target, struct window *window) {
+    struct sampling_cut above = {.logit = window->to, .last_id = INT32_MAX};
+    double before = window->to < INFINITY ? sum_blocks(work, above) : 0;
+    if (before < target && before + list_window(work, *window) >= target) {
+        return before;
+    }
+    *window = (struct window){.from = -FLT_MAX, .to = INFINITY};
+    list_window(work, *window);
+    return 0;
+}
+
+static int32_t sample_top_p(struct work *work, double target, double total) {
+    struct window window = guess_border(work, total - target);
+    double before = list_border(work, target, &window);
+    bool whole = window.to == INFINITY; // whether the list has all that can be drawn
+    struct sampling_cut cut =
+        sampling_select_prefix(&work->selection, &work->list, target - before, window.from,
+                               whole ? work->largest : window.to);
+    if (whole) {
+        sampling_select_keep(&work->list, cut);
+        return draw_from_list(work);
+    }
+    sum_blocks(work, cut);
+    return draw_from_blocks(work, cut);
+}
+
+// What a draw needs beside the maxima.
+struct plan {
+    bool edited;
+    bool lists;        // top-k: no weights of the whole row
+    bool keep_weights; // top-p
+    bool unscaled;     // temperature 1
+};
+
+static struct plan make_plan(struct work *work, const struct sampling_row *row) {
     const struct sampling_params *params = row->params;
-    struct scratch scratch = scratch_divide(memory, vocab);
-    if (!are_ordered(logits, vocab)) {
+    struct plan plan = {.edited = sampling_edit_needed(row)};
+    plan.lists = params->top_k > 0 && params->top_k < work->vocab;
+    plan.keep_weights = params->top_p < 1 && !plan.lists;
+    plan.unscaled = params->temperature == 1;
+    // Far outside of what changes a draw, and far from overflow.
+    float scale = log2_e / params->temperature;
+    work->scale = plan.unscaled ? log2_e : fminf(fmaxf(scale, 1e-30f), 1e30f);
+    return plan;
+}
+
+// Maxima and sums of the row as it came; false when it holds NaN or +inf. *log_sum = the logarithm
+// of the sum of e^logit.
+static bool read_row(struct work *work, const struct plan *plan, double *log_sum) {
+    bool ordered = true, keep = plan->keep_weights && plan->unscaled;
+    for (int32_t block = 0; block < work->n_blocks; block += CHUNK_BLOCKS) {
+        ordered &= find_maxima(work, block, CHUNK_BLOCKS);
+        weigh_blocks(work, block, CHUNK_BLOCKS, log2_e, keep);
+    }
+    work->largest = largest_of(work->maxima, work->n_blocks);
+    work->total = join_blocks(work, log2_e);
+    *log_sum = (double)work->largest + log(work->total);
+    return ordered;
+}
+
+static void edit_row(struct work *work, const struct sampling_row *row) {
+    sampling_edit_apply(&work->edit, row);
+    memset(work->touched, 0, (size_t)work->n_blocks * sizeof work->touched[0]);
+    for (int32_t i = 0; i < work->edit.n; i++) {
+        work->touched[work->edit.ids[i] / SAMPLING_BLOCK] = true;
+    }
+    for (int32_t block = 0; block < work->n_blocks; block++) {
+        if (work->touched[block]) {
+            find_maxima(work, block, 1);
+        }
+    }
+    work->largest = largest_of(work->maxima, work->n_blocks);
+}
+
+// Sums, and weights where wanted, of the edited row at its temperature; returns the total.
+static double weigh_row(struct work *work, const struct plan *plan) {
+    if (plan->unscaled && !plan->edited) {
+        return work->total;
+    }
+    if (!plan->unscaled) {
+        weigh_blocks(work, 0, work->n_blocks, work->scale, plan->keep_weights);
+    }
+    for (int32_t block = 0; block < work->n_blocks && plan->unscaled; block++) {
+        if (work->touched[block]) {
+            weigh_blocks(work, block, 1, work->scale, plan->keep_weights);
+        }
+    }
+    return join_blocks(work, work->scale);
+}
+
+static int32_t sample(struct work *work, const struct plan *plan,
+                      const struct sampling_params *params) {
+    if (params->temperature == 0) {
+        return find_largest(work);
+    }
+    if (plan->lists) {
+        return sample_top_k(work, params);
+    }
+    double total = weigh_row(work, plan);
+    if (params->top_p < 1) {
+        return sample_top_p(work, (double)params->top_p * total, total);
+    }
+    return draw_from_blocks(work, no_cut);
+}
+
+enum status sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_t vocab,
+                          struct sampling_row *row, void *scratch) {
+    struct arena arena = {.base = scratch};
+    struct work work;
+    divide(&work, &arena, vocab);
+    work.kernels = work.selection.kernels = kernels;
+    work.logits = work.edit.logits = logits;
+    struct plan plan = make_plan(&work, row);
+    double log_sum;
+    if (!read_row(&work, &plan, &log_sum)) {
         return STATUS_DEVICE;
     }
     row->token_id = -1;
     row->logprob = -INFINITY;
-    int32_t best = argmax(logits, vocab);
-    if (best < 0) {
+    if (plan.edited && work.largest > -INFINITY) {
+        edit_row(&work, row);
+    }
+    if (work.largest == -INFINITY) {
         return STATUS_OK;
     }
-    float largest = logits[best];
-    double sum = weigh(logits, vocab, largest, 1, scratch.weights);
-    double log_sum = (double)largest + log(sum);
-    memcpy(scratch.original, logits, (size_t)vocab * sizeof logits[0]);
-
-    bool edited = edit_logits(logits, vocab, row, scratch.marks);
-    int32_t token = edited ? argmax(logits, vocab) : best;
-    if (token >= 0 && params->temperature > 0) {
-        if (params->temperature != 1 || logits[token] != largest) {
-            sum = weigh(logits, vocab, logits[token], params->temperature, scratch.weights);
-        } else if (edited) {
-            sum = weigh_edits(logits, scratch.original, vocab, largest, scratch.weights);
-        }
-        token = sample(logits, vocab, sum, row, &scratch);
-    }
-    if (token >= 0) {
-        row->token_id = token;
-        row->logprob = (float)((double)scratch.original[token] - log_sum);
-    }
+    work.u = rng_uniform(row->seed, row->lineage, row->position, 0);
+    row->token_id = sample(&work, &plan, row->params);
+    row->logprob = (float)((double)sampling_edit_original(&work.edit, row->token_id) - log_sum);
     return STATUS_OK;
 }

@@ -4,6 +4,9 @@
 // end tokens, temperature, top-k, top-p, draw. Top-k keeps exactly k tokens and top-p the fewest whose
 // renormalised probability reaches p; both take equal logits by ascending id (Holtzman et al. 2020,
 // section 3.1, for top-p). Ids outside the vocabulary are ignored.
+// Weights are f32, within 2e-7 of exact ones, and their sums have a fixed order (sampling_kernels.h):
+// the token is what exact arithmetic draws unless the uniform number or top-p lies within about 1e-6
+// of a border between two tokens.
 #ifndef WORKER_DECODE_SAMPLING_H
 #define WORKER_DECODE_SAMPLING_H
 
@@ -13,6 +16,7 @@
 
 #include "common/status.h"
 #include "worker/backend/backend.h"
+#include "worker/decode/sampling_kernels.h"
 
 struct token_values {          // sparse additions to logits
     const int32_t *token_ids;  // [n]
@@ -48,8 +52,8 @@ struct sampling_row {
 // Draws one row; `logits` [vocab] are overwritten. `scratch` is caller's memory of
 // sampling_scratch_bytes(vocab) bytes, 64-byte aligned. Host memory. STATUS_DEVICE: a logit is NaN or
 // +inf. When no token is left (all -inf, or all forbidden) the row's token_id is -1 with STATUS_OK.
-MUST_CHECK enum status sampling_draw(float *logits, int32_t vocab, struct sampling_row *row,
-                                     void *scratch);
+MUST_CHECK enum status sampling_draw(const struct sampling_kernels *kernels, float *logits,
+                                     int32_t vocab, struct sampling_row *row, void *scratch);
 size_t sampling_scratch_bytes(int32_t vocab);
 
 #endif

@@ -21,7 +21,8 @@ static void sample_part(void *argument, int index, int count) {
     thread_pool_range(call->n, 1, index, count, &begin, &end);
     for (long i = begin; i < end; ++i) {
         float *row = (float *)logits->data + (size_t)i * logits->cols;
-        enum status status = sampling_draw(row, logits->cols, &call->rows[i], scratch);
+        enum status status =
+            sampling_draw(call->cpu->kernels->sampling, row, logits->cols, &call->rows[i], scratch);
         if (status != STATUS_OK) {
             atomic_store(&call->status, (int)status);
         }

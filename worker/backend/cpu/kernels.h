@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "worker/backend/backend.h"
+#include "worker/decode/sampling_kernels.h"
 
 enum {
     LANES = 16,              // partial sums of every dot product
@@ -61,6 +62,7 @@ struct cpu_kernels {
     void (*silu_mul)(float *out, const float *gate, const float *up, size_t n);
     void (*add)(float *x, const float *y, size_t n);
     void (*widen)(float *out, const void *values, enum dtype dtype, size_t n);
+    const struct sampling_kernels *sampling;
 };
 
 extern const struct cpu_kernels cpu_kernels_generic;

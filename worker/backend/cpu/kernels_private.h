@@ -18,4 +18,7 @@ void KERNEL(silu_mul)(float *out, const float *gate, const float *up, size_t n);
 void KERNEL(add)(float *x, const float *y, size_t n);
 void KERNEL(widen)(float *out, const void *values, enum dtype dtype, size_t n);
 
+#define SAMPLING_TABLE KERNEL_JOIN(sampling, CPU_ISA)
+extern const struct sampling_kernels SAMPLING_TABLE;
+
 #endif

@@ -86,4 +86,5 @@ const struct cpu_kernels TABLE_JOIN(CPU_ISA) = {
     .silu_mul = KERNEL(silu_mul),
     .add = KERNEL(add),
     .widen = KERNEL(widen),
+    .sampling = &SAMPLING_TABLE,
 };
