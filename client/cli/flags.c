@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *program_of(const struct command_line *line) {
+    return line->program != NULL ? line->program : "surefoot";
+}
+
 static const struct flag *find_flag(const struct command_line *line, const char *name,
                                     size_t length) {
     for (int i = 0; i < line->n_tables; i++) {
@@ -150,20 +154,20 @@ enum status flags_parse(const struct command_line *line, int argc, char **argv,
             }
         } else if (*n_positional == line->positional_max) {
             return error_set(err, STATUS_INVALID_ARGUMENT, argv[i],
-                             "one argument too many; usage: surefoot %s", line->usage);
+                             "one argument too many; usage: %s %s", program_of(line), line->usage);
         } else {
             positional[(*n_positional)++] = argv[i];
         }
     }
     if (*n_positional < line->positional_min) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, NULL,
-                         "an argument is missing; usage: surefoot %s", line->usage);
+        return error_set(err, STATUS_INVALID_ARGUMENT, NULL, "an argument is missing; usage: %s %s",
+                         program_of(line), line->usage);
     }
     return STATUS_OK;
 }
 
 void flags_print_help(const struct command_line *line, FILE *out) {
-    fprintf(out, "usage: surefoot %s\n\n%s\n", line->usage, line->about);
+    fprintf(out, "usage: %s %s\n\n%s\n", program_of(line), line->usage, line->about);
     for (int i = 0; i < line->n_tables; i++) {
         fputc('\n', out);
         for (const struct flag *flag = line->tables[i]; flag->name != NULL; flag++) {

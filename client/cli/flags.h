@@ -38,6 +38,7 @@ struct flag {
 };
 
 struct command_line {
+    const char *program; // NULL: surefoot
     const char *usage; // first line of the help, without the program's name
     const char *about; // paragraphs of the help after it
     const struct flag *tables[FLAG_TABLES_MAX]; // each ends with a NULL name
