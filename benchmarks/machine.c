@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -269,9 +268,28 @@ double machine_int8_ops(int n_threads) {
     return measure_products(int8_portable, n_threads, 2 * 16);
 }
 
+// What one file of the first core's caches says, 0 when it is not there.
+static long cache_number(int index, const char *name) {
+    char path[96], text[32] = "";
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, name);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return 0;
+    }
+    char *end = text;
+    long value = fgets(text, sizeof text, file) != NULL ? strtol(text, &end, 10) : 0;
+    fclose(file);
+    return *end == 'K' ? value << 10 : *end == 'M' ? value << 20 : value;
+}
+
+// sysconf would count the third level of all sockets of some machines, or none.
 static size_t cache_bytes(int level) {
-    long size = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
-    return size > 0 ? (size_t)size : level == 2 ? (size_t)1 << 20 : (size_t)32 << 20;
+    for (int index = 0; index < 8; ++index) {
+        if (cache_number(index, "level") == level && cache_number(index, "size") > 0) {
+            return (size_t)cache_number(index, "size");
+        }
+    }
+    return level == 2 ? (size_t)1 << 20 : (size_t)32 << 20;
 }
 
 double machine_read_bytes(int n_threads) {
@@ -290,6 +308,14 @@ double machine_l3_bytes(int n_threads) {
     return measure_reads(n_threads, bytes, 1 + CACHE_WINDOW_BYTES / bytes);
 }
 
+void machine_forget_peak_rss(void) {
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    if (file != NULL) {
+        fputs("5", file);
+        fclose(file);
+    }
+}
+
 void machine_measure(int n_threads, struct machine *out) {
     *out = (struct machine){
         .n_threads = n_threads,
@@ -300,6 +326,7 @@ void machine_measure(int n_threads, struct machine *out) {
         .l2_bytes = machine_l2_bytes(n_threads),
         .l3_bytes = machine_l3_bytes(n_threads),
     };
+    machine_forget_peak_rss();
 }
 
 double machine_product_peak(const struct machine *machine, enum precision precision) {
@@ -354,6 +381,16 @@ double machine_percent(double part, double whole) {
 }
 
 size_t machine_peak_rss_bytes(void) {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+    char line[128];
+    FILE *file = fopen("/proc/self/status", "r");
+    size_t kilobytes = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, "VmHWM:", 6) == 0) {
+            kilobytes = strtoul(line + 6, NULL, 10);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kilobytes << 10;
 }

@@ -30,7 +30,7 @@ struct machine {
     double memory_bytes, l2_bytes, l3_bytes; // per second
 };
 
-// All of the above, in about a second.
+// All of the above, in about a second; then forgets the memory that it took.
 void machine_measure(int n_threads, struct machine *out);
 
 // What products of this precision could reach: of PRECISION_STORED, whose activations are f32, the
@@ -43,7 +43,9 @@ void machine_print(const struct machine *machine, FILE *out);
 // 100 * part / whole for a report, 0 when the ceiling is unknown.
 double machine_percent(double part, double whole);
 
-// Most bytes of memory that this process has had resident so far.
+// Most bytes that this process has had resident since its start or the last call to forget; 0 where
+// /proc does not say.
+void machine_forget_peak_rss(void);
 size_t machine_peak_rss_bytes(void);
 
 #endif

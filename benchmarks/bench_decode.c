@@ -1,0 +1,342 @@
+// How fast does the engine write many candidates of one prompt? A prompt is read once, forked into
+// N sequences, and each of them grows by T tokens, one at a time, as the worker does it: forward
+// pass, logits, draw. Prints one CSV line for every prompt length and number of sequences.
+// docs/measuring.md defines the columns.
+//
+//   bench_decode --model DIR [--prompt 16,512,2048] [--new 128] [--sequences 1,8,32,64]
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "benchmarks/arguments.h"
+#include "benchmarks/machine.h"
+#include "benchmarks/model_work.h"
+#include "common/deadline.h"
+#include "common/rng.h"
+#include "worker/backend/cpu/cpu.h"
+#include "worker/decode/sampling.h"
+#include "worker/model/context.h"
+
+enum { SEQUENCES_MAX = 4096, REPEATS_MAX = 101 };
+
+struct settings {
+    const char *model;
+    enum precision precision;
+    struct number_list prompts;   // tokens
+    struct number_list sequences; // forks
+    uint32_t n_new;
+    uint32_t n_threads;
+    uint32_t batch_rows;
+    uint32_t n_repeats;
+    double temperature;
+};
+
+// One prompt length and one number of sequences.
+struct run {
+    const struct settings *settings;
+    struct backend *backend;
+    struct model_context *context;
+    int32_t n_prompt;
+    int32_t n_sequences;
+    int32_t *prompt_ids; // [n_prompt]
+    struct sequence *prompt;
+    struct sequence **sequences; // [n_sequences]
+    struct forward_item *items;  // [n_sequences]
+    struct sampling_params params;
+    struct sampling_row *rows; // [n_sequences]
+    struct tensor states;      // [n_sequences, hidden], o_t of the prompt for every fork
+    double prompt_seconds[REPEATS_MAX];
+    double decode_seconds[REPEATS_MAX];
+};
+
+static int32_t blocks_of(int32_t n_tokens) {
+    return (n_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+}
+
+static enum status context_open(struct run *run, const struct model *model, struct error *err) {
+    const int32_t n_new = (int32_t)run->settings->n_new;
+    const int32_t batch_rows = (int32_t)run->settings->batch_rows;
+    const struct model_context_options options = {
+        // A fork writes to a block of its own even where the prompt ends within one.
+        .n_kv_blocks = blocks_of(run->n_prompt) + run->n_sequences * (blocks_of(n_new) + 1),
+        .n_sequences = run->n_sequences + 1,
+        .batch_rows = batch_rows > run->n_sequences ? batch_rows : run->n_sequences,
+        .output_rows = run->n_sequences,
+        .context_tokens = run->n_prompt + n_new,
+    };
+    return model_context_create(model, &options, &run->context, err);
+}
+
+static void run_close(struct run *run) {
+    if (run->states.data != NULL) {
+        run->backend->ops->release(run->backend, run->states.data);
+    }
+    model_context_destroy(run->context);
+    free(run->prompt_ids);
+    free(run->sequences);
+    free(run->items);
+    free(run->rows);
+}
+
+static enum status run_open(struct run *run, const struct settings *settings,
+                            const struct model *model, struct error *err) {
+    const struct model_config *config = model_get_config(model);
+    const size_t n = (size_t)run->n_sequences;
+    run->settings = settings;
+    run->backend = model_get_backend(model);
+    run->params = (struct sampling_params){
+        .temperature = (float)settings->temperature, .top_p = 1, .repetition_penalty = 1};
+    run->prompt_ids = calloc((size_t)run->n_prompt, sizeof *run->prompt_ids);
+    run->sequences = calloc(n, sizeof(struct sequence *));
+    run->items = calloc(n, sizeof *run->items);
+    run->rows = calloc(n, sizeof *run->rows);
+    run->states =
+        (struct tensor){.dtype = DTYPE_F32, .rows = run->n_sequences, .cols = config->hidden_dim};
+    run->states.data = run->backend->ops->alloc(run->backend, n * (size_t)config->hidden_dim * 4);
+    if (run->prompt_ids == NULL || run->sequences == NULL || run->items == NULL ||
+        run->rows == NULL || run->states.data == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d sequences",
+                         run->n_sequences);
+    }
+    for (int32_t i = 0; i < run->n_prompt; i++) {
+        run->prompt_ids[i] = (int32_t)(rng_uniform(1, 0, (uint32_t)i, 0) * config->vocab_size);
+    }
+    enum status status = context_open(run, model, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct tensor logits = {.dtype = DTYPE_F32, .rows = 0, .cols = config->vocab_size};
+    status = run->backend->ops->sample(run->backend, &logits, NULL, 0);
+    run->prompt = sequence_create(run->context);
+    return status;
+}
+
+// Reads the prompt and gives every sequence its state.
+static enum status read_prompt(struct run *run, struct error *err) {
+    const struct forward_item item = {.sequence = run->prompt,
+                                      .token_ids = run->prompt_ids,
+                                      .n_tokens = run->n_prompt,
+                                      .output = FORWARD_OUTPUT_LAST};
+    sequence_truncate(run->context, run->prompt, 0);
+    return model_forward(run->context, &item, 1, err);
+}
+
+static void fork_all(struct run *run) {
+    const struct tensor *last = model_outputs(run->context);
+    for (int32_t i = 0; i < run->n_sequences; i++) {
+        const int32_t first_row = 0;
+        struct tensor state = run->states;
+        state.data = (float *)state.data + (size_t)i * (size_t)state.cols;
+        state.rows = 1;
+        run->backend->ops->gather_rows(run->backend, &state, last, &first_row, 1);
+        run->sequences[i] = sequence_fork(run->context, run->prompt, run->n_prompt);
+        run->rows[i] =
+            (struct sampling_row){.params = &run->params, .seed = 1, .lineage = (uint64_t)i};
+        run->items[i] = (struct forward_item){.sequence = run->sequences[i],
+                                              .token_ids = &run->rows[i].token_id,
+                                              .n_tokens = 1,
+                                              .output = FORWARD_OUTPUT_LAST};
+    }
+}
+
+// Draws a token for every sequence from its state and runs it.
+static enum status step(struct run *run, const struct tensor *states, uint32_t position,
+                        struct error *err) {
+    struct tensor logits;
+    enum status status = model_logits(run->context, states, &logits);
+    for (int32_t i = 0; i < run->n_sequences; i++) {
+        run->rows[i].position = position;
+    }
+    if (status == STATUS_OK) {
+        status = run->backend->ops->sample(run->backend, &logits, run->rows, run->n_sequences);
+    }
+    if (status != STATUS_OK) {
+        return error_set(err, status, NULL, "drawing failed: %s", status_text(status));
+    }
+    return model_forward(run->context, run->items, run->n_sequences, err);
+}
+
+static enum status repeat(struct run *run, double *prompt_seconds, double *decode_seconds,
+                          struct error *err) {
+    int64_t begin = clock_monotonic_ns();
+    enum status status = read_prompt(run, err);
+    *prompt_seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    fork_all(run);
+    begin = clock_monotonic_ns();
+    for (uint32_t position = 0; position < run->settings->n_new && status == STATUS_OK;
+         position++) {
+        const struct tensor *states = position == 0 ? &run->states : model_outputs(run->context);
+        status = step(run, states, position, err);
+    }
+    *decode_seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    for (int32_t i = 0; i < run->n_sequences; i++) {
+        sequence_destroy(run->context, run->sequences[i]);
+    }
+    return status;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double sort_for_median(double *values, uint32_t n) {
+    qsort(values, n, sizeof *values, compare_doubles);
+    return values[n / 2];
+}
+
+static void print_header(void) {
+    puts("precision,threads,prompt,new,sequences,prompt_tps,prompt_gflops,prompt_peak_percent,"
+         "decode_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
+         "attention_gflops,weight_gbs,read_percent,peak_rss_mb");
+}
+
+static void print_run(struct run *run, const struct model *model, const struct machine *machine) {
+    const struct settings *settings = run->settings;
+    const struct model_work work = model_work_of(model_get_config(model));
+    const double peak = machine_product_peak(machine, settings->precision);
+    const double n = run->n_sequences, n_new = settings->n_new, n_prompt = run->n_prompt;
+    const double prompt_seconds = sort_for_median(run->prompt_seconds, settings->n_repeats);
+    const double seconds = sort_for_median(run->decode_seconds, settings->n_repeats);
+    const double spread = run->decode_seconds[settings->n_repeats - 1] - run->decode_seconds[0];
+    const double prompt_flops = model_work_product_flops(&work, n_prompt, 0) / prompt_seconds;
+    const double flops = model_work_product_flops(&work, n * n_new, n * n_new) / seconds;
+    // The token drawn at step t sees the prompt, the t before it, and itself.
+    const double positions = n * n_new * (n_prompt + (n_new + 1) / 2);
+    const double bytes = model_work_weight_bytes(model) * n_new / seconds;
+    printf("%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.2f,%.1f,%.0f\n",
+           precision_name(settings->precision), settings->n_threads, run->n_prompt, settings->n_new,
+           run->n_sequences, n_prompt / prompt_seconds, prompt_flops * 1e-9,
+           machine_percent(prompt_flops, peak), n * n_new / seconds, 100 * spread / seconds,
+           seconds / n_new * 1e3, flops * 1e-9, machine_percent(flops, peak),
+           work.attention_flops_per_position * positions / seconds * 1e-9, bytes * 1e-9,
+           machine_percent(bytes, machine->memory_bytes),
+           (double)machine_peak_rss_bytes() / (1 << 20));
+    fflush(stdout);
+}
+
+static enum status measure(struct run *run, const struct settings *settings,
+                           const struct model *model, const struct machine *machine,
+                           struct error *err) {
+    enum status status = run_open(run, settings, model, err);
+    for (uint32_t i = 0; i < settings->n_repeats && status == STATUS_OK; i++) {
+        status = repeat(run, &run->prompt_seconds[i], &run->decode_seconds[i], err);
+    }
+    if (status == STATUS_OK) {
+        print_run(run, model, machine);
+    }
+    run_close(run);
+    return status;
+}
+
+static enum status measure_all(const struct settings *settings, const struct model *model,
+                               const struct machine *machine, struct error *err) {
+    print_header();
+    for (int p = 0; p < settings->prompts.count; p++) {
+        for (int s = 0; s < settings->sequences.count; s++) {
+            struct run run = {.n_prompt = (int32_t)settings->prompts.items[p],
+                              .n_sequences = (int32_t)settings->sequences.items[s]};
+            enum status status = measure(&run, settings, model, machine, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+static void print_model(const struct model *model, const struct settings *settings) {
+    const struct model_config *config = model_get_config(model);
+    static const char *const dtypes[] = {"f32", "f16", "bf16"};
+    printf(
+        "# model %s: %.1f M parameters in %s, dim %d, %d layers, %d/%d heads, hidden %d, vocab %d; "
+        "kernels %s\n",
+        settings->model, (double)model_parameter_count(model) * 1e-6,
+        dtypes[model_get_weights(model)->embedding.dtype], config->hidden_dim, config->n_layers,
+        config->n_heads, config->n_kv_heads, config->ffn_dim, config->vocab_size,
+        cpu_backend_isa(model_get_backend(model)));
+}
+
+static int parse(int argc, char **argv, struct settings *settings) {
+    const char *prompts = "512", *sequences = "1,8,32,64", *precision = "stored";
+    const struct flag flags[] = {
+        {"model", FLAG_TEXT, &settings->model, NULL, 0, 0, "DIR",
+         "in Hugging Face layout; make_random_model makes one"},
+        {"prompt", FLAG_TEXT, &prompts, NULL, 0, 0, "N,N,...",
+         "lengths of the shared prompt; default 512"},
+        {"new", FLAG_U32, &settings->n_new, NULL, 1, 1 << 20, "N",
+         "tokens that each sequence grows by; default 128"},
+        {"sequences", FLAG_TEXT, &sequences, NULL, 0, 0, "N,N,...",
+         "sequences that share the prompt; default 1,8,32,64"},
+        {"precision", FLAG_TEXT, &precision, NULL, 0, 0, "NAME",
+         "of products: stored, bf16 or int8; default stored"},
+        {"threads", FLAG_U32, &settings->n_threads, NULL, 1, 256, "N", "default 2"},
+        {"batch-rows", FLAG_U32, &settings->batch_rows, NULL, 1, 65536, "N",
+         "prompt tokens computed at once; default 512"},
+        {"repeats", FLAG_U32, &settings->n_repeats, NULL, 1, REPEATS_MAX, "N",
+         "of which the median is printed; default 3"},
+        {"temperature", FLAG_REAL, &settings->temperature, NULL, 0, 100, "T",
+         "0 takes the likeliest token; default 1"},
+        {.name = NULL},
+    };
+    const struct command_line line = {
+        .program = "bench_decode",
+        .usage = "--model DIR [FLAGS]",
+        .about = "Measures how fast sequences that share one prompt grow; prints CSV.",
+        .tables = {flags},
+        .n_tables = 1,
+    };
+    struct error err = {0};
+    int code = arguments_parse(&line, argc, argv, NULL);
+    if (code >= 0) {
+        return code;
+    }
+    if (settings->model == NULL) {
+        error_set(&err, STATUS_INVALID_ARGUMENT, "--model", "must be named; see --help");
+        return arguments_fail(line.program, &err);
+    }
+    if (!precision_find(precision, &settings->precision)) {
+        error_set(&err, STATUS_INVALID_ARGUMENT, "--precision",
+                  "\"%.80s\" is not one of stored, bf16, int8", precision);
+        return arguments_fail(line.program, &err);
+    }
+    enum status status =
+        arguments_numbers("--prompt", prompts, 1, 1 << 24, &settings->prompts, &err);
+    if (status == STATUS_OK) {
+        status = arguments_numbers("--sequences", sequences, 1, SEQUENCES_MAX, &settings->sequences,
+                                   &err);
+    }
+    return status == STATUS_OK ? -1 : arguments_fail(line.program, &err);
+}
+
+int main(int argc, char **argv) {
+    struct settings settings = {
+        .n_new = 128, .n_threads = 2, .batch_rows = 512, .n_repeats = 3, .temperature = 1};
+    struct error err = {0};
+    struct backend *backend = NULL;
+    struct model *model = NULL;
+    struct machine machine;
+    int code = parse(argc - 1, argv + 1, &settings);
+    if (code >= 0) {
+        return code;
+    }
+    enum status status = backend_create("cpu", (int)settings.n_threads, &backend, &err);
+    if (status == STATUS_OK) {
+        status = model_open(settings.model, backend, settings.precision, &model, &err);
+    }
+    if (status == STATUS_OK && model_get_config(model)->head != MODEL_HEAD_LM) {
+        status = error_set(&err, STATUS_UNSUPPORTED, "--model", "a scorer writes no tokens");
+    }
+    if (status == STATUS_OK) {
+        machine_measure((int)settings.n_threads, &machine);
+        machine_print(&machine, stdout);
+        print_model(model, &settings);
+        status = measure_all(&settings, model, &machine, &err);
+    }
+    model_close(model);
+    backend_destroy(backend);
+    return status == STATUS_OK ? 0 : arguments_fail("bench_decode", &err);
+}
