@@ -173,7 +173,9 @@ enum status coordinator_run(struct coordinator *coordinator, int stop_fd) {
             log_error("the sockets failed: %s", status_text(status));
             return status;
         }
+        int64_t begin_ns = clock_monotonic_ns();
         turn(coordinator);
+        coordinator->busy_ns += clock_monotonic_ns() - begin_ns;
     }
     return STATUS_OK;
 }

@@ -55,6 +55,7 @@ struct coordinator {
     uint64_t n_results; // of them finished
     uint32_t n_running;
     int64_t started_ms;
+    int64_t busy_ns; // in turns, since then
     int64_t next_beat_ms;
     int64_t next_deadline_ms; // no job's deadline is earlier
     int64_t next_progress_ms; // when streams are looked at again

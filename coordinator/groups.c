@@ -1,5 +1,6 @@
 #include "coordinator/groups.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +106,7 @@ enum status groups_add(struct groups *groups, const struct groups_hello *args, i
         .peer = *args->peer,
         .n_ranks = args->hello->n_ranks,
         .slots = args->hello->slots,
+        .joined_ms = args->now_ms,
         .last_seen_ms = args->now_ms,
     };
     memcpy(groups->places[place].name, args->hello->name, strlen(args->hello->name) + 1);
@@ -123,6 +125,19 @@ int groups_find(const struct groups *groups, const struct channel_peer *peer) {
 
 void groups_seen(struct groups *groups, int group, int64_t now_ms) {
     groups->places[group].last_seen_ms = now_ms;
+}
+
+static void add_time(double *sum, double milliseconds) {
+    *sum += isfinite(milliseconds) && milliseconds > 0 ? milliseconds : 0;
+}
+
+void groups_count_order(struct groups *groups, int group, const Surefoot__Gathered *gathered) {
+    struct group *place = &groups->places[group];
+    place->orders_done++;
+    add_time(&place->decode_ms, gathered->decode_ms);
+    add_time(&place->score_ms, gathered->score_ms);
+    add_time(&place->collective_ms, gathered->collective_ms);
+    add_time(&place->order_ms, gathered->order_ms);
 }
 
 int groups_overdue(const struct groups *groups, int64_t now_ms, int64_t dead_after_ms) {

@@ -22,6 +22,11 @@ struct group {
     uint32_t slots; // candidates in one order
     uint64_t orders_done;
     uint64_t tokens;      // sampled, over all its orders
+    double decode_ms;     // over all its orders, as is what follows: slowest rank of each
+    double score_ms;      // likewise
+    double collective_ms; // what the slowest rank's work leaves
+    double order_ms;      // from an order's arrival to its answer, at the group
+    int64_t joined_ms;    // CLOCK_MONOTONIC
     int64_t last_seen_ms; // CLOCK_MONOTONIC
 };
 
@@ -52,6 +57,10 @@ int groups_find(const struct groups *groups, const struct channel_peer *peer);
 
 // Any message counts as a sign of life.
 void groups_seen(struct groups *groups, int group, int64_t now_ms);
+
+// Counts an order that the group has answered, and where its time went. What is not a time is left
+// out.
+void groups_count_order(struct groups *groups, int group, const Surefoot__Gathered *gathered);
 
 // A living group silent for dead_after_ms, or -1.
 int groups_overdue(const struct groups *groups, int64_t now_ms, int64_t dead_after_ms);

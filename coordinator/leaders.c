@@ -233,7 +233,7 @@ static void on_gathered(struct coordinator *coordinator, int group,
         log_debug("order %" PRIu64 " comes back late", gathered->order_id);
         return;
     }
-    groups_get(coordinator->groups, group)->orders_done++;
+    groups_count_order(coordinator->groups, group, gathered);
     struct error cause = {.status = STATUS_UNAVAILABLE, .message = "the group gave no row for it"};
     if (gathered->error != NULL) {
         wire_error_read(gathered->error, &cause);

@@ -288,6 +288,13 @@ static void fill_group(const struct coordinator *coordinator, int number, const 
     status->tokens = group->tokens;
     status->has_heartbeat_age_ms = true;
     status->heartbeat_age_ms = (double)(clock_monotonic_ms() - group->last_seen_ms);
+    status->has_decode_ms = status->has_score_ms = status->has_collective_ms = true;
+    status->decode_ms = group->decode_ms;
+    status->score_ms = group->score_ms;
+    status->collective_ms = group->collective_ms;
+    status->has_order_ms = status->has_joined_ms = true;
+    status->order_ms = group->order_ms;
+    status->joined_ms = (double)(clock_monotonic_ms() - group->joined_ms);
     status->models = parts->model_list;
     status->n_models = parts->n_models;
 }
@@ -320,6 +327,8 @@ static void on_status(const struct request *request) {
     status.jobs_done = coordinator->n_results;
     status.has_uptime_ms = true;
     status.uptime_ms = (double)(clock_monotonic_ms() - coordinator->started_ms);
+    status.has_busy_ms = true;
+    status.busy_ms = (double)coordinator->busy_ns * 1e-6;
     Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
     reply.status = &status;
     send_reply(coordinator, request->peer, request->id, &reply);

@@ -194,6 +194,11 @@ static json_t *group_json(const Surefoot__GroupStatus *group) {
     set_integer(object, "orders_done", group->has_orders_done, group->orders_done);
     set_integer(object, "tokens", group->has_tokens, group->tokens);
     set_real(object, "heartbeat_age_ms", group->has_heartbeat_age_ms, group->heartbeat_age_ms);
+    set_real(object, "joined_ms", group->has_joined_ms, group->joined_ms);
+    set_real(object, "order_ms", group->has_order_ms, group->order_ms);
+    set_real(object, "decode_ms", group->has_decode_ms, group->decode_ms);
+    set_real(object, "score_ms", group->has_score_ms, group->score_ms);
+    set_real(object, "collective_ms", group->has_collective_ms, group->collective_ms);
     json_t *models = json_array();
     for (size_t i = 0; i < group->n_models; i++) {
         json_array_append_new(models, model_json(group->models[i]));
@@ -206,6 +211,7 @@ json_t *print_status_json(const Surefoot__ServiceStatus *status) {
     json_t *object = json_object();
     set_text(object, "version", status->version);
     set_real(object, "uptime_ms", status->has_uptime_ms, status->uptime_ms);
+    set_real(object, "busy_ms", status->has_busy_ms, status->busy_ms);
     set_integer(object, "jobs_queued", status->has_jobs_queued, status->jobs_queued);
     set_integer(object, "jobs_running", status->has_jobs_running, status->jobs_running);
     set_integer(object, "jobs_done", status->has_jobs_done, status->jobs_done);
@@ -313,10 +319,25 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     }
 }
 
+// Where a group's time went, in seconds since it joined.
+static void print_group_times(const Surefoot__ServiceStatus *status, FILE *out) {
+    fprintf(out, "\n%-16s %10s %10s %12s %10s %10s\n", "group", "decode s", "score s",
+            "collective s", "other s", "waiting s");
+    for (size_t i = 0; i < status->n_groups; i++) {
+        const Surefoot__GroupStatus *group = status->groups[i];
+        double worked_ms = group->decode_ms + group->score_ms + group->collective_ms;
+        fprintf(out, "%-16s %10.1f %10.1f %12.1f %10.1f %10.1f\n",
+                group->name == NULL ? "" : group->name, group->decode_ms * 1e-3,
+                group->score_ms * 1e-3, group->collective_ms * 1e-3,
+                (group->order_ms - worked_ms) * 1e-3, (group->joined_ms - group->order_ms) * 1e-3);
+    }
+}
+
 void print_service_status(const Surefoot__ServiceStatus *status, FILE *out) {
-    fprintf(out, "surefoot %s, up %.0f s; jobs: %u queued, %u running, %llu done\n",
+    fprintf(out, "surefoot %s, up %.0f s, busy %.1f s; jobs: %u queued, %u running, %llu done\n",
             status->version == NULL ? "?" : status->version, status->uptime_ms / 1000,
-            status->jobs_queued, status->jobs_running, (unsigned long long)status->jobs_done);
+            status->busy_ms / 1000, status->jobs_queued, status->jobs_running,
+            (unsigned long long)status->jobs_done);
     fprintf(out, "\n%-16s %-6s %6s %11s %10s %12s\n", "group", "state", "ranks", "slots busy",
             "orders", "tokens");
     for (size_t i = 0; i < status->n_groups; i++) {
@@ -330,6 +351,7 @@ void print_service_status(const Surefoot__ServiceStatus *status, FILE *out) {
     if (status->n_groups == 0) {
         return;
     }
+    print_group_times(status, out);
     const Surefoot__GroupStatus *group = status->groups[0];
     fprintf(out, "\n%-16s %-7s %12s %8s %8s  %s\n", "model", "role", "parameters", "context",
             "budget", "hash");

@@ -260,6 +260,12 @@ static void answer_order(struct fake_group *group, const Surefoot__Order *order)
     }
     gathered.rows = list;
     gathered.unknown_jobs = unknown;
+    gathered.has_decode_ms = gathered.has_score_ms = gathered.has_collective_ms = true;
+    gathered.decode_ms = HARNESS_DECODE_MS;
+    gathered.score_ms = HARNESS_SCORE_MS;
+    gathered.collective_ms = INFINITY; // what no group should say
+    gathered.has_order_ms = true;
+    gathered.order_ms = HARNESS_ORDER_MS;
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
     message.gathered = &gathered;
     group_send(group, &message);

@@ -18,6 +18,9 @@ enum {
     HARNESS_PUSHES = 256,
     HARNESS_WAIT_MS = 180000,
     HARNESS_BEAT_MS = 40,
+    HARNESS_DECODE_MS = 3, // what a fake group says of every order
+    HARNESS_SCORE_MS = 5,
+    HARNESS_ORDER_MS = 9,
 };
 
 struct fake_job {

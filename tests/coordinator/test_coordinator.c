@@ -590,6 +590,30 @@ static void test_status_counts_groups_and_jobs(void **state) {
     harness_free(reply);
 }
 
+static void test_status_tells_where_time_went(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    harness_free(harness_result(harness, "job"));
+    Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.status = &get;
+    Surefoot__ClientReply *reply = harness_call(harness, &request);
+    const Surefoot__ServiceStatus *status = reply->status;
+    const Surefoot__GroupStatus *group = status->groups[0];
+    double n_orders = (double)group->orders_done;
+    assert_true(n_orders > 0);
+    assert_true(group->decode_ms == n_orders * HARNESS_DECODE_MS);
+    assert_true(group->score_ms == n_orders * HARNESS_SCORE_MS);
+    assert_true(group->order_ms == n_orders * HARNESS_ORDER_MS);
+    assert_true(group->has_collective_ms && group->collective_ms == 0); // no time: left out
+    assert_true(group->has_joined_ms && group->joined_ms >= 0);
+    assert_true(group->joined_ms <= status->uptime_ms);
+    assert_true(status->busy_ms > 0 && status->busy_ms <= status->uptime_ms);
+    harness_free(reply);
+}
+
 static void test_full_disk_refuses_new_jobs_and_keeps_the_old(void **state) {
     struct harness *harness = *state;
     harness_stop(harness);
@@ -708,6 +732,7 @@ int main(void) {
         CASE(test_group_with_other_models_or_a_taken_name_is_refused),
         CASE(test_bad_messages_are_refused_and_the_service_goes_on),
         CASE(test_status_counts_groups_and_jobs),
+        CASE(test_status_tells_where_time_went),
         CASE(test_full_disk_refuses_new_jobs_and_keeps_the_old),
         CASE(test_job_limit_is_named),
     };

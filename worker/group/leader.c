@@ -41,6 +41,7 @@ struct leader {
     int64_t idle_at_ms;
     int idle_ms;
     uint64_t progress;
+    int64_t received_ns; // the message being handled
     uint32_t slots_busy;
     uint32_t kv_blocks_free;
     bool ended;
@@ -227,6 +228,8 @@ static void handle_order(struct leader *leader, Surefoot__Order *order) {
         if (answer.gathered.has_kv_blocks_free) {
             leader->kv_blocks_free = answer.gathered.kv_blocks_free;
         }
+        answer.gathered.has_order_ms = true;
+        answer.gathered.order_ms = (double)(clock_monotonic_ns() - leader->received_ns) * 1e-6;
         answer_order(leader, &answer);
     }
     if (status == STATUS_OK && answer.fatal) {
@@ -313,6 +316,7 @@ static void turn(struct leader *leader) {
     size_t size = 0;
     if (wait_message(leader) &&
         channel_receive(leader->channel, NULL, &bytes, &size) == STATUS_OK) {
+        leader->received_ns = clock_monotonic_ns();
         handle_command(leader, bytes, size);
         free(bytes);
     } else if (deadline_passed(leader->until_ms)) {
