@@ -26,6 +26,11 @@ struct cli {
     int signal_fd;         // readable after SIGINT or SIGTERM, both of which are blocked
 };
 
+// Finds the program's place and blocks the signals, which are read from the descriptor from here
+// on, so that every wait can end on them and what was started is stopped in order. What fails is
+// printed. The caller closes signal_fd.
+MUST_CHECK enum status cli_open(struct cli *cli);
+
 // A verb gets the arguments after its name and returns its exit code.
 typedef int (*verb_fn)(struct cli *cli, int argc, char **argv);
 

@@ -1,10 +1,6 @@
-// The `surefoot` command: picks a verb. Signals are blocked and read from a descriptor, so that
-// every wait can end on them and what was started is stopped in order.
-#include <errno.h>
-#include <signal.h>
+// The `surefoot` command: picks a verb.
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "client/cli/cli.h"
@@ -40,27 +36,6 @@ static void print_help(FILE *out) {
             "4 no service answers, 5 interrupted, 6 refused (no safe candidate), 7 not ended.\n");
 }
 
-static int open_surroundings(struct cli *cli) {
-    ssize_t length = readlink("/proc/self/exe", cli->program_dir, sizeof cli->program_dir - 1);
-    if (length <= 0) {
-        fprintf(stderr, "surefoot: cannot find the program's own place: %s\n", strerror(errno));
-        return -1;
-    }
-    cli->program_dir[length] = '\0';
-    *strrchr(cli->program_dir, '/') = '\0';
-    sigset_t watched;
-    sigemptyset(&watched);
-    sigaddset(&watched, SIGINT);
-    sigaddset(&watched, SIGTERM);
-    sigprocmask(SIG_BLOCK, &watched, NULL);
-    cli->signal_fd = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (cli->signal_fd < 0) {
-        fprintf(stderr, "surefoot: signalfd: %s\n", strerror(errno));
-        return -1;
-    }
-    return 0;
-}
-
 int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
         printf("surefoot %s\n", SUREFOOT_VERSION);
@@ -73,7 +48,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         if (strcmp(argv[1], verbs[i].name) == 0) {
             struct cli cli;
-            if (open_surroundings(&cli) != 0) {
+            if (cli_open(&cli) != STATUS_OK) {
                 return CLI_EXIT_SYSTEM;
             }
             int code = verbs[i].run(&cli, argc - 2, argv + 2);
