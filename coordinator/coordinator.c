@@ -59,6 +59,7 @@ enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id
     if (job->deadline_ms < coordinator->next_deadline_ms) {
         coordinator->next_deadline_ms = job->deadline_ms;
     }
+    coordinator->more = true; // it can start at once, not only when a socket wakes the loop
     *out = job;
     return STATUS_OK;
 }

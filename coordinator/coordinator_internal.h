@@ -61,7 +61,7 @@ struct coordinator {
     int64_t next_progress_ms; // when streams are looked at again
     int64_t retry_ms;         // when results that could not be stored are tried again
     int64_t retry_delay_ms;   // 0 while the store works
-    bool more;                // a socket had more than one turn takes
+    bool more;                // the next turn has work already, from a socket or a commit
 };
 
 // coordinator.c

@@ -120,6 +120,21 @@ static enum group_end run_rank(const struct worker *worker, struct rank *rank, s
     return leader_run(&leader, worker->comm, rank, err);
 }
 
+static void log_counts(const struct worker *worker, const struct rank *rank) {
+    struct rank_counts counts;
+    rank_get_counts(rank, &counts);
+    int64_t scored = 0;
+    for (int i = 0; i < RANK_SCORERS_MAX; i++) {
+        scored += counts.scorers[i].response_tokens;
+    }
+    log_info("rank %d: %lld orders; %lld tokens in %lld steps, %lld prefilled (%lld again), %lld "
+             "scored; %.3f s decoding, %.3f s scoring",
+             worker->comm->rank, (long long)counts.orders, (long long)counts.sampled_tokens,
+             (long long)counts.decode_steps, (long long)counts.prefill_tokens,
+             (long long)counts.rebuilt_tokens, (long long)scored, (double)counts.decode_ns * 1e-9,
+             (double)counts.score_ns * 1e-9);
+}
+
 // Loads the models and lives as a rank. All ranks learn whether all could load.
 static void *run_worker(void *argument) {
     struct worker *worker = argument;
@@ -136,6 +151,7 @@ static void *run_worker(void *argument) {
     worker->exit_code = EXIT_CODE_START;
     if (status == STATUS_OK && failed == 0) {
         worker->exit_code = code_of(run_rank(worker, rank, &err));
+        log_counts(worker, rank);
     } else if (status != STATUS_OK) {
         error_set(&err, status, NULL, "the ranks did not meet after loading");
         worker->exit_code = EXIT_CODE_LOST;

@@ -25,6 +25,7 @@ struct decoder {
     int32_t *row_index;         // [batch_rows]
     int32_t *live;              // [live_capacity], task indices
     int32_t live_capacity;
+    struct decoder_counts counts;
 };
 
 static enum status draw_plain(struct proposal *proposal, struct model_context *context,
@@ -159,6 +160,10 @@ void decoder_destroy(struct decoder *decoder) {
     free(decoder);
 }
 
+void decoder_get_counts(const struct decoder *decoder, struct decoder_counts *counts) {
+    *counts = decoder->counts;
+}
+
 int32_t decoder_state_acquire(struct decoder *decoder) {
     return decoder->n_free > 0 ? decoder->free_states[--decoder->n_free] : -1;
 }
@@ -219,6 +224,7 @@ enum status decoder_prefill(struct decoder *decoder, const struct decode_prefill
                                                       .n_tokens = item->n_tokens,
                                                       .output = FORWARD_OUTPUT_LAST};
             decoder->row_index[i] = item->state;
+            decoder->counts.prefill_tokens += item->n_tokens;
         }
         status = forward_and_keep(decoder, count, err);
     }
@@ -307,6 +313,8 @@ static enum status step(struct decoder *decoder, const struct decode_task *tasks
     if (status != STATUS_OK) {
         return error_set(err, status, NULL, "drawing the next tokens failed");
     }
+    decoder->counts.steps++;
+    decoder->counts.sampled_tokens += count;
     int32_t n_items = 0;
     for (int32_t i = 0; i < count; i++) {
         const struct decode_task *task = &tasks[live[i]];

@@ -58,6 +58,13 @@ struct decoder_options {
 
 struct decoder;
 
+// What a decoder has done since it was created.
+struct decoder_counts {
+    int64_t prefill_tokens; // given to decoder_prefill
+    int64_t steps;          // of decoder_grow
+    int64_t sampled_tokens; // by these steps: rows drawn
+};
+
 // Borrows context, tokenizer and proposal until destroy; NULL proposal: the plain one. All device
 // memory is taken here, the backend's for sampling included. STATUS_NO_MEMORY.
 MUST_CHECK enum status decoder_create(struct model_context *context,
@@ -67,6 +74,8 @@ void decoder_destroy(struct decoder *decoder); // NULL allowed
 
 // Bytes of the o_t rows, the batch copy and the arrays of a step.
 size_t decoder_bytes(const struct model_context *context, const struct decoder_options *options);
+
+void decoder_get_counts(const struct decoder *decoder, struct decoder_counts *counts);
 
 // Takes a free row for o_t, -1 when all are in use; gives it back (-1 allowed).
 int32_t decoder_state_acquire(struct decoder *decoder);

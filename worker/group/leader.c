@@ -42,6 +42,10 @@ struct leader {
     int idle_ms;
     uint64_t progress;
     int64_t received_ns; // the message being handled
+    int64_t n_orders;
+    int64_t first_order_ns;
+    int64_t last_order_ns; // its end
+    int64_t busy_ns;       // with orders, answers included
     uint32_t slots_busy;
     uint32_t kv_blocks_free;
     bool ended;
@@ -218,6 +222,8 @@ static void handle_order(struct leader *leader, Surefoot__Order *order) {
     struct answer answer;
     answer_init(&answer, order->order_id);
     leader->slots_busy = (uint32_t)order->n_items;
+    int64_t start_ns = clock_monotonic_ns();
+    leader->first_order_ns = leader->n_orders++ == 0 ? start_ns : leader->first_order_ns;
     enum status status = dispatch_order(leader->dispatch, order, &answer);
     leader->slots_busy = 0;
     leader->progress++;
@@ -237,6 +243,8 @@ static void handle_order(struct leader *leader, Surefoot__Order *order) {
         finish(leader, GROUP_END_FAULT);
     }
     answer_finish(&answer);
+    leader->last_order_ns = clock_monotonic_ns();
+    leader->busy_ns += leader->last_order_ns - start_ns;
 }
 
 // Bytes that are no command: said to the coordinator, without an order's number, and forgotten.
@@ -351,6 +359,13 @@ static enum status prepare(struct leader *leader) {
                                : error_set(leader->err, status, NULL, "cannot start the leader");
 }
 
+static void log_use(const struct leader *leader) {
+    double span_s = (double)(leader->last_order_ns - leader->first_order_ns) * 1e-9;
+    double busy_s = (double)leader->busy_ns * 1e-9;
+    log_info("%lld orders: busy %.3f s of the %.3f s from the first to the last",
+             (long long)leader->n_orders, busy_s, span_s);
+}
+
 static void say_goodbye(struct leader *leader) {
     Surefoot__GroupGoodbye goodbye = SUREFOOT__GROUP_GOODBYE__INIT;
     goodbye.reason = leader->end == GROUP_END_STOPPED ? "stopped" : leader->err->message;
@@ -385,6 +400,7 @@ enum group_end leader_run(const struct leader_options *options, struct comm *com
     }
     rank_set_progress(rank, NULL, NULL);
     comm_set_idle(comm, NULL, NULL);
+    log_use(&leader);
     say_goodbye(&leader);
     if (leader.end != GROUP_END_LOST && dispatch_shutdown(leader.dispatch) != STATUS_OK) {
         leader.end = GROUP_END_LOST;

@@ -425,6 +425,18 @@ void rank_describe(struct rank *rank, Surefoot__GroupHello *hello) {
     hello->exempt_ids = rank->exempt_ids;
 }
 
+void rank_get_counts(const struct rank *rank, struct rank_counts *counts) {
+    struct decoder_counts decoder;
+    decoder_get_counts(rank->decoder, &decoder);
+    *counts = rank->counts;
+    counts->sampled_tokens = decoder.sampled_tokens;
+    counts->decode_steps = decoder.steps;
+    counts->prefill_tokens = decoder.prefill_tokens;
+    for (int i = 0; i < rank->n_scorers; i++) {
+        counts->scorers[i] = rank->scorers[i].scorer->counts;
+    }
+}
+
 int32_t rank_kv_blocks_free(const struct rank *rank) {
     int32_t n = model_context_blocks_free(rank->policy.context);
     for (int i = 0; i < rank->n_scorers; i++) {

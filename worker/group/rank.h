@@ -12,6 +12,7 @@
 #include "common/status.h"
 #include "proto/wire.h"
 #include "worker/backend/precision.h"
+#include "worker/score/scorer.h"
 
 enum { RANK_SCORERS_MAX = 8 };
 
@@ -58,6 +59,19 @@ void rank_print_plan(const struct rank *rank, FILE *stream);
 // Fills policy, scorers, backend and order_tokens_max of `hello`; strings are borrowed from the
 // rank, the repeated array is owned by the rank too.
 void rank_describe(struct rank *rank, Surefoot__GroupHello *hello);
+
+// What the rank has computed since it was opened.
+struct rank_counts {
+    int64_t orders;
+    int64_t sampled_tokens;
+    int64_t decode_steps;   // forward passes and draws of the policy that sampled them
+    int64_t prefill_tokens; // read by the policy: prompts, and responses that nobody held any more
+    int64_t rebuilt_tokens; // of them, responses
+    int64_t decode_ns;      // of the orders' time
+    int64_t score_ns;
+    struct scorer_counts scorers[RANK_SCORERS_MAX]; // in the order of the options
+};
+void rank_get_counts(const struct rank *rank, struct rank_counts *counts);
 
 // Number of KV blocks free in the fullest model.
 int32_t rank_kv_blocks_free(const struct rank *rank);

@@ -277,6 +277,9 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
         wire_free(WIRE_GATHERED, gathered);
         return status == STATUS_NO_MEMORY ? error_set(err, status, NULL, "out of memory") : status;
     }
+    rank->counts.orders++;
+    rank->counts.decode_ns += rank->decode_ns;
+    rank->counts.score_ns += rank->score_ns;
     gathered->has_decode_ms = gathered->has_score_ms = true;
     gathered->decode_ms = (double)rank->decode_ns * 1e-6;
     gathered->score_ms = (double)rank->score_ns * 1e-6;

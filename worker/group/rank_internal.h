@@ -106,6 +106,7 @@ struct rank {
     uint64_t progress_count;
     int64_t decode_ns; // of the order under way
     int64_t score_ns;
+    struct rank_counts counts; // what the decoder and the scorers do not count
 
     Surefoot__ModelInfo infos[RANK_SCORERS_MAX + 1]; // what rank_describe lends out
     Surefoot__ModelInfo *info_pointers[RANK_SCORERS_MAX];

@@ -162,6 +162,7 @@ static enum status rebuild(struct rank *rank, struct rank_item *items, int32_t n
         if (status != STATUS_OK) {
             return error_set(err, status, NULL, "a candidate could not be rebuilt");
         }
+        rank->counts.rebuilt_tokens += item->n_before;
         rank->prefills[n_prefills++] =
             (struct decode_prefill){.sequence = item->candidate->sequence,
                                     .token_ids = item->candidate->response.token_ids,

@@ -174,6 +174,7 @@ static enum status prepare_some(struct model_scorer *scorer, struct scorer_job *
                                                        .n_tokens = job->n_prefix,
                                                        .output = FORWARD_OUTPUT_LAST};
         scorer->work[n_items++].extension = i;
+        scorer->base.counts.prompt_tokens += job->n_prefix;
     }
     if (status == STATUS_OK && n_items > 0) {
         status = model_forward(scorer->context, scorer->items, n_items, err);
@@ -441,6 +442,7 @@ static enum status forward_work(struct model_scorer *scorer,
                                                              .output = FORWARD_OUTPUT_ALL};
             rows += count;
         }
+        scorer->base.counts.response_tokens += rows;
         enum status status = model_forward(scorer->context, scorer->items, n_items, err);
         if (status == STATUS_OK) {
             status = model_score_outputs(scorer->context, scorer->scores);

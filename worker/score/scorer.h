@@ -69,9 +69,16 @@ struct scorer_ops {
     void (*close)(struct scorer *scorer);
 };
 
+// What a scorer has read since it was opened.
+struct scorer_counts {
+    int64_t prompt_tokens;
+    int64_t response_tokens; // rebuilds and end tokens that it forgets included
+};
+
 // Embedded first in each implementation's structs.
 struct scorer {
     const struct scorer_ops *ops;
+    struct scorer_counts counts; // zero where nothing is read token by token
 };
 struct scorer_job {
     struct scorer *scorer;
