@@ -1,33 +1,21 @@
 #include "benchmarks/private_service.h"
 
-#include <string.h>
+#include <stdio.h>
 #include <unistd.h>
 
-static enum status make_models(struct private_service *service,
-                               const struct random_model_options *shape, struct error *err) {
-    static const char *const names[] = {"policy", "reward", "cost"};
-    static const enum model_head heads[] = {MODEL_HEAD_LM, MODEL_HEAD_CLASS, MODEL_HEAD_SCORE};
-    enum status status = STATUS_OK;
-    for (int i = 0; i < 3 && status == STATUS_OK; i++) {
-        char directory[SERVICE_PATH_BYTES];
-        struct random_model_options options = *shape;
-        options.head = heads[i];
-        options.seed = shape->seed + (uint64_t)i;
-        snprintf(directory, sizeof directory, "%.4000s/%s", service->directory, names[i]);
-        snprintf(service->models[i], sizeof service->models[i], "%s=%s", names[i], directory);
-        status = random_model_write(directory, &options, err);
-    }
-    return status;
-}
+enum { FLAG_BYTES = sizeof((struct private_service *)0)->models[0] };
 
 static enum status start(struct private_service *service, struct service_flags *flags,
                          const struct random_model_options *shape, struct error *err) {
     enum status status = STATUS_OK;
     if (flags->policy == NULL) {
-        status = make_models(service, shape, err);
-        flags->policy = service->models[0] + strlen("policy=");
+        snprintf(service->models[0], FLAG_BYTES, "%.4000s/policy", service->directory);
+        snprintf(service->models[1], FLAG_BYTES, "reward=%.4000s/reward", service->directory);
+        snprintf(service->models[2], FLAG_BYTES, "cost=%.4000s/cost", service->directory);
+        flags->policy = service->models[0];
         flags->rewards = (struct flag_list){.items = {service->models[1]}, .count = 1};
         flags->costs = (struct flag_list){.items = {service->models[2]}, .count = 1};
+        status = random_model_write_guard(service->directory, shape, err);
     }
     if (status == STATUS_OK) {
         status =

@@ -12,7 +12,7 @@ struct private_service {
     struct cli cli;
     char directory[SERVICE_PATH_BYTES];
     int lock;                                // of the directory, -1 none
-    char models[3][SERVICE_PATH_BYTES + 32]; // NAME=DIR of those that were made
+    char models[3][SERVICE_PATH_BYTES + 32]; // as flags name those that were made
     bool started;
     struct service service;
     struct surefoot_client *client;

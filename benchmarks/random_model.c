@@ -211,3 +211,20 @@ enum status random_model_write(const char *directory, const struct random_model_
     }
     return status == STATUS_OK ? random_weights_write(directory, options, err) : status;
 }
+
+enum status random_model_write_guard(const char *directory,
+                                     const struct random_model_options *options,
+                                     struct error *err) {
+    static const char *const names[] = {"policy", "reward", "cost"};
+    static const enum model_head heads[] = {MODEL_HEAD_LM, MODEL_HEAD_CLASS, MODEL_HEAD_SCORE};
+    enum status status = STATUS_OK;
+    for (int i = 0; i < 3 && status == STATUS_OK; i++) {
+        char path[PATH_BYTES];
+        struct random_model_options own = *options;
+        own.head = heads[i];
+        own.seed = options->seed + (uint64_t)i;
+        snprintf(path, sizeof path, "%.4000s/%s", directory, names[i]);
+        status = random_model_write(path, &own, err);
+    }
+    return status;
+}

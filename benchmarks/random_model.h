@@ -50,4 +50,10 @@ MUST_CHECK enum status random_model_write(const char *directory,
                                           const struct random_model_options *options,
                                           struct error *err);
 
+// What a guard needs, in directory/policy, directory/reward (CLASS head) and directory/cost (SCORE
+// head): models of one shape, whose seeds count up from the options'. Otherwise as above.
+MUST_CHECK enum status random_model_write_guard(const char *directory,
+                                                const struct random_model_options *options,
+                                                struct error *err);
+
 #endif
