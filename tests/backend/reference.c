@@ -8,7 +8,8 @@
 #include "tests/support/testkit.h"
 #include "worker/backend/cpu/cpu.h"
 
-const char *const reference_isas[REFERENCE_ISAS] = {"avx512", "avx2", "generic"};
+const char *const reference_isas[REFERENCE_ISAS] = {"avx512bf16", "avx512vnni", "avx512", "avx2",
+                                                    "generic"};
 
 struct backend *reference_backend(const char *isa, int n_threads) {
     struct backend *backend = NULL;
@@ -53,6 +54,9 @@ double reference_from_f16(uint16_t bits) {
 }
 
 uint16_t reference_to_f16(float value) {
+    if (isnan(value)) {
+        return 0x7e00;
+    }
     // Values here are far below 65504; scan for the nearest magnitude by bisection over patterns.
     double magnitude = fabs((double)value);
     uint16_t low = 0, high = 0x7bff;
@@ -107,16 +111,4 @@ double reference_dot(const float *x, const void *weight, enum dtype dtype, size_
         *magnitude += fabs(product);
     }
     return sum;
-}
-
-void reference_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
-                      const struct tensor *weight, const struct tensor *bias) {
-    struct weight_source source = {.parts = {*weight}, .n_parts = 1};
-    if (bias != NULL) {
-        source.biases[0] = *bias;
-    }
-    struct weight packed;
-    assert_ok(backend->ops->weight_pack(backend, &source, PRECISION_STORED, &packed), NULL);
-    backend->ops->linear(backend, out, x, &packed);
-    backend->ops->weight_release(backend, &packed);
 }

@@ -8,7 +8,7 @@
 #include "worker/backend/backend.h"
 
 // Instruction sets of the CPU backend, best first.
-enum { REFERENCE_ISAS = 3 };
+enum { REFERENCE_ISAS = 5 };
 extern const char *const reference_isas[REFERENCE_ISAS];
 
 // A CPU backend with the kernels of `isa`, owned; NULL, with a message, when this CPU has not that
@@ -31,9 +31,5 @@ double reference_decode(const void *values, size_t index, enum dtype dtype);
 // sum_k x[k] w[k] and sum_k |x[k] w[k]|, the scale of its rounding error.
 double reference_dot(const float *x, const void *weight, enum dtype dtype, size_t begin, int32_t n,
                      double *magnitude);
-
-// out = x weight^T + bias through the backend: packs, multiplies, releases. bias may be NULL.
-void reference_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
-                      const struct tensor *weight, const struct tensor *bias);
 
 #endif

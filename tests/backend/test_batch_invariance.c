@@ -1,6 +1,6 @@
 // A row's result is the same bit for bit whatever stands beside it: other rows, the size of the
-// batch, prefill or single tokens, shared or own blocks, threads. The operations first, then whole
-// models. Instruction sets differ by design only between the portable build and the others.
+// batch, prefill or single tokens, shared or own blocks, threads. Whole models; test_linear.c has
+// products alone.
 #include "tests/support/testkit.h"
 
 #include <stdlib.h>
@@ -12,84 +12,6 @@
 #include "worker/model/context.h"
 
 enum { THREADS_MAX = 4 };
-
-static float *filled(size_t n, uint64_t seed) {
-    float *values = malloc(n * sizeof(float));
-    reference_fill(values, n, seed);
-    return values;
-}
-
-// All rows at once by one thread are the truth; every other cut must repeat it.
-static void check_linear(struct backend *const backends[THREADS_MAX], int32_t in, int32_t out,
-                         enum dtype dtype) {
-    enum { ROWS = 70 };
-    float *inputs = filled((size_t)ROWS * (size_t)in, 1);
-    float *values = filled((size_t)out * (size_t)in, 2);
-    float *expected = filled((size_t)ROWS * (size_t)out, 3);
-    float *got = filled((size_t)ROWS * (size_t)out, 4);
-    struct tensor weight = {.data = reference_encode(values, (size_t)out * (size_t)in, dtype),
-                            .dtype = dtype,
-                            .rows = out,
-                            .cols = in};
-    struct tensor x = {.data = inputs, .rows = ROWS, .cols = in};
-    struct tensor y = {.data = expected, .rows = ROWS, .cols = out};
-    reference_linear(backends[0], &y, &x, &weight, NULL);
-    for (int32_t n = 1; n <= ROWS; ++n) {
-        struct backend *backend = backends[n % THREADS_MAX];
-        int32_t first = (ROWS - n) / 2;
-        x = (struct tensor){.data = inputs + (size_t)first * (size_t)in, .rows = n, .cols = in};
-        y = (struct tensor){.data = got, .rows = n, .cols = out};
-        reference_linear(backend, &y, &x, &weight, NULL);
-        assert_memory_equal(expected + (size_t)first * (size_t)out, got,
-                            (size_t)n * (size_t)out * sizeof(float));
-    }
-    free(inputs);
-    free(values);
-    free(expected);
-    free(got);
-    free(weight.data);
-}
-
-static void test_linear_rows_do_not_depend_on_the_batch(void **state) {
-    (void)state;
-    for (int i = 0; i < REFERENCE_ISAS; ++i) {
-        struct backend *backends[THREADS_MAX];
-        for (int t = 0; t < THREADS_MAX; ++t) {
-            backends[t] = reference_backend(reference_isas[i], t + 1);
-        }
-        for (enum dtype dtype = DTYPE_F32; backends[0] != NULL && dtype <= DTYPE_BF16; ++dtype) {
-            check_linear(backends, 50, 37, dtype);
-            check_linear(backends, 256, 96, dtype);
-            check_linear(backends, 1607, 19, dtype);
-        }
-        for (int t = 0; t < THREADS_MAX; ++t) {
-            backend_destroy(backends[t]);
-        }
-    }
-}
-
-static void test_avx2_and_avx512_agree(void **state) {
-    (void)state;
-    enum { ROWS = 7, IN = 1000, OUT = 40 };
-    struct backend *wide = reference_backend("avx512", 1), *narrow = reference_backend("avx2", 1);
-    if (wide != NULL && narrow != NULL) {
-        float *inputs = filled((size_t)ROWS * IN, 1), *weights = filled((size_t)OUT * IN, 2);
-        float *a = filled((size_t)ROWS * OUT, 3), *b = filled((size_t)ROWS * OUT, 4);
-        struct tensor x = {.data = inputs, .rows = ROWS, .cols = IN};
-        struct tensor w = {.data = weights, .rows = OUT, .cols = IN};
-        struct tensor y = {.data = a, .rows = ROWS, .cols = OUT};
-        struct tensor z = {.data = b, .rows = ROWS, .cols = OUT};
-        reference_linear(wide, &y, &x, &w, NULL);
-        reference_linear(narrow, &z, &x, &w, NULL);
-        assert_memory_equal(a, b, (size_t)ROWS * OUT * sizeof(float));
-        free(inputs);
-        free(weights);
-        free(a);
-        free(b);
-    }
-    backend_destroy(wide);
-    backend_destroy(narrow);
-}
 
 // A model and the final states of one text, computed token by token by one thread.
 enum { TEXT = 90, VOCAB_USED = 60, HIDDEN_MAX = 128 };
@@ -291,8 +213,6 @@ static void test_half_precision_model_states_do_not_depend_on_the_batch(void **s
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear_rows_do_not_depend_on_the_batch),
-        cmocka_unit_test(test_avx2_and_avx512_agree),
         cmocka_unit_test(test_model_states_do_not_depend_on_the_batch),
         cmocka_unit_test(test_half_precision_model_states_do_not_depend_on_the_batch),
     };

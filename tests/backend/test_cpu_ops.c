@@ -1,7 +1,5 @@
 // Every operation of the CPU backend against a plain double-precision reference, for each
-// instruction set that this CPU has. Tolerances: a float sum of n products of magnitude M in 16
-// partial sums is off by less than (n / 16 + 6) rounding steps of M; n / 8 + 8 leaves room for the
-// portable build, which rounds products too.
+// instruction set that this CPU has; products are in test_linear.c.
 #include "tests/support/testkit.h"
 
 #include <math.h>
@@ -31,54 +29,6 @@ static void assert_near(double expected, double got, double tolerance, const cha
         print_error("%s: expected %.9g, got %.9g, tolerance %.3g\n", what, expected, got,
                     tolerance);
         fail();
-    }
-}
-
-static void check_linear(struct backend *backend, int32_t n, int32_t in, int32_t out,
-                         enum dtype dtype, bool with_bias) {
-    struct tensor x = make(n, in, 1), y = make(n, out, 2);
-    struct tensor values = make(out, in, 3), bias = make(1, out, 4);
-    // One byte in front: weights in a mapped file need not be aligned.
-    size_t bytes = (size_t)out * (size_t)in * dtype_bytes(dtype);
-    char *unaligned = malloc(bytes + 1);
-    char *encoded = reference_encode(values.data, (size_t)out * (size_t)in, dtype);
-    memcpy(unaligned + 1, encoded, bytes);
-    struct tensor weight = {.data = unaligned + 1, .dtype = dtype, .rows = out, .cols = in};
-    reference_linear(backend, &y, &x, &weight, with_bias ? &bias : NULL);
-    for (int32_t r = 0; r < n; ++r) {
-        for (int32_t o = 0; o < out; ++o) {
-            double magnitude;
-            double expected = reference_dot((const float *)x.data + (size_t)r * (size_t)in, encoded,
-                                            dtype, (size_t)o * (size_t)in, in, &magnitude);
-            if (with_bias) {
-                expected += at(&bias, 0, o);
-                magnitude += fabs((double)at(&bias, 0, o));
-            }
-            assert_near(expected, at(&y, r, o), (in / 8.0 + 8) * epsilon * magnitude, "linear");
-        }
-    }
-    free(x.data);
-    free(y.data);
-    free(values.data);
-    free(bias.data);
-    free(unaligned);
-    free(encoded);
-}
-
-static void test_linear_equals_reference(void **state) {
-    (void)state;
-    // Odd sizes around the tiles (3 rows, 8 outputs, 16 lanes) and past one chunk of 768 inputs.
-    static const int32_t shapes[][3] = {{1, 1, 1},    {1, 16, 8},   {2, 17, 9},    {3, 15, 7},
-                                        {4, 64, 33},  {5, 100, 24}, {7, 48, 8},    {8, 769, 10},
-                                        {100, 31, 5}, {97, 800, 9}, {1, 1600, 17}, {33, 1553, 3}};
-    for (int i = 0; i < REFERENCE_ISAS; ++i) {
-        struct backend *backend = reference_backend(reference_isas[i], 2);
-        for (size_t s = 0; backend != NULL && s < sizeof(shapes) / sizeof(shapes[0]); ++s) {
-            for (enum dtype dtype = DTYPE_F32; dtype <= DTYPE_BF16; ++dtype) {
-                check_linear(backend, shapes[s][0], shapes[s][1], shapes[s][2], dtype, s % 2);
-            }
-        }
-        backend_destroy(backend);
     }
 }
 
@@ -166,71 +116,6 @@ static void test_rms_norm_equals_reference(void **state) {
         free(out.data);
         free(values.data);
         free(weight.data);
-        backend_destroy(backend);
-    }
-}
-
-// With one input of 1 the products are the weights themselves.
-static void test_gated_product_equals_reference(void **state) {
-    (void)state;
-    enum { N = 1237 };
-    for (int i = 0; i < REFERENCE_ISAS; ++i) {
-        struct backend *backend = reference_backend(reference_isas[i], 2);
-        if (backend == NULL) {
-            continue;
-        }
-        struct tensor gate = make(N, 1, 10), up = make(N, 1, 11), out = make(2, N, 12);
-        float ones[2] = {1, 1}, *g = gate.data;
-        for (int32_t k = 0; k < N; ++k) {
-            g[k] *= 80;
-        }
-        const float special[] = {0, -0.0f, 88, -88, 200, -200, 1e-30f, -1e-30f, 1e30f, -1e30f};
-        memcpy(g, special, sizeof(special));
-        const struct weight_source source = {.parts = {gate, up}, .n_parts = 2, .gated = true};
-        const struct tensor x = {.data = ones, .rows = 2, .cols = 1};
-        struct weight packed;
-        assert_ok(backend->ops->weight_pack(backend, &source, PRECISION_STORED, &packed), NULL);
-        backend->ops->linear_gated(backend, &out, &x, &packed);
-        for (int32_t k = 0; k < 2 * N; ++k) {
-            double value = g[k % N];
-            double expected = value / (1 + exp(-value)) * ((const float *)up.data)[k % N];
-            // Four rounding steps; below the smallest normal float only the absolute size counts.
-            assert_near(expected, ((const float *)out.data)[k],
-                        6 * epsilon * fabs(expected) + 0x1p-120, "gated product");
-        }
-        backend->ops->weight_release(backend, &packed);
-        free(gate.data);
-        free(up.data);
-        free(out.data);
-        backend_destroy(backend);
-    }
-}
-
-static void test_product_is_added_to_what_is_there(void **state) {
-    (void)state;
-    for (int i = 0; i < REFERENCE_ISAS; ++i) {
-        struct backend *backend = reference_backend(reference_isas[i], 2);
-        if (backend == NULL) {
-            continue;
-        }
-        struct tensor x = make(5, 33, 14), w = make(23, 33, 15);
-        struct tensor product = make(5, 23, 16), sum = make(5, 23, 17), old = make(5, 23, 17);
-        reference_linear(backend, &product, &x, &w, NULL);
-        const struct weight_source source = {.parts = {w}, .n_parts = 1};
-        struct weight packed;
-        assert_ok(backend->ops->weight_pack(backend, &source, PRECISION_STORED, &packed), NULL);
-        backend->ops->linear_add(backend, &sum, &x, &packed);
-        for (int32_t r = 0; r < 5; ++r) {
-            for (int32_t c = 0; c < 23; ++c) {
-                assert_true(at(&sum, r, c) == at(&old, r, c) + at(&product, r, c));
-            }
-        }
-        backend->ops->weight_release(backend, &packed);
-        free(x.data);
-        free(w.data);
-        free(product.data);
-        free(sum.data);
-        free(old.data);
         backend_destroy(backend);
     }
 }
@@ -419,12 +304,9 @@ static void test_backend_refuses_what_it_cannot_be(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear_equals_reference),
         cmocka_unit_test(test_sixteen_bit_values_widen_exactly),
         cmocka_unit_test(test_embed_takes_the_rows_of_the_tokens),
         cmocka_unit_test(test_rms_norm_equals_reference),
-        cmocka_unit_test(test_gated_product_equals_reference),
-        cmocka_unit_test(test_product_is_added_to_what_is_there),
         cmocka_unit_test(test_rope_rotates_half_pairs_by_position),
         cmocka_unit_test(test_gather_and_scatter_move_rows),
         cmocka_unit_test(test_attention_equals_reference),

@@ -163,8 +163,8 @@ struct backend {
     const struct backend_ops *ops;
 };
 
-// kind: "cpu" (threads: worker threads of each operation, 1..256; chooses AVX-512, AVX2 or portable
-// kernels by what the CPU has; environment SUREFOOT_CPU_ISA=avx512|avx2|generic narrows it).
+// kind: "cpu" (threads: worker threads of each operation, 1..256; chooses kernels by what the CPU
+// has; environment SUREFOOT_CPU_ISA=avx512bf16|avx512vnni|avx512|avx2|generic narrows it).
 // STATUS_UNSUPPORTED for a kind that this build has not.
 MUST_CHECK enum status backend_create(const char *kind, int n_threads, struct backend **out,
                                       struct error *err);

@@ -7,12 +7,17 @@
 #include "worker/backend/cpu/cpu_private.h"
 
 struct isa_choice {
+    const char *name;
     const struct cpu_kernels *kernels;
+    const struct linear_kernel *int8; // instead of those of `kernels`; NULL: those
+    const struct linear_kernel *bf16_rounded;
     bool available;
 };
 
+enum { ISAS_MAX = 5 };
+
 // Best first.
-static int list_isas(struct isa_choice choices[3]) {
+static int list_isas(struct isa_choice choices[ISAS_MAX]) {
     int n = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -20,34 +25,40 @@ static int list_isas(struct isa_choice choices[3]) {
                 __builtin_cpu_supports("f16c");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    choices[n++] = (struct isa_choice){&cpu_kernels_avx512, avx512};
-    choices[n++] = (struct isa_choice){&cpu_kernels_avx2, avx2};
+    bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+    choices[n++] = (struct isa_choice){"avx512bf16", &cpu_kernels_avx512, &kernel_int8_avx512vnni,
+                                       &kernel_bf16_rounded_avx512bf16, bf16};
+    choices[n++] =
+        (struct isa_choice){"avx512vnni", &cpu_kernels_avx512, &kernel_int8_avx512vnni, NULL, vnni};
+    choices[n++] = (struct isa_choice){"avx512", &cpu_kernels_avx512, NULL, NULL, avx512};
+    choices[n++] = (struct isa_choice){"avx2", &cpu_kernels_avx2, NULL, NULL, avx2};
 #endif
-    choices[n++] = (struct isa_choice){&cpu_kernels_generic, true};
+    choices[n++] = (struct isa_choice){"generic", &cpu_kernels_generic, NULL, NULL, true};
     return n;
 }
 
-static enum status choose_kernels(const struct cpu_kernels **out, struct error *err) {
+static enum status choose_isa(struct isa_choice *out, struct error *err) {
     const char *wanted = getenv("SUREFOOT_CPU_ISA");
-    struct isa_choice choices[3];
+    struct isa_choice choices[ISAS_MAX];
     int n = list_isas(choices);
     for (int i = 0; i < n; ++i) {
-        bool named = wanted != NULL && strcmp(wanted, choices[i].kernels->name) == 0;
+        bool named = wanted != NULL && strcmp(wanted, choices[i].name) == 0;
         if (named && !choices[i].available) {
             return error_set(err, STATUS_UNSUPPORTED, "SUREFOOT_CPU_ISA", "this CPU has no %s",
                              wanted);
         }
         if (named || (wanted == NULL && choices[i].available)) {
-            *out = choices[i].kernels;
+            *out = choices[i];
             return STATUS_OK;
         }
     }
     return error_set(err, STATUS_INVALID_ARGUMENT, "SUREFOOT_CPU_ISA",
-                     "\"%.32s\" is not avx512, avx2 or generic", wanted);
+                     "\"%.32s\" is not avx512bf16, avx512vnni, avx512, avx2 or generic", wanted);
 }
 
 const char *cpu_backend_isa(const struct backend *backend) {
-    return ((const struct cpu_backend *)backend)->kernels->name;
+    return ((const struct cpu_backend *)backend)->isa;
 }
 
 int cpu_threads_for(const struct cpu_backend *cpu, double work) {
@@ -69,14 +80,15 @@ static size_t cpu_own_bytes(const struct backend *backend) {
     const struct cpu_backend *cpu = (const struct cpu_backend *)backend;
     size_t per_thread = KERNEL_SCRATCH_BYTES + cpu->sample_stride;
     return (size_t)thread_pool_size(cpu->pool) * per_thread +
-           (2 * cpu->rope.capacity + cpu->products_capacity) * sizeof(float);
+           2 * cpu->rope.capacity * sizeof(float) + cpu->rows.lines_bytes + cpu->rows.scales_bytes;
 }
 
 static void cpu_destroy(struct backend *backend) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
     thread_pool_destroy(cpu->pool);
     free(cpu->scratch);
-    free(cpu->products);
+    free(cpu->rows.lines);
+    free(cpu->rows.scales);
     free(cpu->sample_scratch);
     free(cpu->rope.cosines);
     free(cpu->rope.sines);
@@ -112,9 +124,21 @@ static const struct backend_ops cpu_ops = {
     .destroy = cpu_destroy,
 };
 
+static void take_kernels(struct cpu_backend *cpu, const struct isa_choice *isa) {
+    cpu->isa = isa->name;
+    cpu->kernels = isa->kernels;
+    memcpy(cpu->linear, isa->kernels->linear->formats, sizeof(cpu->linear));
+    if (isa->int8 != NULL) {
+        cpu->linear[LINEAR_INT8] = isa->int8;
+    }
+    if (isa->bf16_rounded != NULL) {
+        cpu->linear[LINEAR_BF16_ROUNDED] = isa->bf16_rounded;
+    }
+}
+
 enum status cpu_backend_create(int n_threads, struct backend **out, struct error *err) {
-    const struct cpu_kernels *kernels = NULL;
-    enum status status = choose_kernels(&kernels, err);
+    struct isa_choice isa = {0};
+    enum status status = choose_isa(&isa, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -123,7 +147,7 @@ enum status cpu_backend_create(int n_threads, struct backend **out, struct error
         return error_set(err, STATUS_NO_MEMORY, "backend", "no memory for the backend");
     }
     cpu->base.ops = &cpu_ops;
-    cpu->kernels = kernels;
+    take_kernels(cpu, &isa);
     status = thread_pool_create(n_threads, &cpu->pool, err);
     if (status != STATUS_OK) {
         cpu_destroy(&cpu->base);

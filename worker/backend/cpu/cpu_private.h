@@ -4,6 +4,7 @@
 
 #include "worker/backend/backend.h"
 #include "worker/backend/cpu/kernels.h"
+#include "worker/backend/cpu/linear.h"
 #include "worker/backend/cpu/thread_pool.h"
 
 // Cosines and sines of one batch's positions; all layers of a forward pass use the same.
@@ -16,16 +17,25 @@ struct rope_table {
     bool valid; // computed since the last batch_begin, for inv_freq and half
 };
 
+// Rows packed for a product; room for LINEAR_ROWS_MAX rows of the widest weight so far.
+struct row_buffer {
+    char *lines;   // see linear.h
+    float *scales; // a row of LINEAR_INT8 has one for each group
+    size_t lines_bytes;
+    size_t scales_bytes;
+};
+
 struct cpu_backend {
     struct backend base;
     struct thread_pool *pool;
+    const char *isa;
     const struct cpu_kernels *kernels;
-    char *scratch; // [pool size, KERNEL_SCRATCH_BYTES]
+    const struct linear_kernel *linear[LINEAR_FORMAT_COUNT]; // of `kernels`, or better ones
+    char *scratch;                                           // [pool size, KERNEL_SCRATCH_BYTES]
     struct batch_plan plan;
     struct rope_table rope;
     int32_t head_dim_max; // of all KV storages so far; bounds the rope table
-    float *products;      // [products_capacity], what linear_add and linear_gated take further
-    size_t products_capacity;
+    struct row_buffer rows;
     char *sample_scratch; // [pool size, sample_stride]
     size_t sample_stride;
 };
@@ -70,10 +80,31 @@ void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct t
 void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
                       const int32_t *rows, int32_t n);
 
-// cpu_linear.c
+// Where things are in a packed weight: panels one after the other, then biases in their order.
+struct linear_layout {
+    enum linear_format format;
+    int32_t panel;         // outputs of a panel, gates and ups counted apart
+    int32_t panel_outputs; // columns of the product that come from a panel
+    int32_t n_panels;
+    int32_t inputs;      // of a packed row, zeros at its end included
+    int32_t step_inputs; // inputs that stay together: a scale group, or fewest for all kernels
+    int32_t n_steps;     // of a panel; the last may have fewer inputs
+    size_t step_bytes;
+    size_t panel_bytes;
+    const char *panels;
+    const float *bias; // [n_panels, panel], zeros where an output has none; NULL: none has
+    size_t bytes;      // of all
+};
+
+// cpu_pack.c
+struct linear_layout cpu_linear_layout(const struct cpu_backend *cpu, const struct weight *weight);
 enum status cpu_weight_pack(struct backend *backend, const struct weight_source *source,
                             enum precision precision, struct weight *out);
 void cpu_weight_release(struct backend *backend, struct weight *weight);
+
+// cpu_linear.c
+// Memory for the rows of products with this weight.
+enum status cpu_linear_reserve(struct cpu_backend *cpu, const struct weight *weight);
 void cpu_linear(struct backend *backend, struct tensor *out, const struct tensor *x,
                 const struct weight *weight);
 void cpu_linear_add(struct backend *backend, struct tensor *out, const struct tensor *x,

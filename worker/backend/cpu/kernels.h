@@ -1,9 +1,9 @@
 // The inner loops of the CPU backend, compiled once per instruction set and chosen at run time.
 // They are pure functions of their arguments over one thread's share of the work: no allocation, no
-// locks. Sums follow one scheme everywhere, whatever tile a value falls in: 16 partial sums by
-// index modulo 16, in index order, with fused multiply-add where the instruction set has it, then
-// the tree i + (i + 8), + 4, + 2, + 1. AVX-512 and AVX2 therefore agree bit for bit; the portable
-// build rounds products as well and does not.
+// locks. Products are in linear.h. Other sums follow one scheme everywhere, whatever tile a value
+// falls in: 16 partial sums by index modulo 16, in index order, with fused multiply-add where the
+// instruction set has it, then the tree i + (i + 8), + 4, + 2, + 1. AVX-512 and AVX2 therefore
+// agree bit for bit; the portable build rounds products as well and does not.
 #ifndef WORKER_BACKEND_CPU_KERNELS_H
 #define WORKER_BACKEND_CPU_KERNELS_H
 
@@ -11,28 +11,13 @@
 #include <stdint.h>
 
 #include "worker/backend/backend.h"
+#include "worker/backend/cpu/linear.h"
 #include "worker/decode/sampling_kernels.h"
 
 enum {
-    LANES = 16,              // partial sums of every dot product
-    LINEAR_OUTPUTS = 8,      // outputs of one tile of linear; threads split outputs in this unit
-    LINEAR_TILE_ROWS = 3,    // rows of one tile
-    LINEAR_CHUNK = 512,      // inputs between two visits of a tile; multiple of LANES
-    LINEAR_ROWS_BLOCK = 96,  // rows whose partial sums are kept between chunks; multiple of 3
-    ATTENTION_STATES = 4096, // softmax states kept at once
+    LANES = 16,                       // partial sums of every dot product
+    ATTENTION_STATES = 4096,          // softmax states kept at once
     KERNEL_SCRATCH_BYTES = 96 * 1024, // of each thread
-};
-
-struct linear_args {
-    float *out;         // [n_rows, out_dim], rows out_stride apart
-    const float *x;     // [n_rows, in_dim]
-    const void *weight; // [out_dim, in_dim], any alignment
-    enum dtype dtype;   // of weight
-    const void *bias;   // [out_dim], NULL when absent
-    enum dtype bias_dtype;
-    int32_t in_dim;
-    int32_t out_dim;
-    int32_t out_stride;
 };
 
 struct attention_args {
@@ -50,17 +35,12 @@ struct attention_args {
 
 struct cpu_kernels {
     const char *name;
-    // Outputs [out_begin, out_end) of rows [row_begin, row_end). `scratch`: KERNEL_SCRATCH_BYTES,
-    // 64-byte aligned, of the calling thread; likewise below.
-    void (*linear)(const struct linear_args *args, int32_t row_begin, int32_t row_end,
-                   int32_t out_begin, int32_t out_end, void *scratch);
+    const struct linear_kernels *linear; // linear.h
     // All query heads of one KV head, rows [row_begin, row_end).
     void (*attention)(const struct attention_args *args, int32_t kv_head, int32_t row_begin,
                       int32_t row_end, void *scratch);
     void (*rms_norm)(float *out, const float *x, const void *weight, enum dtype dtype, float eps,
                      int32_t n_rows, int32_t dim);
-    void (*silu_mul)(float *out, const float *gate, const float *up, size_t n);
-    void (*add)(float *x, const float *y, size_t n);
     void (*widen)(float *out, const void *values, enum dtype dtype, size_t n);
     const struct sampling_kernels *sampling;
 };
@@ -69,6 +49,8 @@ extern const struct cpu_kernels cpu_kernels_generic;
 #if defined(__x86_64__)
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
+extern const struct linear_kernel kernel_int8_avx512vnni;
+extern const struct linear_kernel kernel_bf16_rounded_avx512bf16;
 #endif
 
 #endif

@@ -8,14 +8,11 @@
 #define KERNEL_JOIN(name, isa) KERNEL_JOIN_(name, isa)
 #define KERNEL(name) KERNEL_JOIN(name, CPU_ISA)
 
-void KERNEL(linear)(const struct linear_args *args, int32_t row_begin, int32_t row_end,
-                    int32_t out_begin, int32_t out_end, void *memory);
+extern const struct linear_kernels KERNEL(linear);
 void KERNEL(attention)(const struct attention_args *args, int32_t kv_head, int32_t row_begin,
                        int32_t row_end, void *memory);
 void KERNEL(rms_norm)(float *out, const float *x, const void *weight, enum dtype dtype, float eps,
                       int32_t n_rows, int32_t dim);
-void KERNEL(silu_mul)(float *out, const float *gate, const float *up, size_t n);
-void KERNEL(add)(float *x, const float *y, size_t n);
 void KERNEL(widen)(float *out, const void *values, enum dtype dtype, size_t n);
 
 #define SAMPLING_TABLE KERNEL_JOIN(sampling, CPU_ISA)

@@ -54,25 +54,6 @@ void KERNEL(rms_norm)(float *out, const float *x, const void *weight, enum dtype
     }
 }
 
-void KERNEL(silu_mul)(float *out, const float *gate, const float *up, size_t n) {
-    size_t i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) {
-        vector_f g = vector_load(gate + i);
-        vector_store(out + i, g / (1.0f + vector_exp(-g)) * vector_load(up + i));
-    }
-    if (i < n) {
-        vector_f g = vector_load_part(gate + i, (int)(n - i));
-        vector_f rest = g / (1.0f + vector_exp(-g)) * vector_load_part(up + i, (int)(n - i));
-        memcpy(out + i, &rest, (n - i) * sizeof(float));
-    }
-}
-
-void KERNEL(add)(float *x, const float *y, size_t n) {
-    for (size_t i = 0; i < n; ++i) {
-        x[i] += y[i];
-    }
-}
-
 #define TABLE_JOIN_(isa) cpu_kernels_##isa
 #define TABLE_JOIN(isa) TABLE_JOIN_(isa)
 #define TEXT_(isa) #isa
@@ -80,11 +61,9 @@ void KERNEL(add)(float *x, const float *y, size_t n) {
 
 const struct cpu_kernels TABLE_JOIN(CPU_ISA) = {
     .name = TEXT(CPU_ISA),
-    .linear = KERNEL(linear),
+    .linear = &KERNEL(linear),
     .attention = KERNEL(attention),
     .rms_norm = KERNEL(rms_norm),
-    .silu_mul = KERNEL(silu_mul),
-    .add = KERNEL(add),
     .widen = KERNEL(widen),
     .sampling = &SAMPLING_TABLE,
 };

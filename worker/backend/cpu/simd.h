@@ -135,30 +135,6 @@ INLINE float fold_8(vector_8f v) {
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
-// The same tree for eight values at once: result[i] = fold_8(v[i]).
-INLINE vector_8f fold_8x8(const vector_8f v[8]) {
-#if defined(__AVX2__)
-    __m256 four[4], two[2];
-    for (int i = 0; i < 4; ++i) { // 128-bit halves: value i in the lower, i + 4 in the upper
-        __m256 a = (__m256)v[i], b = (__m256)v[i + 4];
-        four[i] =
-            _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-    }
-    for (int i = 0; i < 2; ++i) {
-        __m256 a = four[2 * i], b = four[2 * i + 1];
-        two[i] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
-    }
-    return (vector_8f)_mm256_add_ps(_mm256_shuffle_ps(two[0], two[1], 0x88),
-                                    _mm256_shuffle_ps(two[0], two[1], 0xdd));
-#else
-    vector_8f result;
-    for (int i = 0; i < 8; ++i) {
-        result[i] = fold_8(v[i]);
-    }
-    return result;
-#endif
-}
-
 INLINE float fold(const vector_f parts[PARTS]) {
     return fold_8(fold_16(parts));
 }

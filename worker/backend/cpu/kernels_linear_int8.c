@@ -1,0 +1,197 @@
+// Product tiles of LINEAR_INT8. Products of a group are summed as integers, exactly, and joined in
+// f32 by multiplications and additions that are rounded one by one: all instruction sets agree bit
+// for bit. Compiled in three forms: with AVX-512 VNNI a unit holds four inputs as unsigned bytes,
+// offset by 128, which the weights' sums in the panel take back; otherwise on AVX2 and AVX-512 two
+// inputs in 16 bits (of each four: first and third, second and fourth); otherwise one input as a
+// small whole f32.
+#include "worker/backend/cpu/kernels_linear.h"
+
+#if defined(__AVX512VNNI__)
+enum { UNIT_INPUTS = 4 };
+#elif defined(__AVX2__)
+enum { UNIT_INPUTS = 2 };
+#else
+enum { UNIT_INPUTS = 1 };
+#endif
+
+enum { LINE_INPUTS = LINE_UNITS * UNIT_INPUTS, GROUP_LINES = INT8_GROUP / LINE_INPUTS };
+
+#if defined(__AVX2__)
+typedef vector_i group_sum;
+typedef int16_t vector_s __attribute__((vector_size(WIDTH * 4)));
+#else
+typedef vector_f group_sum; // whole numbers below 2^24
+#endif
+
+INLINE group_sum start_sum(vector_i header) {
+#if defined(__AVX512VNNI__)
+    return (header << 16) >> 9; // 128 times the negated sum of the weights
+#else
+    (void)header;
+    return (group_sum){0};
+#endif
+}
+
+// `quad`: four inputs' weights of each output. Adds the products of one unit of inputs.
+INLINE group_sum add_products(group_sum sum, vector_i quad, uint32_t inputs, int unit) {
+#if defined(__AVX512VNNI__)
+    (void)unit;
+    return (group_sum)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int)inputs),
+                                          (__m512i)quad);
+#elif defined(__AVX512BW__)
+    vector_s pair = unit % 2 == 0 ? (vector_s)quad << 8 >> 8 : (vector_s)quad >> 8;
+    return sum + (group_sum)_mm512_madd_epi16((__m512i)pair, _mm512_set1_epi32((int)inputs));
+#elif defined(__AVX2__)
+    vector_s pair = unit % 2 == 0 ? (vector_s)quad << 8 >> 8 : (vector_s)quad >> 8;
+    return sum + (group_sum)_mm256_madd_epi16((__m256i)pair, _mm256_set1_epi32((int)inputs));
+#else
+    vector_i one = quad << (24 - 8 * unit) >> 24;
+    float input;
+    memcpy(&input, &inputs, sizeof(input));
+    return sum + __builtin_convertvector(one, vector_f) * vector_set(input);
+#endif
+}
+
+INLINE vector_f sum_to_float(group_sum sum) {
+#if defined(__AVX2__)
+    return __builtin_convertvector(sum, vector_f);
+#else
+    return sum;
+#endif
+}
+
+enum { QUAD_UNITS = 4 / UNIT_INPUTS, QUAD_BYTES = PANEL * 4 };
+
+INLINE void multiply_line(const char *w, const char *x, int rows, const struct linear_tile *tile,
+                          const char *soon, group_sum sums[TILE_ROWS][2]) {
+#pragma GCC unroll 1
+    for (int unit = 0; unit < LINE_UNITS; unit += UNROLL, x += UNROLL * 4) {
+#pragma GCC unroll 4
+        for (int i = 0; i < UNROLL; ++i, soon += tile->prefetch_step) {
+            vector_i quads[2];
+            for (int v = 0; v < 2; ++v) {
+                quads[v] = (vector_i)vector_load(w + v * WIDTH * 4);
+                KEEP_IN_REGISTER(quads[v]);
+            }
+#pragma GCC unroll 12
+            for (int r = 0; r < rows; ++r) {
+                uint32_t inputs;
+                memcpy(&inputs, x + r * LINE_BYTES + i * 4, sizeof(inputs));
+                sums[r][0] = add_products(sums[r][0], quads[0], inputs, i % QUAD_UNITS);
+                sums[r][1] = add_products(sums[r][1], quads[1], inputs, i % QUAD_UNITS);
+            }
+            prefetch_unit(soon, QUAD_BYTES / QUAD_UNITS, rows);
+            w += (i + 1) % QUAD_UNITS == 0 ? QUAD_BYTES : 0;
+        }
+    }
+}
+
+INLINE void tile_rows(const struct linear_tile *tile, int rows) {
+    const char *w = tile->weights, *x = tile->x, *soon = tile->prefetch;
+    bool first = tile->first;
+    const float *x_scales = tile->x_scales;
+    for (int32_t line = 0; line < tile->n_lines; line += GROUP_LINES, first = false) {
+        vector_i headers[2] = {(vector_i)vector_load(w), (vector_i)vector_load(w + WIDTH * 4)};
+        group_sum sums[TILE_ROWS][2];
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; ++r) {
+            sums[r][0] = start_sum(headers[0]);
+            sums[r][1] = start_sum(headers[1]);
+        }
+        w += QUAD_BYTES;
+        int32_t left = tile->n_lines - line;
+        int32_t n = left < GROUP_LINES ? left : GROUP_LINES;
+        for (int32_t i = 0; i < n; ++i) {
+            multiply_line(w, x, rows, tile, soon, sums);
+            w += LINE_INPUTS / 4 * QUAD_BYTES;
+            x += rows * LINE_BYTES;
+            soon += LINE_UNITS * tile->prefetch_step;
+        }
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; ++r, ++x_scales) {
+#pragma GCC unroll 2
+            for (int v = 0; v < 2; ++v) {
+                float *to = tile->sums + r * PANEL + v * WIDTH;
+                vector_f scale = (vector_f)(headers[v] & (int32_t)0xffff0000) * *x_scales;
+                vector_f product = sum_to_float(sums[r][v]) * scale;
+                vector_store(to, first ? product : vector_load(to) + product);
+            }
+        }
+    }
+}
+
+#define TILE(rows) tile_rows(tile, rows)
+
+static void tile_int8(const struct linear_tile *tile) {
+    SWITCH_HEIGHT(tile->height, TILE);
+}
+
+// Puts n whole numbers in [-127, 127] into lines, `height` apart. q: [INT8_GROUP], zeros past n.
+INLINE void put_inputs(char *line, int32_t height, const int32_t *q, int32_t n_lines) {
+    for (int32_t l = 0; l < n_lines; ++l, line += height * LINE_BYTES, q += LINE_INPUTS) {
+#if defined(__AVX512VNNI__)
+        for (int i = 0; i < LINE_INPUTS; i += WIDTH) {
+            vector_i v = (vector_i)vector_load(q + i) + 128;
+            __m128i bytes = _mm512_cvtepi32_epi8((__m512i)v);
+            memcpy(line + i, &bytes, sizeof(bytes));
+        }
+#elif defined(__AVX2__)
+        for (int i = 0; i < LINE_INPUTS; i += 4) {
+            const int16_t pairs[4] = {(int16_t)q[i], (int16_t)q[i + 2], (int16_t)q[i + 1],
+                                      (int16_t)q[i + 3]};
+            memcpy(line + i * 2, pairs, sizeof(pairs));
+        }
+#else
+        for (int i = 0; i < LINE_INPUTS; ++i) {
+            float value = (float)q[i];
+            memcpy(line + i * 4, &value, sizeof(value));
+        }
+#endif
+    }
+}
+
+INLINE vector_i vector_max(vector_i a, vector_i b) {
+    vector_i above = a > b;
+    return (a & above) | (b & ~above);
+}
+
+// Rounds one group to whole numbers; returns their scale. Groups with nothing above 2^-100 count
+// as zeros; a value that is not finite makes the scale, and so the row's results, not a number.
+INLINE float quantise(const float *x, int32_t n, int32_t q[INT8_GROUP]) {
+    vector_i largest = {0};
+    for (int32_t i = 0; i < INT8_GROUP; i += WIDTH) {
+        vector_i magnitude = (vector_i)vector_load_left(x + i, n - i) & 0x7fffffff;
+        largest = vector_max(largest, magnitude);
+    }
+    int32_t bits = 0;
+    for (int i = 0; i < WIDTH; ++i) {
+        bits = largest[i] > bits ? largest[i] : bits;
+    }
+    float scale, magnitude;
+    memcpy(&magnitude, &bits, sizeof(magnitude));
+    bool finite = bits < 0x7f800000, counts = finite && magnitude >= 0x1p-100f;
+    float inverse = counts ? 127 / magnitude : 0;
+    scale = counts ? magnitude / 127 : finite ? 0 : __builtin_nanf("");
+    const float round_magic = 0x1.8p23f; // adding it leaves a whole number in the low fraction bits
+    for (int32_t i = 0; i < INT8_GROUP; i += WIDTH) {
+        vector_f shifted = vector_load_left(x + i, n - i) * inverse + round_magic;
+        vector_i whole = (vector_i)shifted - 0x4b400000;
+        vector_store(q + i, (vector_f)(finite ? whole : (vector_i){0}));
+    }
+    return scale;
+}
+
+static void pack_int8(const struct linear_rows *rows) {
+    int32_t q[INT8_GROUP];
+    for (int32_t r = rows->begin; r < rows->end; ++r) {
+        const float *x = rows->x + (size_t)r * (size_t)rows->cols;
+        for (int32_t line = 0, group = 0; line < rows->n_lines; line += GROUP_LINES, ++group) {
+            int32_t at = group * INT8_GROUP, left = rows->n_lines - line;
+            char *to = rows->lines + ((size_t)line * (size_t)rows->height + (size_t)r) * LINE_BYTES;
+            rows->scales[group * rows->height + r] = quantise(x + at, rows->cols - at, q);
+            put_inputs(to, rows->height, q, left < GROUP_LINES ? left : GROUP_LINES);
+        }
+    }
+}
+
+const struct linear_kernel KERNEL(int8) = {LINE_INPUTS, pack_int8, tile_int8};

@@ -1,0 +1,91 @@
+// Products of rows with packed weights: what the per-format kernels and their caller agree on.
+//
+// A matrix is packed in panels of as many outputs as a tile is wide, each a single stream in the
+// order in which a tile reads it. Rows are packed in tiles of nearly equal height and in lines of
+// 64 bytes, in the form in which the format multiplies them; a tile broadcasts one unit, 4 bytes of
+// one row, at a time. Every output is one sum that takes its inputs in ascending order, so that
+// tile, chunk, batch and thread change no bit of it.
+#ifndef WORKER_BACKEND_CPU_LINEAR_H
+#define WORKER_BACKEND_CPU_LINEAR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    LINE_BYTES = 64,
+    LINE_UNITS = LINE_BYTES / 4,
+    LINEAR_PANEL_MAX = 32, // outputs of the widest panel
+    LINEAR_ROWS_MAX = 256, // rows that pass over the weights together
+    INT8_GROUP = 128,      // inputs that share a scale
+    INT8_STEP = 64,        // a row of int8 weights is filled up with zeros to a multiple
+};
+
+// How weights are laid out, and how rows are rounded.
+enum linear_format {
+    LINEAR_F32,          // [inputs][panel] f32
+    LINEAR_F16,          // [inputs][panel] f16
+    LINEAR_BF16,         // [inputs / 2][panel] of two bf16, the earlier input in the upper half
+    LINEAR_BF16_ROUNDED, // the same, and rows are rounded to bf16
+    // Groups of: [panel] of the scale (bf16, upper half) and the negated sum (int16) of an output's
+    // weights, then [inputs / 4][panel][4] int8. Rows are rounded to int8 with a scale per group.
+    LINEAR_INT8,
+    LINEAR_FORMAT_COUNT
+};
+
+// One tile of rows over one chunk of a panel.
+struct linear_tile {
+    float *sums;           // [height, panel], read unless `first`, written
+    const char *weights;   // the chunk
+    const char *x;         // [n_lines, height, LINE_BYTES]
+    const float *x_scales; // [n_groups, height], of LINEAR_INT8
+    const char *prefetch;  // weights that will be wanted, this much further on with each unit
+    size_t prefetch_step;  // bytes
+    int32_t n_lines;
+    int32_t height; // rows
+    bool first;     // of the panel's chunks
+};
+
+// Rows [begin, end) of a tile on their way into lines; what is past `cols` becomes zero.
+struct linear_rows {
+    const float *x; // [height, cols]
+    char *lines;    // [n_lines, height, LINE_BYTES]
+    float *scales;  // [n_groups, height], of LINEAR_INT8
+    int32_t cols;
+    int32_t n_lines;
+    int32_t height;
+    int32_t begin;
+    int32_t end;
+};
+
+struct linear_kernel {
+    int32_t line_inputs; // inputs of a row in one line
+    void (*pack)(const struct linear_rows *rows);
+    void (*tile)(const struct linear_tile *tile);
+};
+
+// What becomes of finished sums.
+enum linear_store {
+    LINEAR_STORE, // out = sum
+    LINEAR_ADD,   // out += sum
+    LINEAR_GATE, // out = silu(gate) * up; a panel's first half are gates, its second half their ups
+};
+
+struct linear_finish {
+    const float *sums; // [height, panel]
+    const float *bias; // [panel], added first; NULL
+    float *out;        // [height, n_outputs], rows out_stride apart
+    int32_t out_stride;
+    int32_t height;
+    int32_t n_outputs; // of the panel's that exist; a gate and its up are one
+    enum linear_store store;
+};
+
+struct linear_kernels {
+    int32_t panel;     // outputs of a panel
+    int32_t tile_rows; // rows of the highest tile
+    const struct linear_kernel *formats[LINEAR_FORMAT_COUNT];
+    void (*finish)(const struct linear_finish *finish);
+};
+
+#endif
