@@ -97,46 +97,76 @@ static int32_t chunk_steps(const struct product *product) {
     return (layout->n_steps + n_chunks - 1) / n_chunks;
 }
 
-// Tiles [tile_begin, tile_end) over one panel; sums: [LINEAR_ROWS_MAX, panel].
-static void run_panel(const struct product *product, int32_t panel, int32_t tile_begin,
-                      int32_t tile_end, float *sums) {
-    const struct linear_layout *layout = &product->layout;
-    const char *weights = layout->panels + (size_t)panel * layout->panel_bytes;
-    int32_t chunk = chunk_steps(product),
-            step_lines = layout->step_inputs / product->kernel->line_inputs;
-    int32_t n_tiles = tile_end - tile_begin;
-    for (int32_t step = 0; step < layout->n_steps; step += chunk) {
-        bool last = layout->n_steps - step <= chunk;
-        int32_t line = step * step_lines;
-        int32_t n_lines = last ? product->n_lines - line : chunk * step_lines;
-        size_t at = (size_t)step * layout->step_bytes;
-        size_t bytes = (last ? layout->panel_bytes : at + (size_t)chunk * layout->step_bytes) - at;
-        size_t bytes_per_unit = bytes / (size_t)(n_lines * LINE_UNITS);
-        for (int32_t t = tile_begin; t < tile_end; ++t) {
-            struct tile_place place = place_tile(product, t);
-            struct linear_tile tile = {
-                .sums = sums + (size_t)place.row * (size_t)layout->panel,
-                .weights = weights + at,
-                .x = place.lines + (size_t)line * (size_t)place.height * LINE_BYTES,
-                .x_scales = place.scales + (size_t)step * (size_t)place.height,
-                .prefetch =
-                    weights + at + bytes + bytes / (size_t)n_tiles * (size_t)(t - tile_begin),
-                .prefetch_step = bytes_per_unit / (size_t)n_tiles + 1,
-                .n_lines = n_lines,
-                .height = place.height,
-                .first = step == 0,
-            };
-            if (n_tiles == 1) {
-                size_t ahead = 2 * place.height < product->kernels->tile_rows ? FETCH_AHEAD_BYTES
-                                                                              : CHUNK_BYTES;
-                tile.prefetch = tile.weights + ahead;
-                tile.prefetch_step = bytes_per_unit;
-            }
-            product->kernel->tile(&tile);
-            if (last) {
-                finish_tile(product, &place, tile.sums, panel);
-            }
+// Some tiles over one chunk of a panel.
+struct chunk {
+    const struct product *product;
+    const char *weights;
+    size_t bytes;
+    float *sums; // [LINEAR_ROWS_MAX, panel]
+    int32_t panel;
+    int32_t tile_begin;
+    int32_t tile_end;
+    int32_t step; // first
+    int32_t line; // first
+    int32_t n_lines;
+    bool last; // of the panel
+};
+
+// The tiles of a chunk fetch the next one together; a single tile fetches what it comes to itself.
+static void plan_fetch(const struct chunk *chunk, int32_t index, struct linear_tile *tile) {
+    const struct product *product = chunk->product;
+    size_t n_tiles = (size_t)(chunk->tile_end - chunk->tile_begin);
+    size_t unit_bytes =
+        product->layout.input_bytes * (size_t)product->kernel->line_inputs / LINE_UNITS;
+    if (n_tiles == 1) {
+        bool low = 2 * tile->height < product->kernels->tile_rows;
+        tile->prefetch = tile->weights + (low ? FETCH_AHEAD_BYTES : CHUNK_BYTES);
+        tile->prefetch_step = unit_bytes;
+    } else {
+        tile->prefetch = chunk->weights + chunk->bytes + chunk->bytes / n_tiles * (size_t)index;
+        tile->prefetch_step = unit_bytes / n_tiles + 1;
+    }
+}
+
+static void run_chunk(const struct chunk *chunk) {
+    const struct product *product = chunk->product;
+    for (int32_t t = chunk->tile_begin; t < chunk->tile_end; ++t) {
+        struct tile_place place = place_tile(product, t);
+        // Sums of a panel in one chunk are finished at once and can all take the same place.
+        size_t kept = chunk->step == 0 && chunk->last ? 0 : (size_t)place.row;
+        struct linear_tile tile = {
+            .sums = chunk->sums + kept * (size_t)product->layout.panel,
+            .weights = chunk->weights,
+            .x = place.lines + (size_t)chunk->line * (size_t)place.height * LINE_BYTES,
+            .x_scales = place.scales + (size_t)chunk->step * (size_t)place.height,
+            .n_lines = chunk->n_lines,
+            .height = place.height,
+            .first = chunk->step == 0,
+        };
+        plan_fetch(chunk, t - chunk->tile_begin, &tile);
+        product->kernel->tile(&tile);
+        if (chunk->last) {
+            finish_tile(product, &place, tile.sums, chunk->panel);
         }
+    }
+}
+
+// `chunk` names the panel, the tiles and the memory for sums.
+static void run_panel(struct chunk *chunk) {
+    const struct product *product = chunk->product;
+    const struct linear_layout *layout = &product->layout;
+    int32_t n_steps = chunk_steps(product);
+    int32_t step_lines = layout->step_inputs / product->kernel->line_inputs;
+    for (int32_t step = 0; step < layout->n_steps; step += n_steps) {
+        size_t at = (size_t)step * layout->step_bytes;
+        chunk->step = step;
+        chunk->line = step * step_lines;
+        chunk->last = layout->n_steps - step <= n_steps;
+        chunk->n_lines = chunk->last ? product->n_lines - chunk->line : n_steps * step_lines;
+        chunk->weights = layout->panels + (size_t)chunk->panel * layout->panel_bytes + at;
+        chunk->bytes =
+            chunk->last ? layout->panel_bytes - at : (size_t)n_steps * layout->step_bytes;
+        run_chunk(chunk);
     }
 }
 
@@ -148,9 +178,15 @@ static void product_part(void *argument, int index, int count) {
                       product->n_panel_parts, &begin, &end);
     thread_pool_range(product->n_tiles, 1, index / product->n_panel_parts, product->n_tile_parts,
                       &tile_begin, &tile_end);
-    float *sums = (float *)(product->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES);
+    struct chunk chunk = {
+        .product = product,
+        .sums = (float *)(product->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES),
+        .tile_begin = (int32_t)tile_begin,
+        .tile_end = (int32_t)tile_end,
+    };
     for (long panel = begin; panel < end && tile_begin < tile_end; ++panel) {
-        run_panel(product, (int32_t)panel, (int32_t)tile_begin, (int32_t)tile_end, sums);
+        chunk.panel = (int32_t)panel;
+        run_panel(&chunk);
     }
 }
 

@@ -53,13 +53,14 @@ struct linear_layout cpu_linear_layout(const struct cpu_backend *cpu, const stru
         .n_panels = divide_up(weight->rows, panel),
         .inputs = divide_up(weight->cols, shape->multiple) * shape->multiple,
         .step_inputs = shape->step_inputs,
+        .input_bytes = (size_t)panel * (size_t)shape->size,
         .panels = weight->data,
     };
     size_t header = format == LINEAR_INT8 ? (size_t)panel * sizeof(uint32_t) : 0;
     layout.n_steps = divide_up(layout.inputs, shape->step_inputs);
-    layout.step_bytes = header + (size_t)panel * (size_t)(shape->step_inputs * shape->size);
-    layout.panel_bytes = header * (size_t)layout.n_steps +
-                         (size_t)panel * (size_t)layout.inputs * (size_t)shape->size;
+    layout.step_bytes = header + (size_t)shape->step_inputs * layout.input_bytes;
+    layout.panel_bytes =
+        (size_t)layout.n_steps * header + (size_t)layout.inputs * layout.input_bytes;
     size_t panels = aligned((size_t)layout.n_panels * layout.panel_bytes);
     layout.bytes = panels;
     if (weight->has_bias) {
@@ -255,7 +256,7 @@ enum status cpu_weight_pack(struct backend *backend, const struct weight_source 
         return STATUS_NO_MEMORY;
     }
     weight.bytes = cpu_linear_layout(cpu, &weight).bytes;
-    weight.data = cpu_alloc(backend, weight.bytes);
+    weight.data = cpu_weight_alloc(cpu, weight.bytes);
     if (weight.data == NULL) {
         return STATUS_NO_MEMORY;
     }
@@ -274,6 +275,6 @@ enum status cpu_weight_pack(struct backend *backend, const struct weight_source 
 }
 
 void cpu_weight_release(struct backend *backend, struct weight *weight) {
-    cpu_release(backend, weight->data);
+    cpu_weight_free(cpu_backend_from(backend), weight->data);
     *weight = (struct weight){0};
 }

@@ -36,7 +36,8 @@ struct cpu_backend {
     struct rope_table rope;
     int32_t head_dim_max; // of all KV storages so far; bounds the rope table
     struct row_buffer rows;
-    char *sample_scratch; // [pool size, sample_stride]
+    struct weight_slab *slabs; // newest first
+    char *sample_scratch;      // [pool size, sample_stride]
     size_t sample_stride;
 };
 
@@ -89,6 +90,7 @@ struct linear_layout {
     int32_t inputs;      // of a packed row, zeros at its end included
     int32_t step_inputs; // inputs that stay together: a scale group, or fewest for all kernels
     int32_t n_steps;     // of a panel; the last may have fewer inputs
+    size_t input_bytes;  // one input's weights of all outputs
     size_t step_bytes;
     size_t panel_bytes;
     const char *panels;
@@ -101,6 +103,12 @@ struct linear_layout cpu_linear_layout(const struct cpu_backend *cpu, const stru
 enum status cpu_weight_pack(struct backend *backend, const struct weight_source *source,
                             enum precision precision, struct weight *out);
 void cpu_weight_release(struct backend *backend, struct weight *weight);
+
+// cpu_slab.c
+// Zeros, aligned to a line; NULL when there is no memory. Each goes back by cpu_weight_free (NULL
+// allowed); memory is taken from the system and given back by slabs of many weights.
+void *cpu_weight_alloc(struct cpu_backend *cpu, size_t size);
+void cpu_weight_free(struct cpu_backend *cpu, void *memory);
 
 // cpu_linear.c
 // Memory for the rows of products with this weight.

@@ -98,7 +98,11 @@ INLINE void store_outputs(float *to, vector_f v, int32_t n, enum linear_store st
     if (store == LINEAR_ADD) {
         v = vector_load_left(to, n) + v;
     }
-    memcpy(to, &v, n < WIDTH ? (size_t)n * sizeof(float) : sizeof(v));
+    if (n >= WIDTH) {
+        vector_store(to, v);
+    } else {
+        memcpy(to, &v, (size_t)n * sizeof(float));
+    }
 }
 
 static void finish(const struct linear_finish *args) {

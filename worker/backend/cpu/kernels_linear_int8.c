@@ -98,6 +98,8 @@ INLINE void tile_rows(const struct linear_tile *tile, int rows) {
             sums[r][0] = start_sum(headers[0]);
             sums[r][1] = start_sum(headers[1]);
         }
+        prefetch_unit(soon, QUAD_BYTES, rows);
+        soon += QUAD_UNITS * tile->prefetch_step;
         w += QUAD_BYTES;
         int32_t left = tile->n_lines - line;
         int32_t n = left < GROUP_LINES ? left : GROUP_LINES;
