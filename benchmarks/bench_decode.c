@@ -10,6 +10,7 @@
 
 #include "benchmarks/arguments.h"
 #include "benchmarks/machine.h"
+#include "benchmarks/median.h"
 #include "benchmarks/model_work.h"
 #include "common/deadline.h"
 #include "common/rng.h"
@@ -178,16 +179,6 @@ static enum status repeat(struct run *run, double *prompt_seconds, double *decod
     return status;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double sort_for_median(double *values, uint32_t n) {
-    qsort(values, n, sizeof *values, compare_doubles);
-    return values[n / 2];
-}
-
 static void print_header(void) {
     puts("precision,threads,prompt,new,sequences,prompt_tps,prompt_gflops,prompt_peak_percent,"
          "decode_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
@@ -199,8 +190,8 @@ static void print_run(struct run *run, const struct model *model, const struct m
     const struct model_work work = model_work_of(model_get_config(model));
     const double peak = machine_product_peak(machine, settings->precision);
     const double n = run->n_sequences, n_new = settings->n_new, n_prompt = run->n_prompt;
-    const double prompt_seconds = sort_for_median(run->prompt_seconds, settings->n_repeats);
-    const double seconds = sort_for_median(run->decode_seconds, settings->n_repeats);
+    const double prompt_seconds = median_sort(run->prompt_seconds, settings->n_repeats);
+    const double seconds = median_sort(run->decode_seconds, settings->n_repeats);
     const double spread = run->decode_seconds[settings->n_repeats - 1] - run->decode_seconds[0];
     const double prompt_flops = model_work_product_flops(&work, n_prompt, 0) / prompt_seconds;
     const double flops = model_work_product_flops(&work, n * n_new, n * n_new) / seconds;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "benchmarks/arguments.h"
+#include "benchmarks/median.h"
 #include "benchmarks/private_service.h"
 #include "common/deadline.h"
 
@@ -38,11 +39,6 @@ struct phase {
     double wall_ms;
     uint32_t prompt_tokens;
 };
-
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static enum status read_account(struct surefoot_client *client, struct account *out,
                                 struct error *err) {
@@ -176,12 +172,12 @@ static void print_phase(const struct settings *settings, struct phase *phase,
     const double collective = 100 * (after->collective_ms - before->collective_ms) / group_ms;
     const double orders = 100 * (after->order_ms - before->order_ms) / group_ms;
     const double coordinator = 100 * (after->coordinator_ms - before->coordinator_ms) / wall_ms;
-    qsort(phase->job_ms, settings->jobs, sizeof *phase->job_ms, compare_doubles);
+    const double median_ms = median_sort(phase->job_ms, settings->jobs);
     printf("%s,%u,%u,%u,%u,%u,%u,%.2f,%.2f,%.2f,%.3f,%.1f,%.1f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,"
            "%.2f\n",
            phase->name, phase->in_flight, settings->jobs, settings->n, settings->block_tokens,
-           settings->max_tokens, phase->prompt_tokens, phase->job_ms[settings->jobs / 2],
-           phase->job_ms[0], phase->job_ms[settings->jobs - 1], jobs / wall_ms * 1e3,
+           settings->max_tokens, phase->prompt_tokens, median_ms, phase->job_ms[0],
+           phase->job_ms[settings->jobs - 1], jobs / wall_ms * 1e3,
            (after->tokens - before->tokens) / jobs,
            (after->tokens - before->tokens) / wall_ms * 1e3,
            (after->orders - before->orders) / jobs, decode, score, collective,

@@ -12,6 +12,7 @@
 
 #include "benchmarks/arguments.h"
 #include "benchmarks/machine.h"
+#include "benchmarks/median.h"
 #include "benchmarks/model_work.h"
 #include "benchmarks/random_model.h"
 #include "client/cli/service.h"
@@ -265,16 +266,6 @@ static enum status run_job(struct search *search, uint64_t job_id, struct error 
     return execute(search, &order, NULL, err);
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, uint32_t n) {
-    qsort(values, n, sizeof *values, compare_doubles);
-    return values[n / 2];
-}
-
 // Means and medians of one job.
 struct outcome {
     double written, read[2];
@@ -302,9 +293,9 @@ static enum status measure(const struct settings *settings, struct rank *rank, s
         out->read[0] = search.read[0] / settings->n_repeats;
         out->read[1] = search.read[1] / settings->n_repeats;
         out->prompt_tokens = search.prompt_tokens;
-        out->decode_ms = median(decode_ms, settings->n_repeats);
-        out->score_ms = median(score_ms, settings->n_repeats);
-        out->prompt_ms = median(prompt_ms, settings->n_repeats);
+        out->decode_ms = median_sort(decode_ms, settings->n_repeats);
+        out->score_ms = median_sort(score_ms, settings->n_repeats);
+        out->prompt_ms = median_sort(prompt_ms, settings->n_repeats);
     }
     search_close(&search);
     return status;

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "benchmarks/median.h"
 #include "common/deadline.h"
 
 enum {
@@ -171,11 +172,6 @@ static void *gauge_main(void *argument) {
     return NULL;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // Seconds of the median window; a window lasts as long as its slowest thread.
 static double median_window(struct gauge *gauges, int n_threads) {
     pthread_barrier_t barrier;
@@ -201,8 +197,7 @@ static double median_window(struct gauge *gauges, int n_threads) {
         pthread_join(threads[i], NULL);
     }
     pthread_barrier_destroy(&barrier);
-    qsort(seconds, WINDOWS, sizeof(double), compare_doubles);
-    return seconds[WINDOWS / 2];
+    return median_sort(seconds, WINDOWS);
 }
 
 // Operations per second when each step of each chain counts `ops_per_step`.
