@@ -23,7 +23,7 @@ struct group {
     uint64_t orders_done;
     uint64_t tokens;      // sampled, over all its orders
     double decode_ms;     // over all its orders, as is what follows: slowest rank of each
-    double score_ms;      // likewise
+    double score_ms;      // of the same rank
     double collective_ms; // what the slowest rank's work leaves
     double order_ms;      // from an order's arrival to its answer, at the group
     int64_t joined_ms;    // CLOCK_MONOTONIC
