@@ -1,5 +1,5 @@
 // The thread pool: every part runs exactly once per call, on threads of its own, and has finished
-// when the call returns.
+// when the call returns; parts can wait for one another on their way.
 #include "tests/support/testkit.h"
 
 #include <pthread.h>
@@ -94,6 +94,39 @@ static void test_parts_run_at_the_same_time(void **state) {
     thread_pool_destroy(pool);
 }
 
+enum { MEETINGS = 300 };
+
+struct relay {
+    struct thread_pool *pool;
+    long values[MEETINGS][THREADS_MAX]; // written without atomics: meetings must order the accesses
+};
+
+// Each part passes on what its neighbour wrote before the meeting.
+static void pass_on(void *argument, int index, int count) {
+    struct relay *relay = argument;
+    for (int i = 1; i < MEETINGS; ++i) {
+        relay->values[i][index] = relay->values[i - 1][(index + 1) % count] + 1;
+        thread_pool_meet(relay->pool, count);
+    }
+}
+
+static void test_parts_see_what_others_wrote_before_a_meeting(void **state) {
+    (void)state;
+    for (int n_threads = 1; n_threads <= 5; ++n_threads) {
+        struct relay relay = {0};
+        assert_ok(thread_pool_create(n_threads, &relay.pool, NULL), NULL);
+        for (int call = 0; call < 20; ++call) {
+            int count = 1 + call % n_threads;
+            memset(relay.values[1], 0, sizeof(relay.values) - sizeof(relay.values[0]));
+            thread_pool_run(relay.pool, pass_on, &relay, count);
+            for (int i = 0; i < count; ++i) {
+                assert_int_equal(MEETINGS - 1, relay.values[MEETINGS - 1][i]);
+            }
+        }
+        thread_pool_destroy(relay.pool);
+    }
+}
+
 static void test_ranges_cover_everything_in_whole_units(void **state) {
     (void)state;
     for (long n = 0; n < 40; ++n) {
@@ -130,6 +163,7 @@ int main(void) {
         cmocka_unit_test(test_parts_run_on_different_threads),
         cmocka_unit_test(test_fewer_parts_than_threads_leave_the_rest_idle),
         cmocka_unit_test(test_parts_run_at_the_same_time),
+        cmocka_unit_test(test_parts_see_what_others_wrote_before_a_meeting),
         cmocka_unit_test(test_ranges_cover_everything_in_whole_units),
         cmocka_unit_test(test_thread_counts_out_of_range_are_refused),
     };

@@ -46,8 +46,7 @@ static struct tile_place place_tile(const struct product *product, int32_t tile)
     };
 }
 
-static void pack_part(void *argument, int index, int count) {
-    const struct product *product = argument;
+static void pack_rows(const struct product *product, int index, int count) {
     long begin, end;
     thread_pool_range(product->n_rows, 1, index, count, &begin, &end);
     for (int32_t tile = 0; tile < product->n_tiles; ++tile) {
@@ -172,7 +171,8 @@ static void run_panel(struct chunk *chunk) {
 
 static void product_part(void *argument, int index, int count) {
     const struct product *product = argument;
-    (void)count;
+    pack_rows(product, index, count);
+    thread_pool_meet(product->cpu->pool, count);
     long begin, end, tile_begin, tile_end;
     thread_pool_range(product->layout.n_panels, 1, index % product->n_panel_parts,
                       product->n_panel_parts, &begin, &end);
@@ -211,17 +211,16 @@ static void share_out(struct product *product, int n_threads) {
 }
 
 static void run_rows(struct product *product) {
-    struct thread_pool *pool = product->cpu->pool;
     const struct weight *weight = product->weight;
     int32_t tile_rows = product->kernels->tile_rows;
     product->n_tiles = (product->n_rows + tile_rows - 1) / tile_rows;
     double inputs = (double)product->n_rows * weight->cols;
-    thread_pool_run(pool, pack_part, product, cpu_threads_for(product->cpu, inputs / 4));
     // A step of every kernel multiplies one line's inputs or takes in about 8 bytes of weights.
     double multiplies = inputs * weight->rows / product->kernel->line_inputs;
     double loads = (double)weight->bytes / 8;
     share_out(product, cpu_threads_for(product->cpu, multiplies > loads ? multiplies : loads));
-    thread_pool_run(pool, product_part, product, product->n_panel_parts * product->n_tile_parts);
+    thread_pool_run(product->cpu->pool, product_part, product,
+                    product->n_panel_parts * product->n_tile_parts);
 }
 
 static void multiply(struct backend *backend, struct tensor *out, const struct tensor *x,

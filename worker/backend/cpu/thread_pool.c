@@ -1,11 +1,12 @@
 // Dispatch is two words: `generation`, which the caller advances and the workers wait on, and
-// `unfinished`, which the workers count down and the caller waits on. Both are futexes. A waiter
-// spins for some microseconds first, because the next operation of a forward pass usually follows
-// at once.
+// `unfinished`, which the workers count down and the caller waits on. `meetings` is advanced by the
+// last to arrive at a meeting. All three are futexes. A waiter looks for a while before it sleeps,
+// because the next operation of a forward pass usually follows soon.
 #include "worker/backend/cpu/thread_pool.h"
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,8 +14,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// About 5 us: longer than the serial gap between two operations, far shorter than a time slice.
-enum { SPIN_ROUNDS = 150 };
+// A sleeper takes tens of microseconds to wake, as long as many an operation lasts, so a waiter
+// first spins for about 5 us and then, for about 100 us more, offers its core to whoever else wants
+// it each time it looks again. An idle pool sleeps.
+enum { SPIN_ROUNDS = 150, YIELD_ROUNDS = 200 };
 
 struct worker {
     struct thread_pool *pool;
@@ -27,6 +30,9 @@ struct thread_pool {
     _Atomic uint32_t sleepers; // workers in the kernel, or about to be
     _Alignas(64) _Atomic uint32_t unfinished;
     _Atomic uint32_t caller_sleeps;
+    _Alignas(64) _Atomic uint32_t meetings; // that have ended
+    _Atomic uint32_t arrived;               // at the next
+    _Atomic uint32_t meeting_sleepers;
     // Written by the caller before it advances `generation`, read by the workers after.
     thread_pool_fn run;
     void *argument;
@@ -60,6 +66,12 @@ static void wait_for_change(_Atomic uint32_t *word, uint32_t value, _Atomic uint
             return;
         }
         spin_pause();
+    }
+    for (int i = 0; i < YIELD_ROUNDS; ++i) {
+        if (atomic_load_explicit(word, memory_order_acquire) != value) {
+            return;
+        }
+        sched_yield();
     }
     // Sequentially consistent on both words: either the writer sees the sleeper or this thread sees
     // the new value.
@@ -125,6 +137,20 @@ void thread_pool_run(struct thread_pool *pool, thread_pool_fn run, void *argumen
     start_generation(pool);
     run(argument, 0, count);
     wait_for_workers(pool);
+}
+
+void thread_pool_meet(struct thread_pool *pool, int count) {
+    // The meeting cannot end before this thread has arrived, so that the number is its own.
+    uint32_t meeting = atomic_load(&pool->meetings);
+    if (atomic_fetch_add(&pool->arrived, 1) + 1 < (uint32_t)count) {
+        wait_for_change(&pool->meetings, meeting, &pool->meeting_sleepers);
+        return;
+    }
+    atomic_store(&pool->arrived, 0);
+    atomic_fetch_add(&pool->meetings, 1);
+    if (atomic_load(&pool->meeting_sleepers) != 0) {
+        futex_wake(&pool->meetings, THREAD_POOL_THREADS_MAX);
+    }
 }
 
 int thread_pool_size(const struct thread_pool *pool) {

@@ -25,6 +25,10 @@ int thread_pool_size(const struct thread_pool *pool);
 // threads (0 on the caller's), and returns when all have. Allocates nothing, takes no lock.
 void thread_pool_run(struct thread_pool *pool, thread_pool_fn run, void *argument, int count);
 
+// Called by every part of a run of `count` parts: returns when all have called, so that each sees
+// what the others wrote before. No part may leave it out.
+void thread_pool_meet(struct thread_pool *pool, int count);
+
 // Part `index` of `count` of the range [0, n) in units of `unit`: [*begin, *end), possibly empty.
 void thread_pool_range(long n, long unit, int index, int count, long *begin, long *end);
 
