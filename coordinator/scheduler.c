@@ -3,14 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/limits.h"
+#include "coordinator/scheduler_job.h"
 
 enum {
     // Bound of one order and of the rows that it can bring back, well below the message limit.
     ORDER_BYTES_MAX = LIMIT_GROUP_MESSAGE_BYTES / 4,
     ITEM_BYTES = 64, // of an item or row besides its arrays
-    BITS = 64,
-    WORDS = (LIMIT_GROUPS + BITS - 1) / BITS,
+    // Candidates that a group is given to hold, for each of its slots: two thirds of what it has
+    // room for, the rest is for parents that are released late.
+    HELD_PER_SLOT = 4,
+    // A job waits for at most so many orders times the number of jobs that came before it.
+    PATIENCE_ORDERS = 16,
 };
 
 struct group_state {
@@ -25,94 +28,36 @@ struct group_state {
     size_t release_capacity;
 };
 
-struct job_state {
-    uint64_t job_id;
-    size_t job_bytes;
-    size_t n_scorers;
-    scheduler_next_fn next;
-    void *context;
-    struct scheduler_item **queue; // [n_queue], oldest first; NULL where a dispatch took one out
-    size_t n_queue;
-    size_t queue_capacity; // >= n_queue + n_out, so that putting back needs no memory
-    size_t n_out;          // items in orders, at most
-    size_t cursor;    // of the dispatch in progress: what stands before it cannot be placed now
-    uint16_t *holder; // [n_holder] by candidate id: group + 1, 0 nobody
-    size_t n_holder;
-    uint64_t told[WORDS];                  // groups that have the job's description
-    uint64_t counted[WORDS];               // groups for whose order its bytes were counted
-    uint64_t touched[WORDS];               // groups that may hold something of it
-    struct scheduler_penalties *penalties; // of the newest item, for sharing
-};
-
 struct scheduler {
     struct group_state groups[LIMIT_GROUPS];
-    int n_groups;            // those above were never used
-    struct job_state **jobs; // [n_jobs], oldest first
+    int n_groups;                // those above were never used
+    struct scheduler_job **jobs; // [n_jobs], oldest first
     size_t n_jobs;
     size_t job_capacity;
     size_t turn; // index of the job whose turn it is
     uint64_t last_order_id;
+    uint64_t admitted_at; // last_order_id when a job was last admitted
     struct scheduler_release *taken_releases;
 };
 
 static bool test_bit(const uint64_t *words, int bit) {
-    return (words[bit / BITS] >> (bit % BITS) & 1) != 0;
+    return (words[bit / SCHEDULER_WORD_BITS] >> (bit % SCHEDULER_WORD_BITS) & 1) != 0;
 }
 
 static void set_bit(uint64_t *words, int bit, bool value) {
-    uint64_t mask = UINT64_C(1) << (bit % BITS);
-    words[bit / BITS] = value ? words[bit / BITS] | mask : words[bit / BITS] & ~mask;
-}
-
-// Makes room for one more element; false leaves the array as it was.
-static bool reserve(void *array_pointer, size_t count, size_t *capacity, size_t element_bytes) {
-    if (count < *capacity) {
-        return true;
-    }
-    void **array = array_pointer;
-    size_t wanted = *capacity == 0 ? 16 : 2 * *capacity;
-    void *grown = realloc(*array, wanted * element_bytes);
-    if (grown == NULL) {
-        return false;
-    }
-    *array = grown;
-    *capacity = wanted;
-    return true;
-}
-
-static void penalties_drop(struct scheduler_penalties *penalties) {
-    if (penalties != NULL && --penalties->references == 0) {
-        free(penalties->token_ids);
-        free(penalties->values);
-        free(penalties);
-    }
-}
-
-static void item_destroy(struct scheduler_item *item) {
-    if (item != NULL) {
-        penalties_drop(item->penalties);
-        free(item);
-    }
+    uint64_t mask = UINT64_C(1) << (bit % SCHEDULER_WORD_BITS);
+    words[bit / SCHEDULER_WORD_BITS] =
+        value ? words[bit / SCHEDULER_WORD_BITS] | mask : words[bit / SCHEDULER_WORD_BITS] & ~mask;
 }
 
 void scheduler_order_destroy(struct scheduler_order *order) {
     if (order != NULL) {
         for (size_t i = 0; i < order->n_items; i++) {
-            item_destroy(order->items[i]);
+            scheduler_item_destroy(order->items[i]);
         }
         free(order->items);
         free(order);
     }
-}
-
-static void job_destroy(struct job_state *job) {
-    for (size_t i = 0; i < job->n_queue; i++) {
-        item_destroy(job->queue[i]);
-    }
-    penalties_drop(job->penalties);
-    free(job->queue);
-    free(job->holder);
-    free(job);
 }
 
 enum status scheduler_create(struct scheduler **out) {
@@ -133,14 +78,14 @@ void scheduler_destroy(struct scheduler *scheduler) {
         free(scheduler->groups[g].releases);
     }
     for (size_t i = 0; i < scheduler->n_jobs; i++) {
-        job_destroy(scheduler->jobs[i]);
+        scheduler_job_destroy(scheduler->jobs[i]);
     }
     free(scheduler->jobs);
     free(scheduler->taken_releases);
     free(scheduler);
 }
 
-static struct job_state *find_job(const struct scheduler *scheduler, uint64_t job_id) {
+static struct scheduler_job *find_job(const struct scheduler *scheduler, uint64_t job_id) {
     for (size_t i = 0; i < scheduler->n_jobs; i++) {
         if (scheduler->jobs[i]->job_id == job_id) {
             return scheduler->jobs[i];
@@ -166,17 +111,12 @@ void scheduler_add_group(struct scheduler *scheduler, int group, uint32_t slots)
 
 // Puts an item in front of its job's queue, or drops it when the job is gone.
 static bool requeue(struct scheduler *scheduler, struct scheduler_item *item) {
-    struct job_state *job = find_job(scheduler, item->job_id);
+    struct scheduler_job *job = find_job(scheduler, item->job_id);
     if (job == NULL) {
-        item_destroy(item);
+        scheduler_item_destroy(item);
         return false;
     }
-    ASSERT(job->n_queue < job->queue_capacity && job->n_out > 0);
-    memmove(job->queue + 1, job->queue, job->n_queue * sizeof(struct scheduler_item *));
-    job->queue[0] = item;
-    job->n_queue++;
-    job->n_out--;
-    item->attempts++;
+    scheduler_job_requeue(job, item);
     return true;
 }
 
@@ -195,14 +135,10 @@ size_t scheduler_remove_group(struct scheduler *scheduler, int group) {
     free(state->releases);
     *state = (struct group_state){.alive = false};
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
-        struct job_state *job = scheduler->jobs[j];
+        struct scheduler_job *job = scheduler->jobs[j];
         set_bit(job->told, group, false);
         set_bit(job->counted, group, false);
-        for (size_t c = 0; c < job->n_holder; c++) {
-            if (job->holder[c] == group + 1) {
-                job->holder[c] = 0;
-            }
-        }
+        scheduler_job_forget_group(job, group);
     }
     return returned;
 }
@@ -215,9 +151,9 @@ void scheduler_limit_group(struct scheduler *scheduler, int group, uint32_t item
 enum status scheduler_add_job(struct scheduler *scheduler, uint64_t job_id, size_t job_bytes,
                               size_t n_scorers, scheduler_next_fn next, void *context) {
     ASSERT(find_job(scheduler, job_id) == NULL);
-    struct job_state *job = calloc(1, sizeof *job);
-    if (job == NULL || !reserve(&scheduler->jobs, scheduler->n_jobs, &scheduler->job_capacity,
-                                sizeof *scheduler->jobs)) {
+    struct scheduler_job *job = calloc(1, sizeof *job);
+    if (job == NULL || !scheduler_reserve(&scheduler->jobs, scheduler->n_jobs,
+                                          &scheduler->job_capacity, sizeof *scheduler->jobs)) {
         free(job);
         return STATUS_NO_MEMORY;
     }
@@ -233,8 +169,8 @@ enum status scheduler_add_job(struct scheduler *scheduler, uint64_t job_id, size
 // A release that finds no memory is forgotten: the group frees the job as a whole later, or by
 // itself when it runs short.
 static void add_release(struct group_state *group, uint64_t job_id, uint64_t candidate_id) {
-    if (group->alive && reserve(&group->releases, group->n_releases, &group->release_capacity,
-                                sizeof *group->releases)) {
+    if (group->alive && scheduler_reserve(&group->releases, group->n_releases,
+                                          &group->release_capacity, sizeof *group->releases)) {
         group->releases[group->n_releases++] =
             (struct scheduler_release){.job_id = job_id, .candidate_id = candidate_id};
     }
@@ -260,92 +196,19 @@ void scheduler_remove_job(struct scheduler *scheduler, uint64_t job_id) {
     if (index == scheduler->n_jobs) {
         return;
     }
-    struct job_state *job = scheduler->jobs[index];
+    struct scheduler_job *job = scheduler->jobs[index];
     for (int g = 0; g < scheduler->n_groups; g++) {
         if (test_bit(job->touched, g)) {
             release_job(&scheduler->groups[g], job_id);
         }
     }
-    job_destroy(job);
+    scheduler_job_destroy(job);
     scheduler->n_jobs--;
     memmove(scheduler->jobs + index, scheduler->jobs + index + 1,
             (scheduler->n_jobs - index) * sizeof *scheduler->jobs);
     if (scheduler->turn > index) {
         scheduler->turn--;
     }
-}
-
-// The penalties of a grow: those of the job's newest item when they are the same.
-static struct scheduler_penalties *share_penalties(struct job_state *job,
-                                                   const struct search_grow *grow) {
-    struct scheduler_penalties *last = job->penalties;
-    bool same = last != NULL && last->n == grow->n_penalties &&
-                memcmp(last->token_ids, grow->penalty_ids, last->n * sizeof(uint32_t)) == 0 &&
-                memcmp(last->values, grow->penalties, last->n * sizeof(float)) == 0;
-    if (!same) {
-        struct scheduler_penalties *made = calloc(1, sizeof *made);
-        if (made == NULL) {
-            return NULL;
-        }
-        made->references = 1;
-        made->n = grow->n_penalties;
-        made->token_ids = malloc(made->n * sizeof(uint32_t));
-        made->values = malloc(made->n * sizeof(float));
-        if (made->token_ids == NULL || made->values == NULL) {
-            penalties_drop(made);
-            return NULL;
-        }
-        memcpy(made->token_ids, grow->penalty_ids, made->n * sizeof(uint32_t));
-        memcpy(made->values, grow->penalties, made->n * sizeof(float));
-        penalties_drop(last);
-        job->penalties = made;
-    }
-    job->penalties->references++;
-    return job->penalties;
-}
-
-static bool push_grow(struct job_state *job, const struct search_grow *grow) {
-    struct scheduler_item *item =
-        calloc(1, sizeof *item + (size_t)grow->n_tokens * sizeof item->tokens[0]);
-    if (item == NULL) {
-        return false;
-    }
-    item->job_id = job->job_id;
-    item->candidate_id = grow->candidate_id;
-    item->parent_id = grow->parent_id;
-    item->grow_tokens = grow->grow_tokens;
-    item->n_tokens = grow->n_tokens;
-    if (grow->n_tokens > 0) {
-        memcpy(item->tokens, grow->tokens, (size_t)grow->n_tokens * sizeof item->tokens[0]);
-    }
-    if (grow->n_penalties > 0) {
-        item->penalties = share_penalties(job, grow);
-        if (item->penalties == NULL) {
-            item_destroy(item);
-            return false;
-        }
-    }
-    job->queue[job->n_queue++] = item;
-    return true;
-}
-
-// Fills the job's queue up to `wanted`; memory is asked for before the search gives a candidate
-// away.
-static enum status pull(struct job_state *job, size_t wanted) {
-    struct search_grow grow;
-    while (job->n_queue < wanted) {
-        if (!reserve(&job->queue, job->n_queue + job->n_out, &job->queue_capacity,
-                     sizeof(struct scheduler_item *))) {
-            return STATUS_NO_MEMORY;
-        }
-        if (!job->next(job->context, &grow)) {
-            return STATUS_OK;
-        }
-        if (!push_grow(job, &grow)) {
-            return STATUS_NO_MEMORY;
-        }
-    }
-    return STATUS_OK;
 }
 
 static bool is_idle(const struct group_state *group) {
@@ -359,12 +222,6 @@ static size_t load_of(const struct group_state *group) {
 static bool has_room(const struct group_state *group) {
     return is_idle(group) && load_of(group) < group->cap &&
            (group->order == NULL || group->order->bytes < ORDER_BYTES_MAX);
-}
-
-// The group that holds what the item grows from, or -1.
-static int home_of(const struct job_state *job, const struct scheduler_item *item) {
-    uint64_t source = item->parent_id;
-    return source > 0 && source < job->n_holder ? (int)job->holder[source] - 1 : -1;
 }
 
 // The idle group with the smallest load for its slots, or -1.
@@ -383,7 +240,8 @@ static int least_loaded(const struct scheduler *scheduler) {
     return best;
 }
 
-static bool assign(struct scheduler *scheduler, struct job_state *job, size_t index, int target) {
+static bool assign(struct scheduler *scheduler, struct scheduler_job *job, size_t index,
+                   int target) {
     struct group_state *group = &scheduler->groups[target];
     struct scheduler_item *item = job->queue[index];
     if (group->order == NULL) {
@@ -413,7 +271,7 @@ static bool assign(struct scheduler *scheduler, struct job_state *job, size_t in
     job->queue[index] = NULL;
     job->n_out++;
     set_bit(job->touched, target, true);
-    int home = home_of(job, item);
+    int home = scheduler_job_home(job, item);
     if (home >= 0 && home != target && item->parent_id == item->candidate_id) {
         add_release(&scheduler->groups[home], job->job_id, item->candidate_id);
     }
@@ -422,13 +280,13 @@ static bool assign(struct scheduler *scheduler, struct job_state *job, size_t in
 
 // Places the job's next placeable item. Loads only grow during a pass, so that what could not be
 // placed before the cursor cannot be placed later either.
-static bool place_one(struct scheduler *scheduler, struct job_state *job, bool steal) {
+static bool place_one(struct scheduler *scheduler, struct scheduler_job *job, bool steal) {
     for (; job->cursor < job->n_queue; job->cursor++) {
         const struct scheduler_item *item = job->queue[job->cursor];
         if (item == NULL) {
             continue;
         }
-        int home = home_of(job, item);
+        int home = scheduler_job_home(job, item);
         int target;
         if (home >= 0 && has_room(&scheduler->groups[home])) {
             target = home;
@@ -445,16 +303,69 @@ static bool place_one(struct scheduler *scheduler, struct job_state *job, bool s
     return false;
 }
 
+static void admit(struct scheduler *scheduler, struct scheduler_job *job) {
+    job->admitted = true;
+    scheduler->admitted_at = scheduler->last_order_id;
+}
+
+// Lets jobs in, oldest first, while the groups have room for what these jobs will make them hold:
+// what does not fit is forgotten there and computed again. One job counts for three quarters at
+// most, so that small ones go beside it.
+static void admit_what_fits(struct scheduler *scheduler, size_t slots) {
+    size_t room = HELD_PER_SLOT * slots;
+    size_t used = 0;
+    bool patient = scheduler->last_order_id - scheduler->admitted_at < PATIENCE_ORDERS;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t j = 0; j < scheduler->n_jobs; j++) {
+            struct scheduler_job *job = scheduler->jobs[j];
+            if (job->admitted != (pass == 0)) {
+                continue;
+            }
+            size_t held = job->n_held + job->n_new;
+            held = held < room / 4 * 3 ? held : room / 4 * 3;
+            if (pass == 1 && used + held > room && patient) {
+                return;
+            }
+            used += held;
+            if (pass == 1) {
+                admit(scheduler, job);
+                patient = true;
+            }
+        }
+    }
+}
+
+// Slots that the admitted jobs leave free are for the oldest of the others.
+static bool admit_next(struct scheduler *scheduler) {
+    if (least_loaded(scheduler) < 0) {
+        return false;
+    }
+    for (size_t j = 0; j < scheduler->n_jobs; j++) {
+        struct scheduler_job *job = scheduler->jobs[j];
+        if (!job->admitted && job->n_queue > 0) {
+            admit(scheduler, job);
+            return true;
+        }
+    }
+    return false;
+}
+
 // Jobs take turns until nothing more can be placed.
 static void place_round_robin(struct scheduler *scheduler, bool steal) {
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
         scheduler->jobs[j]->cursor = 0;
     }
     size_t passed = 0;
-    while (scheduler->n_jobs > 0 && passed < scheduler->n_jobs) {
+    while (scheduler->n_jobs > 0) {
+        if (passed == scheduler->n_jobs) {
+            if (!admit_next(scheduler)) {
+                return;
+            }
+            passed = 0;
+        }
         scheduler->turn %= scheduler->n_jobs;
-        bool placed = place_one(scheduler, scheduler->jobs[scheduler->turn], steal);
-        passed = placed ? 0 : passed + 1;
+        struct scheduler_job *job = scheduler->jobs[scheduler->turn];
+        passed = job->admitted && place_one(scheduler, job, steal) ? 0 : passed + 1;
         scheduler->turn = (scheduler->turn + 1) % scheduler->n_jobs;
     }
 }
@@ -462,15 +373,8 @@ static void place_round_robin(struct scheduler *scheduler, bool steal) {
 static size_t compact(struct scheduler *scheduler) {
     size_t waiting = 0;
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
-        struct job_state *job = scheduler->jobs[j];
-        size_t kept = 0;
-        for (size_t i = 0; i < job->n_queue; i++) {
-            if (job->queue[i] != NULL) {
-                job->queue[kept++] = job->queue[i];
-            }
-        }
-        job->n_queue = kept;
-        waiting += kept;
+        scheduler_job_compact(scheduler->jobs[j]);
+        waiting += scheduler->jobs[j]->n_queue;
     }
     return waiting;
 }
@@ -513,10 +417,11 @@ enum status scheduler_dispatch(struct scheduler *scheduler) {
     enum status status = STATUS_OK;
     size_t ready = 0;
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
-        enum status pulled = pull(scheduler->jobs[j], slots);
+        enum status pulled = scheduler_job_pull(scheduler->jobs[j], slots);
         status = pulled != STATUS_OK ? pulled : status;
         ready += scheduler->jobs[j]->n_queue;
     }
+    admit_what_fits(scheduler, slots);
     uint64_t share = (ready + idle - 1) / idle;
     for (int g = 0; g < scheduler->n_groups; g++) {
         struct group_state *group = &scheduler->groups[g];
@@ -549,24 +454,10 @@ struct scheduler_order *scheduler_finish_order(struct scheduler *scheduler, int 
 }
 
 void scheduler_place(struct scheduler *scheduler, const struct scheduler_item *item, int group) {
-    struct job_state *job = find_job(scheduler, item->job_id);
-    if (job == NULL) {
-        return;
+    struct scheduler_job *job = find_job(scheduler, item->job_id);
+    if (job != NULL) {
+        scheduler_job_set_holder(job, item, group);
     }
-    ASSERT(job->n_out > 0);
-    job->n_out--;
-    size_t id = item->candidate_id;
-    if (id >= job->n_holder) {
-        size_t wanted = 2 * id + 64;
-        uint16_t *grown = realloc(job->holder, wanted * sizeof *grown);
-        if (grown == NULL) {
-            return; // only costs the preference for a group
-        }
-        memset(grown + job->n_holder, 0, (wanted - job->n_holder) * sizeof *grown);
-        job->holder = grown;
-        job->n_holder = wanted;
-    }
-    job->holder[id] = (uint16_t)(group + 1);
 }
 
 bool scheduler_retry(struct scheduler *scheduler, struct scheduler_order *order, size_t index) {
@@ -577,12 +468,11 @@ bool scheduler_retry(struct scheduler *scheduler, struct scheduler_order *order,
 
 void scheduler_release(struct scheduler *scheduler, uint64_t job_id, const uint64_t *candidate_ids,
                        size_t n) {
-    struct job_state *job = find_job(scheduler, job_id);
+    struct scheduler_job *job = find_job(scheduler, job_id);
     for (size_t i = 0; job != NULL && i < n; i++) {
-        uint64_t id = candidate_ids[i];
-        if (id < job->n_holder && job->holder[id] > 0) {
-            add_release(&scheduler->groups[job->holder[id] - 1], job_id, id);
-            job->holder[id] = 0;
+        int holder = scheduler_job_clear_holder(job, candidate_ids[i]);
+        if (holder >= 0) {
+            add_release(&scheduler->groups[holder], job_id, candidate_ids[i]);
         }
     }
 }
@@ -600,7 +490,7 @@ const struct scheduler_release *scheduler_take_releases(struct scheduler *schedu
 }
 
 bool scheduler_tell_job(struct scheduler *scheduler, int group, uint64_t job_id) {
-    struct job_state *job = find_job(scheduler, job_id);
+    struct scheduler_job *job = find_job(scheduler, job_id);
     if (job == NULL || test_bit(job->told, group)) {
         return false;
     }
@@ -609,12 +499,12 @@ bool scheduler_tell_job(struct scheduler *scheduler, int group, uint64_t job_id)
 }
 
 bool scheduler_must_tell(const struct scheduler *scheduler, int group, uint64_t job_id) {
-    const struct job_state *job = find_job(scheduler, job_id);
+    const struct scheduler_job *job = find_job(scheduler, job_id);
     return job != NULL && !test_bit(job->told, group);
 }
 
 void scheduler_forget_job(struct scheduler *scheduler, int group, uint64_t job_id) {
-    struct job_state *job = find_job(scheduler, job_id);
+    struct scheduler_job *job = find_job(scheduler, job_id);
     if (job != NULL) {
         set_bit(job->told, group, false);
         set_bit(job->counted, group, false);

@@ -2,12 +2,14 @@
 // or store; the caller tells what happened and takes the orders. It decides where and when work is
 // done, never what: results do not depend on it.
 //
-// Each idle group gets one order of at most its slots. Jobs take turns, one candidate a turn, the
-// turn carried over from order to order, so that no job starves and equal jobs get equal shares. A
-// candidate whose parent some group holds goes there, unless that group would get half as much
-// again as its share; while that group is busy the candidate waits for it, except that a group with
-// nothing else to do takes half of what is waiting. Candidates that nobody holds go to the least
-// loaded group.
+// Each idle group gets one order of at most its slots. As many jobs, oldest first, are admitted as
+// the groups can hold the candidates of, more where these leave slots free, and one more whenever
+// none was for a number of orders. Admitted jobs take turns, one candidate a turn, the turn carried
+// over from order to order, so that no job starves and equal jobs get equal shares. Within a job,
+// what goes on comes before what begins. A candidate whose parent some group holds goes there,
+// unless that group would get half as much again as its share; while that group is busy the
+// candidate waits for it, except that a group with nothing else to do takes half of what is
+// waiting. Candidates that nobody holds go to the least loaded group.
 #ifndef COORDINATOR_SCHEDULER_H
 #define COORDINATOR_SCHEDULER_H
 

@@ -6,18 +6,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+static enum status queue_reserve(struct id_queue *queue) {
+    if (queue->count < queue->capacity) {
+        return STATUS_OK;
+    }
+    size_t capacity = queue->capacity == 0 ? 64 : 2 * queue->capacity;
+    uint64_t *ids = malloc(capacity * sizeof *ids);
+    if (ids == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < queue->count; i++) {
+        ids[i] = queue->ids[(queue->first + i) % queue->capacity];
+    }
+    free(queue->ids);
+    *queue = (struct id_queue){.ids = ids, .capacity = capacity, .count = queue->count};
+    return STATUS_OK;
+}
+
+static enum status queue_push_front(struct id_queue *queue, uint64_t id) {
+    if (queue_reserve(queue) != STATUS_OK) {
+        return STATUS_NO_MEMORY;
+    }
+    queue->first = (queue->first + queue->capacity - 1) % queue->capacity;
+    queue->ids[queue->first] = id;
+    queue->count++;
+    return STATUS_OK;
+}
+
 static enum status queue_push(struct id_queue *queue, uint64_t id) {
-    if (queue->count == queue->capacity) {
-        size_t capacity = queue->capacity == 0 ? 64 : 2 * queue->capacity;
-        uint64_t *ids = malloc(capacity * sizeof *ids);
-        if (ids == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        for (size_t i = 0; i < queue->count; i++) {
-            ids[i] = queue->ids[(queue->first + i) % queue->capacity];
-        }
-        free(queue->ids);
-        *queue = (struct id_queue){.ids = ids, .capacity = capacity, .count = queue->count};
+    if (queue_reserve(queue) != STATUS_OK) {
+        return STATUS_NO_MEMORY;
     }
     queue->ids[(queue->first + queue->count) % queue->capacity] = id;
     queue->count++;
@@ -113,7 +131,9 @@ enum status search_mark_ready(struct search *search, struct candidate *candidate
     uint32_t left = search->spec.max_tokens - candidate->n_tokens;
     ASSERT(left > 0 && !candidate->outstanding);
     candidate->grow_tokens = left < search->spec.block_tokens ? left : search->spec.block_tokens;
-    return queue_push(&search->ready, candidate->id);
+    // What has begun goes on before others begin, so that groups hold few candidates at a time.
+    return candidate->grown ? queue_push_front(&search->ready, candidate->id)
+                            : queue_push(&search->ready, candidate->id);
 }
 
 enum status search_add_candidate(struct search *search, const struct candidate *parent,

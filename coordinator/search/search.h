@@ -174,7 +174,8 @@ uint64_t search_candidates_bound(const struct search_spec *spec);
 MUST_CHECK enum status search_create(const struct search_spec *spec, struct search **out);
 void search_destroy(struct search *search); // NULL allowed
 
-// Takes the next candidate to grow, in a fixed order. False: nothing to issue now (wait for rows,
+// Takes the next candidate to grow: those that have begun first, then in the order of creation. What
+// a search decides does not depend on it. False: nothing to issue now (wait for rows,
 // or done). What was taken is outstanding until search_on_row or search_return.
 bool search_next(struct search *search, struct search_grow *out);
 // How many search_next would give now without another row.

@@ -92,13 +92,15 @@ static void test_jobs_share_an_order_equally(void **state) {
     scheduler_destroy(scheduler);
 }
 
+// Ten jobs of which the group can hold four at a time: these get equal shares, and as they end the
+// others come in, oldest first.
 static void test_no_job_starves_when_jobs_outnumber_slots(void **state) {
     (void)state;
     struct scheduler *scheduler = make(1, 4);
     struct source sources[10];
     size_t served[11] = {0};
     for (uint64_t j = 0; j < 10; j++) {
-        sources[j] = candidates(1000);
+        sources[j] = candidates(4);
         add_job(scheduler, j + 1, &sources[j]);
     }
     for (int turn = 0; turn < 10; turn++) {
@@ -108,10 +110,95 @@ static void test_no_job_starves_when_jobs_outnumber_slots(void **state) {
             served[order->items[i]->job_id]++;
         }
         answer(scheduler, 0, order);
+        for (uint64_t j = 1; j <= 4; j++) {
+            assert_int_equal(served[j], turn < 4 ? turn + 1 : 4);
+        }
+        for (uint64_t j = 5; j <= 10; j++) {
+            assert_true(turn >= 4 || served[j] == 0);
+        }
+        for (uint64_t j = 1; j <= 10; j++) {
+            if (served[j] == 4) {
+                scheduler_remove_job(scheduler, j);
+            }
+        }
     }
     for (uint64_t j = 1; j <= 10; j++) {
         assert_int_equal(served[j], 4);
     }
+    assert_null(dispatch(scheduler, 0));
+    scheduler_destroy(scheduler);
+}
+
+// Grows what the first jobs have until the groups hold all they can; returns the orders it took
+// until job `awaited` was served.
+static int serve_until(struct scheduler *scheduler, uint64_t awaited) {
+    for (int n = 1; n <= 100; n++) {
+        const struct scheduler_order *order = dispatch(scheduler, 0);
+        bool served = count_job(order, awaited) > 0;
+        answer(scheduler, 0, order);
+        if (served) {
+            return n;
+        }
+    }
+    fail_msg("job %d waits for ever", (int)awaited);
+    return 0;
+}
+
+static void test_job_without_room_waits_but_not_for_ever(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 4);
+    struct source first = candidates(10000);
+    struct source second = candidates(10000);
+    struct source third = candidates(10000);
+    struct source fourth = candidates(10000);
+    add_job(scheduler, 1, &first);
+    add_job(scheduler, 2, &second);
+    for (int i = 0; i < 10; i++) {
+        answer(scheduler, 0, dispatch(scheduler, 0));
+    }
+    add_job(scheduler, 3, &third);
+    add_job(scheduler, 4, &fourth);
+    assert_int_equal(serve_until(scheduler, 3), 7);
+    assert_int_equal(serve_until(scheduler, 4), 16);
+    scheduler_destroy(scheduler);
+}
+
+static void test_free_slots_are_for_jobs_without_room(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 4);
+    struct source large = candidates(16); // as many as the group can hold
+    struct source late = candidates(4);
+    add_job(scheduler, 1, &large);
+    for (int i = 0; i < 4; i++) {
+        answer(scheduler, 0, dispatch(scheduler, 0));
+    }
+    static const uint64_t parents[18] = {0};
+    large.parents = parents;
+    large.last_id = 17; // one more
+    add_job(scheduler, 2, &late);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    assert_int_equal(count_job(order, 1), 1);
+    assert_int_equal(count_job(order, 2), 3);
+    scheduler_destroy(scheduler);
+}
+
+static void test_what_goes_on_comes_before_what_begins(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 2);
+    struct source source = candidates(4);
+    struct source other = candidates(2);
+    static const uint64_t parents[8] = {0, 0, 0, 0, 0, 1, 6, 7}; // 6 and 7 go on themselves
+    source.parents = parents;
+    add_job(scheduler, 1, &source);
+    add_job(scheduler, 2, &other);
+    // One of each job; the first job's second candidate is taken from its search but waits.
+    answer(scheduler, 0, dispatch(scheduler, 0));
+    source.next_id = 6;
+    source.last_id = 7;
+    scheduler_remove_job(scheduler, 2);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    assert_int_equal(order->n_items, 2);
+    assert_true(order->items[0]->candidate_id == 6 && order->items[1]->candidate_id == 2);
     scheduler_destroy(scheduler);
 }
 
@@ -361,6 +448,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_jobs_share_an_order_equally),
         cmocka_unit_test(test_no_job_starves_when_jobs_outnumber_slots),
+        cmocka_unit_test(test_job_without_room_waits_but_not_for_ever),
+        cmocka_unit_test(test_free_slots_are_for_jobs_without_room),
+        cmocka_unit_test(test_what_goes_on_comes_before_what_begins),
         cmocka_unit_test(test_small_job_gets_through_beside_a_large_one),
         cmocka_unit_test(test_first_step_spreads_over_groups_by_slots),
         cmocka_unit_test(test_children_go_where_their_parent_is),

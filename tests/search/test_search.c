@@ -107,6 +107,37 @@ static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
     assert_true(refused > 5);
 }
 
+static void test_best_of_n_goes_on_before_it_begins_others(void **state) {
+    (void)state;
+    struct search_spec spec = world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_PLAIN, 6, 2, 24);
+    struct search *search = open_search(&spec);
+    struct search_grow grow;
+    for (uint64_t id = 1; id <= 3; id++) {
+        assert_true(search_next(search, &grow));
+        assert_int_equal(grow.candidate_id, id);
+    }
+    const uint32_t tokens[2] = {1, 2};
+    const float logprobs[2] = {-1, -1};
+    const double costs[2] = {0, 0};
+    struct search_row row = {.token_ids = tokens,
+                             .logprobs = logprobs,
+                             .n_tokens = 2,
+                             .token_costs = costs,
+                             .n_costs = 2};
+    struct error err;
+    for (uint64_t id = 3; id >= 1; id--) {
+        row.candidate_id = id;
+        assert_ok(search_on_row(search, &row, &err), &err);
+    }
+    for (uint64_t id = 1; id <= 6; id++) {
+        assert_true(search_next(search, &grow));
+        assert_int_equal(grow.candidate_id, id);
+        assert_int_equal(grow.parent_id, id <= 3 ? id : 0);
+    }
+    assert_false(search_next(search, &grow));
+    search_destroy(search);
+}
+
 static void test_best_of_n_early_stop_gives_the_same_answer_in_fewer_tokens(void **state) {
     (void)state;
     uint64_t with = 0;
@@ -470,6 +501,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_of_arrival_changes_nothing),
         cmocka_unit_test(test_no_answer_of_a_safety_method_is_over_budget),
+        cmocka_unit_test(test_best_of_n_goes_on_before_it_begins_others),
         cmocka_unit_test(test_best_of_n_early_stop_gives_the_same_answer_in_fewer_tokens),
         cmocka_unit_test(test_best_of_n_is_the_argmax_over_its_samples),
         cmocka_unit_test(test_lambda_zero_is_plain),

@@ -13,8 +13,9 @@ enum {
     THREADS_MAX = 256,
     KV_TOKENS_PER_SLOT = 256,
     KV_TOKENS_BASE = 4096,
-    // Candidates that are grown, their parents, and as many that wait.
-    HELD_PER_SLOT = 3,
+    // Candidates that are grown, their parents, and four times as many that wait: the scheduler
+    // admits jobs by what a group can hold (coordinator/scheduler.c).
+    HELD_PER_SLOT = 6,
     JOBS_PER_SLOT = 2,
     JOBS_BASE = 64,
     BATCH_ROWS = 256,
