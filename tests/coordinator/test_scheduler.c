@@ -166,19 +166,19 @@ static void test_job_without_room_waits_but_not_for_ever(void **state) {
 static void test_free_slots_are_for_jobs_without_room(void **state) {
     (void)state;
     struct scheduler *scheduler = make(1, 4);
-    struct source large = candidates(16); // as many as the group can hold
+    struct source first = candidates(8); // both together as many as the group can hold
+    struct source second = candidates(8);
     struct source late = candidates(4);
-    add_job(scheduler, 1, &large);
+    add_job(scheduler, 1, &first);
+    add_job(scheduler, 2, &second);
     for (int i = 0; i < 4; i++) {
         answer(scheduler, 0, dispatch(scheduler, 0));
     }
-    static const uint64_t parents[18] = {0};
-    large.parents = parents;
-    large.last_id = 17; // one more
-    add_job(scheduler, 2, &late);
+    first.last_id = 9; // one more
+    add_job(scheduler, 3, &late);
     const struct scheduler_order *order = dispatch(scheduler, 0);
     assert_int_equal(count_job(order, 1), 1);
-    assert_int_equal(count_job(order, 2), 3);
+    assert_int_equal(count_job(order, 3), 3);
     scheduler_destroy(scheduler);
 }
 
