@@ -182,6 +182,35 @@ static void test_candidate_alone_equals_among_forty(void **state) {
     }
 }
 
+// Six of seven tasks are done after three tokens: others take their places beside the long one.
+static void test_place_of_a_finished_task_is_filled_in_the_same_block(void **state) {
+    struct world *world = *state;
+    struct decode_params params = make_params(MAX_TOKENS);
+    enum { N = 2 * BATCH_ROWS };
+    struct candidate all[N];
+    struct decode_task tasks[N];
+    world->script.script = "abcdefghijklmnop";
+    for (int i = 0; i < N; i++) {
+        all[i] = start(world, world->scripted, &params);
+        tasks[i] = (struct decode_task){.params = &params,
+                                        .sequence = all[i].sequence,
+                                        .response = &all[i].response,
+                                        .state = all[i].state,
+                                        .grow_tokens = i == 3 ? 12 : 3};
+    }
+    struct decoder_counts before, after;
+    decoder_get_counts(world->scripted, &before);
+    struct error error = {0};
+    assert_ok(decoder_grow(world->scripted, tasks, N, &error), &error);
+    decoder_get_counts(world->scripted, &after);
+    assert_int_equal(after.sampled_tokens - before.sampled_tokens, 12 + 3 * (N - 1));
+    assert_int_equal(after.steps - before.steps, 12);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(all[i].response.n_tokens, i == 3 ? 12 : 3);
+        drop(world, world->scripted, &all[i]);
+    }
+}
+
 // Two blocks, a block from a copied state and one from re-read tokens give what a long one gives.
 static void test_where_a_block_is_cut_changes_nothing(void **state) {
     struct world *world = *state;
@@ -372,6 +401,7 @@ static void test_states_are_counted(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_candidate_alone_equals_among_forty),
+        cmocka_unit_test(test_place_of_a_finished_task_is_filled_in_the_same_block),
         cmocka_unit_test(test_where_a_block_is_cut_changes_nothing),
         cmocka_unit_test(test_ends_of_texts),
         cmocka_unit_test(test_text_ends_fall_between_characters),

@@ -23,8 +23,8 @@ struct decoder {
     struct sampling_row *rows;  // [batch_rows]
     struct forward_item *items; // [batch_rows]
     int32_t *row_index;         // [batch_rows]
-    int32_t *live;              // [live_capacity], task indices
-    int32_t live_capacity;
+    int32_t *live;              // [batch_rows], indices of the tasks that grow
+    int32_t *targets;           // [batch_rows], tokens that each of them grows to
     struct decoder_counts counts;
 };
 
@@ -46,7 +46,7 @@ size_t decoder_bytes(const struct model_context *context, const struct decoder_o
     int32_t hidden = model_get_config(model_context_model(context))->hidden_dim;
     size_t states = (size_t)options->n_states, rows = (size_t)options->batch_rows;
     return (states + rows) * (size_t)hidden * sizeof(float) + states * sizeof(int32_t) +
-           rows * (sizeof(struct sampling_row) + sizeof(struct forward_item) + sizeof(int32_t));
+           rows * (sizeof(struct sampling_row) + sizeof(struct forward_item) + 3 * sizeof(int32_t));
 }
 
 static bool is_end_id(const struct model_config *config, const struct tokenizer *tokenizer,
@@ -97,8 +97,10 @@ static enum status allocate(struct decoder *decoder, const struct decoder_option
     decoder->rows = malloc(rows * sizeof *decoder->rows);
     decoder->items = malloc(rows * sizeof *decoder->items);
     decoder->row_index = malloc(rows * sizeof *decoder->row_index);
+    decoder->live = malloc(rows * sizeof *decoder->live);
+    decoder->targets = malloc(rows * sizeof *decoder->targets);
     if (decoder->free_states == NULL || decoder->rows == NULL || decoder->items == NULL ||
-        decoder->row_index == NULL) {
+        decoder->row_index == NULL || decoder->live == NULL || decoder->targets == NULL) {
         return STATUS_NO_MEMORY;
     }
     for (int32_t i = 0; i < options->n_states; i++) {
@@ -157,6 +159,7 @@ void decoder_destroy(struct decoder *decoder) {
     free(decoder->items);
     free(decoder->row_index);
     free(decoder->live);
+    free(decoder->targets);
     free(decoder);
 }
 
@@ -335,42 +338,33 @@ static enum status step(struct decoder *decoder, const struct decode_task *tasks
     return n_items > 0 ? forward_and_keep(decoder, n_items, err) : STATUS_OK;
 }
 
-static enum status reserve_live(struct decoder *decoder, int32_t n) {
-    if (n <= decoder->live_capacity) {
-        return STATUS_OK;
+// Fills free places of the batch with the next tasks; returns how many it has now.
+static int32_t refill(struct decoder *decoder, const struct decode_task *tasks, int32_t n,
+                      int32_t *next, int32_t n_live) {
+    while (n_live < decoder->batch_rows && *next < n) {
+        const struct decode_task *task = &tasks[*next];
+        ASSERT(task->grow_tokens > 0 && task->response->finish == DECODE_FINISH_NONE);
+        decoder->targets[n_live] = task->response->n_tokens + task->grow_tokens;
+        decoder->live[n_live++] = (*next)++;
     }
-    int32_t *live = realloc(decoder->live, (size_t)n * sizeof *live);
-    if (live == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    decoder->live = live;
-    decoder->live_capacity = n;
-    return STATUS_OK;
+    return n_live;
 }
 
 enum status decoder_grow(struct decoder *decoder, const struct decode_task *tasks, int32_t n,
                          struct error *err) {
-    if (reserve_live(decoder, n) != STATUS_OK) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d candidates", n);
-    }
-    int32_t n_live = n;
-    for (int32_t i = 0; i < n; i++) {
-        ASSERT(tasks[i].grow_tokens > 0 && tasks[i].response->finish == DECODE_FINISH_NONE);
-        decoder->live[i] = i;
-    }
-    for (int32_t grown = 1; n_live > 0; grown++) {
-        for (int32_t begin = 0; begin < n_live; begin += decoder->batch_rows) {
-            int32_t left = n_live - begin;
-            int32_t count = left < decoder->batch_rows ? left : decoder->batch_rows;
-            enum status status = step(decoder, tasks, decoder->live + begin, count, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
+    int32_t next = 0;
+    int32_t n_live = 0;
+    while ((n_live = refill(decoder, tasks, n, &next, n_live)) > 0) {
+        enum status status = step(decoder, tasks, decoder->live, n_live, err);
+        if (status != STATUS_OK) {
+            return status;
         }
         int32_t kept = 0;
         for (int32_t i = 0; i < n_live; i++) {
-            const struct decode_task *task = &tasks[decoder->live[i]];
-            if (task->response->finish == DECODE_FINISH_NONE && grown < task->grow_tokens) {
+            const struct response *response = tasks[decoder->live[i]].response;
+            if (response->finish == DECODE_FINISH_NONE &&
+                response->n_tokens < decoder->targets[i]) {
+                decoder->targets[kept] = decoder->targets[i];
                 decoder->live[kept++] = decoder->live[i];
             }
         }
