@@ -153,6 +153,9 @@ struct backend_ops {
     // so large a vocabulary need.
     enum status (*sample)(struct backend *backend, struct tensor *logits, struct sampling_row *rows,
                           int32_t n);
+    // NULL, or: with `shared` half of the threads from now on, so that two backends can work side
+    // by side, each with its own caller; without it all. No result depends on it.
+    void (*share_cores)(struct backend *backend, bool shared);
     // Bytes that the backend holds for itself: tables and scratch, not what the others hand out.
     size_t (*own_bytes)(const struct backend *backend);
     void (*destroy)(struct backend *backend);

@@ -76,7 +76,7 @@ static enum status check_options(const struct rank_options *options, struct erro
 static enum status open_model(struct rank *rank, const char *name, const char *directory,
                               bool is_policy, struct rank_model *out, struct error *err) {
     snprintf(out->name, sizeof out->name, "%s", name);
-    enum status status = model_open(directory, rank->backend, rank->precision, &out->model, err);
+    enum status status = model_open(directory, out->backend, rank->precision, &out->model, err);
     if (status == STATUS_OK) {
         status = tokenizer_open(directory, &out->tokenizer, err);
     }
@@ -120,6 +120,7 @@ static enum status open_models(struct rank *rank, const struct rank_options *opt
                                struct error *err) {
     char name[LIMIT_NAME_BYTES + 1];
     name_of_directory(options->policy_directory, name, sizeof name);
+    rank->policy.backend = rank->backend;
     enum status status =
         open_model(rank, name, options->policy_directory, true, &rank->policy, err);
     if (status != STATUS_OK) {
@@ -129,8 +130,12 @@ static enum status open_models(struct rank *rank, const struct rank_options *opt
     int32_t context = model_get_config(rank->policy.model)->context_length;
     for (int i = 0; i < options->n_scorers; i++) {
         rank->n_scorers = i + 1;
-        status = open_model(rank, options->scorers[i].name, options->scorers[i].directory, false,
-                            &rank->scorers[i], err);
+        const char *directory = options->scorers[i].directory;
+        status = rank_pair_scorer(rank, i, directory, options->threads, err);
+        if (status == STATUS_OK) {
+            status = open_model(rank, options->scorers[i].name, directory, false, &rank->scorers[i],
+                                err);
+        }
         if (status != STATUS_OK) {
             error_prefix_field(err, options->scorers[i].name);
             return status;
@@ -158,7 +163,9 @@ static enum status create_context(struct rank *rank, struct rank_model *model, s
         error_prefix_field(err, model->name);
         return status;
     }
-    model_context_set_progress(model->context, rank_report_progress, rank);
+    bool is_side = model->backend != rank->backend;
+    model_context_set_progress(model->context,
+                               is_side ? rank_report_side_progress : rank_report_progress, rank);
     return STATUS_OK;
 }
 
@@ -366,6 +373,7 @@ void rank_close(struct rank *rank) {
     for (int i = 0; i < rank->n_scorers; i++) {
         close_model(&rank->scorers[i]);
     }
+    backend_destroy(rank->side);
     backend_destroy(rank->backend);
     free(rank);
 }
@@ -382,7 +390,8 @@ static void add_plan(const struct rank_model *model, struct rank_plan *plan) {
 }
 
 static size_t backend_bytes(const struct rank *rank) {
-    return rank->backend->ops->own_bytes(rank->backend);
+    size_t side = rank->side != NULL ? rank->side->ops->own_bytes(rank->side) : 0;
+    return rank->backend->ops->own_bytes(rank->backend) + side;
 }
 
 void rank_get_plan(const struct rank *rank, struct rank_plan *plan) {

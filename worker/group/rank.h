@@ -69,6 +69,7 @@ struct rank_counts {
     int64_t rebuilt_tokens; // of them, responses
     int64_t decode_ns;      // of the orders' time
     int64_t score_ns;
+    int64_t paired_runs;                            // times that two scorers worked side by side
     struct scorer_counts scorers[RANK_SCORERS_MAX]; // in the order of the options
 };
 void rank_get_counts(const struct rank *rank, struct rank_counts *counts);

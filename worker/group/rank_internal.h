@@ -1,10 +1,11 @@
 // The inside of a rank, shared by its files: rank.c opens models and tells about them, rank_jobs.c
 // turns GroupJobs into what decoding and scoring need, rank_candidates.c keeps the held candidates,
-// rank_wave.c grows and scores a set of candidates that fits, rank_rows.c writes their rows,
-// rank_execute.c cuts an order into such waves.
+// rank_wave.c grows and scores a set of candidates that fits, rank_pairs.c runs scorer models side
+// by side, rank_rows.c writes rows, rank_execute.c cuts an order into such waves.
 #ifndef WORKER_GROUP_RANK_INTERNAL_H
 #define WORKER_GROUP_RANK_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "proto/limits.h"
@@ -16,6 +17,8 @@
 
 struct rank_model {
     char name[LIMIT_NAME_BYTES + 1];
+    struct backend *backend; // the rank's, or its side backend
+    int partner;             // scorer that works side by side with this one, -1 none
     struct model *model;
     struct model_context *context;
     struct tokenizer *tokenizer;
@@ -74,6 +77,7 @@ struct rank_item {
 
 struct rank {
     struct backend *backend;
+    struct backend *side; // of the second scorers of pairs; NULL: there is no pair
     char backend_name[16];
     struct rank_model policy;
     struct rank_model scorers[RANK_SCORERS_MAX];
@@ -100,6 +104,11 @@ struct rank {
     struct rank_item **extension_items;  // likewise
     int *extension_indices;              // likewise: scorer within the job
     struct scorer_job **scorer_jobs;     // likewise
+    // Per scorer model: its part of extensions, or of scorer_jobs.
+    int32_t scorer_begins[RANK_SCORERS_MAX];
+    int32_t scorer_counts[RANK_SCORERS_MAX];
+    bool side_by_side; // a pair is at work
+    _Atomic uint64_t side_progress;
 
     rank_progress_fn progress;
     void *progress_context;
@@ -160,5 +169,15 @@ MUST_CHECK enum status rank_row_fill(const struct rank_item *item);
 void rank_row_clear(Surefoot__Row *row, int n_scorers);
 
 void rank_report_progress(void *rank); // a model_progress_fn
+
+// rank_pairs.c
+typedef enum status (*rank_scorer_fn)(struct rank *rank, int scorer, struct error *err);
+// Before scorer `index` is opened: finds it a partner among those before it, and its backend.
+MUST_CHECK enum status rank_pair_scorer(struct rank *rank, int index, const char *directory,
+                                        int threads, struct error *err);
+// Calls `run` for each scorer model whose scorer_counts is not 0, partners side by side on two
+// threads: it may touch nothing but that scorer's part of the rank.
+MUST_CHECK enum status rank_run_scorers(struct rank *rank, rank_scorer_fn run, struct error *err);
+void rank_report_side_progress(void *rank); // a model_progress_fn, of second scorers
 
 #endif

@@ -395,25 +395,34 @@ static enum status prepare_policy(struct rank *rank, struct rank_item *items, in
     return status;
 }
 
-static enum status prepare_scorer(struct rank *rank, struct scorer *scorer, struct rank_item *items,
-                                  int32_t n, struct error *err) {
-    int32_t n_jobs = 0;
+static enum status prepare_scorer(struct rank *rank, int scorer, struct error *err) {
+    return scorer_prepare(rank->scorers[scorer].scorer,
+                          rank->scorer_jobs + rank->scorer_begins[scorer],
+                          rank->scorer_counts[scorer], err);
+}
+
+// The items' jobs that use `scorer`, listed from `count` on. Returns how many are listed then.
+static int32_t list_jobs(struct rank *rank, const struct scorer *scorer,
+                         const struct rank_item *items, int32_t n, int32_t count) {
     for (int32_t i = 0; i < n; i++) {
         struct rank_job *job = items[i].job;
         for (int k = 0; k < job->n_scorers; k++) {
             if (job->scorers[k].scorer == scorer) {
-                rank->scorer_jobs[n_jobs++] = job->scorers[k].job;
+                rank->scorer_jobs[count++] = job->scorers[k].job;
             }
         }
     }
-    return scorer_prepare(scorer, rank->scorer_jobs, n_jobs, err);
+    return count;
 }
 
 enum status rank_jobs_prepare(struct rank *rank, struct rank_item *items, int32_t n,
                               struct error *err) {
     enum status status = prepare_policy(rank, items, n, err);
-    for (int k = 0; k < rank->n_scorers && status == STATUS_OK; k++) {
-        status = prepare_scorer(rank, rank->scorers[k].scorer, items, n, err);
+    int32_t count = 0;
+    for (int k = 0; k < rank->n_scorers; k++) {
+        rank->scorer_begins[k] = count;
+        count = list_jobs(rank, rank->scorers[k].scorer, items, n, count);
+        rank->scorer_counts[k] = count - rank->scorer_begins[k];
     }
-    return status;
+    return status == STATUS_OK ? rank_run_scorers(rank, prepare_scorer, err) : status;
 }

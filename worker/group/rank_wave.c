@@ -28,11 +28,10 @@ static struct scorer_text view(const struct response *response, int32_t n_tokens
     };
 }
 
-// Collects the extensions of the items that use `scorer`; with `given` only those of rebuilt items,
-// by the tokens that were given.
-static int32_t collect(struct rank *rank, struct scorer *scorer, struct rank_item *items, int32_t n,
-                       bool given) {
-    int32_t count = 0;
+// Lists the extensions of the items that use `scorer`, from `count` on; with `given` only those of
+// rebuilt items, by the tokens that were given. Returns how many are listed then.
+static int32_t list_extensions(struct rank *rank, const struct scorer *scorer,
+                               struct rank_item *items, int32_t n, bool given, int32_t count) {
     for (int32_t i = 0; i < n; i++) {
         struct rank_item *item = &items[i];
         if (item->row->error != NULL || (given && !item->rebuild)) {
@@ -61,29 +60,54 @@ static enum status fail_extension(struct rank *rank, int32_t index) {
     return rank_row_fail(rank->extension_items[index]->row, &error);
 }
 
-// Runs the collected extensions; results go to the rows unless they are of given tokens.
-static enum status extend(struct rank *rank, struct scorer *scorer, int32_t count, bool given,
-                          struct error *err) {
+static enum status extend_scorer(struct rank *rank, int scorer, struct error *err) {
+    return scorer_extend(rank->scorers[scorer].scorer,
+                         rank->extensions + rank->scorer_begins[scorer],
+                         rank->scorer_counts[scorer], err);
+}
+
+// Runs the listed extensions: n_lexical, then those of the models.
+static enum status extend_all(struct rank *rank, int32_t n_lexical, struct error *err) {
+    enum status status = STATUS_OK;
+    // Words gain nothing from a batch, and many slow patterns must not look like a dead rank.
+    for (int32_t i = 0; i < n_lexical && status == STATUS_OK; i++) {
+        status = scorer_extend(rank->lexical, &rank->extensions[i], 1, err);
+        rank_report_progress(rank);
+    }
+    return status == STATUS_OK ? rank_run_scorers(rank, extend_scorer, err) : status;
+}
+
+// Room for the token scores of the listed extensions. Returns owned, NULL: no memory.
+static float *give_scores(struct rank *rank, int32_t count) {
     size_t n_scores = 0;
     for (int32_t i = 0; i < count; i++) {
         n_scores += (size_t)rank->extensions[i].text.n_tokens;
     }
     float *scores = malloc((n_scores > 0 ? n_scores : 1) * sizeof *scores);
-    if (scores == NULL) {
-        return STATUS_NO_MEMORY;
-    }
     float *next = scores;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < count && scores != NULL; i++) {
         rank->extensions[i].token_scores = next;
         next += rank->extensions[i].text.n_tokens;
     }
-    // Words gain nothing from a batch, and many slow patterns must not look like a dead rank.
-    int32_t batch = scorer == rank->lexical ? 1 : count;
-    enum status status = STATUS_OK;
-    for (int32_t i = 0; i < count && status == STATUS_OK; i += batch) {
-        status = scorer_extend(scorer, rank->extensions + i, batch, err);
-        rank_report_progress(rank);
+    return scores;
+}
+
+// Extends all states of the items; with `given` those of rebuilt items, by the given tokens.
+// Results go to the rows unless they are of given tokens.
+static enum status score_all(struct rank *rank, struct rank_item *items, int32_t n, bool given,
+                             struct error *err) {
+    int32_t n_lexical = list_extensions(rank, rank->lexical, items, n, given, 0);
+    int32_t count = n_lexical;
+    for (int k = 0; k < rank->n_scorers; k++) {
+        rank->scorer_begins[k] = count;
+        count = list_extensions(rank, rank->scorers[k].scorer, items, n, given, count);
+        rank->scorer_counts[k] = count - rank->scorer_begins[k];
     }
+    float *scores = give_scores(rank, count);
+    if (scores == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    enum status status = extend_all(rank, n_lexical, err);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
         if (rank->extensions[i].error.status != STATUS_OK) {
             status = fail_extension(rank, i);
@@ -93,20 +117,6 @@ static enum status extend(struct rank *rank, struct scorer *scorer, int32_t coun
         }
     }
     free(scores);
-    return status;
-}
-
-// Extends all states of the items; with `given` those of rebuilt items, by the given tokens.
-static enum status score_all(struct rank *rank, struct rank_item *items, int32_t n, bool given,
-                             struct error *err) {
-    enum status status = STATUS_OK;
-    for (int k = -1; k < rank->n_scorers && status == STATUS_OK; k++) {
-        struct scorer *scorer = k < 0 ? rank->lexical : rank->scorers[k].scorer;
-        int32_t count = collect(rank, scorer, items, n, given);
-        if (count > 0) {
-            status = extend(rank, scorer, count, given, err);
-        }
-    }
     return status;
 }
 

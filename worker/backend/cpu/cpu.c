@@ -76,16 +76,22 @@ static enum status cpu_batch_begin(struct backend *backend, const struct batch_p
     return cpu_rope_reserve(cpu, plan->n_rows);
 }
 
+static void cpu_share_cores(struct backend *backend, bool shared) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    cpu->pool = shared && cpu->pools[1] != NULL ? cpu->pools[1] : cpu->pools[0];
+}
+
 static size_t cpu_own_bytes(const struct backend *backend) {
     const struct cpu_backend *cpu = (const struct cpu_backend *)backend;
     size_t per_thread = KERNEL_SCRATCH_BYTES + cpu->sample_stride;
-    return (size_t)thread_pool_size(cpu->pool) * per_thread +
+    return (size_t)thread_pool_size(cpu->pools[0]) * per_thread +
            2 * cpu->rope.capacity * sizeof(float) + cpu->rows.lines_bytes + cpu->rows.scales_bytes;
 }
 
 static void cpu_destroy(struct backend *backend) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
-    thread_pool_destroy(cpu->pool);
+    thread_pool_destroy(cpu->pools[0]);
+    thread_pool_destroy(cpu->pools[1]);
     free(cpu->scratch);
     free(cpu->rows.lines);
     free(cpu->rows.scales);
@@ -120,6 +126,7 @@ static const struct backend_ops cpu_ops = {
     .gather_rows = cpu_gather_rows,
     .scatter_rows = cpu_scatter_rows,
     .sample = cpu_sample,
+    .share_cores = cpu_share_cores,
     .own_bytes = cpu_own_bytes,
     .destroy = cpu_destroy,
 };
@@ -148,7 +155,11 @@ enum status cpu_backend_create(int n_threads, struct backend **out, struct error
     }
     cpu->base.ops = &cpu_ops;
     take_kernels(cpu, &isa);
-    status = thread_pool_create(n_threads, &cpu->pool, err);
+    status = thread_pool_create(n_threads, &cpu->pools[0], err);
+    if (status == STATUS_OK && n_threads > 1) {
+        status = thread_pool_create(n_threads / 2, &cpu->pools[1], err);
+    }
+    cpu->pool = cpu->pools[0];
     if (status != STATUS_OK) {
         cpu_destroy(&cpu->base);
         return status;

@@ -27,7 +27,8 @@ struct row_buffer {
 
 struct cpu_backend {
     struct backend base;
-    struct thread_pool *pool;
+    struct thread_pool *pools[2]; // of all threads, of half of them (NULL: there is one only)
+    struct thread_pool *pool;     // the one in use
     const char *isa;
     const struct cpu_kernels *kernels;
     const struct linear_kernel *linear[LINEAR_FORMAT_COUNT]; // of `kernels`, or better ones

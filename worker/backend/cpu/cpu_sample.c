@@ -34,7 +34,7 @@ static enum status reserve_scratch(struct cpu_backend *cpu, int32_t vocab_size) 
     if (stride <= cpu->sample_stride) {
         return STATUS_OK;
     }
-    char *scratch = aligned_alloc(64, stride * (size_t)thread_pool_size(cpu->pool));
+    char *scratch = aligned_alloc(64, stride * (size_t)thread_pool_size(cpu->pools[0]));
     if (scratch == NULL) {
         return STATUS_NO_MEMORY;
     }
