@@ -2,7 +2,9 @@
 // on a backend of its own, so that neither waits for the other's operations to be divided, and what
 // one does on a single thread does not leave the other threads idle. What they compute is the same
 // with any number of threads.
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 #include <time.h>
 
@@ -15,6 +17,7 @@ struct side_run {
     struct rank *rank;
     rank_scorer_fn run;
     int scorer;
+    sem_t done;
     enum status status;
     struct error err;
 };
@@ -75,11 +78,12 @@ static void share_cores(struct rank *rank, bool shared) {
 static void *run_side(void *argument) {
     struct side_run *side = argument;
     side->status = side->run(side->rank, side->scorer, &side->err);
+    sem_post(&side->done);
     return NULL;
 }
 
 // Waits for the other thread and passes its signs of life on.
-static void join(struct rank *rank, pthread_t thread) {
+static void await(struct side_run *side) {
     uint64_t seen = 0;
     for (;;) {
         struct timespec until;
@@ -87,13 +91,14 @@ static void join(struct rank *rank, pthread_t thread) {
         until.tv_nsec += BEAT_NS;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
-        if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
+        if (sem_clockwait(&side->done, CLOCK_MONOTONIC, &until) == 0) {
             return;
         }
-        uint64_t progress = atomic_load(&rank->side_progress);
+        ASSERT(errno == ETIMEDOUT || errno == EINTR);
+        uint64_t progress = atomic_load(&side->rank->side_progress);
         if (progress != seen) {
             seen = progress;
-            rank_report_progress(rank);
+            rank_report_progress(side->rank);
         }
     }
 }
@@ -101,16 +106,20 @@ static void join(struct rank *rank, pthread_t thread) {
 static enum status run_pair(struct rank *rank, int first, rank_scorer_fn run, struct error *err) {
     struct side_run side = {.rank = rank, .run = run, .scorer = rank->scorers[first].partner};
     pthread_t thread;
+    sem_init(&side.done, 0, 0);
     share_cores(rank, true);
     atomic_store(&rank->side_progress, 0);
     if (pthread_create(&thread, NULL, run_side, &side) != 0) {
         share_cores(rank, false);
+        sem_destroy(&side.done);
         enum status status = run(rank, first, err);
         return status == STATUS_OK ? run(rank, side.scorer, err) : status;
     }
     rank->counts.paired_runs++;
     enum status status = run(rank, first, err);
-    join(rank, thread);
+    await(&side);
+    pthread_join(thread, NULL);
+    sem_destroy(&side.done);
     share_cores(rank, false);
     if (status == STATUS_OK && side.status != STATUS_OK) {
         *err = side.err;
