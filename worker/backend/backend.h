@@ -52,25 +52,40 @@ struct weight {
     bool has_bias;
 };
 
-enum { KV_BLOCK_TOKENS = 16 };
+enum {
+    KV_BLOCK_TOKENS = 16,
+    KV_VISIT_BLOCKS = 4,
+    KV_VISIT_TOKENS = KV_VISIT_BLOCKS * KV_BLOCK_TOKENS,
+};
+
+// How keys and values are kept.
+enum kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
+enum { KV_DTYPES = 4 };
 
 // Key/value storage of one model: n_blocks blocks of KV_BLOCK_TOKENS positions for every layer and
-// KV head. The layout inside is the backend's own.
+// KV head. The layout inside is the backend's own. The caller sets the last seven members.
 struct kv_storage {
     void *keys;   // device memory
     void *values; // device memory
+    void *angles; // device memory, cosines and sines of all positions
+    const float *inv_freq; // [head_dim / 2] device memory, read by kv_create only
+    enum kv_dtype dtype;
     int32_t n_layers;
     int32_t n_blocks;
     int32_t n_kv_heads;
     int32_t head_dim;
+    int32_t n_positions; // no sequence is longer
 };
 
-// One KV block that `row_count` rows of the batch attend to: row_index[row_begin ...]. Visits are
-// ordered by the block's position in its sequences, so each row meets its blocks from the first
-// position to the last; a block that many rows share appears once per batch.
+// Up to KV_VISIT_BLOCKS consecutive KV blocks that `row_count` rows of the batch attend to:
+// visit_rows[row_begin ...]. Positions are cut into spans of KV_VISIT_TOKENS; a row appears exactly
+// once in every span up to its own position, with the blocks of that span up to its own. Visits are
+// ordered by span, so each row meets its blocks from the first position to the last; rows that have
+// all blocks of a span in common share one visit.
 struct kv_visit {
-    int32_t block;     // index into kv_storage
-    int32_t start;     // position of the block's first token, a multiple of KV_BLOCK_TOKENS
+    int32_t blocks[KV_VISIT_BLOCKS]; // indices into kv_storage; n_blocks of them
+    int32_t n_blocks;
+    int32_t start;     // position of the first block's first token, a multiple of KV_VISIT_TOKENS
     int32_t row_begin; // into batch_plan.visit_rows
     int32_t row_count;
 };
@@ -102,13 +117,14 @@ struct backend_ops {
     void (*upload)(struct backend *backend, void *destination, const void *source, size_t size);
     enum status (*download)(struct backend *backend, void *destination, const void *source,
                             size_t size);
-    size_t (*kv_bytes)(const struct kv_storage *storage); // keys and values together
+    // Bytes of keys, values and angles together.
+    size_t (*kv_bytes)(const struct kv_storage *storage);
     enum status (*kv_create)(struct backend *backend,
                              struct kv_storage *storage); // shape set by caller
     void (*kv_destroy)(struct backend *backend, struct kv_storage *storage);
-    // Copies the first n_tokens positions of a block, all layers (copy on write of a shared tail).
+    // Copies a block, all layers (copy on write of a shared tail).
     void (*kv_copy)(struct backend *backend, struct kv_storage *storage, int32_t destination,
-                    int32_t source, int32_t n_tokens);
+                    int32_t source);
     enum status (*batch_begin)(struct backend *backend, const struct batch_plan *plan);
     // out[n_rows, dim] = table[token_ids, :], widened to f32.
     void (*embed)(struct backend *backend, struct tensor *out, const struct tensor *table);
@@ -129,12 +145,11 @@ struct backend_ops {
     void (*linear_gated)(struct backend *backend, struct tensor *out, const struct tensor *x,
                          const struct weight *weight);
     // qkv[n_rows, (n_heads + 2 * n_kv_heads) * head_dim] holds a row's queries, keys and values, in
-    // this order. Rotates queries (in place) and keys by the batch's positions, halves paired as in
+    // this order. Rotates queries and keys in place by the batch's positions, halves paired as in
     // Hugging Face's Llama (Su et al. 2021, section 3.4.2), and stores keys and values at the
-    // batch's blocks and positions; inv_freq[head_dim / 2] f32 device memory.
+    // batch's blocks and positions.
     void (*rope_store)(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
-                       int32_t layer, int32_t n_heads, const float *inv_freq,
-                       float attention_factor);
+                       int32_t layer, int32_t n_heads);
     // out[n_rows, n_heads * head_dim] = softmax(q k^T * scale) v over each row's visits, causal: a
     // row at position p sees positions 0..p (Vaswani et al. 2017, eq. 1); n_heads / n_kv_heads
     // query heads share a KV head (Ainslie et al. 2023, section 2.2). q: the first columns of qkv,

@@ -6,15 +6,20 @@
 #include <string.h>
 
 #include "worker/model/context_private.h"
+#include "worker/model/visits.h"
 
 static struct kv_storage kv_shape(const struct model *model,
                                   const struct model_context_options *options) {
     const struct model_config *config = model_get_config(model);
+    int64_t positions = (int64_t)options->n_kv_blocks * KV_BLOCK_TOKENS;
     return (struct kv_storage){
         .n_layers = config->n_layers,
         .n_blocks = options->n_kv_blocks,
         .n_kv_heads = config->n_kv_heads,
         .head_dim = config->head_dim,
+        .n_positions =
+            positions < options->context_tokens ? (int32_t)positions : options->context_tokens,
+        .inv_freq = model_get_weights(model)->inv_freq,
     };
 }
 
@@ -61,10 +66,9 @@ static void *carve(char *memory, size_t *used, size_t size) {
     return part;
 }
 
-// Entries that the rows of one batch can have in visit_rows.
 static int64_t visit_rows_max(const struct model_context_options *options) {
     struct kv_tree_options tree = tree_shape(options);
-    return (int64_t)options->batch_rows * kv_tree_blocks_per_sequence(&tree);
+    return visits_rows_max(options->batch_rows, kv_tree_blocks_per_sequence(&tree));
 }
 
 // Lays the index arrays out in `memory` and returns how much they take.
@@ -73,7 +77,7 @@ static size_t lay_out_arrays(const struct model_context_options *options, char *
     size_t rows = (size_t)options->batch_rows;
     size_t blocks = (size_t)options->n_kv_blocks;
     size_t visit_rows = (size_t)visit_rows_max(options);
-    size_t visits = visit_rows < blocks ? visit_rows : blocks; // a block has one visit at most
+    size_t visits = visit_rows < blocks ? visit_rows : blocks; // a block ends one at most
     size_t sequences = (size_t)options->n_sequences, used = 0;
     arrays->token_ids = carve(memory, &used, rows * sizeof(int32_t));
     arrays->positions = carve(memory, &used, rows * sizeof(int32_t));

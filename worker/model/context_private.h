@@ -35,9 +35,9 @@ struct batch_arrays {
     int32_t *kv_block;          // [B]
     int32_t *output_rows;       // [B], rows whose state is wanted
     struct batch_piece *pieces; // [B]
-    struct kv_visit *visits;    // [B * blocks per sequence, n_blocks at most]
-    int32_t *visit_rows;        // [B * blocks per sequence]
-    int32_t *visit_of_block;   // [n_blocks], index of the block's visit at the position being built
+    struct kv_visit *visits;    // [visits_rows_max, n_blocks at most]
+    int32_t *visit_rows;        // [visits_rows_max]
+    int32_t *visit_of_block;    // [n_blocks], the visit that ends with the block
     struct kv_growth *growths; // [n_sequences]
     int32_t *old_lengths;      // [n_sequences]
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "worker/model/context_private.h"
+#include "worker/model/visits.h"
 
 // How far a call has come: its items' positions, in item order, are cut into batches.
 struct cursor {
@@ -81,7 +82,7 @@ static void grow_sequences(struct model_context *context, int32_t n_items) {
         struct kv_block_copy copy;
         if (kv_tree_grow(context->tree, growth, &copy)) {
             context->backend->ops->kv_copy(context->backend, &context->kv, copy.destination,
-                                           copy.source, copy.n_tokens);
+                                           copy.source);
         }
     }
 }
@@ -90,77 +91,6 @@ static void shrink_sequences(struct model_context *context, int32_t n_items) {
     for (int32_t i = 0; i < n_items; ++i) {
         kv_tree_sequence_truncate(context->tree, context->arrays.growths[i].sequence,
                                   context->arrays.old_lengths[i]);
-    }
-}
-
-// First row of `piece` that reaches the block at `start`, counted from the piece's first.
-static int32_t rows_before(const struct batch_piece *piece, int32_t start) {
-    return start > piece->first_position ? start - piece->first_position : 0;
-}
-
-static bool reaches(const struct batch_piece *piece, int32_t start) {
-    return start < piece->first_position + piece->n_rows;
-}
-
-// Appends one visit per block at position `start`, with the number of rows that reach it. A block
-// stands at one position only, so that one mark per block finds the visit that other pieces opened.
-static void open_visits(struct batch_arrays *arrays, int32_t n_pieces, int32_t start,
-                        struct batch_plan *plan) {
-    int32_t index = start / KV_BLOCK_TOKENS;
-    for (int32_t i = 0; i < n_pieces; ++i) {
-        if (reaches(&arrays->pieces[i], start)) {
-            arrays->visit_of_block[arrays->pieces[i].sequence->blocks[index]] = -1;
-        }
-    }
-    for (int32_t i = 0; i < n_pieces; ++i) {
-        const struct batch_piece *piece = &arrays->pieces[i];
-        if (!reaches(piece, start)) {
-            continue;
-        }
-        int32_t block = piece->sequence->blocks[index];
-        if (arrays->visit_of_block[block] < 0) {
-            arrays->visit_of_block[block] = plan->n_visits;
-            arrays->visits[plan->n_visits++] = (struct kv_visit){.block = block, .start = start};
-        }
-        arrays->visits[arrays->visit_of_block[block]].row_count +=
-            piece->n_rows - rows_before(piece, start);
-    }
-}
-
-// Lists the rows of the visits from `first_visit` on, all at `start`, after those listed before.
-// Returns the number of rows listed so far.
-static int32_t list_visit_rows(struct batch_arrays *arrays, int32_t n_pieces, int32_t start,
-                               const struct batch_plan *plan, int32_t first_visit,
-                               int32_t n_rows_listed) {
-    for (int32_t i = first_visit; i < plan->n_visits; ++i) {
-        arrays->visits[i].row_begin = n_rows_listed;
-        n_rows_listed += arrays->visits[i].row_count;
-        arrays->visits[i].row_count = 0; // counted again while rows are listed
-    }
-    for (int32_t i = 0; i < n_pieces; ++i) {
-        const struct batch_piece *piece = &arrays->pieces[i];
-        if (!reaches(piece, start)) {
-            continue;
-        }
-        int32_t block = piece->sequence->blocks[start / KV_BLOCK_TOKENS];
-        struct kv_visit *visit = &arrays->visits[arrays->visit_of_block[block]];
-        for (int32_t row = rows_before(piece, start); row < piece->n_rows; ++row) {
-            arrays->visit_rows[visit->row_begin + visit->row_count++] = piece->first_row + row;
-        }
-    }
-    return n_rows_listed;
-}
-
-static void build_visits(struct batch_arrays *arrays, int32_t n_pieces, struct batch_plan *plan) {
-    int32_t end = 0, n_rows_listed = 0;
-    for (int32_t i = 0; i < n_pieces; ++i) {
-        int32_t piece_end = arrays->pieces[i].first_position + arrays->pieces[i].n_rows;
-        end = piece_end > end ? piece_end : end;
-    }
-    for (int32_t start = 0; start < end; start += KV_BLOCK_TOKENS) {
-        int32_t first_visit = plan->n_visits;
-        open_visits(arrays, n_pieces, start, plan);
-        n_rows_listed = list_visit_rows(arrays, n_pieces, start, plan, first_visit, n_rows_listed);
     }
 }
 
@@ -203,13 +133,11 @@ static int32_t build_batch(struct model_context *context, struct cursor *cursor,
         .token_ids = arrays->token_ids,
         .positions = arrays->positions,
         .kv_block = arrays->kv_block,
-        .visits = arrays->visits,
-        .visit_rows = arrays->visit_rows,
     };
     while (cursor->item < cursor->n_items && plan->n_rows < context->options.batch_rows) {
         add_piece(context, cursor, plan, &arrays->pieces[n_pieces++], &n_outputs);
     }
-    build_visits(arrays, n_pieces, plan);
+    visits_build(arrays, n_pieces, plan);
     return n_outputs;
 }
 
@@ -231,8 +159,7 @@ static void attention_inputs(struct model_context *context, int32_t layer) {
     ops->rms_norm(context->backend, &act->normed, &act->residual, &w->attention_norm,
                   config->norm_eps);
     ops->linear(context->backend, &act->qkv, &act->normed, &w->qkv);
-    ops->rope_store(context->backend, &act->qkv, &context->kv, layer, config->n_heads,
-                    weights->inv_freq, 1.0f);
+    ops->rope_store(context->backend, &act->qkv, &context->kv, layer, config->n_heads);
 }
 
 static void attention(struct model_context *context, int32_t layer) {

@@ -197,7 +197,7 @@ bool kv_tree_grow(struct kv_tree *tree, const struct kv_growth *growth,
         int32_t own = take_block(tree);
         drop_block(tree, shared);
         sequence->blocks[sequence->length / KV_BLOCK_TOKENS] = own;
-        *copy = (struct kv_block_copy){own, shared, sequence->length % KV_BLOCK_TOKENS};
+        *copy = (struct kv_block_copy){own, shared};
         copied = true;
     }
     int32_t length = sequence->length + growth->n_tokens;

@@ -34,11 +34,10 @@ struct kv_growth {
     int32_t n_tokens; // >= 1
 };
 
-// Copy the first n_tokens positions of `source` to `destination` before writing to it.
+// Copy `source` to `destination` before writing to it.
 struct kv_block_copy {
     int32_t destination;
     int32_t source;
-    int32_t n_tokens;
 };
 
 // Blocks that the longest sequence can have: those of context_tokens, n_blocks at most.

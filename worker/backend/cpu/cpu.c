@@ -11,6 +11,8 @@ struct isa_choice {
     const struct cpu_kernels *kernels;
     const struct linear_kernel *int8; // instead of those of `kernels`; NULL: those
     const struct linear_kernel *bf16_rounded;
+    const struct attention_kernel *kv_int8; // likewise
+    const struct attention_kernel *kv_bf16;
     bool available;
 };
 
@@ -27,14 +29,25 @@ static int list_isas(struct isa_choice choices[ISAS_MAX]) {
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
     bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
-    choices[n++] = (struct isa_choice){"avx512bf16", &cpu_kernels_avx512, &kernel_int8_avx512vnni,
-                                       &kernel_bf16_rounded_avx512bf16, bf16};
+    choices[n++] = (struct isa_choice){.name = "avx512bf16",
+                                       .kernels = &cpu_kernels_avx512,
+                                       .int8 = &kernel_int8_avx512vnni,
+                                       .bf16_rounded = &kernel_bf16_rounded_avx512bf16,
+                                       .kv_int8 = &kernel_attention_int8_avx512vnni,
+                                       .kv_bf16 = &kernel_attention_bf16_avx512bf16,
+                                       .available = bf16};
+    choices[n++] = (struct isa_choice){.name = "avx512vnni",
+                                       .kernels = &cpu_kernels_avx512,
+                                       .int8 = &kernel_int8_avx512vnni,
+                                       .kv_int8 = &kernel_attention_int8_avx512vnni,
+                                       .available = vnni};
+    choices[n++] = (struct isa_choice){
+        .name = "avx512", .kernels = &cpu_kernels_avx512, .available = avx512};
     choices[n++] =
-        (struct isa_choice){"avx512vnni", &cpu_kernels_avx512, &kernel_int8_avx512vnni, NULL, vnni};
-    choices[n++] = (struct isa_choice){"avx512", &cpu_kernels_avx512, NULL, NULL, avx512};
-    choices[n++] = (struct isa_choice){"avx2", &cpu_kernels_avx2, NULL, NULL, avx2};
+        (struct isa_choice){.name = "avx2", .kernels = &cpu_kernels_avx2, .available = avx2};
 #endif
-    choices[n++] = (struct isa_choice){"generic", &cpu_kernels_generic, NULL, NULL, true};
+    choices[n++] =
+        (struct isa_choice){.name = "generic", .kernels = &cpu_kernels_generic, .available = true};
     return n;
 }
 
@@ -72,8 +85,7 @@ int cpu_threads_for(const struct cpu_backend *cpu, double work) {
 static enum status cpu_batch_begin(struct backend *backend, const struct batch_plan *plan) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
     cpu->plan = *plan;
-    cpu->rope.valid = false;
-    return cpu_rope_reserve(cpu, plan->n_rows);
+    return STATUS_OK;
 }
 
 static void cpu_share_cores(struct backend *backend, bool shared) {
@@ -84,8 +96,8 @@ static void cpu_share_cores(struct backend *backend, bool shared) {
 static size_t cpu_own_bytes(const struct backend *backend) {
     const struct cpu_backend *cpu = (const struct cpu_backend *)backend;
     size_t per_thread = KERNEL_SCRATCH_BYTES + cpu->sample_stride;
-    return (size_t)thread_pool_size(cpu->pools[0]) * per_thread +
-           2 * cpu->rope.capacity * sizeof(float) + cpu->rows.lines_bytes + cpu->rows.scales_bytes;
+    return (size_t)thread_pool_size(cpu->pools[0]) * per_thread + cpu->rows.lines_bytes +
+           cpu->rows.scales_bytes;
 }
 
 static void cpu_destroy(struct backend *backend) {
@@ -96,8 +108,6 @@ static void cpu_destroy(struct backend *backend) {
     free(cpu->rows.lines);
     free(cpu->rows.scales);
     free(cpu->sample_scratch);
-    free(cpu->rope.cosines);
-    free(cpu->rope.sines);
     free(cpu);
 }
 
@@ -140,6 +150,13 @@ static void take_kernels(struct cpu_backend *cpu, const struct isa_choice *isa) 
     }
     if (isa->bf16_rounded != NULL) {
         cpu->linear[LINEAR_BF16_ROUNDED] = isa->bf16_rounded;
+    }
+    memcpy(cpu->attention, isa->kernels->attention, sizeof(cpu->attention));
+    if (isa->kv_int8 != NULL) {
+        cpu->attention[KV_INT8] = isa->kv_int8;
+    }
+    if (isa->kv_bf16 != NULL) {
+        cpu->attention[KV_BF16] = isa->kv_bf16;
     }
 }
 

@@ -1,5 +1,6 @@
 // Memory and the key/value store of the CPU backend. A block holds its keys transposed, one row of
 // 16 tokens per dimension, so that one vector is a dimension of all tokens; values go by token.
+// attention kernels own what stands inside a block.
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -51,71 +52,84 @@ enum status cpu_download(struct backend *backend, void *destination, const void 
     return STATUS_OK;
 }
 
-// Floats of one block of one KV head.
-static size_t block_size(const struct kv_storage *storage) {
-    return (size_t)storage->head_dim * KV_BLOCK_TOKENS;
+// Bytes of `width` columns of a block of one head. With 8 bits each token's scale follows.
+static size_t block_bytes(const struct kv_storage *storage, int32_t width) {
+    switch (storage->dtype) {
+    case KV_F32:
+        return (size_t)width * KV_BLOCK_TOKENS * 4;
+    case KV_F16:
+    case KV_BF16:
+        return (size_t)width * KV_BLOCK_TOKENS * 2;
+    case KV_INT8:
+        break;
+    }
+    return ((size_t)width + sizeof(float)) * KV_BLOCK_TOKENS;
 }
 
-static size_t block_offset(const struct kv_storage *storage, int32_t layer, int32_t block,
-                           int32_t kv_head) {
-    size_t blocks = (size_t)layer * storage->n_blocks + block;
-    return (blocks * storage->n_kv_heads + kv_head) * block_size(storage);
+size_t cpu_kv_key_bytes(const struct kv_storage *storage) {
+    // Whole words of four 8-bit numbers.
+    int32_t width = storage->dtype == KV_INT8 ? (storage->head_dim + 3) / 4 * 4 : storage->head_dim;
+    return block_bytes(storage, width);
+}
+
+size_t cpu_kv_value_bytes(const struct kv_storage *storage) {
+    return block_bytes(storage, attention_padded(storage->head_dim));
+}
+
+// Blocks of one head stand together, so that one thread's reads run on through memory.
+static size_t block_index(const struct kv_storage *storage, int32_t layer, int32_t kv_head,
+                          int32_t block) {
+    return ((size_t)layer * storage->n_kv_heads + kv_head) * storage->n_blocks + block;
+}
+
+void *cpu_kv_keys(const struct kv_storage *storage, int32_t layer, int32_t kv_head, int32_t block) {
+    return (char *)storage->keys +
+           block_index(storage, layer, kv_head, block) * cpu_kv_key_bytes(storage);
+}
+
+void *cpu_kv_values(const struct kv_storage *storage, int32_t layer, int32_t kv_head,
+                    int32_t block) {
+    return (char *)storage->values +
+           block_index(storage, layer, kv_head, block) * cpu_kv_value_bytes(storage);
 }
 
 size_t cpu_kv_bytes(const struct kv_storage *storage) {
-    return 2 * sizeof(float) * block_offset(storage, storage->n_layers, 0, 0);
+    return block_index(storage, storage->n_layers, 0, 0) *
+               (cpu_kv_key_bytes(storage) + cpu_kv_value_bytes(storage)) +
+           cpu_rope_bytes(storage);
 }
 
 enum status cpu_kv_create(struct backend *backend, struct kv_storage *storage) {
-    struct cpu_backend *cpu = cpu_backend_from(backend);
-    size_t half = cpu_kv_bytes(storage) / 2;
-    storage->keys = cpu_alloc(backend, half);
-    storage->values = cpu_alloc(backend, half);
-    if (storage->keys == NULL || storage->values == NULL) {
+    size_t n_blocks = block_index(storage, storage->n_layers, 0, 0);
+    storage->keys = cpu_alloc(backend, n_blocks * cpu_kv_key_bytes(storage));
+    storage->values = cpu_alloc(backend, n_blocks * cpu_kv_value_bytes(storage));
+    storage->angles = cpu_alloc(backend, cpu_rope_bytes(storage));
+    if (storage->keys == NULL || storage->values == NULL || storage->angles == NULL) {
         cpu_kv_destroy(backend, storage);
         return STATUS_NO_MEMORY;
     }
-    if (storage->head_dim > cpu->head_dim_max) {
-        cpu->head_dim_max = storage->head_dim;
-    }
+    cpu_rope_fill(cpu_backend_from(backend), storage);
     return STATUS_OK;
 }
 
 void cpu_kv_destroy(struct backend *backend, struct kv_storage *storage) {
     cpu_release(backend, storage->keys);
     cpu_release(backend, storage->values);
+    cpu_release(backend, storage->angles);
     storage->keys = NULL;
     storage->values = NULL;
+    storage->angles = NULL;
 }
 
 void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t destination,
-                 int32_t source, int32_t n_tokens) {
+                 int32_t source) {
     (void)backend;
-    ASSERT(n_tokens >= 0 && n_tokens <= KV_BLOCK_TOKENS);
-    float *keys = storage->keys, *values = storage->values;
     for (int32_t layer = 0; layer < storage->n_layers; ++layer) {
         for (int32_t head = 0; head < storage->n_kv_heads; ++head) {
-            size_t to = block_offset(storage, layer, destination, head);
-            size_t from = block_offset(storage, layer, source, head);
-            // Tokens past n_tokens come along in the keys; they are written before they are read.
-            memcpy(keys + to, keys + from, block_size(storage) * sizeof(float));
-            memcpy(values + to, values + from,
-                   (size_t)n_tokens * storage->head_dim * sizeof(float));
+            memcpy(cpu_kv_keys(storage, layer, head, destination),
+                   cpu_kv_keys(storage, layer, head, source), cpu_kv_key_bytes(storage));
+            memcpy(cpu_kv_values(storage, layer, head, destination),
+                   cpu_kv_values(storage, layer, head, source), cpu_kv_value_bytes(storage));
         }
-    }
-}
-
-void cpu_kv_store_row(const struct batch_plan *plan, const struct kv_storage *storage,
-                      int32_t layer, int32_t row, const float *keys, const float *values) {
-    int32_t head_dim = storage->head_dim, token = plan->positions[row] % KV_BLOCK_TOKENS;
-    for (int32_t head = 0; head < storage->n_kv_heads; ++head) {
-        size_t at = block_offset(storage, layer, plan->kv_block[row], head);
-        const float *k = keys + (size_t)head * head_dim, *v = values + (size_t)head * head_dim;
-        float *to = (float *)storage->keys + at + token;
-        for (int32_t d = 0; d < head_dim; ++d) {
-            to[(size_t)d * KV_BLOCK_TOKENS] = k[d];
-        }
-        memcpy((float *)storage->values + at + (size_t)token * head_dim, v,
-               (size_t)head_dim * sizeof(float));
     }
 }

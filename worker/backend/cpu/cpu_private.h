@@ -7,16 +7,6 @@
 #include "worker/backend/cpu/linear.h"
 #include "worker/backend/cpu/thread_pool.h"
 
-// Cosines and sines of one batch's positions; all layers of a forward pass use the same.
-struct rope_table {
-    float *cosines;  // [n_rows, half]
-    float *sines;    // [n_rows, half]
-    size_t capacity; // elements of each
-    const float *inv_freq;
-    int32_t half;
-    bool valid; // computed since the last batch_begin, for inv_freq and half
-};
-
 // Rows packed for a product; room for LINEAR_ROWS_MAX rows of the widest weight so far.
 struct row_buffer {
     char *lines;   // see linear.h
@@ -32,10 +22,9 @@ struct cpu_backend {
     const char *isa;
     const struct cpu_kernels *kernels;
     const struct linear_kernel *linear[LINEAR_FORMAT_COUNT]; // of `kernels`, or better ones
+    const struct attention_kernel *attention[KV_DTYPES];     // likewise
     char *scratch;                                           // [pool size, KERNEL_SCRATCH_BYTES]
     struct batch_plan plan;
-    struct rope_table rope;
-    int32_t head_dim_max; // of all KV storages so far; bounds the rope table
     struct row_buffer rows;
     struct weight_slab *slabs; // newest first
     char *sample_scratch;      // [pool size, sample_stride]
@@ -61,22 +50,28 @@ size_t cpu_kv_bytes(const struct kv_storage *storage);
 enum status cpu_kv_create(struct backend *backend, struct kv_storage *storage);
 void cpu_kv_destroy(struct backend *backend, struct kv_storage *storage);
 void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t destination,
-                 int32_t source, int32_t n_tokens);
-// Stores one row's keys and values [n_kv_heads * head_dim] each.
-void cpu_kv_store_row(const struct batch_plan *plan, const struct kv_storage *storage,
-                      int32_t layer, int32_t row, const float *keys, const float *values);
+                 int32_t source);
+// Where one KV head's part of a block is, and how large.
+size_t cpu_kv_key_bytes(const struct kv_storage *storage);
+size_t cpu_kv_value_bytes(const struct kv_storage *storage);
+void *cpu_kv_keys(const struct kv_storage *storage, int32_t layer, int32_t kv_head, int32_t block);
+void *cpu_kv_values(const struct kv_storage *storage, int32_t layer, int32_t kv_head,
+                    int32_t block);
 
 // cpu_rope.c
-enum status cpu_rope_reserve(struct cpu_backend *cpu, int32_t n_rows);
+size_t cpu_rope_bytes(const struct kv_storage *storage);
+void cpu_rope_fill(struct cpu_backend *cpu, struct kv_storage *storage);
 void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
-                    int32_t layer, int32_t n_heads, const float *inv_freq, float attention_factor);
+                    int32_t layer, int32_t n_heads);
+
+// cpu_attention.c
+void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
+                   const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale);
 
 // cpu_ops.c
 void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table);
 void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
                   const struct tensor *weight, float eps);
-void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
-                   const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale);
 void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const int32_t *rows, int32_t n);
 void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,

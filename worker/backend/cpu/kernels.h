@@ -15,30 +15,64 @@
 #include "worker/decode/sampling_kernels.h"
 
 enum {
-    LANES = 16,                       // partial sums of every dot product
-    ATTENTION_STATES = 4096,          // softmax states kept at once
-    KERNEL_SCRATCH_BYTES = 96 * 1024, // of each thread
+    LANES = 16,                        // partial sums of every dot product
+    ATTENTION_ROWS = 6,                // pairs that share registers
+    ATTENTION_PAIRS = 24,              // pairs of one tile; multiple of ATTENTION_ROWS
+    ATTENTION_HEAD_DIM_MAX = 1024,     // so that a pair fits the scratch
+    KERNEL_SCRATCH_BYTES = 256 * 1024, // of each thread
 };
 
-struct attention_args {
-    float *out;          // [n_rows, n_heads * head_dim]
-    const float *q;      // [n_rows, n_heads * head_dim], rows q_stride apart
-    const float *keys;   // one layer: [n_blocks, n_kv_heads, head_dim, KV_BLOCK_TOKENS]
-    const float *values; // one layer: [n_blocks, n_kv_heads, KV_BLOCK_TOKENS, head_dim]
-    const struct batch_plan *plan;
-    int32_t n_heads;
-    int32_t n_kv_heads;
-    int32_t head_dim;
-    int32_t q_stride;
-    float scale;
+// Softmax of one pair so far: the largest score and the sums of weights relative to it, by token
+// modulo LANES.
+struct softmax_state {
+    _Alignas(64) float sums[LANES];
+    float maximum; // in powers of two
 };
+
+// Pairs of a row and a query head that attend to the same blocks.
+struct attention_tile {
+    const void *keys[KV_VISIT_BLOCKS];             // blocks of one KV head
+    const void *values[KV_VISIT_BLOCKS];           // likewise
+    const void *queries[ATTENTION_PAIRS];          // packed by the same kernel
+    float *sums[ATTENTION_PAIRS];                  // [attention_padded(head_dim)], weights . values
+    struct softmax_state *states[ATTENTION_PAIRS]; //
+    int32_t visible[ATTENTION_PAIRS];              // tokens of the blocks that the row sees, >= 1
+    // Blocks of the next tile, which may be fetched meanwhile; NULL where there is nothing to
+    // fetch.
+    const char *next_keys[KV_VISIT_BLOCKS];
+    const char *next_values[KV_VISIT_BLOCKS];
+    void *scratch; // [ATTENTION_PAIRS, attention_padded(head_dim)] floats
+    int32_t n_blocks;
+    int32_t n_pairs;
+    int32_t head_dim;
+};
+
+// Stores one token's key and value [head_dim] at place `token` of a block.
+typedef void kv_store_fn(void *keys, void *values, const float *key, const float *value,
+                         int32_t token, int32_t head_dim);
+// packed = q[head_dim] * factor, at most attention_padded(head_dim) floats.
+typedef void kv_pack_fn(void *packed, const float *q, int32_t head_dim, float factor);
+
+// Attention with keys and values of one format.
+struct attention_kernel {
+    kv_store_fn *store;
+    kv_pack_fn *pack_query;
+    // Takes the blocks into the pairs' states and sums.
+    void (*visit)(const struct attention_tile *tile);
+};
+
+// Elements that a row of head_dim values takes in blocks of values and in scratch.
+static inline int32_t attention_padded(int32_t head_dim) {
+    return (head_dim + LANES - 1) / LANES * LANES;
+}
 
 struct cpu_kernels {
     const char *name;
     const struct linear_kernels *linear; // linear.h
-    // All query heads of one KV head, rows [row_begin, row_end).
-    void (*attention)(const struct attention_args *args, int32_t kv_head, int32_t row_begin,
-                      int32_t row_end, void *scratch);
+    const struct attention_kernel *attention[KV_DTYPES];
+    // x[n_heads, 2 * half]: each head's pairs (i, half + i) turned by its angle.
+    void (*rotate)(float *x, int32_t n_heads, const float *cosines, const float *sines,
+                   int32_t half);
     void (*rms_norm)(float *out, const float *x, const void *weight, enum dtype dtype, float eps,
                      int32_t n_rows, int32_t dim);
     void (*widen)(float *out, const void *values, enum dtype dtype, size_t n);
@@ -51,6 +85,8 @@ extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
 extern const struct linear_kernel kernel_int8_avx512vnni;
 extern const struct linear_kernel kernel_bf16_rounded_avx512bf16;
+extern const struct attention_kernel kernel_attention_int8_avx512vnni;
+extern const struct attention_kernel kernel_attention_bf16_avx512bf16;
 #endif
 
 #endif

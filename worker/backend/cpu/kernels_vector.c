@@ -62,7 +62,11 @@ void KERNEL(rms_norm)(float *out, const float *x, const void *weight, enum dtype
 const struct cpu_kernels TABLE_JOIN(CPU_ISA) = {
     .name = TEXT(CPU_ISA),
     .linear = &KERNEL(linear),
-    .attention = KERNEL(attention),
+    .attention = {[KV_F32] = &KERNEL(attention_f32),
+                  [KV_F16] = &KERNEL(attention_f16),
+                  [KV_BF16] = &KERNEL(attention_bf16),
+                  [KV_INT8] = &KERNEL(attention_int8)},
+    .rotate = KERNEL(rotate),
     .rms_norm = KERNEL(rms_norm),
     .widen = KERNEL(widen),
     .sampling = &SAMPLING_TABLE,
