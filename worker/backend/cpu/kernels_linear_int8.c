@@ -128,28 +128,21 @@ static void tile_int8(const struct linear_tile *tile) {
     SWITCH_HEIGHT(tile->height, TILE);
 }
 
-// Puts n whole numbers in [-127, 127] into lines, `height` apart. q: [INT8_GROUP], zeros past n.
-INLINE void put_inputs(char *line, int32_t height, const int32_t *q, int32_t n_lines) {
-    for (int32_t l = 0; l < n_lines; ++l, line += height * LINE_BYTES, q += LINE_INPUTS) {
+// WIDTH whole numbers in [-127, 127], in two's complement, on their way into a line.
+INLINE void put_inputs(char *to, vector_i whole) {
 #if defined(__AVX512VNNI__)
-        for (int i = 0; i < LINE_INPUTS; i += WIDTH) {
-            vector_i v = (vector_i)vector_load(q + i) + 128;
-            __m128i bytes = _mm512_cvtepi32_epi8((__m512i)v);
-            memcpy(line + i, &bytes, sizeof(bytes));
-        }
+    __m128i bytes = _mm512_cvtepi32_epi8((__m512i)(whole + 128));
+    memcpy(to, &bytes, sizeof(bytes));
 #elif defined(__AVX2__)
-        for (int i = 0; i < LINE_INPUTS; i += 4) {
-            const int16_t pairs[4] = {(int16_t)q[i], (int16_t)q[i + 2], (int16_t)q[i + 1],
-                                      (int16_t)q[i + 3]};
-            memcpy(line + i * 2, pairs, sizeof(pairs));
-        }
-#else
-        for (int i = 0; i < LINE_INPUTS; ++i) {
-            float value = (float)q[i];
-            memcpy(line + i * 4, &value, sizeof(value));
-        }
-#endif
+    int16_t pairs[WIDTH];
+    for (int i = 0; i < WIDTH; ++i) {
+        int from = i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i;
+        pairs[i] = (int16_t)whole[from];
     }
+    memcpy(to, pairs, sizeof(pairs));
+#else
+    vector_store(to, __builtin_convertvector(whole, vector_f));
+#endif
 }
 
 INLINE vector_i vector_max(vector_i a, vector_i b) {
@@ -157,41 +150,53 @@ INLINE vector_i vector_max(vector_i a, vector_i b) {
     return (a & above) | (b & ~above);
 }
 
-// Rounds one group to whole numbers; returns their scale. Groups with nothing above 2^-100 count
-// as zeros; a value that is not finite makes the scale, and so the row's results, not a number.
-INLINE float quantise(const float *x, int32_t n, int32_t q[INT8_GROUP]) {
+// Bits of the largest magnitude; as whole numbers they are in the order of the magnitudes, with
+// infinity and what is not a number above all others.
+INLINE int32_t largest_bits(const float *x, int32_t n) {
     vector_i largest = {0};
     for (int32_t i = 0; i < INT8_GROUP; i += WIDTH) {
-        vector_i magnitude = (vector_i)vector_load_left(x + i, n - i) & 0x7fffffff;
-        largest = vector_max(largest, magnitude);
+        largest = vector_max(largest, (vector_i)vector_load_left(x + i, n - i) & 0x7fffffff);
     }
-    int32_t bits = 0;
+    vector_i lanes;
     for (int i = 0; i < WIDTH; ++i) {
-        bits = largest[i] > bits ? largest[i] : bits;
+        lanes[i] = i;
     }
-    float scale, magnitude;
+#pragma GCC unroll 4
+    for (int step = WIDTH / 2; step > 0; step /= 2) {
+        largest = vector_max(largest, __builtin_shuffle(largest, lanes ^ step));
+    }
+    return largest[0];
+}
+
+// One group of n inputs of one row into n_lines lines; returns its scale. Groups with nothing above
+// 2^-100 count as zeros; a value that is not finite makes the scale, and so the row's results, not
+// a number.
+INLINE float round_group(const float *x, int32_t n, char *line, int32_t height, int32_t n_lines) {
+    int32_t bits = largest_bits(x, n);
+    float magnitude;
     memcpy(&magnitude, &bits, sizeof(magnitude));
     bool finite = bits < 0x7f800000, counts = finite && magnitude >= 0x1p-100f;
     float inverse = counts ? 127 / magnitude : 0;
-    scale = counts ? magnitude / 127 : finite ? 0 : __builtin_nanf("");
     const float round_magic = 0x1.8p23f; // adding it leaves a whole number in the low fraction bits
-    for (int32_t i = 0; i < INT8_GROUP; i += WIDTH) {
-        vector_f shifted = vector_load_left(x + i, n - i) * inverse + round_magic;
-        vector_i whole = (vector_i)shifted - 0x4b400000;
-        vector_store(q + i, (vector_f)(finite ? whole : (vector_i){0}));
+    for (int32_t l = 0; l < n_lines; ++l, line += height * LINE_BYTES) {
+#pragma GCC unroll 4
+        for (int32_t i = 0; i < LINE_INPUTS; i += WIDTH) {
+            int32_t at = l * LINE_INPUTS + i;
+            vector_f shifted = vector_load_left(x + at, n - at) * inverse + round_magic;
+            put_inputs(line + i * LINE_BYTES / LINE_INPUTS, (vector_i)shifted - 0x4b400000);
+        }
     }
-    return scale;
+    return counts ? magnitude / 127 : finite ? 0 : __builtin_nanf("");
 }
 
 static void pack_int8(const struct linear_rows *rows) {
-    int32_t q[INT8_GROUP];
     for (int32_t r = rows->begin; r < rows->end; ++r) {
         const float *x = rows->x + (size_t)r * (size_t)rows->cols;
         for (int32_t line = 0, group = 0; line < rows->n_lines; line += GROUP_LINES, ++group) {
             int32_t at = group * INT8_GROUP, left = rows->n_lines - line;
             char *to = rows->lines + ((size_t)line * (size_t)rows->height + (size_t)r) * LINE_BYTES;
-            rows->scales[group * rows->height + r] = quantise(x + at, rows->cols - at, q);
-            put_inputs(to, rows->height, q, left < GROUP_LINES ? left : GROUP_LINES);
+            rows->scales[group * rows->height + r] = round_group(
+                x + at, rows->cols - at, to, rows->height, left < GROUP_LINES ? left : GROUP_LINES);
         }
     }
 }
