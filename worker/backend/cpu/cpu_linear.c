@@ -8,6 +8,9 @@
 // second-level cache of every CPU that this was made for. And how far ahead a low tile fetches.
 enum { CHUNK_BYTES = 64 << 10, FETCH_AHEAD_BYTES = 2 << 10 };
 
+_Static_assert(LINEAR_ROWS_MAX *LINEAR_PANEL_MAX * sizeof(float) <= KERNEL_SCRATCH_BYTES,
+               "scratch too small for the sums of a panel");
+
 // One product, or as many rows of it as pass over the weights together.
 struct product {
     const struct cpu_backend *cpu;
@@ -34,6 +37,11 @@ struct tile_place {
     float *scales;
 };
 
+// Scales of a packed row.
+static int32_t count_groups(const struct linear_layout *layout) {
+    return layout->format == LINEAR_INT8 ? layout->n_steps : 0;
+}
+
 static struct tile_place place_tile(const struct product *product, int32_t tile) {
     long begin, end;
     thread_pool_range(product->n_rows, 1, tile, product->n_tiles, &begin, &end);
@@ -42,7 +50,8 @@ static struct tile_place place_tile(const struct product *product, int32_t tile)
         .row = (int32_t)begin,
         .height = (int32_t)(end - begin),
         .lines = buffer->lines + (size_t)begin * (size_t)product->n_lines * LINE_BYTES,
-        .scales = buffer->scales + (size_t)begin * (size_t)product->n_groups,
+        .scales = product->n_groups > 0 ? buffer->scales + (size_t)begin * (size_t)product->n_groups
+                                        : NULL,
     };
 }
 
@@ -137,7 +146,9 @@ static void run_chunk(const struct chunk *chunk) {
             .sums = chunk->sums + kept * (size_t)product->layout.panel,
             .weights = chunk->weights,
             .x = place.lines + (size_t)chunk->line * (size_t)place.height * LINE_BYTES,
-            .x_scales = place.scales + (size_t)chunk->step * (size_t)place.height,
+            .x_scales = place.scales != NULL
+                            ? place.scales + (size_t)chunk->step * (size_t)place.height
+                            : NULL,
             .n_lines = chunk->n_lines,
             .height = place.height,
             .first = chunk->step == 0,
@@ -237,7 +248,7 @@ static void multiply(struct backend *backend, struct tensor *out, const struct t
     ASSERT(out->rows == x->rows && x->cols == weight->cols);
     product.kernel = cpu->linear[product.layout.format];
     product.n_lines = product.layout.inputs / product.kernel->line_inputs;
-    product.n_groups = product.layout.n_steps;
+    product.n_groups = count_groups(&product.layout);
     int32_t n_passes = (x->rows + LINEAR_ROWS_MAX - 1) / LINEAR_ROWS_MAX;
     for (int32_t pass = 0; pass < n_passes; ++pass) {
         long begin, end;
@@ -267,21 +278,37 @@ void cpu_linear_gated(struct backend *backend, struct tensor *out, const struct 
     multiply(backend, out, x, weight, LINEAR_GATE);
 }
 
+// Memory of at least `wanted` bytes: `memory` itself, or a new piece in its stead; NULL when there
+// is none, and `memory` stays.
+static void *enlarge(void *memory, size_t *size, size_t wanted) {
+    if (wanted <= *size) {
+        return memory;
+    }
+    void *larger = aligned_alloc(LINE_BYTES, wanted);
+    if (larger != NULL) {
+        free(memory);
+        *size = wanted;
+    }
+    return larger;
+}
+
 enum status cpu_linear_reserve(struct cpu_backend *cpu, const struct weight *weight) {
     struct linear_layout layout = cpu_linear_layout(cpu, weight);
-    size_t rows = LINEAR_ROWS_MAX;
-    size_t lines =
-        rows * (size_t)(layout.inputs / cpu->linear[layout.format]->line_inputs) * LINE_BYTES;
-    size_t scales = rows * (size_t)layout.n_steps * sizeof(float);
-    if (lines > cpu->rows.lines_bytes) {
-        free(cpu->rows.lines);
-        cpu->rows.lines = aligned_alloc(LINE_BYTES, lines);
-        cpu->rows.lines_bytes = cpu->rows.lines != NULL ? lines : 0;
+    struct row_buffer *rows = &cpu->rows;
+    size_t n_lines = (size_t)(layout.inputs / cpu->linear[layout.format]->line_inputs);
+    char *lines = enlarge(rows->lines, &rows->lines_bytes, LINEAR_ROWS_MAX * n_lines * LINE_BYTES);
+    if (lines == NULL) {
+        return STATUS_NO_MEMORY;
     }
-    if (scales > cpu->rows.scales_bytes) {
-        free(cpu->rows.scales);
-        cpu->rows.scales = aligned_alloc(LINE_BYTES, scales);
-        cpu->rows.scales_bytes = cpu->rows.scales != NULL ? scales : 0;
+    rows->lines = lines;
+    size_t n_scales = LINEAR_ROWS_MAX * (size_t)count_groups(&layout);
+    if (n_scales == 0) {
+        return STATUS_OK;
     }
-    return cpu->rows.lines != NULL && cpu->rows.scales != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+    float *scales = enlarge(rows->scales, &rows->scales_bytes, n_scales * sizeof(float));
+    if (scales == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    rows->scales = scales;
+    return STATUS_OK;
 }

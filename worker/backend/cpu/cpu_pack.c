@@ -169,7 +169,8 @@ static void put_int8(char *to, const struct linear_layout *layout, int32_t colum
     int32_t sum = 0;
     int8_t *at = (int8_t *)to + (size_t)layout->panel * sizeof(uint32_t) + (size_t)column * 4;
     for (int32_t k = 0; k < n && inverse > 0; ++k) {
-        int8_t q = (int8_t)lrintf(w[k] * inverse);
+        // Adding the constant leaves a whole number, nearest even, in the low fraction bits.
+        int8_t q = (int8_t)(float_bits(w[k] * inverse + 0x1.8p23f) - 0x4b400000);
         at[(size_t)(k / 4) * (size_t)layout->panel * 4 + (size_t)(k % 4)] = q;
         sum += q;
     }
