@@ -2,7 +2,8 @@
 // number of sequences that share a prompt and have a suffix of their own, with `new` rows each: 1
 // is decoding, more is reading. One CSV line per case: median time of one layer, all layers in turn
 // so that caches hold what they would hold in a model; of it the arithmetic of both products, seen
-// tokens only, with the fraction of the fused multiply-add peak; and the bytes of the blocks that
+// tokens only, with the fraction of the ceiling of
+// such products; and the bytes of the blocks that
 // must be read at least, each once, with the fraction of the read bandwidth.
 //
 //   bench_attention [--threads T] [--kv-dtype f32|f16|bf16|int8] [--shape heads:kv_heads:head_dim]
@@ -13,27 +14,21 @@
 #include <string.h>
 
 #include "benchmarks/machine.h"
+#include "benchmarks/median.h"
 #include "common/deadline.h"
 #include "worker/backend/cpu/cpu.h"
 #include "worker/model/visits.h"
 
 enum { REPEATS_MAX = 1001, TOKENS_MAX = 1 << 20, FILL_ROWS = 256 };
 
-static const char *const dtype_names[] = {"f32", "f16", "bf16", "int8"};
-
 struct settings {
     int n_threads;
     int repeats;
-    int dtype;
+    enum kv_dtype dtype;
     int32_t n_layers;
     int32_t n_heads;
     int32_t n_kv_heads;
     int32_t head_dim;
-};
-
-struct machine_speed {
-    double flops; // per second, all threads
-    double bytes; // per second, all threads
 };
 
 struct attention_case {
@@ -148,7 +143,7 @@ static void world_open(struct world *world, struct backend *backend,
     float *still = take((size_t)settings->head_dim * sizeof(float)); // turns nothing
     *world = (struct world){.backend = backend,
                             .kv = {.inv_freq = still,
-                                   .dtype = (enum kv_dtype)settings->dtype,
+                                   .dtype = settings->dtype,
                                    .n_layers = settings->n_layers,
                                    .n_kv_heads = settings->n_kv_heads,
                                    .head_dim = settings->head_dim}};
@@ -186,11 +181,6 @@ static void world_close(struct world *world, const struct attention_case *c) {
     world->backend->ops->release(world->backend, world->out.data);
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // Median seconds of all layers; *plan_seconds: of building the visits.
 static double median_seconds(struct world *world, const struct settings *settings,
                              const struct attention_case *c, double *plan_seconds) {
@@ -213,14 +203,18 @@ static double median_seconds(struct world *world, const struct settings *setting
             seconds[i] = (double)(clock_monotonic_ns() - planned) * 1e-9;
         }
     }
-    qsort(seconds, (size_t)settings->repeats, sizeof(double), compare_doubles);
-    qsort(planning, (size_t)settings->repeats, sizeof(double), compare_doubles);
-    *plan_seconds = planning[settings->repeats / 2];
-    return seconds[settings->repeats / 2];
+    *plan_seconds = median_sort(planning, (size_t)settings->repeats);
+    return median_sort(seconds, (size_t)settings->repeats);
+}
+
+// What the products of attention could reach with keys and values of this format.
+static double format_peak(const struct machine *machine, enum kv_dtype dtype) {
+    bool pairs = dtype == KV_BF16 && machine->bf16_flops > 0;
+    return dtype == KV_INT8 ? machine->int8_ops : pairs ? machine->bf16_flops : machine->f32_flops;
 }
 
 static void measure(struct backend *backend, const struct settings *settings,
-                    const struct machine_speed *machine, const struct attention_case *c) {
+                    const struct machine *machine, const struct attention_case *c) {
     struct world world;
     world_open(&world, backend, settings, c);
     double plan_seconds, seconds = median_seconds(&world, settings, c, &plan_seconds);
@@ -235,10 +229,11 @@ static void measure(struct backend *backend, const struct settings *settings,
     layer.n_positions = 0;
     double bytes = (double)backend->ops->kv_bytes(&layer) / seconds;
     printf("%s,%s,%d,%d:%d:%d,%d,%d,%d,%d,%.1f,%.1f,%.2f,%.2f,%.2f,%.1f\n",
-           cpu_backend_isa(backend), dtype_names[settings->dtype], settings->n_threads,
+           cpu_backend_isa(backend), kv_dtype_name(settings->dtype), settings->n_threads,
            settings->n_heads, settings->n_kv_heads, settings->head_dim, c->n_sequences, c->prompt,
-           c->suffix, c->n_new, seconds * 1e6, flops * 1e-9, flops / machine->flops, bytes * 1e-9,
-           bytes / machine->bytes, plan_seconds * 1e6);
+           c->suffix, c->n_new, seconds * 1e6, flops * 1e-9,
+           flops / format_peak(machine, settings->dtype), bytes * 1e-9,
+           bytes / machine->memory_bytes, plan_seconds * 1e6);
     world_close(&world, c);
 }
 
@@ -254,15 +249,6 @@ static int parse_int(const char *text, int max) {
     char *end;
     long value = strtol(text, &end, 10);
     return *end == '\0' && value >= 1 && value <= max ? (int)value : -1;
-}
-
-static int parse_dtype(const char *text) {
-    for (int i = 0; i < KV_DTYPES; ++i) {
-        if (strcmp(text, dtype_names[i]) == 0) {
-            return i;
-        }
-    }
-    return -1;
 }
 
 static bool parse_shape(const char *text, struct settings *settings) {
@@ -285,14 +271,13 @@ static bool parse_settings(int argc, char **argv, struct settings *settings) {
             settings->repeats = parse_int(optarg, REPEATS_MAX);
         } else if (option == 'l') {
             settings->n_layers = parse_int(optarg, 1024);
-        } else if (option == 'd') {
-            settings->dtype = parse_dtype(optarg);
-        } else if (option != 's' || !parse_shape(optarg, settings)) {
+        } else if (!(option == 'd' && kv_dtype_find(optarg, &settings->dtype)) &&
+                   !(option == 's' && parse_shape(optarg, settings))) {
             return false;
         }
     }
     return settings->n_threads > 0 && settings->repeats > 0 && settings->n_layers > 0 &&
-           settings->dtype >= 0 && optind < argc;
+           optind < argc;
 }
 
 static bool parse_case(const char *text, struct attention_case *c) {
@@ -322,10 +307,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "bench_attention: %s: %s\n", err.field, err.message);
         return 1;
     }
-    struct machine_speed machine = {machine_fma_flops(settings.n_threads),
-                                    machine_read_bytes(settings.n_threads)};
-    printf("# peak %.1f GFLOP/s, read %.1f GB/s, %d threads\n", machine.flops * 1e-9,
-           machine.bytes * 1e-9, settings.n_threads);
+    struct machine machine;
+    machine_measure(settings.n_threads, &machine);
+    machine_print(&machine, stdout);
     puts("isa,kv_dtype,threads,shape,sequences,prompt,suffix,new,layer_us,gflops,peak_fraction,"
          "kv_gbs,read_fraction,plan_us");
     for (int i = optind; i < argc; ++i) {

@@ -26,6 +26,7 @@ static enum status read_texts(const Surefoot__ModelInfo *info, struct model_desc
         {out->role, sizeof out->role, info->role, "role"},
         {out->hash, sizeof out->hash, info->hash, "hash"},
         {out->precision, sizeof out->precision, info->precision, "precision"},
+        {out->kv_dtype, sizeof out->kv_dtype, info->kv_dtype, "kv_dtype"},
         {out->chat_template, sizeof out->chat_template, info->chat_template, "chat_template"},
         {out->cost_mode, sizeof out->cost_mode, info->cost_mode, "cost_mode"},
         {out->cost_eos, sizeof out->cost_eos, info->cost_eos, "cost_eos"},
@@ -152,6 +153,11 @@ static enum status agree(const struct model_description *ours,
                          "%s computes in precision %s where the service computes in %s",
                          other->name, other->precision, ours->precision);
     }
+    if (strcmp(ours->kv_dtype, other->kv_dtype) != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                         "%s keeps keys and values in %s where the service keeps them in %s",
+                         other->name, other->kv_dtype, ours->kv_dtype);
+    }
     if (!same_profile(ours, other)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, field,
                          "%s has another profile or context length than in the service",
@@ -220,6 +226,7 @@ void model_description_fill(const struct model_description *model, Surefoot__Mod
     info->role = text_or_null(model->role);
     info->hash = text_or_null(model->hash);
     info->precision = text_or_null(model->precision);
+    info->kv_dtype = text_or_null(model->kv_dtype);
     info->chat_template = text_or_null(model->chat_template);
     info->cost_mode = text_or_null(model->cost_mode);
     info->cost_eos = text_or_null(model->cost_eos);

@@ -19,6 +19,7 @@ struct model_description { // as ModelInfo in client.proto
     char hash[MODEL_HASH_BYTES + 1];
     char chat_template[LIMIT_NAME_BYTES + 1]; // "" unknown
     char precision[LIMIT_NAME_BYTES + 1];     // of products; "" unknown
+    char kv_dtype[LIMIT_NAME_BYTES + 1];      // of keys and values; likewise
     char cost_mode[LIMIT_NAME_BYTES + 1];     // "" when the profile names none; likewise cost_eos
     char cost_eos[LIMIT_NAME_BYTES + 1];
     uint32_t context_length; // tokens

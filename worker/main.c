@@ -59,6 +59,7 @@ static enum status open_rank(const struct worker_options *options, struct rank *
         .backend = options->backend,
         .threads = options->threads > 0 ? (int)options->threads : threads_default(options),
         .precision = options->precision,
+        .kv_dtype = options->kv_dtype,
         .slots = (int)options->slots,
         .kv_tokens = options->kv_tokens,
         .context_tokens = (int)options->context_tokens,

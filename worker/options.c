@@ -14,6 +14,7 @@ enum option_kind {
     OPTION_SCORER,
     OPTION_COMM,
     OPTION_PRECISION,
+    OPTION_KV_DTYPE,
     OPTION_LEVEL
 };
 
@@ -51,6 +52,8 @@ static const struct option_row rows[] = {
     NUMBER("context-tokens", "N", context_tokens, 0, LIMIT_CONTEXT_TOKENS,
            "longest prompt and response; default 0: as the models allow"),
     TEXT("backend", "NAME", backend, "cpu"),
+    {"kv-dtype", "NAME", OPTION_KV_DTYPE, MEMBER(kv_dtype), 0, 0, 0,
+     "of keys and values: f32 (default), f16, bf16, int8"},
     {"precision", "NAME", OPTION_PRECISION, MEMBER(precision), 0, 0, 0,
      "of products: stored (default: weights as in the file, f32 activations), bf16, int8"},
     {"comm", "KIND", OPTION_COMM, MEMBER(comm), 0, 0, 0,
@@ -163,6 +166,12 @@ static enum status set_precision(const char *text, enum precision *out, struct e
                                                  "\"%.40s\" is not stored, bf16 or int8", text);
 }
 
+static enum status set_kv_dtype(const char *text, enum kv_dtype *out, struct error *err) {
+    return kv_dtype_find(text, out) ? STATUS_OK
+                                    : error_set(err, STATUS_INVALID_ARGUMENT, "kv-dtype",
+                                                "\"%.40s\" is not f32, f16, bf16 or int8", text);
+}
+
 static enum status set_level(const char *text, enum log_level *out, struct error *err) {
     int level = log_level_parse(text);
     if (level < 0) {
@@ -188,6 +197,8 @@ static enum status set_option(struct worker_options *options, const struct optio
         return set_comm(text, target, err);
     case OPTION_PRECISION:
         return set_precision(text, target, err);
+    case OPTION_KV_DTYPE:
+        return set_kv_dtype(text, target, err);
     case OPTION_LEVEL:
         return set_level(text, target, err);
     case OPTION_SWITCH:

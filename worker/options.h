@@ -30,6 +30,7 @@ struct worker_options {
     int n_scorers;
     char backend[16];         // "cpu"
     enum precision precision; // default PRECISION_STORED
+    enum kv_dtype kv_dtype;   // default KV_F32
     int64_t threads;          // 1..256; 0: the cores, shared by the ranks of this host
     int64_t slots;            // per rank, 1..4096, default 64
     int64_t kv_tokens;        // per rank and model; 0: from the slots

@@ -37,6 +37,7 @@ static enum status add_models(struct digest *digest, const Surefoot__ServiceStat
             add_text(digest, group->models[j]->role);
             add_text(digest, group->models[j]->hash);
             add_text(digest, group->models[j]->precision);
+            add_text(digest, group->models[j]->kv_dtype);
         }
         return STATUS_OK;
     }

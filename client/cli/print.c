@@ -172,6 +172,7 @@ static json_t *model_json(const Surefoot__ModelInfo *model) {
     set_text(object, "role", model->role);
     set_text(object, "hash", model->hash);
     set_text(object, "precision", model->precision);
+    set_text(object, "kv_dtype", model->kv_dtype);
     set_integer(object, "parameter_count", model->has_parameter_count, model->parameter_count);
     set_integer(object, "context_length", model->has_context_length, model->context_length);
     set_integer(object, "vocab_size", model->has_vocab_size, model->vocab_size);

@@ -45,6 +45,11 @@ void service_flags_init(struct service_flags *flags) {
                           .target = &flags->precision,
                           .value = "NAME",
                           .help = "of products: stored, bf16, int8; default stored"};
+    *at++ = (struct flag){.name = "kv-dtype",
+                          .kind = FLAG_TEXT,
+                          .target = &flags->kv_dtype,
+                          .value = "NAME",
+                          .help = "of keys and values: f32, f16, bf16, int8; default f32"};
     *at++ = (struct flag){.name = "policy",
                           .kind = FLAG_TEXT,
                           .target = &flags->policy,
@@ -279,6 +284,10 @@ static enum status start_group(struct cli *cli, const struct service_flags *flag
     if (flags->precision != NULL) {
         push(&arguments, "--precision");
         push(&arguments, flags->precision);
+    }
+    if (flags->kv_dtype != NULL) {
+        push(&arguments, "--kv-dtype");
+        push(&arguments, flags->kv_dtype);
     }
     if (flags->slots > 0) {
         push(&arguments, "--slots");

@@ -14,7 +14,7 @@ enum {
     SERVICE_PATH_BYTES = 4096,
     SERVICE_ENDPOINT_BYTES = 256,
     SERVICE_PROCESSES_MAX = SERVICE_GROUPS_MAX + 1,
-    SERVICE_FLAGS_COUNT = 13,
+    SERVICE_FLAGS_COUNT = 14,
 };
 
 struct service_flags {
@@ -26,6 +26,7 @@ struct service_flags {
     uint32_t timeout_s; // until every group is registered
     const char *policy;
     const char *precision;    // NULL: the worker's default
+    const char *kv_dtype;     // likewise
     struct flag_list rewards; // NAME=DIR
     struct flag_list costs;
     const char *comm; // "mpi", "local", NULL: mpi when there is an mpirun

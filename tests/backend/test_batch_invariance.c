@@ -19,6 +19,7 @@ enum { TEXT = 90, VOCAB_USED = 60, HIDDEN_MAX = 128 };
 struct subject {
     char *directory;
     enum precision precision;
+    enum kv_dtype kv_dtype;
     int32_t text[TEXT];
     float expected[TEXT * HIDDEN_MAX];
     size_t row_bytes;
@@ -36,7 +37,8 @@ static bool engine_open(struct engine *engine, const struct subject *subject, co
                                                   .n_sequences = 40,
                                                   .batch_rows = batch_rows,
                                                   .output_rows = 128,
-                                                  .context_tokens = TEXT + 6};
+                                                  .context_tokens = TEXT + 6,
+                                                  .kv_dtype = subject->kv_dtype};
     struct error err = {0};
     engine->backend = reference_backend(isa, n_threads);
     if (engine->backend == NULL) {
@@ -156,9 +158,11 @@ static void check_mixed(const struct subject *subject, const char *isa, int thre
     engine_close(&engine);
 }
 
-static void check_model(const struct reference_shape *shape, enum precision precision) {
+static void check_model(const struct reference_shape *shape, enum precision precision,
+                        enum kv_dtype kv_dtype) {
     struct subject *subject = calloc(1, sizeof(*subject));
     subject->precision = precision;
+    subject->kv_dtype = kv_dtype;
     subject->directory = model_files_make(shape, 1, -1);
     for (int32_t t = 0; t < TEXT; ++t) {
         subject->text[t] = (int32_t)(rng_uniform(5, (uint64_t)t, 0, 0) * VOCAB_USED);
@@ -198,7 +202,15 @@ static void test_model_states_do_not_depend_on_the_batch(void **state) {
     (void)state;
     struct reference_shape shape = odd_shape();
     for (int i = 0; i < PRECISION_COUNT; ++i) {
-        check_model(&shape, (enum precision)i);
+        check_model(&shape, (enum precision)i, KV_F32);
+    }
+}
+
+static void test_states_over_every_kv_format_do_not_depend_on_the_batch(void **state) {
+    (void)state;
+    struct reference_shape shape = odd_shape();
+    for (int i = 0; i < KV_DTYPES; ++i) {
+        check_model(&shape, PRECISION_INT8, (enum kv_dtype)i);
     }
 }
 
@@ -208,12 +220,13 @@ static void test_half_precision_model_states_do_not_depend_on_the_batch(void **s
     shape.dtype = REFERENCE_BF16;
     shape.architecture = "Qwen2ForCausalLM";
     shape.qkv_bias = true;
-    check_model(&shape, PRECISION_STORED);
+    check_model(&shape, PRECISION_STORED, KV_F32);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_states_do_not_depend_on_the_batch),
+        cmocka_unit_test(test_states_over_every_kv_format_do_not_depend_on_the_batch),
         cmocka_unit_test(test_half_precision_model_states_do_not_depend_on_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

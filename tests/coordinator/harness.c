@@ -105,6 +105,7 @@ static void group_hello(struct fake_group *group) {
     models[0].role = "policy";
     models[0].hash = (char *)group->policy_hash;
     models[0].precision = (char *)group->precision;
+    models[0].kv_dtype = (char *)group->kv_dtype;
     models[1].name = "reward";
     models[1].role = "reward";
     models[2].name = "cost";

@@ -37,6 +37,7 @@ struct fake_group {
     uint32_t slots;
     const char *policy_hash;
     const char *precision;
+    const char *kv_dtype;
     bool is_mute;      // neither beats nor answers
     bool holds_orders; // beats, but keeps its order
     bool reverses_rows;

@@ -514,6 +514,13 @@ static void test_group_with_other_models_or_a_taken_name_is_refused(void **state
     harness_greet(harness, 1, 64);
     harness_await(harness, is_rejected, group);
     assert_int_equal(group->reject_status, STATUS_INVALID_ARGUMENT);
+    harness_disconnect(harness, 1);
+    group->precision = NULL;
+    group->kv_dtype = "bf16";
+    group->reject_status = 0;
+    harness_greet(harness, 1, 64);
+    harness_await(harness, is_rejected, group);
+    assert_int_equal(group->reject_status, STATUS_INVALID_ARGUMENT);
     struct fake_group *twin = &harness->groups[2];
     harness_greet(harness, 2, 64);
     harness_await(harness, is_welcome, twin);

@@ -40,6 +40,7 @@ static void test_defaults_are_as_documented(void **state) {
     assert_int_equal(options.order_timeout_ms, 600000);
     assert_int_equal(options.comm, WORKER_COMM_AUTO);
     assert_int_equal(options.precision, PRECISION_STORED);
+    assert_int_equal(options.kv_dtype, KV_F32);
     assert_int_equal(options.log_level, LOG_LEVEL_INFO);
     assert_int_equal(options.n_scorers, 0);
 }
@@ -47,12 +48,13 @@ static void test_defaults_are_as_documented(void **state) {
 static void test_every_flag_is_read(void **state) {
     (void)state;
     struct error err;
-    assert_ok(parse("--coordinator e --name g --policy p --scorer reward=a/b --scorer cost=c=d "
-                    "--threads 2 --slots 3 --kv-tokens 4000 --context-tokens 500 --backend cpu "
-                    "--comm local --ranks 6 --heartbeat-ms 70 --collective-timeout-ms 800 "
-                    "--order-timeout-ms 900 --log-level debug --precision int8 --plan",
-                    &err),
-              &err);
+    assert_ok(
+        parse("--coordinator e --name g --policy p --scorer reward=a/b --scorer cost=c=d "
+              "--threads 2 --slots 3 --kv-tokens 4000 --context-tokens 500 --backend cpu "
+              "--comm local --ranks 6 --heartbeat-ms 70 --collective-timeout-ms 800 "
+              "--order-timeout-ms 900 --log-level debug --precision int8 --kv-dtype bf16 --plan",
+              &err),
+        &err);
     assert_string_equal(options.name, "g");
     assert_int_equal(options.n_scorers, 2);
     assert_string_equal(options.scorers[0].name, "reward");
@@ -64,6 +66,7 @@ static void test_every_flag_is_read(void **state) {
     assert_int_equal(options.context_tokens, 500);
     assert_int_equal(options.comm, WORKER_COMM_LOCAL);
     assert_int_equal(options.precision, PRECISION_INT8);
+    assert_int_equal(options.kv_dtype, KV_BF16);
     assert_int_equal(options.ranks, 6);
     assert_int_equal(options.heartbeat_ms, 70);
     assert_int_equal(options.collective_timeout_ms, 800);
@@ -115,6 +118,7 @@ static void test_bad_values_are_named(void **state) {
         {"--coordinator e --policy p --comm local --ranks 65", "ranks"},
         {"--coordinator e --policy p --log-level loud", "log-level"},
         {"--coordinator e --policy p --precision int4", "precision"},
+        {"--coordinator e --policy p --kv-dtype f64", "kv-dtype"},
         {"--coordinator e --policy p --scorer reward", "scorer"},
         {"--coordinator e --policy p --scorer =dir", "scorer"},
         {"--coordinator e --policy p --scorer reward=", "scorer"},

@@ -58,10 +58,6 @@ enum {
     KV_VISIT_TOKENS = KV_VISIT_BLOCKS * KV_BLOCK_TOKENS,
 };
 
-// How keys and values are kept.
-enum kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
-enum { KV_DTYPES = 4 };
-
 // Key/value storage of one model: n_blocks blocks of KV_BLOCK_TOKENS positions for every layer and
 // KV head. The layout inside is the backend's own. The caller sets the last seven members.
 struct kv_storage {

@@ -1,4 +1,5 @@
-// How a model computes its products, and the names by which users choose.
+// How a model computes its products and keeps its keys and values, and the names by which users
+// choose.
 #ifndef WORKER_BACKEND_PRECISION_H
 #define WORKER_BACKEND_PRECISION_H
 
@@ -14,5 +15,15 @@ enum { PRECISION_COUNT = 3 };
 const char *precision_name(enum precision precision); // "stored", "bf16", "int8"
 // False when no precision has this name.
 bool precision_find(const char *name, enum precision *out);
+
+// How keys and values are kept. f32 is exact, f16 and bf16 are rounded when they are stored; int8
+// has a scale for each token and head. Where the CPU has dot products of bf16 pairs, bf16 rounds
+// queries and attention weights too; int8 rounds them to 8 bits everywhere.
+enum kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
+enum { KV_DTYPES = 4 };
+
+const char *kv_dtype_name(enum kv_dtype dtype); // "f32", "f16", "bf16", "int8"
+// False when no format has this name.
+bool kv_dtype_find(const char *name, enum kv_dtype *out);
 
 #endif

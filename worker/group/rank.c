@@ -222,6 +222,7 @@ static enum status create_contexts(struct rank *rank, const struct rank_options 
         .n_kv_blocks = (int32_t)((kv_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS),
         .n_sequences = held_max(rank) + jobs_max(rank),
         .batch_rows = BATCH_ROWS,
+        .kv_dtype = options->kv_dtype,
     };
     enum status status = create_policy_context(rank, &shared, err);
     for (int i = 0; i < rank->n_scorers && status == STATUS_OK; i++) {
@@ -282,6 +283,7 @@ static void describe_model(const struct rank *rank, const struct rank_model *mod
     info->role = (char *)role;
     info->hash = (char *)model_get_hash(model->model);
     info->precision = (char *)precision_name(rank->precision);
+    info->kv_dtype = (char *)kv_dtype_name(model->options.kv_dtype);
     info->has_context_length = info->has_vocab_size = info->has_parameter_count = true;
     info->context_length = (uint32_t)min_int(rank->context_tokens, model->options.context_tokens);
     info->vocab_size = (uint32_t)config->vocab_size;

@@ -28,6 +28,7 @@ struct rank_options {
     const char *backend;      // "cpu"
     int threads;              // of the backend, 1..256
     enum precision precision; // of all models' products
+    enum kv_dtype kv_dtype;   // of all models' keys and values
     int slots;                // candidates grown at once on this rank, 1..4096, default 64
     int64_t kv_tokens;        // KV capacity of every model, in tokens; 0 takes slots * 256 + 4096
     int context_tokens; // longest prompt + response; 0 takes the smallest of the models' contexts

@@ -13,6 +13,7 @@ static struct kv_storage kv_shape(const struct model *model,
     const struct model_config *config = model_get_config(model);
     int64_t positions = (int64_t)options->n_kv_blocks * KV_BLOCK_TOKENS;
     return (struct kv_storage){
+        .dtype = options->kv_dtype,
         .n_layers = config->n_layers,
         .n_blocks = options->n_kv_blocks,
         .n_kv_heads = config->n_kv_heads,

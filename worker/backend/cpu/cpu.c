@@ -41,8 +41,8 @@ static int list_isas(struct isa_choice choices[ISAS_MAX]) {
                                        .int8 = &kernel_int8_avx512vnni,
                                        .kv_int8 = &kernel_attention_int8_avx512vnni,
                                        .available = vnni};
-    choices[n++] = (struct isa_choice){
-        .name = "avx512", .kernels = &cpu_kernels_avx512, .available = avx512};
+    choices[n++] =
+        (struct isa_choice){.name = "avx512", .kernels = &cpu_kernels_avx512, .available = avx512};
     choices[n++] =
         (struct isa_choice){.name = "avx2", .kernels = &cpu_kernels_avx2, .available = avx2};
 #endif
