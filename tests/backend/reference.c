@@ -33,6 +33,9 @@ void reference_fill(float *values, size_t n, uint64_t seed) {
 }
 
 uint16_t reference_to_bf16(float value) {
+    if (isnan(value)) {
+        return 0x7fff;
+    }
     uint32_t bits;
     memcpy(&bits, &value, 4);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -55,7 +58,7 @@ double reference_from_f16(uint16_t bits) {
 
 uint16_t reference_to_f16(float value) {
     if (isnan(value)) {
-        return 0x7e00;
+        return 0x7fff;
     }
     // Values here are far below 65504; scan for the nearest magnitude by bisection over patterns.
     double magnitude = fabs((double)value);

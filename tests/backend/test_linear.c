@@ -431,6 +431,14 @@ static void test_parts_stand_below_one_another(void **state) {
     }
 }
 
+// Not a number, and the first that rounding must not carry on into a sign.
+static float full_nan(void) {
+    const uint32_t bits = 0x7fffffff;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
 // Zeros, the largest and the smallest numbers, and no numbers at all.
 static void test_extreme_inputs_stay_in_their_row_and_output(void **state) {
     (void)state;
@@ -444,14 +452,14 @@ static void test_extreme_inputs_stay_in_their_row_and_output(void **state) {
         float *x = calloc((size_t)ROWS * IN, sizeof(float));
         float *w = calloc((size_t)OUT * IN, sizeof(float)), got[ROWS * OUT];
         for (int32_t k = 0; k < IN; ++k) {
-            w[k] = k == 150 ? NAN : 1;              // output 0: not a number
-            w[IN + k] = 1;                          // output 1; output 2: zeros
-            x[IN + k] = 1e30f;                      // row 1; row 0: zeros
-            x[2 * IN + k] = k == 3 ? NAN : 1;       // row 2
-            x[3 * IN + k] = k == 3 ? INFINITY : 1;  // row 3
-            x[4 * IN + k] = 1e-40f;                 // row 4
-            x[5 * IN + k] = k == 130 ? FLT_MAX : 1; // row 5
-            x[6 * IN + k] = 1;                      // row 6
+            w[k] = k == 150 ? full_nan() : 1;        // output 0: not a number
+            w[IN + k] = 1;                           // output 1; output 2: zeros
+            x[IN + k] = 1e30f;                       // row 1; row 0: zeros
+            x[2 * IN + k] = k == 3 ? full_nan() : 1; // row 2
+            x[3 * IN + k] = k == 3 ? INFINITY : 1;   // row 3
+            x[4 * IN + k] = 1e-40f;                  // row 4
+            x[5 * IN + k] = k == 130 ? FLT_MAX : 1;  // row 5
+            x[6 * IN + k] = 1;                       // row 6
         }
         multiply(backend, form, x, ROWS, w, IN, OUT, NULL, false, got);
         for (int32_t r = 0; r < ROWS; ++r) {
