@@ -23,6 +23,7 @@ enum { SEQUENCES_MAX = 4096, REPEATS_MAX = 101 };
 struct settings {
     const char *model;
     enum precision precision;
+    enum kv_dtype kv_dtype;
     struct number_list prompts;   // tokens
     struct number_list sequences; // forks
     uint32_t n_new;
@@ -58,6 +59,7 @@ static enum status context_open(struct run *run, const struct model *model, stru
     const int32_t n_new = (int32_t)run->settings->n_new;
     const int32_t batch_rows = (int32_t)run->settings->batch_rows;
     const struct model_context_options options = {
+        .kv_dtype = run->settings->kv_dtype,
         // A fork writes to a block of its own even where the prompt ends within one.
         .n_kv_blocks = blocks_of(run->n_prompt) + run->n_sequences * (blocks_of(n_new) + 1),
         .n_sequences = run->n_sequences + 1,
@@ -179,7 +181,8 @@ static enum status repeat(struct run *run, uint32_t n_new, double *prompt_second
 }
 
 static void print_header(void) {
-    puts("precision,threads,prompt,new,sequences,prompt_tps,prompt_gflops,prompt_peak_percent,"
+    puts("precision,kv_dtype,threads,prompt,new,sequences,prompt_tps,prompt_gflops,prompt_peak_"
+         "percent,"
          "decode_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
          "attention_gflops,weight_gbs,read_percent,peak_rss_mb");
 }
@@ -197,11 +200,12 @@ static void print_run(struct run *run, const struct model *model, const struct m
     // The token drawn at step t sees the prompt, the t before it, and itself.
     const double positions = n * n_new * (n_prompt + (n_new + 1) / 2);
     const double bytes = model_work_weight_bytes(model) * n_new / seconds;
-    printf("%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.2f,%.1f,%.0f\n",
-           precision_name(settings->precision), settings->n_threads, run->n_prompt, settings->n_new,
-           run->n_sequences, n_prompt / prompt_seconds, prompt_flops * 1e-9,
-           machine_percent(prompt_flops, peak), n * n_new / seconds, 100 * spread / seconds,
-           seconds / n_new * 1e3, flops * 1e-9, machine_percent(flops, peak),
+    printf("%s,%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.2f,%.1f,%.0f\n",
+           precision_name(settings->precision), kv_dtype_name(settings->kv_dtype),
+           settings->n_threads, run->n_prompt, settings->n_new, run->n_sequences,
+           n_prompt / prompt_seconds, prompt_flops * 1e-9, machine_percent(prompt_flops, peak),
+           n * n_new / seconds, 100 * spread / seconds, seconds / n_new * 1e3, flops * 1e-9,
+           machine_percent(flops, peak),
            work.attention_flops_per_position * positions / seconds * 1e-9, bytes * 1e-9,
            machine_percent(bytes, machine->memory_bytes),
            (double)machine_peak_rss_bytes() / (1 << 20));
@@ -255,7 +259,7 @@ static void print_model(const struct model *model, const struct settings *settin
 }
 
 static int parse(int argc, char **argv, struct settings *settings) {
-    const char *prompts = "512", *sequences = "1,8,32,64", *precision = "stored";
+    const char *prompts = "512", *sequences = "1,8,32,64", *precision = "stored", *kv_dtype = "f32";
     const struct flag flags[] = {
         {"model", FLAG_TEXT, &settings->model, NULL, 0, 0, "DIR",
          "in Hugging Face layout; make_random_model makes one"},
@@ -265,6 +269,8 @@ static int parse(int argc, char **argv, struct settings *settings) {
          "tokens that each sequence grows by; default 128"},
         {"sequences", FLAG_TEXT, &sequences, NULL, 0, 0, "N,N,...",
          "sequences that share the prompt; default 1,8,32,64"},
+        {"kv-dtype", FLAG_TEXT, &kv_dtype, NULL, 0, 0, "NAME",
+         "of stored keys and values: f32, f16, bf16 or int8; default f32"},
         {"precision", FLAG_TEXT, &precision, NULL, 0, 0, "NAME",
          "of products: stored, bf16 or int8; default stored"},
         {"threads", FLAG_U32, &settings->n_threads, NULL, 1, 256, "N", "default 2"},
@@ -295,6 +301,11 @@ static int parse(int argc, char **argv, struct settings *settings) {
     if (!precision_find(precision, &settings->precision)) {
         error_set(&err, STATUS_INVALID_ARGUMENT, "--precision",
                   "\"%.80s\" is not one of stored, bf16, int8", precision);
+        return arguments_fail(line.program, &err);
+    }
+    if (!kv_dtype_find(kv_dtype, &settings->kv_dtype)) {
+        error_set(&err, STATUS_INVALID_ARGUMENT, "--kv-dtype",
+                  "\"%.80s\" is not one of f32, f16, bf16, int8", kv_dtype);
         return arguments_fail(line.program, &err);
     }
     enum status status =
