@@ -13,6 +13,8 @@ enum { PANEL = 2 * WIDTH, TILE_ROWS = WIDTH == 16 ? 12 : 6 };
 
 enum { UNROLL = 4 }; // units
 
+typedef uint32_t vector_u __attribute__((vector_size(WIDTH * 4)));
+
 // The compiler would otherwise fold a load into each use and read the value once per use.
 #if defined(__x86_64__)
 #define KEEP_IN_REGISTER(v) __asm__("" : "+v"(v))
@@ -108,9 +110,9 @@ INLINE vector_f vector_load_left(const float *source, int32_t left) {
 // Nearest even, in place: the upper half of a lane is the bf16, the lower half zero. A value that
 // is not a number stays one.
 INLINE vector_f round_to_bf16(vector_f v) {
-    vector_i bits = (vector_i)v;
-    vector_i rounded = (bits + 0x7fff + ((bits >> 16) & 1)) & (int32_t)0xffff0000;
-    vector_i unordered = (bits & 0x7fffffff) > 0x7f800000;
+    vector_u bits = (vector_u)v;
+    vector_u rounded = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
+    vector_i unordered = (vector_i)(bits & 0x7fffffff) > 0x7f800000;
     return vector_select(unordered, vector_set(__builtin_nanf("")), (vector_f)rounded);
 }
 
