@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/rng.h"
 #include "tests/backend/reference.h"
 #include "worker/model/visits.h"
 
@@ -35,6 +34,7 @@ struct tree {
     struct kv_storage kv;
     struct heads heads;
     int32_t shared_tokens;
+    const float *gains; // of q, k and v; NULL: 1
     struct sequence sequences[SEQUENCES];
     int32_t blocks[SEQUENCES][BLOCKS_MAX];
     struct batch_arrays arrays;
@@ -45,7 +45,10 @@ static float element(const struct tree *tree, int part, int32_t sequence, int32_
                      int32_t index) {
     uint64_t owner = position < tree->shared_tokens && part > 0 ? 0 : (uint64_t)sequence + 1;
     uint64_t at = ((uint64_t)position << 16) + (uint64_t)index;
-    return (float)(2 * rng_uniform(owner * 3 + (uint64_t)part, at, 0, 0) - 1);
+    uint64_t bits = (at * 64 + owner * 3 + (uint64_t)part + 1) * 0x9e3779b97f4a7c15u;
+    bits = (bits ^ bits >> 29) * 0xbf58476d1ce4e5b9u; // as splitmix64
+    float value = (float)(int32_t)(bits >> 32) * 0x1p-31f;
+    return tree->gains != NULL ? value * tree->gains[part] : value;
 }
 
 static int32_t columns(const struct tree *tree) {
@@ -420,11 +423,54 @@ static void test_copied_blocks_are_the_same(void **state) {
     }
 }
 
+// Attention of the last of 40 tokens with q, k and v times `gains`; owned.
+static float *attend_with(struct backend *backend, enum kv_dtype dtype, const struct heads *heads,
+                          const float gains[3], struct tree *tree) {
+    tree_open(tree, backend, dtype, heads, 40, 0, false);
+    tree->gains = gains;
+    store_tokens(tree, 40);
+    tree->arrays.pieces[0] = piece_of(tree, 0, 39, 1);
+    return attend(tree, 1);
+}
+
+// Scores that are all 0 give the mean of the values, whatever made them 0 and however large the
+// values are; what is too large for a format becomes its largest number.
+static void test_extremes_stay_numbers(void **state) {
+    (void)state;
+    const struct heads heads = {2, 1, 20};
+    static const float gains[][3] = {{1, 0, 1},     {0, 1, 1},     {0, 1e30f, 1}, {1, 0, 1e-12f},
+                                     {1, 0, 1e20f}, {1, 0, 1e30f}, {1, 1, 0}};
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 1);
+        for (int dtype = 0; backend != NULL && dtype < KV_DTYPES; ++dtype) {
+            double largest = dtype == KV_F16 ? 65504 : dtype == KV_INT8 ? 127 * 0x1p80 : 3e38;
+            double least = dtype == KV_F16 ? 0x1p-24 : dtype == KV_INT8 ? 127 * 0x1p-40 : 0;
+            for (size_t g = 0; g < sizeof(gains) / sizeof(gains[0]); ++g) {
+                struct tree tree;
+                float *got = attend_with(backend, (enum kv_dtype)dtype, &heads, gains[g], &tree);
+                for (int32_t d = 0; d < heads.head_dim; ++d) {
+                    double mean = 0;
+                    for (int32_t t = 0; t < 40; ++t) {
+                        double value = (double)element(&tree, 2, 0, t, d);
+                        mean += fmax(-largest, fmin(largest, value)) / 40;
+                    }
+                    double bound = 0.01 * fmin(largest, (double)gains[g][2]) + least;
+                    assert_true(fabs((double)got[d] - mean) <= bound);
+                }
+                free(got);
+                tree_close(&tree);
+            }
+        }
+        backend_destroy(backend);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_the_reference),
         cmocka_unit_test(test_rows_do_not_depend_on_sharing_batch_or_threads),
         cmocka_unit_test(test_wide_groups_are_cut),
+        cmocka_unit_test(test_extremes_stay_numbers),
         cmocka_unit_test(test_copied_blocks_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,9 @@ enum {
     EXACT_EXP = 6, // and for those that stay f32
 };
 
+// Adding it to a number below 2^22 leaves the nearest integer in the low fraction bits.
+static const float round_magic = 0x1.8p23f;
+
 // All lanes the 32 bits at `word`.
 INLINE vector_f vector_set_word(const float *word) {
 #if defined(__AVX512F__)
@@ -29,7 +32,7 @@ INLINE void store_bytes(uint8_t out[WIDTH], vector_i v) {
     _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtepi32_epi8((__m512i)v));
 #else
     typedef uint8_t vector_b __attribute__((vector_size(WIDTH)));
-    vector_b bytes = __builtin_convertvector(v, vector_b);
+    vector_b bytes = __builtin_convertvector(v & 0xff, vector_b);
     memcpy(out, &bytes, sizeof(bytes));
 #endif
 }
@@ -45,13 +48,18 @@ INLINE vector_f vector_larger(vector_f a, vector_f b) {
 #endif
 }
 
-// 2^x for x <= 0: 2^n 2^r with |r| <= 1/2; 0 below 2^-126. Minimax polynomials of relative error
-// 4e-6 and 3e-9 that give exactly 1 at 0.
-INLINE vector_f vector_exp2(vector_f x, int degree) {
-    const float round_magic = 0x1.8p23f; // adding it leaves an integer in the low fraction bits
-    x = vector_larger(vector_set(-127.0f), x);
-    vector_f shifted = x + round_magic;
-    vector_f r = x - (shifted - round_magic);
+INLINE vector_f vector_smaller(vector_f a, vector_f b) {
+#if defined(__AVX512F__)
+    return (vector_f)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vector_f)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vector_select(a < b, a, b);
+#endif
+}
+
+// 2^r for |r| <= 1/2: minimax polynomials of relative error 4e-6 and 3e-9 that give exactly 1 at 0.
+INLINE vector_f exp2_fraction(vector_f r, int degree) {
     vector_f p;
     if (degree == EXACT_EXP) {
         p = vector_set(0.00015594677541745636f);
@@ -66,9 +74,24 @@ INLINE vector_f vector_exp2(vector_f x, int degree) {
         p = vector_fma(p, r, vector_set(0.24020711078854004f));
         p = vector_fma(p, r, vector_set(0.693113604403909f));
     }
-    p = vector_fma(p, r, vector_set(1.0f));
+    return vector_fma(p, r, vector_set(1.0f));
+}
+
+// 2^x for x <= 0, as 2^n 2^r; 0 below 2^-126.
+INLINE vector_f vector_exp2(vector_f x) {
+    x = vector_larger(vector_set(-127.0f), x);
+    vector_f shifted = x + round_magic;
+    vector_f p = exp2_fraction(x - (shifted - round_magic), EXACT_EXP);
     vector_f power = (vector_f)(((vector_i)shifted << 23) + 0x3f800000);
     return p * power; // at n = -127 the power's bits are those of 0
+}
+
+// 2^x for x < 127 as quickly as 8 bits of a result allow; at least 2^-125 or so.
+INLINE vector_f vector_exp2_above_0(vector_f x) {
+    x = vector_larger(vector_set(-125.0f), x);
+    vector_f shifted = x + round_magic;
+    vector_f p = exp2_fraction(x - (shifted - round_magic), QUICK_EXP);
+    return (vector_f)((vector_i)p + ((vector_i)shifted << 23));
 }
 
 // Calls function(first, rows, ...) over tiles of n pairs, `rows` being a constant of each call.
@@ -101,13 +124,38 @@ INLINE float vector_max(vector_f v) {
 #endif
 }
 
-// In the order of lanes.
-INLINE float vector_sum(vector_f v) {
-    float sum = v[0];
+// Of integers, the larger of each lane, the largest lane and the sum of all.
+INLINE vector_i vector_larger_i(vector_i a, vector_i b) {
+#if defined(__AVX512F__)
+    return (vector_i)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#else
+    vector_i larger = a > b;
+    return (larger & a) | (~larger & b);
+#endif
+}
+
+INLINE int32_t vector_max_i(vector_i v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_epi32((__m512i)v);
+#else
+    int32_t largest = v[0];
     for (int i = 1; i < WIDTH; ++i) {
+        largest = v[i] > largest ? v[i] : largest;
+    }
+    return largest;
+#endif
+}
+
+INLINE int32_t vector_sum_i(vector_i v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_epi32((__m512i)v);
+#else
+    int32_t sum = 0;
+    for (int i = 0; i < WIDTH; ++i) {
         sum += v[i];
     }
     return sum;
+#endif
 }
 
 INLINE vector_i vector_iota(void) {
@@ -136,38 +184,44 @@ INLINE float largest_score(const float scores[KV_VISIT_TOKENS]) {
     return vector_max(largest);
 }
 
-// Raises the pairs' maxima to those of the new scores; shrink[i] is the factor by which what pair i
-// has summed so far shrinks.
+// What a visit does to each pair's softmax.
+struct softmax_step {
+    float span[ATTENTION_PAIRS_ROUNDED];   // largest score of the visit
+    float maxima[ATTENTION_PAIRS_ROUNDED]; // largest so far
+    float shrink[ATTENTION_PAIRS_ROUNDED]; // factor of what has been summed so far
+};
+
 INLINE void raise_maxima(const struct attention_tile *tile, float scores[][KV_VISIT_TOKENS],
-                         float maxima[ATTENTION_PAIRS], float shrink[ATTENTION_PAIRS]) {
-    enum { ROUNDED = (ATTENTION_PAIRS + LANES - 1) / LANES * LANES };
-    float old[ROUNDED] = {0}, raised[ROUNDED] = {0};
-    for (int i = 0; i < tile->n_pairs; ++i) {
+                         struct softmax_step *step) {
+    int n = tile->n_pairs;
+    for (int i = 0; i < n; ++i) {
         if (tile->visible[i] < KV_VISIT_TOKENS) {
             hide_scores(scores[i], tile->visible[i]);
         }
-        float largest = largest_score(scores[i]);
-        old[i] = tile->states[i]->maximum;
-        raised[i] = largest > old[i] ? largest : old[i];
-        maxima[i] = tile->states[i]->maximum = raised[i];
+        step->span[i] = largest_score(scores[i]);
+        step->shrink[i] = tile->states[i]->maximum;
     }
-    for (int i = 0; i < tile->n_pairs; i += WIDTH) {
-        vector_store(old + i,
-                     vector_exp2(vector_load(old + i) - vector_load(raised + i), EXACT_EXP));
+    for (int i = 0; i < n; i += WIDTH) {
+        vector_f old = vector_load(step->shrink + i);
+        vector_f raised = vector_larger(old, vector_load(step->span + i));
+        vector_store(step->maxima + i, raised);
+        vector_store(step->shrink + i, vector_exp2(old - raised));
     }
-    memcpy(shrink, old, (size_t)tile->n_pairs * sizeof(float));
+    for (int i = 0; i < n; ++i) {
+        tile->states[i]->maximum = step->maxima[i];
+    }
 }
 
 // Scores into weights 2^(score - maximum), which are added to the pair's sums.
 INLINE void weigh_scores(struct softmax_state *state, float scores[KV_VISIT_TOKENS], float maximum,
-                         float shrink, int degree) {
+                         float shrink) {
     vector_f sums[PARTS];
     for (int p = 0; p < PARTS; ++p) {
         sums[p] = vector_load(state->sums + p * WIDTH) * shrink;
     }
 #pragma GCC unroll 16
     for (int v = 0; v < SPAN_VECTORS; ++v) {
-        vector_f weights = vector_exp2(vector_load(scores + v * WIDTH) - maximum, degree);
+        vector_f weights = vector_exp2(vector_load(scores + v * WIDTH) - maximum);
         vector_store(scores + v * WIDTH, weights);
         sums[v % PARTS] += weights;
     }

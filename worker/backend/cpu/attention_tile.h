@@ -35,11 +35,10 @@ typedef float query_chunk[ATTENTION_PAIRS][LANES];
 // What a visit keeps of its pairs besides the scores, which become weights in place.
 struct visit_state {
     _Alignas(64) float scores[ATTENTION_PAIRS][KV_VISIT_TOKENS];
-    float maxima[ATTENTION_PAIRS];
-    float shrink[ATTENTION_PAIRS];       // of the earlier sums
-    float query_scale[ATTENTION_PAIRS];  // of 8-bit queries
-    float weight_scale[ATTENTION_PAIRS]; // of 8-bit weights
-    int32_t offset[ATTENTION_PAIRS];     // what 8-bit scores begin with
+    struct softmax_step step;
+    float query_scale[ATTENTION_PAIRS];          // of 8-bit queries
+    float weight_scale[ATTENTION_PAIRS_ROUNDED]; // of 8-bit weights
+    int32_t offset[ATTENTION_PAIRS];             // what 8-bit scores begin with
 };
 
 // Numbers in a word.
@@ -127,13 +126,20 @@ INLINE void gather_queries(struct visit_state *state, const struct attention_til
     }
 }
 
-// 8-bit sums of one block's tokens into scores: each token's key has a scale of its own, which
-// stands behind the keys.
-INLINE vector_f scale_scores(vector_f sums, float query_scale, const char *keys, int32_t column,
-                             int32_t head_dim) {
-    vector_f scales = vector_load(keys + (size_t)words_of(head_dim, FORM_INT8) * 4 * LANES +
-                                  (size_t)column * sizeof(float));
-    return __builtin_convertvector((vector_i)sums, vector_f) * query_scale * scales;
+// What stands behind the 8-bit values of a block: each token's scale, as its logarithm and inverse.
+INLINE const float *value_scales(const char *values, int32_t head_dim) {
+    return (const float *)(const void *)(values +
+                                         block_bytes(attention_padded(head_dim), FORM_INT8));
+}
+
+// 8-bit sums of one block's tokens into scores. The scale of a token's key stands behind the keys;
+// that of its value is taken in here, so that the weights, which are 2^score, include it.
+INLINE vector_f scale_scores(vector_f sums, float query_scale, const char *keys, const char *values,
+                             int32_t column, int32_t head_dim) {
+    const char *scales = keys + block_bytes(words_of(head_dim, FORM_INT8) * 4, FORM_INT8);
+    return vector_fma(__builtin_convertvector((vector_i)sums, vector_f) * query_scale,
+                      vector_load(scales + (size_t)column * sizeof(float)),
+                      vector_load(value_scales(values, head_dim) + column));
 }
 
 // scores[r][first ... first + COLUMNS * WIDTH) = q[r] . keys. Columns past the last block repeat
@@ -141,12 +147,14 @@ INLINE vector_f scale_scores(vector_f sums, float query_scale, const char *keys,
 INLINE void score_tile(struct visit_state *state, const struct attention_tile *tile, int first_pair,
                        int rows, int first, enum form form) {
     vector_f sums[ATTENTION_ROWS][COLUMNS];
-    const char *keys[COLUMNS];
+    const char *keys[COLUMNS], *values[COLUMNS];
     int32_t column[COLUMNS], n_words = words_of(tile->head_dim, form);
 #pragma GCC unroll 4
     for (int c = 0; c < COLUMNS; ++c) {
         int token = first + c * WIDTH, block = token / KV_BLOCK_TOKENS;
-        keys[c] = tile->keys[block < tile->n_blocks ? block : tile->n_blocks - 1];
+        block = block < tile->n_blocks ? block : tile->n_blocks - 1;
+        keys[c] = tile->keys[block];
+        values[c] = tile->values[block];
         column[c] = token % KV_BLOCK_TOKENS;
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
@@ -181,8 +189,8 @@ INLINE void score_tile(struct visit_state *state, const struct attention_tile *t
         for (int c = 0; c < COLUMNS; ++c) {
             vector_f score = sums[r][c];
             if (form == FORM_INT8) {
-                score = scale_scores(score, state->query_scale[first_pair + r], keys[c], column[c],
-                                     tile->head_dim);
+                score = scale_scores(score, state->query_scale[first_pair + r], keys[c], values[c],
+                                     column[c], tile->head_dim);
             }
             vector_store(state->scores[first_pair + r] + first + c * WIDTH, score);
         }
@@ -225,8 +233,8 @@ INLINE void value_tile(struct visit_state *state, const struct attention_tile *t
 #pragma GCC unroll 4
         for (int c = 0; c < n_columns; ++c) {
             const float *at = tile->sums[first_pair + r] + first + c * WIDTH;
-            sums[r][c] =
-                form == FORM_INT8 ? (vector_f){0} : vector_load(at) * state->shrink[first_pair + r];
+            sums[r][c] = form == FORM_INT8 ? (vector_f){0}
+                                           : vector_load(at) * state->step.shrink[first_pair + r];
         }
     }
     for (int32_t begin = 0; begin < n_tokens; begin += KV_BLOCK_TOKENS) {
@@ -250,28 +258,31 @@ INLINE void value_tile(struct visit_state *state, const struct attention_tile *t
             if (form == FORM_INT8) {
                 vector_f part = __builtin_convertvector((vector_i)sums[r][c], vector_f);
                 sums[r][c] = vector_fma(part, vector_set(state->weight_scale[first_pair + r]),
-                                        vector_load(at) * state->shrink[first_pair + r]);
+                                        vector_load(at) * state->step.shrink[first_pair + r]);
             }
             vector_store(at, sums[r][c]);
         }
     }
 }
 
-// Asks for a block of the next tile, one per tile of rows: more at once would hold up the loads of
-// this one.
-INLINE void prefetch_block(const char *block, int32_t bytes) {
-    for (int32_t at = 0; block != NULL && at < bytes; at += 64) {
-        __builtin_prefetch(block + at, 0, 2);
+// Asks for the share of the next tile's blocks that falls to these rows: all at once would hold up
+// the loads of this one.
+INLINE void prefetch_blocks(const char *const blocks[KV_VISIT_BLOCKS], int32_t bytes,
+                            int first_pair, int rows, int n_pairs) {
+    int begin = first_pair * KV_VISIT_BLOCKS / n_pairs;
+    int end = (first_pair + rows) * KV_VISIT_BLOCKS / n_pairs;
+    for (int b = begin; b < end && blocks[b] != NULL; ++b) {
+        for (int32_t at = 0; at < bytes; at += 64) {
+            __builtin_prefetch(blocks[b] + at, 0, 2);
+        }
     }
 }
 
 INLINE void score_rows(int first_pair, int rows, struct visit_state *state,
                        const struct attention_tile *tile, enum form form) {
     int32_t n = tile->n_blocks * KV_BLOCK_TOKENS;
-    if (first_pair / ATTENTION_ROWS < KV_VISIT_BLOCKS) {
-        prefetch_block(tile->next_keys[first_pair / ATTENTION_ROWS],
-                       block_bytes(tile->head_dim, form));
-    }
+    prefetch_blocks(tile->next_keys, block_bytes(tile->head_dim, form), first_pair, rows,
+                    tile->n_pairs);
     for (int32_t first = 0; first < n; first += COLUMNS * WIDTH) {
         score_tile(state, tile, first_pair, rows, first, form);
     }
@@ -285,9 +296,7 @@ INLINE void value_rows(int first_pair, int rows, struct visit_state *state,
         int32_t visible = tile->visible[first_pair + r];
         n_tokens = visible > n_tokens ? visible : n_tokens;
     }
-    if (first_pair / ATTENTION_ROWS < KV_VISIT_BLOCKS) {
-        prefetch_block(tile->next_values[first_pair / ATTENTION_ROWS], block_bytes(padded, form));
-    }
+    prefetch_blocks(tile->next_values, block_bytes(padded, form), first_pair, rows, tile->n_pairs);
     for (; first + COLUMNS * WIDTH <= padded; first += COLUMNS * WIDTH) {
         value_tile(state, tile, first_pair, rows, first, COLUMNS, n_tokens, form);
     }
@@ -296,60 +305,89 @@ INLINE void value_rows(int first_pair, int rows, struct visit_state *state,
     }
 }
 
-// Weights into words of 8 bits, in place, relative to the largest of the span; each value's own
-// scale, which stands behind the values, is taken into its weight first.
-INLINE void pack_weights_int8(struct visit_state *state, const struct attention_tile *tile, int i) {
-    float *weights = state->scores[i];
-    size_t scales_at = (size_t)attention_padded(tile->head_dim) * KV_BLOCK_TOKENS;
-    vector_f scaled[SPAN_VECTORS], largest = {0};
+// Scores into words of 8-bit weights, in place, relative to the largest of the visit. They include
+// the values' scales, so that the sum of the softmax takes them out again.
+INLINE void weigh_scores_int8(struct visit_state *state, const struct attention_tile *tile, int i) {
+    const float log2_255 = 7.994353436858858f;
+    float *scores = state->scores[i], *sums = tile->states[i]->sums;
+    float top = state->step.span[i] - log2_255;
+    vector_f parts[PARTS] = {0};
 #pragma GCC unroll 16
     for (int v = 0; v < SPAN_VECTORS; ++v) {
         int block = v * WIDTH / KV_BLOCK_TOKENS, column = v * WIDTH % KV_BLOCK_TOKENS;
         const char *values = tile->values[block < tile->n_blocks ? block : tile->n_blocks - 1];
-        vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
-        vector_f scales = vector_load(values + scales_at + (size_t)column * sizeof(float));
-        scaled[v] = vector_select(seen, vector_load(weights + v * WIDTH) * scales, (vector_f){0});
-        largest = vector_larger(scaled[v], largest);
+        vector_f inverse = vector_load(value_scales(values, tile->head_dim) + LANES + column);
+        if (tile->visible[i] < KV_VISIT_TOKENS) {
+            vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
+            inverse = vector_select(seen, inverse, (vector_f){0});
+        }
+        vector_f weights = vector_exp2_above_0(vector_load(scores + v * WIDTH) - top);
+        parts[v % PARTS] = vector_fma(weights, inverse, parts[v % PARTS]);
+        store_bytes((uint8_t *)scores + v * WIDTH, (vector_i)(weights + round_magic));
     }
-    float maximum = vector_max(largest);
-    float inverse = maximum > 0x1p-118f ? 255 / maximum : 0;
-    state->weight_scale[i] = maximum * (1.0f / 255);
-    for (int v = 0; v < SPAN_VECTORS; ++v) {
-        // The integer stands in the low bits of a float of 2^23 and more.
-        vector_i rounded = (vector_i)(scaled[v] * inverse + 0x1p23f) & 0xff;
-        store_bytes((uint8_t *)weights + v * WIDTH, rounded);
+    for (int p = 0; p < PARTS; ++p) {
+        vector_f old = vector_load(sums + p * WIDTH) * state->step.shrink[i];
+        vector_store(sums + p * WIDTH,
+                     vector_fma(parts[p], vector_set(state->weight_scale[i]), old));
+    }
+}
+
+// What an 8-bit weight stands for: the visit's largest is 255 of it.
+INLINE void scale_weights(struct visit_state *state, int n) {
+    for (int i = 0; i < n; i += WIDTH) {
+        vector_f below = vector_load(state->step.span + i) - vector_load(state->step.maxima + i);
+        vector_store(state->weight_scale + i, vector_exp2(below) * (1.0f / 255));
     }
 }
 
 #if defined(__AVX512BF16__)
-// Pairs of weights into words, in place.
-INLINE void pack_weights_bf16(float weights[KV_VISIT_TOKENS]) {
+// Scores into words of pairs of weights, in place.
+INLINE void weigh_scores_pairs(struct visit_state *state, const struct attention_tile *tile,
+                               int i) {
+    float *scores = state->scores[i], *sums = tile->states[i]->sums;
+    vector_f sum = vector_load(sums) * state->step.shrink[i], weights[SPAN_VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < SPAN_VECTORS; ++v) {
+        vector_f score = vector_load(scores + v * WIDTH) - state->step.maxima[i];
+        weights[v] = vector_exp2_above_0(score);
+        if (tile->visible[i] < KV_VISIT_TOKENS) {
+            vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
+            weights[v] = vector_select(seen, weights[v], (vector_f){0});
+        }
+        sum += weights[v];
+    }
+    vector_store(sums, sum);
     for (int v = 0; v < SPAN_VECTORS; v += 2) {
-        __m512 low = (__m512)vector_load(weights + v * WIDTH);
-        __m512 high = (__m512)vector_load(weights + (v + 1) * WIDTH);
-        vector_store(weights + v / 2 * WIDTH, (vector_f)_mm512_cvtne2ps_pbh(high, low));
+        __m512bh pairs = _mm512_cvtne2ps_pbh((__m512)weights[v + 1], (__m512)weights[v]);
+        vector_store(scores + v / 2 * WIDTH, (vector_f)pairs);
     }
 }
 #endif
 
 INLINE void visit(const struct attention_tile *tile, enum form form) {
     struct visit_state state;
-    int degree = form == FORM_BF16_DOT || form == FORM_INT8 ? QUICK_EXP : EXACT_EXP;
+    int n = tile->n_pairs;
     gather_queries(&state, tile, form);
-    FOR_ROW_TILES(tile->n_pairs, score_rows, &state, tile, form);
-    raise_maxima(tile, state.scores, state.maxima, state.shrink);
-    for (int i = 0; i < tile->n_pairs; ++i) {
-        weigh_scores(tile->states[i], state.scores[i], state.maxima[i], state.shrink[i], degree);
+    FOR_ROW_TILES(n, score_rows, &state, tile, form);
+    raise_maxima(tile, state.scores, &state.step);
+    if (form == FORM_INT8) {
+        scale_weights(&state, n);
+    }
+    for (int i = 0; i < n; ++i) {
 #if defined(__AVX512BF16__)
         if (form == FORM_BF16_DOT) {
-            pack_weights_bf16(state.scores[i]);
+            weigh_scores_pairs(&state, tile, i);
+            continue;
         }
 #endif
         if (form == FORM_INT8) {
-            pack_weights_int8(&state, tile, i);
+            weigh_scores_int8(&state, tile, i);
+        } else {
+            weigh_scores(tile->states[i], state.scores[i], state.step.maxima[i],
+                         state.step.shrink[i]);
         }
     }
-    FOR_ROW_TILES(tile->n_pairs, value_rows, &state, tile, form);
+    FOR_ROW_TILES(n, value_rows, &state, tile, form);
 }
 
 #endif

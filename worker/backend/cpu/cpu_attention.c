@@ -122,6 +122,7 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit,
                 call->kernel->visit(&tile);
                 tile.n_pairs = 0;
                 memset(tile.next_keys, 0, sizeof(tile.next_keys));
+                memset(tile.next_values, 0, sizeof(tile.next_values));
             }
         }
     }

@@ -52,8 +52,9 @@ enum status cpu_download(struct backend *backend, void *destination, const void 
     return STATUS_OK;
 }
 
-// Bytes of `width` columns of a block of one head. With 8 bits each token's scale follows.
-static size_t block_bytes(const struct kv_storage *storage, int32_t width) {
+// Bytes of `width` columns of a block of one head. With 8 bits `n_scales` numbers of each token
+// follow.
+static size_t block_bytes(const struct kv_storage *storage, int32_t width, size_t n_scales) {
     switch (storage->dtype) {
     case KV_F32:
         return (size_t)width * KV_BLOCK_TOKENS * 4;
@@ -63,17 +64,17 @@ static size_t block_bytes(const struct kv_storage *storage, int32_t width) {
     case KV_INT8:
         break;
     }
-    return ((size_t)width + sizeof(float)) * KV_BLOCK_TOKENS;
+    return ((size_t)width + n_scales * sizeof(float)) * KV_BLOCK_TOKENS;
 }
 
 size_t cpu_kv_key_bytes(const struct kv_storage *storage) {
     // Whole words of four 8-bit numbers.
     int32_t width = storage->dtype == KV_INT8 ? (storage->head_dim + 3) / 4 * 4 : storage->head_dim;
-    return block_bytes(storage, width);
+    return block_bytes(storage, width, 1);
 }
 
 size_t cpu_kv_value_bytes(const struct kv_storage *storage) {
-    return block_bytes(storage, attention_padded(storage->head_dim));
+    return block_bytes(storage, attention_padded(storage->head_dim), 2);
 }
 
 // Blocks of one head stand together, so that one thread's reads run on through memory.

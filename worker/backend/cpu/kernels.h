@@ -15,9 +15,10 @@
 #include "worker/decode/sampling_kernels.h"
 
 enum {
-    LANES = 16,                        // partial sums of every dot product
-    ATTENTION_ROWS = 6,                // pairs that share registers
-    ATTENTION_PAIRS = 24,              // pairs of one tile; multiple of ATTENTION_ROWS
+    LANES = 16,           // partial sums of every dot product
+    ATTENTION_ROWS = 6,   // pairs that share registers
+    ATTENTION_PAIRS = 24, // pairs of one tile; multiple of ATTENTION_ROWS
+    ATTENTION_PAIRS_ROUNDED = (ATTENTION_PAIRS + LANES - 1) / LANES * LANES,
     ATTENTION_HEAD_DIM_MAX = 1024,     // so that a pair fits the scratch
     KERNEL_SCRATCH_BYTES = 256 * 1024, // of each thread
 };

@@ -3,6 +3,8 @@
 // dimensions of a key, two tokens of a value stand side by side (kernels_attention.c reads them).
 // Rows of one block may be stored by different threads at once, so nothing but a token's own
 // elements is written.
+#include <math.h>
+
 #include "worker/backend/cpu/attention_simd.h"
 #include "worker/backend/cpu/kernels_private.h"
 
@@ -41,12 +43,16 @@ void KERNEL(store_f32)(void *keys, void *values, const float *key, const float *
            (size_t)head_dim * sizeof(float));
 }
 
+// The first min(n, WIDTH) values at `source`, zeros after them.
+INLINE vector_f load_up_to(const float *source, int n) {
+    return n >= WIDTH ? vector_load(source) : vector_load_part(source, n);
+}
+
 // Rounds to nearest even; what is too large for the format becomes its largest number, so that one
 // outlier does not turn a whole row into NaN.
 INLINE void narrow_f16(uint16_t out[LANES], const float *values, int n) {
     for (int part = 0; part < n; part += WIDTH) {
-        int left = n - part < WIDTH ? n - part : WIDTH;
-        vector_f v = vector_load_part(values + part, left);
+        vector_f v = load_up_to(values + part, n - part);
         v = vector_select(v > 65504.0f, vector_set(65504.0f), v);
         v = vector_select(v < -65504.0f, vector_set(-65504.0f), v);
         vector_h half;
@@ -88,8 +94,7 @@ void KERNEL(store_f16)(void *keys, void *values, const float *key, const float *
 // Rounds to nearest even.
 INLINE void narrow_bf16(uint16_t out[LANES], const float *values, int n) {
     for (int part = 0; part < n; part += WIDTH) {
-        int left = n - part < WIDTH ? n - part : WIDTH;
-        vector_i bits = (vector_i)vector_load_part(values + part, left);
+        vector_i bits = (vector_i)load_up_to(values + part, n - part);
         vector_i rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
         vector_i nan = (bits & 0x7fffffff) > 0x7f800000;
         rounded = (nan & (bits >> 16 | 0x40)) | (~nan & rounded);
@@ -117,58 +122,72 @@ void KERNEL(store_bf16)(void *keys, void *values, const float *key, const float 
     }
 }
 
-// n numbers as integers in -127..127, rounded to nearest even: out[i] = x[i] * factor / *scale.
-// Writes up to a multiple of WIDTH, zeros behind n. Infinities and NaN make the scale NaN. Returns
-// the sum of the integers.
-INLINE int32_t quantize(int8_t *out, const float *x, int32_t n, float factor, float *scale) {
-    vector_f largest = {0}, finite = {0};
+// The largest magnitude of n numbers, times factor; NaN when one is not finite.
+INLINE float largest_magnitude(const float *x, int32_t n, float factor) {
+    vector_i largest = {0}; // bits of magnitudes are in the order of their numbers
     for (int32_t i = 0; i < n; i += WIDTH) {
-        vector_f v = vector_load_part(x + i, n - i < WIDTH ? n - i : WIDTH) * factor;
-        largest = vector_larger((vector_f)((vector_i)v & 0x7fffffff), largest);
-        finite += v * 0.0f;
+        vector_f v = load_up_to(x + i, n - i) * factor;
+        largest = vector_larger_i((vector_i)v & 0x7fffffff, largest);
     }
-    float maximum = vector_max(largest);
-    float inverse = maximum > 0x1p-118f ? 127 / maximum : 0; // of less, all are 0
-    *scale = maximum * (1.0f / 127) + vector_sum(finite);
+    int32_t bits = vector_max_i(largest);
+    float magnitude;
+    memcpy(&magnitude, &bits, sizeof(bits));
+    return bits < 0x7f800000 ? magnitude : NAN;
+}
+
+// out[i] = x[i] * factor, times `inverse`, as integers in -127..127, rounded to nearest even; up to
+// a multiple of WIDTH, zeros behind n. Returns the sum of the integers.
+INLINE int32_t quantize(int8_t *out, const float *x, int32_t n, float factor, float inverse) {
     vector_i sums = {0};
     for (int32_t i = 0; i < n; i += WIDTH) {
-        // The integer stands in the low bits of a float of 1.5 * 2^23.
-        vector_f v = vector_load_part(x + i, n - i < WIDTH ? n - i : WIDTH) * factor;
-        vector_i integers = (vector_i)(v * inverse + 0x1.8p23f);
+        vector_f v = load_up_to(x + i, n - i) * factor * inverse;
+        v = vector_smaller(vector_set(127), vector_larger(vector_set(-127), v));
+        vector_i integers = (vector_i)(v + round_magic);
         sums += integers - 0x4b400000;
-        store_bytes((uint8_t *)out + i, integers & 0xff);
+        store_bytes((uint8_t *)out + i, integers);
     }
-    int32_t sum = 0;
-    for (int lane = 0; lane < WIDTH; ++lane) {
-        sum += sums[lane];
-    }
-    return sum;
+    return vector_sum_i(sums);
+}
+
+// What n numbers are multiplied by to become 8-bit integers; *scale: its inverse.
+INLINE float inverse_scale(float largest, float *scale) {
+    *scale = largest * (1.0f / 127);
+    return largest > 0x1p-118f ? 127 / largest : 0; // of less, all are 0
 }
 
 void KERNEL(pack_query_int8)(void *packed, const float *q, int32_t head_dim, float factor) {
-    float scale;
-    int32_t offset = -128 * quantize(packed, q, head_dim, factor, &scale); // see store_int8
+    float scale, inverse = inverse_scale(largest_magnitude(q, head_dim, factor), &scale);
+    int32_t offset = -128 * quantize(packed, q, head_dim, factor, inverse); // see store_int8
     float *behind = (float *)packed + (head_dim + 3) / 4;
     behind[0] = scale;
     memcpy(behind + 1, &offset, sizeof(offset));
 }
 
-// Keys as bytes with 128 added, [head_dim / 4][token][4], values as signed bytes,
-// [token / 4][attention_padded(head_dim)][4]; behind both the tokens' scales.
+// Keys as bytes with 128 added, [head_dim / 4][token][4], behind them the tokens' scales; values as
+// signed bytes, [token / 4][attention_padded(head_dim)][4], behind them the logarithms of the
+// tokens' scales and their inverses. A value's scale is between 2^-40 and 2^80, so that weights
+// that include it stay apart by less than the range of f32: larger values become the largest.
 void KERNEL(store_int8)(void *keys, void *values, const float *key, const float *value,
                         int32_t token, int32_t head_dim) {
     int32_t width = (head_dim + 3) / 4 * 4, padded = attention_padded(head_dim);
     int8_t small[ATTENTION_HEAD_DIM_MAX];
     uint8_t *k = (uint8_t *)keys + 4 * token;
     int8_t *v = (int8_t *)values + (size_t)(token / 4) * padded * 4 + token % 4;
-    quantize(small, key, head_dim, 1, (float *)keys + width / 4 * KV_BLOCK_TOKENS + token);
+    float *key_scale = (float *)keys + (size_t)width / 4 * KV_BLOCK_TOKENS + token;
+    float *value_scale = (float *)values + (size_t)padded / 4 * KV_BLOCK_TOKENS + token;
+    float inverse = inverse_scale(largest_magnitude(key, head_dim, 1), key_scale);
+    quantize(small, key, head_dim, 1, inverse);
     for (int32_t d = 0; d < width; d += 4) {
         uint32_t word;
         memcpy(&word, small + d, sizeof(word));
         word ^= 0x80808080; // adds 128 to each
         memcpy(k + (size_t)d * KV_BLOCK_TOKENS, &word, sizeof(word));
     }
-    quantize(small, value, head_dim, 1, (float *)values + padded / 4 * KV_BLOCK_TOKENS + token);
+    float scale = largest_magnitude(value, head_dim, 1) * (1.0f / 127);
+    scale = scale < 0x1p-40f ? 0x1p-40f : scale > 0x1p80f ? 0x1p80f : scale;
+    value_scale[0] = log2f(scale);
+    value_scale[KV_BLOCK_TOKENS] = 1 / scale;
+    quantize(small, value, head_dim, 1, 1 / scale);
     for (int32_t d = 0; d < head_dim; ++d) {
         v[(size_t)d * 4] = small[d];
     }
