@@ -14,6 +14,8 @@ enum {
     EXACT_EXP = 6, // and for those that stay f32
 };
 
+typedef uint32_t vector_u __attribute__((vector_size(WIDTH * 4)));
+
 // Adding it to a number below 2^22 leaves the nearest integer in the low fraction bits.
 static const float round_magic = 0x1.8p23f;
 
@@ -48,6 +50,7 @@ INLINE vector_f vector_larger(vector_f a, vector_f b) {
 #endif
 }
 
+// The smaller of each lane; of a NaN and a number, `b`.
 INLINE vector_f vector_smaller(vector_f a, vector_f b) {
 #if defined(__AVX512F__)
     return (vector_f)_mm512_min_ps((__m512)a, (__m512)b);
@@ -82,7 +85,7 @@ INLINE vector_f vector_exp2(vector_f x) {
     x = vector_larger(vector_set(-127.0f), x);
     vector_f shifted = x + round_magic;
     vector_f p = exp2_fraction(x - (shifted - round_magic), EXACT_EXP);
-    vector_f power = (vector_f)(((vector_i)shifted << 23) + 0x3f800000);
+    vector_f power = (vector_f)(((vector_u)shifted << 23) + 0x3f800000u);
     return p * power; // at n = -127 the power's bits are those of 0
 }
 
@@ -91,7 +94,7 @@ INLINE vector_f vector_exp2_above_0(vector_f x) {
     x = vector_larger(vector_set(-125.0f), x);
     vector_f shifted = x + round_magic;
     vector_f p = exp2_fraction(x - (shifted - round_magic), QUICK_EXP);
-    return (vector_f)((vector_i)p + ((vector_i)shifted << 23));
+    return (vector_f)((vector_u)p + ((vector_u)shifted << 23));
 }
 
 // Calls function(first, rows, ...) over tiles of n pairs, `rows` being a constant of each call.

@@ -67,7 +67,7 @@ INLINE void narrow_f16(uint16_t out[LANES], const float *values, int n) {
         vector_i sign = (vector_i)v >> 16 & 0x8000, bits = (vector_i)v & 0x7fffffff;
         vector_i nan = bits > 0x7f800000, power = bits & 0x7f800000;
         power = (vector_i)vector_select(power < 0x38800000, vector_set(0x1p-14f), (vector_f)power);
-        vector_f magic = (vector_f)(power + (13 << 23));
+        vector_f magic = (vector_f)((vector_u)power + (13u << 23));
         vector_i moved = (vector_i)((((vector_f)bits + magic) - magic) * 0x1p-112f) >> 13;
         half = __builtin_convertvector(sign | (~nan & moved) | (nan & 0x7e00), vector_h);
 #endif
@@ -141,7 +141,7 @@ INLINE int32_t quantize(int8_t *out, const float *x, int32_t n, float factor, fl
     vector_i sums = {0};
     for (int32_t i = 0; i < n; i += WIDTH) {
         vector_f v = load_up_to(x + i, n - i) * factor * inverse;
-        v = vector_smaller(vector_set(127), vector_larger(vector_set(-127), v));
+        v = vector_smaller(vector_larger(vector_set(-127), v), vector_set(127));
         vector_i integers = (vector_i)(v + round_magic);
         sums += integers - 0x4b400000;
         store_bytes((uint8_t *)out + i, integers);
