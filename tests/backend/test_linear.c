@@ -29,14 +29,30 @@ enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
 // rows, inputs, outputs: around tiles (6, 12 rows), panels (8, 16, 32 outputs), lines (16, 32, 64
 // inputs), scale groups (128) and chunks (512 and more).
 static const int32_t shapes[][3] = {
-    {1, 1, 1},     {1, 16, 8},   {2, 17, 9},     {3, 15, 7},    {4, 64, 33},   {5, 100, 24},
-    {7, 48, 8},    {8, 769, 10}, {70, 31, 5},    {13, 800, 9},  {1, 1600, 17}, {33, 1553, 3},
-    {12, 128, 65}, {6, 129, 31}, {25, 1100, 34}, {300, 70, 40},
+    {1, 1, 1},
+    {1, 16, 8},
+    {2, 17, 9},
+    {3, 15, 7},
+    {4, 64, 33},
+    {5, 100, 24},
+    {7, 48, 8},
+    {8, 769, 10},
+    {70, 31, 5},
+    {13, 800, 9},
+    {1, 1600, 17},
+    {33, 1553, 3},
+    {12, 128, 65},
+    {6, 129, 31},
+    {25, 1100, 34},
+    {300, 70, 40},
+    // Results of more than 2 MiB may go past the caches, if rows begin at lines.
+    {17, 5, 32768},
+    {17, 5, 32776},
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
 static float *filled(size_t n, uint64_t seed) {
-    float *values = malloc(n * sizeof(float));
+    float *values = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
     reference_fill(values, n, seed);
     return values;
 }

@@ -127,6 +127,60 @@ static void test_parts_see_what_others_wrote_before_a_meeting(void **state) {
     }
 }
 
+struct shares {
+    struct thread_pool *pool;
+    _Atomic int taken[100];
+    _Atomic int by_first; // items that part 0 took
+    bool wait;            // part 0 only begins when the others have taken everything
+    int32_t n_items;
+};
+
+static void take_items(void *argument, int index, int count) {
+    struct shares *shares = argument;
+    int32_t item;
+    if (index == 0 && shares->wait) {
+        thread_pool_meet(shares->pool, count);
+    }
+    while (thread_pool_take(shares->pool, index, &item)) {
+        assert_in_range(item, 0, shares->n_items - 1);
+        atomic_fetch_add(&shares->taken[item], 1);
+        atomic_fetch_add(&shares->by_first, index == 0);
+    }
+    if (index != 0 && shares->wait) {
+        thread_pool_meet(shares->pool, count);
+    }
+}
+
+static void check_shares(struct shares *shares, int32_t n_items, int count) {
+    memset(shares->taken, 0, sizeof(shares->taken));
+    shares->by_first = 0;
+    shares->n_items = n_items;
+    thread_pool_share(shares->pool, n_items, count);
+    thread_pool_run(shares->pool, take_items, shares, count);
+    for (int32_t i = 0; i < n_items; ++i) {
+        assert_int_equal(1, shares->taken[i]);
+    }
+}
+
+static void test_every_item_is_taken_once(void **state) {
+    (void)state;
+    struct shares shares = {0};
+    assert_ok(thread_pool_create(4, &shares.pool, NULL), NULL);
+    for (int call = 0; call < 2000; ++call) {
+        check_shares(&shares, call % 100, 1 + call % 4);
+    }
+    thread_pool_destroy(shares.pool);
+}
+
+static void test_items_of_a_part_that_is_held_up_are_taken_by_others(void **state) {
+    (void)state;
+    struct shares shares = {.wait = true};
+    assert_ok(thread_pool_create(3, &shares.pool, NULL), NULL);
+    check_shares(&shares, 91, 3);
+    assert_int_equal(0, shares.by_first);
+    thread_pool_destroy(shares.pool);
+}
+
 static void test_ranges_cover_everything_in_whole_units(void **state) {
     (void)state;
     for (long n = 0; n < 40; ++n) {
@@ -164,6 +218,8 @@ int main(void) {
         cmocka_unit_test(test_fewer_parts_than_threads_leave_the_rest_idle),
         cmocka_unit_test(test_parts_run_at_the_same_time),
         cmocka_unit_test(test_parts_see_what_others_wrote_before_a_meeting),
+        cmocka_unit_test(test_every_item_is_taken_once),
+        cmocka_unit_test(test_items_of_a_part_that_is_held_up_are_taken_by_others),
         cmocka_unit_test(test_ranges_cover_everything_in_whole_units),
         cmocka_unit_test(test_thread_counts_out_of_range_are_refused),
     };

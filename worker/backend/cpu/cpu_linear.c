@@ -8,6 +8,10 @@
 // second-level cache of every CPU that this was made for. And how far ahead a low tile fetches.
 enum { CHUNK_BYTES = 64 << 10, FETCH_AHEAD_BYTES = 2 << 10 };
 
+// Results of this size are gone from the nearer caches before anyone reads them: fetching the lines
+// that they overwrite is lost time. (Logits of 32 rows: a sixth of the product.)
+enum { STREAM_BYTES = 2 << 20 };
+
 _Static_assert(LINEAR_ROWS_MAX *LINEAR_PANEL_MAX * sizeof(float) <= KERNEL_SCRATCH_BYTES,
                "scratch too small for the sums of a panel");
 
@@ -23,10 +27,9 @@ struct product {
     int32_t out_cols;
     int32_t n_rows;
     int32_t n_tiles;
-    int32_t n_lines;   // of a packed row
-    int32_t n_groups;  // of a packed row
-    int n_panel_parts; // threads = n_panel_parts * n_tile_parts
-    int n_tile_parts;
+    int32_t n_lines;  // of a packed row
+    int32_t n_groups; // of a packed row
+    int n_tile_parts; // into which the tiles are cut: items of work are panels times these
     enum linear_store store;
 };
 
@@ -180,44 +183,33 @@ static void run_panel(struct chunk *chunk) {
     }
 }
 
+// What was written past the caches becomes visible before this thread says that it is done.
+static void stream_fence(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
 static void product_part(void *argument, int index, int count) {
     const struct product *product = argument;
     pack_rows(product, index, count);
     thread_pool_meet(product->cpu->pool, count);
-    long begin, end, tile_begin, tile_end;
-    thread_pool_range(product->layout.n_panels, 1, index % product->n_panel_parts,
-                      product->n_panel_parts, &begin, &end);
-    thread_pool_range(product->n_tiles, 1, index / product->n_panel_parts, product->n_tile_parts,
-                      &tile_begin, &tile_end);
     struct chunk chunk = {
         .product = product,
         .sums = (float *)(product->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES),
-        .tile_begin = (int32_t)tile_begin,
-        .tile_end = (int32_t)tile_end,
     };
-    for (long panel = begin; panel < end && tile_begin < tile_end; ++panel) {
-        chunk.panel = (int32_t)panel;
+    int32_t item;
+    while (thread_pool_take(product->cpu->pool, index, &item)) {
+        long begin, end;
+        thread_pool_range(product->n_tiles, 1, item / product->layout.n_panels,
+                          product->n_tile_parts, &begin, &end);
+        chunk.panel = item % product->layout.n_panels;
+        chunk.tile_begin = (int32_t)begin;
+        chunk.tile_end = (int32_t)end;
         run_panel(&chunk);
     }
-}
-
-// Panels are shared out first, so that one thread reads each weight, then tiles: as evenly as both
-// divide.
-static void share_out(struct product *product, int n_threads) {
-    long best = 0;
-    for (int tile_parts = 1; tile_parts <= n_threads && tile_parts <= product->n_tiles;
-         ++tile_parts) {
-        int panel_parts = n_threads / tile_parts;
-        if (panel_parts > product->layout.n_panels) {
-            panel_parts = product->layout.n_panels;
-        }
-        long panels = (product->layout.n_panels + panel_parts - 1) / panel_parts;
-        long longest = panels * ((product->n_tiles + tile_parts - 1) / tile_parts);
-        if (tile_parts == 1 || longest < best) {
-            best = longest;
-            product->n_panel_parts = panel_parts;
-            product->n_tile_parts = tile_parts;
-        }
+    if (product->store == LINEAR_STREAM) {
+        stream_fence();
     }
 }
 
@@ -229,9 +221,22 @@ static void run_rows(struct product *product) {
     // A step of every kernel multiplies one line's inputs or takes in about 8 bytes of weights.
     double multiplies = inputs * weight->rows / product->kernel->line_inputs;
     double loads = (double)weight->bytes / 8;
-    share_out(product, cpu_threads_for(product->cpu, multiplies > loads ? multiplies : loads));
-    thread_pool_run(product->cpu->pool, product_part, product,
-                    product->n_panel_parts * product->n_tile_parts);
+    int n_threads = cpu_threads_for(product->cpu, multiplies > loads ? multiplies : loads);
+    // One thread reads each weight, unless there are fewer panels than threads.
+    product->n_tile_parts = 1;
+    while (product->n_tile_parts < product->n_tiles &&
+           product->n_tile_parts * product->layout.n_panels < n_threads) {
+        product->n_tile_parts += 1;
+    }
+    thread_pool_share(product->cpu->pool, product->n_tile_parts * product->layout.n_panels,
+                      n_threads);
+    thread_pool_run(product->cpu->pool, product_part, product, n_threads);
+}
+
+static bool streams(const struct tensor *out, enum linear_store store) {
+    size_t row_bytes = (size_t)out->cols * sizeof(float);
+    return store == LINEAR_STORE && row_bytes * (size_t)out->rows >= STREAM_BYTES &&
+           row_bytes % LINE_BYTES == 0 && (uintptr_t)out->data % LINE_BYTES == 0;
 }
 
 static void multiply(struct backend *backend, struct tensor *out, const struct tensor *x,
@@ -243,7 +248,7 @@ static void multiply(struct backend *backend, struct tensor *out, const struct t
         .weight = weight,
         .layout = cpu_linear_layout(cpu, weight),
         .out_cols = out->cols,
-        .store = store,
+        .store = streams(out, store) ? LINEAR_STREAM : store,
     };
     ASSERT(out->rows == x->rows && x->cols == weight->cols);
     product.kernel = cpu->linear[product.layout.format];

@@ -98,7 +98,9 @@ INLINE void store_outputs(float *to, vector_f v, int32_t n, enum linear_store st
     if (store == LINEAR_ADD) {
         v = vector_load_left(to, n) + v;
     }
-    if (n >= WIDTH) {
+    if (n >= WIDTH && store == LINEAR_STREAM) {
+        vector_stream(to, v);
+    } else if (n >= WIDTH) {
         vector_store(to, v);
     } else {
         memcpy(to, &v, (size_t)n * sizeof(float));

@@ -66,8 +66,9 @@ struct linear_kernel {
 
 // What becomes of finished sums.
 enum linear_store {
-    LINEAR_STORE, // out = sum
-    LINEAR_ADD,   // out += sum
+    LINEAR_STORE,  // out = sum
+    LINEAR_STREAM, // the same past the caches; each row's outputs begin at a line
+    LINEAR_ADD,    // out += sum
     LINEAR_GATE, // out = silu(gate) * up; a panel's first half are gates, its second half their ups
 };
 

@@ -39,6 +39,17 @@ INLINE void vector_store(void *destination, vector_f v) {
     memcpy(destination, &v, sizeof(v));
 }
 
+// Past the caches; aligned to the vector. Who lets another thread read it calls stream_fence first.
+INLINE void vector_stream(float *destination, vector_f v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(destination, (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(destination, (__m256)v);
+#else
+    vector_store(destination, v);
+#endif
+}
+
 INLINE vector_f vector_set(float value) {
     return value - (vector_f){0};
 }

@@ -25,6 +25,11 @@ struct worker {
     int index; // 1 .. n_threads - 1
 };
 
+// Items [begin, end) that nobody has taken: end in the upper half.
+struct share {
+    _Alignas(64) _Atomic uint64_t left;
+};
+
 struct thread_pool {
     _Alignas(64) _Atomic uint32_t generation;
     _Atomic uint32_t sleepers; // workers in the kernel, or about to be
@@ -40,6 +45,8 @@ struct thread_pool {
     bool stop;
     int n_threads;
     int n_started; // workers that exist
+    int n_shares;
+    struct share *shares; // [n_threads]
     struct worker workers[];
 };
 
@@ -153,6 +160,45 @@ void thread_pool_meet(struct thread_pool *pool, int count) {
     }
 }
 
+void thread_pool_share(struct thread_pool *pool, int32_t n_items, int count) {
+    ASSERT(count >= 1 && count <= pool->n_threads);
+    pool->n_shares = count;
+    for (int i = 0; i < count; ++i) {
+        long begin, end;
+        thread_pool_range(n_items, 1, i, count, &begin, &end);
+        atomic_store_explicit(&pool->shares[i].left, (uint64_t)end << 32 | (uint64_t)begin,
+                              memory_order_relaxed);
+    }
+}
+
+// The first item of a share, or its last. Whatever an item needs was written before the run began
+// or before a meeting, so the order of other accesses does not matter.
+static bool take_from(struct share *share, bool first, int32_t *item) {
+    uint64_t left = atomic_load_explicit(&share->left, memory_order_relaxed), rest;
+    do {
+        uint32_t begin = (uint32_t)left, end = (uint32_t)(left >> 32);
+        if (begin == end) {
+            return false;
+        }
+        *item = (int32_t)(first ? begin : end - 1);
+        rest = first ? left + 1 : left - ((uint64_t)1 << 32);
+    } while (!atomic_compare_exchange_weak_explicit(&share->left, &left, rest, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+bool thread_pool_take(struct thread_pool *pool, int index, int32_t *item) {
+    if (take_from(&pool->shares[index], true, item)) {
+        return true;
+    }
+    for (int i = 1; i < pool->n_shares; ++i) {
+        if (take_from(&pool->shares[(index + i) % pool->n_shares], false, item)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int thread_pool_size(const struct thread_pool *pool) {
     return pool->n_threads;
 }
@@ -177,6 +223,11 @@ enum status thread_pool_create(int n_threads, struct thread_pool **out, struct e
         return error_set(err, STATUS_NO_MEMORY, "threads", "no memory for %d threads", n_threads);
     }
     *pool = (struct thread_pool){.n_threads = n_threads};
+    pool->shares = aligned_alloc(64, (size_t)n_threads * sizeof(struct share));
+    if (pool->shares == NULL) {
+        free(pool);
+        return error_set(err, STATUS_NO_MEMORY, "threads", "no memory for %d threads", n_threads);
+    }
     for (int i = 1; i < n_threads; ++i) {
         struct worker *worker = &pool->workers[i - 1];
         *worker = (struct worker){.pool = pool, .index = i};
@@ -200,5 +251,6 @@ void thread_pool_destroy(struct thread_pool *pool) {
     for (int i = 0; i < pool->n_started; ++i) {
         pthread_join(pool->workers[i].thread, NULL);
     }
+    free(pool->shares);
     free(pool);
 }

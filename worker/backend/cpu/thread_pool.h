@@ -1,8 +1,11 @@
-// A fixed set of threads that run one function together, for operations that split their work
-// statically: n_threads - 1 workers and the caller. Between calls the workers sleep in the kernel
-// after a short spin, so that they leave the cores to others. One caller at a time.
+// A fixed set of threads that run one function together: n_threads - 1 workers and the caller.
+// Between calls the workers sleep in the kernel after a short spin, so that they leave the cores to
+// others. One caller at a time.
 #ifndef WORKER_BACKEND_CPU_THREAD_POOL_H
 #define WORKER_BACKEND_CPU_THREAD_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "common/status.h"
 
@@ -28,6 +31,14 @@ void thread_pool_run(struct thread_pool *pool, thread_pool_fn run, void *argumen
 // Called by every part of a run of `count` parts: returns when all have called, so that each sees
 // what the others wrote before. No part may leave it out.
 void thread_pool_meet(struct thread_pool *pool, int count);
+
+// Before a run of `count` parts: each gets a contiguous share of the items 0 .. n_items - 1.
+void thread_pool_share(struct thread_pool *pool, int32_t n_items, int count);
+
+// Within the run: the next item of part `index`'s share from its beginning, or, when that is used
+// up, one from the end of another's, so that a thread whose core others use is not waited for.
+// False when none is left. Every item is taken once.
+bool thread_pool_take(struct thread_pool *pool, int index, int32_t *item);
 
 // Part `index` of `count` of the range [0, n) in units of `unit`: [*begin, *end), possibly empty.
 void thread_pool_range(long n, long unit, int index, int count, long *begin, long *end);
