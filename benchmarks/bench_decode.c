@@ -11,7 +11,9 @@
 #include "benchmarks/arguments.h"
 #include "benchmarks/machine.h"
 #include "benchmarks/median.h"
+#include "benchmarks/model_products.h"
 #include "benchmarks/model_work.h"
+#include "benchmarks/operation_times.h"
 #include "common/deadline.h"
 #include "common/rng.h"
 #include "worker/backend/cpu/cpu.h"
@@ -49,6 +51,8 @@ struct run {
     struct tensor states;      // [n_sequences, hidden], o_t of the prompt for every fork
     double prompt_seconds[REPEATS_MAX];
     double decode_seconds[REPEATS_MAX];
+    double operations[OPERATION_KINDS]; // seconds of all steps of all repeats
+    double products_seconds;            // of a step's products alone
 };
 
 static int32_t blocks_of(int32_t n_tokens) {
@@ -168,12 +172,18 @@ static enum status repeat(struct run *run, uint32_t n_new, double *prompt_second
         return status;
     }
     fork_all(run);
+    double operations[OPERATION_KINDS];
+    operation_times_take(operations);
     begin = clock_monotonic_ns();
     for (uint32_t position = 0; position < n_new && status == STATUS_OK; position++) {
         const struct tensor *states = position == 0 ? &run->states : model_outputs(run->context);
         status = step(run, states, position, err);
     }
     *decode_seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    operation_times_take(operations);
+    for (int i = 0; i < OPERATION_KINDS; i++) {
+        run->operations[i] += operations[i];
+    }
     for (int32_t i = 0; i < run->n_sequences; i++) {
         sequence_destroy(run->context, run->sequences[i]);
     }
@@ -184,7 +194,8 @@ static void print_header(void) {
     puts("precision,kv_dtype,threads,prompt,new,sequences,prompt_tps,prompt_gflops,prompt_peak_"
          "percent,"
          "decode_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
-         "attention_gflops,weight_gbs,read_percent,peak_rss_mb");
+         "alone_gflops,alone_percent,attention_gflops,weight_gbs,read_percent,products_ms,"
+         "attention_ms,store_ms,norm_ms,sample_ms,peak_rss_mb");
 }
 
 static void print_run(struct run *run, const struct model *model, const struct machine *machine) {
@@ -200,15 +211,19 @@ static void print_run(struct run *run, const struct model *model, const struct m
     // The token drawn at step t sees the prompt, the t before it, and itself.
     const double positions = n * n_new * (n_prompt + (n_new + 1) / 2);
     const double bytes = model_work_weight_bytes(model) * n_new / seconds;
-    printf("%s,%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.2f,%.1f,%.0f\n",
+    const double alone = model_work_product_flops(&work, n, n) / run->products_seconds;
+    printf("%s,%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.2f,%.1f,",
            precision_name(settings->precision), kv_dtype_name(settings->kv_dtype),
            settings->n_threads, run->n_prompt, settings->n_new, run->n_sequences,
            n_prompt / prompt_seconds, prompt_flops * 1e-9, machine_percent(prompt_flops, peak),
            n * n_new / seconds, 100 * spread / seconds, seconds / n_new * 1e3, flops * 1e-9,
-           machine_percent(flops, peak),
+           machine_percent(flops, peak), alone * 1e-9, machine_percent(flops, alone),
            work.attention_flops_per_position * positions / seconds * 1e-9, bytes * 1e-9,
-           machine_percent(bytes, machine->memory_bytes),
-           (double)machine_peak_rss_bytes() / (1 << 20));
+           machine_percent(bytes, machine->memory_bytes));
+    for (int i = 0; i < OPERATION_KINDS; i++) {
+        printf("%.3f,", run->operations[i] / (n_new * settings->n_repeats) * 1e3);
+    }
+    printf("%.0f\n", (double)machine_peak_rss_bytes() / (1 << 20));
     fflush(stdout);
 }
 
@@ -218,6 +233,10 @@ static enum status measure(struct run *run, const struct settings *settings,
     enum status status = run_open(run, settings, model, err);
     if (status == STATUS_OK) { // pays for pages that all others use
         status = repeat(run, 1, &run->prompt_seconds[0], &run->decode_seconds[0], err);
+        memset(run->operations, 0, sizeof(run->operations));
+    }
+    if (status == STATUS_OK) {
+        status = model_products_measure(model, run->n_sequences, &run->products_seconds, err);
     }
     for (uint32_t i = 0; i < settings->n_repeats && status == STATUS_OK; i++) {
         status =
@@ -339,7 +358,9 @@ int main(int argc, char **argv) {
         machine_measure((int)settings.n_threads, &machine);
         machine_print(&machine, stdout);
         print_model(model, &settings);
+        operation_times_begin(backend);
         status = measure_all(&settings, model, &machine, &err);
+        operation_times_end(backend);
     }
     model_close(model);
     backend_destroy(backend);
