@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "worker/backend/cpu/cpu_private.h"
+#include "worker/backend/cpu/race_check.h"
 
 // Bytes of a panel between two visits of a tile. The next chunk is fetched meanwhile; both fit the
 // second-level cache of every CPU that this was made for. And how far ahead a low tile fetches.
@@ -157,6 +158,7 @@ static void run_chunk(const struct chunk *chunk) {
             .first = chunk->step == 0,
         };
         plan_fetch(chunk, t - chunk->tile_begin, &tile);
+        race_check_read(tile.x, (size_t)tile.n_lines * (size_t)tile.height * LINE_BYTES);
         product->kernel->tile(&tile);
         if (chunk->last) {
             finish_tile(product, &place, tile.sums, chunk->panel);

@@ -57,15 +57,15 @@ INLINE void tile_rows(const struct linear_tile *tile, int rows, enum linear_form
 #define TILE_F16(rows) tile_rows(tile, rows, LINEAR_F16)
 #define TILE_BF16(rows) tile_rows(tile, rows, LINEAR_BF16)
 
-static void tile_f32(const struct linear_tile *tile) {
+static UNCHECKED void tile_f32(const struct linear_tile *tile) {
     SWITCH_HEIGHT(tile->height, TILE_F32);
 }
 
-static void tile_f16(const struct linear_tile *tile) {
+static UNCHECKED void tile_f16(const struct linear_tile *tile) {
     SWITCH_HEIGHT(tile->height, TILE_F16);
 }
 
-static void tile_bf16(const struct linear_tile *tile) {
+static UNCHECKED void tile_bf16(const struct linear_tile *tile) {
     SWITCH_HEIGHT(tile->height, TILE_BF16);
 }
 

@@ -5,6 +5,7 @@
 
 #include "worker/backend/cpu/kernels_private.h"
 #include "worker/backend/cpu/linear.h"
+#include "worker/backend/cpu/race_check.h"
 #include "worker/backend/cpu/simd.h"
 
 // Two vectors of outputs and as many rows as leave registers for two weights and an input: 24 sums

@@ -124,7 +124,7 @@ INLINE void tile_rows(const struct linear_tile *tile, int rows) {
 
 #define TILE(rows) tile_rows(tile, rows)
 
-static void tile_int8(const struct linear_tile *tile) {
+static UNCHECKED void tile_int8(const struct linear_tile *tile) {
     SWITCH_HEIGHT(tile->height, TILE);
 }
 
