@@ -155,3 +155,10 @@ void assert_rows_equal(const Surefoot__Row *a, const Surefoot__Row *b) {
                             x->n_token_scores * sizeof *x->token_scores);
     }
 }
+
+void assert_gathered_equal(const Surefoot__Gathered *a, const Surefoot__Gathered *b) {
+    assert_int_equal(a->n_rows, b->n_rows);
+    for (size_t i = 0; i < a->n_rows; i++) {
+        assert_rows_equal(a->rows[i], b->rows[i]);
+    }
+}

@@ -44,5 +44,7 @@ const Surefoot__Row *order_find_row(const Surefoot__Gathered *gathered, uint64_t
 
 // Same tokens, log-probabilities, finish, text and scores, bit for bit; no errors.
 void assert_rows_equal(const Surefoot__Row *a, const Surefoot__Row *b);
+// The same for all rows, in order.
+void assert_gathered_equal(const Surefoot__Gathered *a, const Surefoot__Gathered *b);
 
 #endif

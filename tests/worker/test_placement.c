@@ -2,7 +2,7 @@
 
 #include "worker/group/placement.h"
 
-enum { ITEMS_MAX = 32 };
+enum { ITEMS_MAX = 32, N_RANKS = 3 };
 
 struct test_order {
     Surefoot__Order order;
@@ -36,8 +36,8 @@ static void set_release(struct test_order *test, uint64_t job_id) {
     test->order.n_releases = 1;
 }
 
-static void expect_loads(const struct test_order *test, int n_ranks, size_t low, size_t high) {
-    for (int rank = 0; rank < n_ranks; rank++) {
+static void expect_loads(const struct test_order *test, size_t low, size_t high) {
+    for (int rank = 0; rank < N_RANKS; rank++) {
         size_t load = 0;
         for (size_t i = 0; i < test->order.n_items; i++) {
             load += test->ranks[i] == (uint32_t)rank;
@@ -58,27 +58,34 @@ static void place_first(struct placement *placement, struct test_order *test) {
     placement_assign(placement, &test->order, test->ranks);
 }
 
-static void test_new_candidates_of_each_job_are_dealt_out_evenly(void **state) {
-    (void)state;
+static int setup(void **state) {
     struct placement *placement = NULL;
-    assert_ok(placement_create(3, &placement), NULL);
+    assert_ok(placement_create(N_RANKS, &placement), NULL);
+    *state = placement;
+    return 0;
+}
+
+static int teardown(void **state) {
+    placement_destroy(*state);
+    return 0;
+}
+
+static void test_new_candidates_of_each_job_are_dealt_out_evenly(void **state) {
+    struct placement *placement = *state;
     struct test_order test;
     place_first(placement, &test);
-    expect_loads(&test, 3, 6, 7);
-    for (int rank = 0; rank < 3; rank++) {
+    expect_loads(&test, 6, 7);
+    for (int rank = 0; rank < N_RANKS; rank++) {
         size_t of_first_job = 0;
         for (size_t i = 0; i < 10; i++) {
             of_first_job += test.ranks[i] == (uint32_t)rank;
         }
         assert_in_range(of_first_job, 3, 4);
     }
-    placement_destroy(placement);
 }
 
 static void test_candidates_stay_where_they_are(void **state) {
-    (void)state;
-    struct placement *placement = NULL;
-    assert_ok(placement_create(3, &placement), NULL);
+    struct placement *placement = *state;
     struct test_order first;
     place_first(placement, &first);
     struct test_order next;
@@ -92,13 +99,10 @@ static void test_candidates_stay_where_they_are(void **state) {
         size_t before = (next.items[i].job_id - 1) * 10 + next.items[i].candidate_id - 1;
         assert_int_equal(next.ranks[i], first.ranks[before]);
     }
-    placement_destroy(placement);
 }
 
 static void test_forks_of_one_parent_fill_its_rank_only_to_an_even_share(void **state) {
-    (void)state;
-    struct placement *placement = NULL;
-    assert_ok(placement_create(3, &placement), NULL);
+    struct placement *placement = *state;
     struct test_order first;
     place_first(placement, &first);
     struct test_order next;
@@ -107,17 +111,14 @@ static void test_forks_of_one_parent_fill_its_rank_only_to_an_even_share(void **
         add_item(&next, 1, 20 + i, 5);
     }
     placement_assign(placement, &next.order, next.ranks);
-    expect_loads(&next, 3, 4, 4);
+    expect_loads(&next, 4, 4);
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(next.ranks[i], placement_find(placement, 1, 5));
     }
-    placement_destroy(placement);
 }
 
 static void test_released_candidates_are_forgotten(void **state) {
-    (void)state;
-    struct placement *placement = NULL;
-    assert_ok(placement_create(3, &placement), NULL);
+    struct placement *placement = *state;
     struct test_order first;
     place_first(placement, &first);
     struct test_order next;
@@ -139,13 +140,10 @@ static void test_released_candidates_are_forgotten(void **state) {
         assert_int_equal(placement_find(placement, 1, i), -1);
         assert_true(placement_find(placement, 2, i) >= 0);
     }
-    placement_destroy(placement);
 }
 
 static void test_coordinator_that_releases_nothing_is_survived(void **state) {
-    (void)state;
-    struct placement *placement = NULL;
-    assert_ok(placement_create(2, &placement), NULL);
+    struct placement *placement = *state;
     for (uint64_t round = 0; round < 10000; round++) {
         struct test_order test;
         make_order(&test);
@@ -155,16 +153,18 @@ static void test_coordinator_that_releases_nothing_is_survived(void **state) {
         placement_assign(placement, &test.order, test.ranks);
         assert_int_equal(placement_find(placement, 1, 1 + round * ITEMS_MAX), test.ranks[0]);
     }
-    placement_destroy(placement);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_new_candidates_of_each_job_are_dealt_out_evenly),
-        cmocka_unit_test(test_candidates_stay_where_they_are),
-        cmocka_unit_test(test_forks_of_one_parent_fill_its_rank_only_to_an_even_share),
-        cmocka_unit_test(test_released_candidates_are_forgotten),
-        cmocka_unit_test(test_coordinator_that_releases_nothing_is_survived),
+        cmocka_unit_test_setup_teardown(test_new_candidates_of_each_job_are_dealt_out_evenly, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_candidates_stay_where_they_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_forks_of_one_parent_fill_its_rank_only_to_an_even_share, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_released_candidates_are_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coordinator_that_releases_nothing_is_survived, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
 }

@@ -1,144 +1,32 @@
 // A rank's rows are a function of the order's items alone: whatever else is in the order, held,
 // evicted or rebuilt, they are the same bit for bit. Models have random weights.
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tests/support/testkit.h"
-#include "tests/worker/order_fixture.h"
+#include "tests/worker/rank_fixture.h"
 #include "tests/worker/tiny_models.h"
 
-static const char *const all_scorers[] = {"reward-eos", "cost", "foreign-cost", "foreign-reward",
-                                          NULL};
-static const char *const scorer_names[] = {"reward", "reward-eos", "cost", "foreign-cost",
-                                           "foreign-reward"};
-enum { N_SCORERS = sizeof scorer_names / sizeof scorer_names[0], BLOCK = 12, MAX_TOKENS = 48 };
-
-struct world {
-    char *directory;
-    struct rank *rank; // ample memory
-};
-
-static struct rank *open_rank(const char *directory, int slots, int64_t kv_tokens) {
-    struct rank_options options = {.policy_directory = tiny_model_path(directory, "policy"),
-                                   .backend = "cpu",
-                                   .threads = 1,
-                                   .slots = slots,
-                                   .kv_tokens = kv_tokens};
-    for (int i = 0; i < N_SCORERS; i++) {
-        options.scorers[i].name = scorer_names[i];
-        options.scorers[i].directory = tiny_model_path(directory, scorer_names[i]);
-    }
-    options.n_scorers = N_SCORERS;
-    struct rank *rank = NULL;
-    struct error error = {0};
-    assert_ok(rank_open(&options, &rank, &error), &error);
-    return rank;
-}
-
-static int setup(void **state) {
-    struct world *world = calloc(1, sizeof *world);
-    world->directory = tiny_models_make();
-    world->rank = open_rank(world->directory, 64, 0);
-    *state = world;
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct world *world = *state;
-    rank_close(world->rank);
-    testkit_remove_tree(world->directory);
-    free(world);
-    return 0;
-}
-
-static const struct order_job job_one = {.id = 1,
-                                         .prompt = "tell me about the weather",
-                                         .max_tokens = MAX_TOKENS,
-                                         .seed = 7,
-                                         .scorers = all_scorers};
-static const struct order_job job_two = {.id = 2,
-                                         .prompt = "another question, somewhat longer than that",
-                                         .max_tokens = MAX_TOKENS,
-                                         .seed = 8,
-                                         .scorers = all_scorers,
-                                         .cost_eos_append = true};
-
-// Everything that a test has grown: the tokens of each candidate so far.
-struct grown {
-    uint64_t candidate_id;
-    uint32_t tokens[MAX_TOKENS];
-    size_t n_tokens;
-    bool finished;
-};
-
-static struct grown *grow_first(struct rank *rank, const struct order_job *job, size_t n,
-                                Surefoot__Gathered **rows) {
-    struct order_fixture *order = order_create();
-    order_add_job(order, job);
-    for (size_t i = 0; i < n; i++) {
-        order_add_item(order, job->id, i + 1, 0, NULL, 0, BLOCK);
-    }
-    *rows = order_run(rank, order);
-    order_destroy(order);
-    assert_int_equal((*rows)->n_rows, n);
-    struct grown *grown = calloc(n, sizeof *grown);
-    for (size_t i = 0; i < n; i++) {
-        const Surefoot__Row *row = (*rows)->rows[i];
-        grown[i].candidate_id = row->candidate_id;
-        memcpy(grown[i].tokens, row->token_ids, row->n_token_ids * sizeof *row->token_ids);
-        grown[i].n_tokens = row->n_token_ids;
-        grown[i].finished = row->finish != SUREFOOT__FINISH__FINISH_NONE;
-    }
-    return grown;
-}
-
-// A second block: children with new ids from every unfinished candidate, which also goes on itself.
-static struct order_fixture *second_order(const struct order_job *job, const struct grown *grown,
-                                          size_t n, bool with_job) {
-    struct order_fixture *order = order_create();
-    if (with_job) {
-        order_add_job(order, job);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (grown[i].finished) {
-            continue;
-        }
-        const uint64_t id = grown[i].candidate_id;
-        order_add_item(order, job->id, 1000 + id, id, grown[i].tokens, grown[i].n_tokens, BLOCK);
-        order_add_item(order, job->id, id, id, grown[i].tokens, grown[i].n_tokens, BLOCK);
-        order_add_item(order, job->id, 2000 + id, id, grown[i].tokens, grown[i].n_tokens, BLOCK);
-    }
-    return order;
-}
-
-static void assert_all_rows_equal(const Surefoot__Gathered *a, const Surefoot__Gathered *b) {
-    assert_int_equal(a->n_rows, b->n_rows);
-    for (size_t i = 0; i < a->n_rows; i++) {
-        assert_rows_equal(a->rows[i], b->rows[i]);
-    }
-}
-
 static void test_candidate_alone_equals_among_others(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     enum { N = 40 };
     struct order_fixture *order = order_create();
-    order_add_job(order, &job_one);
-    order_add_job(order, &job_two);
+    order_add_job(order, &rank_fixture_jobs[0]);
+    order_add_job(order, &rank_fixture_jobs[1]);
     for (uint64_t i = 1; i <= N / 2; i++) {
-        order_add_item(order, 1, i, 0, NULL, 0, BLOCK);
-        order_add_item(order, 2, i, 0, NULL, 0, BLOCK + 3);
+        order_add_item(order, 1, i, 0, NULL, 0, FIXTURE_BLOCK);
+        order_add_item(order, 2, i, 0, NULL, 0, FIXTURE_BLOCK + 3);
     }
-    Surefoot__Gathered *together = order_run(world->rank, order);
+    Surefoot__Gathered *together = order_run(fixture->rank, order);
     order_destroy(order);
     assert_int_equal(together->n_rows, N);
-    struct rank *other = open_rank(world->directory, 4, 0);
+    struct rank *other = rank_fixture_open(fixture->directory, 1, 4, 0);
     for (uint64_t i = 1; i <= N / 2; i += 7) {
         struct order_fixture *alone = order_create();
-        order_add_job(alone, &job_two);
-        order_add_item(alone, 2, i, 0, NULL, 0, BLOCK + 3);
+        order_add_job(alone, &rank_fixture_jobs[1]);
+        order_add_item(alone, 2, i, 0, NULL, 0, FIXTURE_BLOCK + 3);
         Surefoot__Gathered *row = order_run(other, alone);
         assert_rows_equal(row->rows[0], order_find_row(together, 2, i));
         assert_int_equal(row->rows[0]->n_scores, 4);
@@ -150,9 +38,9 @@ static void test_candidate_alone_equals_among_others(void **state) {
 }
 
 static void test_candidates_of_one_prompt_differ(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     Surefoot__Gathered *rows = NULL;
-    struct grown *grown = grow_first(world->rank, &job_one, 8, &rows);
+    struct grown *grown = grow_first(fixture->rank, &rank_fixture_jobs[0], 8, &rows);
     for (size_t i = 1; i < 8; i++) {
         size_t n = grown[i].n_tokens < grown[0].n_tokens ? grown[i].n_tokens : grown[0].n_tokens;
         assert_memory_not_equal(grown[0].tokens, grown[i].tokens, n * sizeof(uint32_t));
@@ -162,30 +50,29 @@ static void test_candidates_of_one_prompt_differ(void **state) {
 }
 
 static void test_rebuilt_candidates_equal_held_ones(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     enum { N = 12 };
-    const struct order_job *jobs[] = {&job_one, &job_two};
     for (int j = 0; j < 2; j++) {
         Surefoot__Gathered *first = NULL;
-        struct grown *grown = grow_first(world->rank, jobs[j], N, &first);
+        struct grown *grown = grow_first(fixture->rank, &rank_fixture_jobs[j], N, &first);
         size_t n_held = 0;
         for (size_t i = 0; i < N; i++) {
-            bool held = rank_holds(world->rank, jobs[j]->id, grown[i].candidate_id,
+            bool held = rank_holds(fixture->rank, rank_fixture_jobs[j].id, grown[i].candidate_id,
                                    (uint32_t)grown[i].n_tokens);
             assert_int_equal(held, !grown[i].finished);
             n_held += held;
         }
         assert_true(n_held > 0);
-        struct order_fixture *order = second_order(jobs[j], grown, N, false);
-        Surefoot__Gathered *held = order_run(world->rank, order);
+        struct order_fixture *order = second_order(&rank_fixture_jobs[j], grown, N, false);
+        Surefoot__Gathered *held = order_run(fixture->rank, order);
         order_destroy(order);
 
-        order = second_order(jobs[j], grown, N, true);
-        order_add_release(order, jobs[j]->id, 0, true);
-        Surefoot__Gathered *rebuilt = order_run(world->rank, order);
+        order = second_order(&rank_fixture_jobs[j], grown, N, true);
+        order_add_release(order, rank_fixture_jobs[j].id, 0, true);
+        Surefoot__Gathered *rebuilt = order_run(fixture->rank, order);
         order_destroy(order);
         assert_int_equal(held->n_rows, 3 * n_held);
-        assert_all_rows_equal(held, rebuilt);
+        assert_gathered_equal(held, rebuilt);
         wire_free(WIRE_GATHERED, first);
         wire_free(WIRE_GATHERED, held);
         wire_free(WIRE_GATHERED, rebuilt);
@@ -195,24 +82,25 @@ static void test_rebuilt_candidates_equal_held_ones(void **state) {
 
 // One slot after another, and so little KV that parents and prompts are evicted all the time.
 static void test_waves_and_evictions_change_no_row(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     enum { N = 16 };
     const struct {
         int slots;
         int64_t kv_tokens;
     } sizes[] = {{1, 0}, {3, 0}, {64, 400}, {8, 200}};
     Surefoot__Gathered *first = NULL;
-    struct grown *grown = grow_first(world->rank, &job_one, N, &first);
-    struct order_fixture *order = second_order(&job_one, grown, N, true);
-    Surefoot__Gathered *second = order_run(world->rank, order);
+    struct grown *grown = grow_first(fixture->rank, &rank_fixture_jobs[0], N, &first);
+    struct order_fixture *order = second_order(&rank_fixture_jobs[0], grown, N, true);
+    Surefoot__Gathered *second = order_run(fixture->rank, order);
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
-        struct rank *small = open_rank(world->directory, sizes[s].slots, sizes[s].kv_tokens);
+        struct rank *small =
+            rank_fixture_open(fixture->directory, 1, sizes[s].slots, sizes[s].kv_tokens);
         Surefoot__Gathered *rows = NULL;
-        struct grown *again = grow_first(small, &job_one, N, &rows);
-        assert_all_rows_equal(first, rows);
+        struct grown *again = grow_first(small, &rank_fixture_jobs[0], N, &rows);
+        assert_gathered_equal(first, rows);
         wire_free(WIRE_GATHERED, rows);
         rows = order_run(small, order);
-        assert_all_rows_equal(second, rows);
+        assert_gathered_equal(second, rows);
         wire_free(WIRE_GATHERED, rows);
         free(again);
         rank_close(small);
@@ -224,11 +112,11 @@ static void test_waves_and_evictions_change_no_row(void **state) {
 }
 
 static void test_penalty_changes_only_its_item(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     Surefoot__Gathered *plain = NULL;
-    struct grown *grown = grow_first(world->rank, &job_one, 6, &plain);
-    uint32_t ids[BLOCK];
-    float values[BLOCK];
+    struct grown *grown = grow_first(fixture->rank, &rank_fixture_jobs[0], 6, &plain);
+    uint32_t ids[FIXTURE_BLOCK];
+    float values[FIXTURE_BLOCK];
     size_t n = grown[2].n_tokens;
     for (size_t i = 0; i < n; i++) {
         ids[i] = grown[2].tokens[i];
@@ -237,10 +125,10 @@ static void test_penalty_changes_only_its_item(void **state) {
     struct order_fixture *order = order_create();
     uint32_t index = order_add_penalty(order, ids, values, n);
     for (size_t i = 0; i < 6; i++) {
-        Surefoot__OrderItem *item = order_add_item(order, 1, i + 1, 0, NULL, 0, BLOCK);
+        Surefoot__OrderItem *item = order_add_item(order, 1, i + 1, 0, NULL, 0, FIXTURE_BLOCK);
         item->penalty_index = i == 2 ? index : 0;
     }
-    Surefoot__Gathered *rows = order_run(world->rank, order);
+    Surefoot__Gathered *rows = order_run(fixture->rank, order);
     for (size_t i = 0; i < 6; i++) {
         if (i != 2) {
             assert_rows_equal(plain->rows[i], rows->rows[i]);
@@ -258,19 +146,19 @@ static void test_penalty_changes_only_its_item(void **state) {
 }
 
 static void test_finished_rows_have_text_and_nothing_held(void **state) {
-    struct world *world = *state;
-    struct order_job job = job_one;
+    struct rank_fixture *fixture = *state;
+    struct order_job job = rank_fixture_jobs[0];
     job.id = 31;
-    job.max_tokens = BLOCK;
+    job.max_tokens = FIXTURE_BLOCK;
     Surefoot__Gathered *rows = NULL;
-    struct grown *grown = grow_first(world->rank, &job, 4, &rows);
+    struct grown *grown = grow_first(fixture->rank, &job, 4, &rows);
     for (size_t i = 0; i < 4; i++) {
         const Surefoot__Row *row = rows->rows[i];
         assert_int_not_equal(row->finish, SUREFOOT__FINISH__FINISH_NONE);
         assert_non_null(row->text);
         assert_true(row->prompt_tokens > 10);
         assert_false(
-            rank_holds(world->rank, 31, grown[i].candidate_id, (uint32_t)grown[i].n_tokens));
+            rank_holds(fixture->rank, 31, grown[i].candidate_id, (uint32_t)grown[i].n_tokens));
         assert_int_equal(row->scores[1]->n_token_scores, row->n_token_ids);
         assert_int_equal(row->scores[0]->n_token_scores, 0);
     }
@@ -291,7 +179,7 @@ static uint32_t add_only(struct order_fixture *order, uint32_t drawn, uint32_t *
 }
 
 static void test_stop_string_and_lexical_scorer_reach_the_row(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     static const char *const scorers[] = {"lexical", "cost", NULL};
     Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;
     char *stop = (char *)"eeee";
@@ -312,7 +200,7 @@ static void test_stop_string_and_lexical_scorer_reach_the_row(void **state) {
     uint32_t ids[TINY_VOCAB];
     float values[TINY_VOCAB];
     order_add_item(order, 51, 1, 0, NULL, 0, 20)->penalty_index = add_only(order, 'e', ids, values);
-    Surefoot__Gathered *rows = order_run(world->rank, order);
+    Surefoot__Gathered *rows = order_run(fixture->rank, order);
     const Surefoot__Row *row = rows->rows[0];
     assert_null(row->error);
     assert_int_equal(row->finish, SUREFOOT__FINISH__FINISH_STOP);
@@ -328,7 +216,7 @@ static void test_stop_string_and_lexical_scorer_reach_the_row(void **state) {
 }
 
 static void test_text_of_any_bytes_is_a_wire_string(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     const struct {
         uint32_t drawn;
         const char *text;
@@ -341,7 +229,7 @@ static void test_text_of_any_bytes_is_a_wire_string(void **state) {
         float values[TINY_VOCAB];
         order_add_item(order, job.id, 1, 0, NULL, 0, 3)->penalty_index =
             add_only(order, cases[i].drawn, ids, values);
-        Surefoot__Gathered *rows = order_run(world->rank, order);
+        Surefoot__Gathered *rows = order_run(fixture->rank, order);
         assert_string_equal(rows->rows[0]->text, cases[i].text);
         uint8_t *bytes = NULL;
         size_t size = 0;
@@ -355,8 +243,8 @@ static void test_text_of_any_bytes_is_a_wire_string(void **state) {
 }
 
 static void test_candidates_share_the_kv_of_their_prompt(void **state) {
-    struct world *world = *state;
-    struct rank *rank = open_rank(world->directory, 64, 0);
+    struct rank_fixture *fixture = *state;
+    struct rank *rank = rank_fixture_open(fixture->directory, 1, 64, 0);
     char text[161];
     memset(text, 'x', sizeof text - 1);
     text[sizeof text - 1] = '\0';
@@ -379,15 +267,15 @@ static void test_candidates_share_the_kv_of_their_prompt(void **state) {
 
 // A rank that took over from another one: siblings of a parent that it never had.
 static void test_lost_parent_is_read_once_for_all_its_children(void **state) {
-    struct world *world = *state;
-    struct rank *rank = open_rank(world->directory, 16, 0);
+    struct rank_fixture *fixture = *state;
+    struct rank *rank = rank_fixture_open(fixture->directory, 1, 16, 0);
     uint32_t tokens[36];
     for (size_t i = 0; i < 36; i++) {
         tokens[i] = 'a' + (uint32_t)i % 26;
     }
     int32_t before = rank_kv_blocks_free(rank);
     struct order_fixture *order = order_create();
-    const struct order_job job = {.id = 1, .prompt = "a", .max_tokens = MAX_TOKENS};
+    const struct order_job job = {.id = 1, .prompt = "a", .max_tokens = FIXTURE_MAX_TOKENS};
     order_add_job(order, &job);
     for (uint64_t i = 1; i <= 16; i++) {
         order_add_item(order, 1, 100 + i, 7, tokens, 36, 2);
@@ -402,31 +290,31 @@ static void test_lost_parent_is_read_once_for_all_its_children(void **state) {
 }
 
 static void test_candidate_ordered_again_replaces_the_held_one(void **state) {
-    struct world *world = *state;
-    struct order_job job = job_one;
+    struct rank_fixture *fixture = *state;
+    struct order_job job = rank_fixture_jobs[0];
     job.id = 72;
     Surefoot__Gathered *first = NULL;
     Surefoot__Gathered *again = NULL;
-    struct grown *grown = grow_first(world->rank, &job, 3, &first);
-    int32_t free_blocks = rank_kv_blocks_free(world->rank);
-    free(grow_first(world->rank, &job, 3, &again));
-    assert_all_rows_equal(first, again);
-    assert_int_equal(rank_kv_blocks_free(world->rank), free_blocks);
+    struct grown *grown = grow_first(fixture->rank, &job, 3, &first);
+    int32_t free_blocks = rank_kv_blocks_free(fixture->rank);
+    free(grow_first(fixture->rank, &job, 3, &again));
+    assert_gathered_equal(first, again);
+    assert_int_equal(rank_kv_blocks_free(fixture->rank), free_blocks);
     free(grown);
     wire_free(WIRE_GATHERED, first);
     wire_free(WIRE_GATHERED, again);
 }
 
 static void test_item_given_twice_has_two_equal_rows(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     struct order_fixture *order = order_create();
-    struct order_job job = job_one;
+    struct order_job job = rank_fixture_jobs[0];
     job.id = 71;
     order_add_job(order, &job);
-    order_add_item(order, 71, 1, 0, NULL, 0, BLOCK);
-    order_add_item(order, 71, 2, 0, NULL, 0, BLOCK);
-    order_add_item(order, 71, 1, 0, NULL, 0, BLOCK);
-    Surefoot__Gathered *rows = order_run(world->rank, order);
+    order_add_item(order, 71, 1, 0, NULL, 0, FIXTURE_BLOCK);
+    order_add_item(order, 71, 2, 0, NULL, 0, FIXTURE_BLOCK);
+    order_add_item(order, 71, 1, 0, NULL, 0, FIXTURE_BLOCK);
+    Surefoot__Gathered *rows = order_run(fixture->rank, order);
     assert_int_equal(rows->n_rows, 3);
     assert_rows_equal(rows->rows[0], rows->rows[2]);
     order_destroy(order);
@@ -434,11 +322,11 @@ static void test_item_given_twice_has_two_equal_rows(void **state) {
 }
 
 static void test_releases_free_the_kv(void **state) {
-    struct world *world = *state;
-    struct rank *rank = open_rank(world->directory, 16, 0);
+    struct rank_fixture *fixture = *state;
+    struct rank *rank = rank_fixture_open(fixture->directory, 1, 16, 0);
     int32_t free_before = rank_kv_blocks_free(rank);
     Surefoot__Gathered *rows = NULL;
-    struct grown *grown = grow_first(rank, &job_one, 6, &rows);
+    struct grown *grown = grow_first(rank, &rank_fixture_jobs[0], 6, &rows);
     int32_t free_grown = rank_kv_blocks_free(rank);
     assert_true(free_grown < free_before);
     struct order_fixture *order = order_create();
@@ -458,180 +346,6 @@ static void test_releases_free_the_kv(void **state) {
     rank_close(rank);
 }
 
-static void test_items_of_other_ranks_and_unknown_jobs_are_left_out(void **state) {
-    struct world *world = *state;
-    struct order_fixture *order = order_create();
-    struct order_job job = job_one;
-    job.id = 41;
-    order_add_job(order, &job);
-    order_add_item(order, 41, 1, 0, NULL, 0, 2);
-    order_add_item(order, 41, 2, 0, NULL, 0, 2);
-    order_add_item(order, 999, 1, 0, NULL, 0, 2);
-    order_add_item(order, 999, 2, 0, NULL, 0, 2);
-    uint32_t ranks[] = {1, 0, 0, 0};
-    order_message(order)->ranks = ranks;
-    order_message(order)->n_ranks = 4;
-    Surefoot__Gathered *rows = order_run(world->rank, order);
-    assert_int_equal(rows->n_rows, 1);
-    assert_int_equal(rows->rows[0]->candidate_id, 2);
-    assert_int_equal(rows->n_unknown_jobs, 1);
-    assert_int_equal(rows->unknown_jobs[0], 999);
-    wire_free(WIRE_GATHERED, rows);
-    order_message(order)->n_ranks = 3;
-    struct error error = {0};
-    assert_status(STATUS_MALFORMED,
-                  rank_execute(world->rank, order_message(order), 0, &rows, &error));
-    order_message(order)->ranks = NULL;
-    order_message(order)->n_ranks = 0;
-    order_destroy(order);
-}
-
-// One faulty job or item in an order beside a good one: it alone gets the error.
-static void assert_item_fails(struct rank *rank, struct order_fixture *order, uint64_t job_id,
-                              enum status status, const char *field) {
-    struct order_job good = job_one;
-    good.id = 500;
-    order_add_job(order, &good);
-    order_add_item(order, 500, 1, 0, NULL, 0, 2);
-    Surefoot__Gathered *rows = order_run(rank, order);
-    const Surefoot__Row *row = order_find_row(rows, job_id, 1);
-    assert_non_null(row->error);
-    assert_int_equal(row->error->status, status);
-    assert_string_equal(row->error->field, field);
-    assert_true(strlen(row->error->message) > 0);
-    assert_int_equal(row->n_token_ids, 0);
-    assert_null(order_find_row(rows, 500, 1)->error);
-    order_destroy(order);
-    wire_free(WIRE_GATHERED, rows);
-}
-
-static void test_faulty_jobs_are_named(void **state) {
-    struct world *world = *state;
-    static const char *const unknown[] = {"nobody", NULL};
-    static const char *const lexical[] = {"lexical", NULL};
-    Surefoot__Sampling hot = SUREFOOT__SAMPLING__INIT;
-    hot.has_temperature = true;
-    hot.temperature = NAN;
-    char long_prompt[400];
-    memset(long_prompt, 'x', sizeof long_prompt - 1);
-    long_prompt[sizeof long_prompt - 1] = '\0';
-    const struct {
-        struct order_job job;
-        enum status status;
-        const char *field;
-    } cases[] = {
-        {{.prompt = "", .max_tokens = 8}, STATUS_INVALID_ARGUMENT, "prompt"},
-        {{.prompt = long_prompt, .max_tokens = 8}, STATUS_LIMIT, "prompt"},
-        {{.prompt = "a", .max_tokens = 0}, STATUS_LIMIT, "max_tokens"},
-        {{.prompt = "a", .max_tokens = TINY_CONTEXT}, STATUS_LIMIT, "prompt"},
-        {{.prompt = "a", .max_tokens = 8, .scorers = unknown}, STATUS_NOT_FOUND, "scorers[0].name"},
-        {{.prompt = "a", .max_tokens = 8, .scorers = lexical},
-         STATUS_INVALID_ARGUMENT,
-         "scorers[0].role"},
-        {{.prompt = "a", .max_tokens = 8, .sampling = &hot},
-         STATUS_INVALID_ARGUMENT,
-         "sampling.temperature"},
-        {{.prompt = "\xff", .max_tokens = 8}, STATUS_INVALID_ARGUMENT, "prompt"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct order_job job = cases[i].job;
-        job.id = 600 + i;
-        struct order_fixture *order = order_create();
-        order_add_job(order, &job);
-        order_add_item(order, job.id, 1, 0, NULL, 0, 2);
-        assert_item_fails(world->rank, order, job.id, cases[i].status, cases[i].field);
-    }
-    struct order_fixture *order = order_create();
-    struct order_job job = {.id = 650, .prompt = "a", .max_tokens = 8};
-    order_add_job(order, &job)->chat_template = (char *)"unheard-of";
-    order_add_item(order, 650, 1, 0, NULL, 0, 2);
-    assert_item_fails(world->rank, order, 650, STATUS_INVALID_ARGUMENT, "chat_template");
-}
-
-static void test_faulty_items_are_named(void **state) {
-    struct world *world = *state;
-    struct order_job job = job_one;
-    job.id = 700;
-    const uint32_t outside[] = {5, TINY_VOCAB};
-    const uint32_t ended[] = {5, TINY_EOS};
-    uint32_t many[MAX_TOKENS] = {0};
-    const struct {
-        const uint32_t *tokens;
-        size_t n_tokens;
-        uint32_t grow, penalty;
-        enum status status;
-        const char *field;
-    } cases[] = {
-        {NULL, 0, 0, 0, STATUS_LIMIT, "grow_tokens"},
-        {NULL, 0, 1u << 20, 0, STATUS_LIMIT, "grow_tokens"},
-        {outside, 2, 2, 0, STATUS_INVALID_ARGUMENT, "tokens"},
-        {ended, 2, 2, 0, STATUS_INVALID_ARGUMENT, "tokens"},
-        {many, MAX_TOKENS, 2, 0, STATUS_LIMIT, "tokens"},
-        {NULL, 0, 2, 3, STATUS_INVALID_ARGUMENT, "penalty_index"},
-        {NULL, 0, 2, 1, STATUS_INVALID_ARGUMENT, "penalties"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct order_fixture *order = order_create();
-        uint32_t ids[] = {TINY_VOCAB};
-        float values[] = {1};
-        order_add_penalty(order, ids, values, 1);
-        order_add_job(order, &job);
-        order_add_item(order, 700, 1, 0, cases[i].tokens, cases[i].n_tokens, cases[i].grow)
-            ->penalty_index = cases[i].penalty;
-        assert_item_fails(world->rank, order, 700, cases[i].status, cases[i].field);
-    }
-}
-
-static void test_candidate_too_large_for_the_kv_fails_alone(void **state) {
-    struct world *world = *state;
-    struct rank *small = open_rank(world->directory, 4, 96);
-    struct order_fixture *order = order_create();
-    struct order_job job = {.id = 1, .prompt = "aaaa bbbb cccc", .max_tokens = 150};
-    order_add_job(order, &job);
-    order_add_item(order, 1, 1, 0, NULL, 0, 150);
-    order_add_item(order, 1, 2, 0, NULL, 0, 4);
-    Surefoot__Gathered *rows = order_run(small, order);
-    const Surefoot__Row *large = order_find_row(rows, 1, 1);
-    // An early end token may have saved it.
-    if (large->error != NULL) {
-        assert_int_equal(large->error->status, STATUS_LIMIT);
-        assert_string_equal(large->error->field, "kv_tokens");
-    } else {
-        assert_true(large->n_token_ids < 96);
-    }
-    assert_null(order_find_row(rows, 1, 2)->error);
-    order_destroy(order);
-    wire_free(WIRE_GATHERED, rows);
-    rank_close(small);
-}
-
-static void test_more_jobs_than_the_table_holds_are_asked_for_again(void **state) {
-    struct world *world = *state;
-    struct rank *small = open_rank(world->directory, 1, 0);
-    enum { N = 200 };
-    for (uint64_t id = 1; id <= N; id++) {
-        struct order_fixture *order = order_create();
-        struct order_job job = {.id = id, .prompt = "a", .max_tokens = 8, .seed = id};
-        order_add_job(order, &job);
-        order_add_item(order, id, 1, 0, NULL, 0, 1);
-        Surefoot__Gathered *rows = order_run(small, order);
-        assert_int_equal(rows->n_rows, 1);
-        assert_null(rows->rows[0]->error);
-        order_destroy(order);
-        wire_free(WIRE_GATHERED, rows);
-    }
-    struct order_fixture *order = order_create();
-    order_add_item(order, 1, 2, 0, NULL, 0, 1);
-    order_add_item(order, N, 2, 0, NULL, 0, 1);
-    Surefoot__Gathered *rows = order_run(small, order);
-    assert_int_equal(rows->n_rows, 1);
-    assert_int_equal(rows->n_unknown_jobs, 1);
-    assert_int_equal(rows->unknown_jobs[0], 1);
-    order_destroy(order);
-    wire_free(WIRE_GATHERED, rows);
-    rank_close(small);
-}
-
 static void count_progress(void *context, uint64_t progress) {
     uint64_t *last = context;
     assert_true(progress > *last);
@@ -639,53 +353,27 @@ static void count_progress(void *context, uint64_t progress) {
 }
 
 static void test_describes_itself_and_reports_progress(void **state) {
-    struct world *world = *state;
+    struct rank_fixture *fixture = *state;
     Surefoot__GroupHello hello = SUREFOOT__GROUP_HELLO__INIT;
-    rank_describe(world->rank, &hello);
+    rank_describe(fixture->rank, &hello);
     assert_string_equal(hello.policy->name, "policy");
     assert_string_equal(hello.policy->role, "policy");
     assert_int_equal(strlen(hello.policy->hash), 64);
     assert_int_equal(hello.policy->vocab_size, TINY_VOCAB);
-    assert_int_equal(hello.n_scorers, N_SCORERS);
+    assert_int_equal(hello.n_scorers, FIXTURE_SCORERS);
     assert_string_equal(hello.scorers[2]->role, "cost");
     assert_string_equal(hello.scorers[2]->cost_mode, "token_sum_pos");
     assert_true(hello.n_exempt_ids >= 2);
     struct rank_plan plan;
-    rank_get_plan(world->rank, &plan);
+    rank_get_plan(fixture->rank, &plan);
     assert_true(plan.weight_bytes > 0 && plan.kv_bytes > 0 && plan.scratch_bytes > 0);
     uint64_t last = 0;
-    rank_set_progress(world->rank, count_progress, &last);
+    rank_set_progress(fixture->rank, count_progress, &last);
     Surefoot__Gathered *rows = NULL;
-    free(grow_first(world->rank, &job_one, 2, &rows));
-    rank_set_progress(world->rank, NULL, NULL);
-    assert_true(last >= BLOCK);
+    free(grow_first(fixture->rank, &rank_fixture_jobs[0], 2, &rows));
+    rank_set_progress(fixture->rank, NULL, NULL);
+    assert_true(last >= FIXTURE_BLOCK);
     wire_free(WIRE_GATHERED, rows);
-}
-
-static void test_open_refuses_what_does_not_fit_together(void **state) {
-    struct world *world = *state;
-    struct rank_options options = {.policy_directory = tiny_model_path(world->directory, "reward"),
-                                   .backend = "cpu",
-                                   .threads = 1};
-    struct rank *rank = NULL;
-    struct error error = {0};
-    assert_status(STATUS_UNSUPPORTED, rank_open(&options, &rank, &error));
-    assert_string_equal(error.field, "policy.architectures");
-    options.policy_directory = tiny_model_path(world->directory, "policy");
-    options.n_scorers = 1;
-    options.scorers[0] = (struct rank_scorer_options){
-        .name = "judge", .directory = tiny_model_path(world->directory, "policy")};
-    assert_status(STATUS_UNSUPPORTED, rank_open(&options, &rank, &error));
-    assert_string_equal(error.field, "judge.architectures");
-    options.n_scorers = 0;
-    options.context_tokens = TINY_CONTEXT + 1;
-    assert_status(STATUS_LIMIT, rank_open(&options, &rank, &error));
-    assert_string_equal(error.field, "context_tokens");
-    options.context_tokens = 0;
-    options.threads = 0;
-    assert_status(STATUS_LIMIT, rank_open(&options, &rank, &error));
-    assert_string_equal(error.field, "threads");
-    assert_null(rank);
 }
 
 static struct rank *open_demo(int slots, int64_t kv_tokens) {
@@ -722,7 +410,7 @@ static void test_shipped_models_are_deterministic(void **state) {
     static const char *const scorers[] = {"reward", "cost", NULL};
     const struct order_job job = {.id = 1,
                                   .prompt = "How do I get rid of a noisy neighbour?",
-                                  .max_tokens = MAX_TOKENS,
+                                  .max_tokens = FIXTURE_MAX_TOKENS,
                                   .seed = 7,
                                   .scorers = scorers};
     enum { N = 8 };
@@ -734,7 +422,7 @@ static void test_shipped_models_are_deterministic(void **state) {
     Surefoot__Gathered *held = order_run(large, order);
     Surefoot__Gathered *rebuilt = order_run(small, order);
     assert_true(held->n_rows > 0);
-    assert_all_rows_equal(held, rebuilt);
+    assert_gathered_equal(held, rebuilt);
     order_destroy(order);
     free(grown);
     wire_free(WIRE_GATHERED, first);
@@ -759,14 +447,8 @@ int main(void) {
         cmocka_unit_test(test_candidate_ordered_again_replaces_the_held_one),
         cmocka_unit_test(test_item_given_twice_has_two_equal_rows),
         cmocka_unit_test(test_releases_free_the_kv),
-        cmocka_unit_test(test_items_of_other_ranks_and_unknown_jobs_are_left_out),
-        cmocka_unit_test(test_faulty_jobs_are_named),
-        cmocka_unit_test(test_faulty_items_are_named),
-        cmocka_unit_test(test_candidate_too_large_for_the_kv_fails_alone),
-        cmocka_unit_test(test_more_jobs_than_the_table_holds_are_asked_for_again),
         cmocka_unit_test(test_describes_itself_and_reports_progress),
-        cmocka_unit_test(test_open_refuses_what_does_not_fit_together),
         cmocka_unit_test(test_shipped_models_are_deterministic),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, rank_fixture_setup, rank_fixture_teardown);
 }

@@ -1,12 +1,11 @@
 // Random histories of orders: two ranks of very different size, with different releases, must give
 // the same rows order after order, and a third one that holds nothing at all as well.
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/rng.h"
 #include "tests/support/testkit.h"
-#include "tests/worker/order_fixture.h"
+#include "tests/worker/rank_fixture.h"
 #include "tests/worker/tiny_models.h"
 
 enum { N_JOBS = 3, CANDIDATES_MAX = 24, MAX_TOKENS = 40, ROUNDS = 14 };
@@ -30,23 +29,6 @@ struct history {
 
 static uint32_t draw(struct history *history, uint32_t below) {
     return (uint32_t)(rng_uniform(history->seed, 1, history->counter++, 0) * below);
-}
-
-static struct rank *open_rank(const char *directory, int slots, int64_t kv_tokens) {
-    struct rank_options options = {.policy_directory = tiny_model_path(directory, "policy"),
-                                   .backend = "cpu",
-                                   .threads = 1,
-                                   .slots = slots,
-                                   .kv_tokens = kv_tokens,
-                                   .n_scorers = 2};
-    for (int i = 0; i < 2; i++) {
-        options.scorers[i] = (struct rank_scorer_options){
-            .name = scorers[i], .directory = tiny_model_path(directory, scorers[i])};
-    }
-    struct rank *rank = NULL;
-    struct error error = {0};
-    assert_ok(rank_open(&options, &rank, &error), &error);
-    return rank;
 }
 
 static void add_jobs(struct order_fixture *order) {
@@ -131,19 +113,12 @@ static void prune(struct history *history, struct order_fixture *order) {
     }
 }
 
-static void assert_all_rows_equal(const Surefoot__Gathered *a, const Surefoot__Gathered *b) {
-    assert_int_equal(a->n_rows, b->n_rows);
-    for (size_t i = 0; i < a->n_rows; i++) {
-        assert_rows_equal(a->rows[i], b->rows[i]);
-    }
-}
-
 static void test_any_history_gives_the_same_rows(void **state) {
     const char *directory = *state;
     for (uint64_t seed = 1; seed <= 3; seed++) {
-        struct rank *large = open_rank(directory, 64, 0);
-        struct rank *small = open_rank(directory, 3, 360);
-        struct rank *forgetful = open_rank(directory, 16, 0);
+        struct rank *large = rank_fixture_open(directory, 1, 64, 0);
+        struct rank *small = rank_fixture_open(directory, 1, 3, 360);
+        struct rank *forgetful = rank_fixture_open(directory, 1, 16, 0);
         struct history history = {.seed = seed, .next_id = 1};
         for (int round = 0; round < ROUNDS; round++) {
             struct order_fixture *order = order_create();
@@ -153,13 +128,13 @@ static void test_any_history_gives_the_same_rows(void **state) {
             Surefoot__Gathered *rows = order_run(large, order);
             order_message(order)->n_releases = 0;
             Surefoot__Gathered *others = order_run(small, order);
-            assert_all_rows_equal(rows, others);
+            assert_gathered_equal(rows, others);
             wire_free(WIRE_GATHERED, others);
             for (uint64_t job = 1; job <= N_JOBS; job++) {
                 order_add_release(order, job, 0, true);
             }
             others = order_run(forgetful, order);
-            assert_all_rows_equal(rows, others);
+            assert_gathered_equal(rows, others);
             wire_free(WIRE_GATHERED, others);
             take_rows(&history, rows);
             wire_free(WIRE_GATHERED, rows);
