@@ -195,15 +195,21 @@ static bool holds_order(void *context) {
     return ((struct fake_group *)context)->held != NULL;
 }
 
+// Submits a job and waits until `group` has an order of it, which it keeps.
+static void run_held(struct harness *harness, struct fake_group *group, const char *key,
+                     const Surefoot__JobSpec *spec) {
+    group->holds_orders = true;
+    harness_accept(harness, key, spec);
+    harness_await(harness, holds_order, group);
+}
+
 static void test_lost_group_costs_no_job(void **state) {
     struct harness *harness = *state;
     harness_connect(harness, 0, 64);
     Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
     char *expected = run_and_describe(harness, "whole", &spec);
     struct fake_group *group = &harness->groups[0];
-    group->holds_orders = true;
-    harness_accept(harness, "broken", &spec);
-    harness_await(harness, holds_order, group);
+    run_held(harness, group, "broken", &spec);
     harness_connect(harness, 1, 8);
     group->is_mute = true; // silent from here on: declared dead, its candidates go to group 1
     Surefoot__ClientReply *reply = harness_result(harness, "broken");
@@ -306,10 +312,8 @@ static void test_answers_pass_the_recheck_under_every_cost_mode(void **state) {
 static void test_cancelled_job_ends_without_text(void **state) {
     struct harness *harness = *state;
     struct fake_group *group = harness_connect(harness, 0, 64);
-    group->holds_orders = true;
     Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
-    harness_accept(harness, "job", &spec);
-    harness_await(harness, holds_order, group);
+    run_held(harness, group, "job", &spec);
     for (int i = 0; i < 2; i++) {
         Surefoot__ClientReply *reply = harness_cancel(harness, "job");
         assert_non_null(reply->cancelled);
@@ -371,9 +375,7 @@ static void test_closed_job_is_gone(void **state) {
     Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
     harness_accept(harness, "done", &spec);
     harness_free(harness_result(harness, "done"));
-    group->holds_orders = true;
-    harness_accept(harness, "running", &spec);
-    harness_await(harness, holds_order, group);
+    run_held(harness, group, "running", &spec);
     const char *keys[] = {"done", "running"};
     for (int k = 0; k < 2; k++) {
         for (int i = 0; i < 2; i++) {
@@ -390,10 +392,8 @@ static void test_closed_job_is_gone(void **state) {
 static void test_waiting_fetch_is_answered_with_progress_in_time(void **state) {
     struct harness *harness = *state;
     struct fake_group *group = harness_connect(harness, 0, 64);
-    group->holds_orders = true;
     Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
-    harness_accept(harness, "job", &spec);
-    harness_await(harness, holds_order, group);
+    run_held(harness, group, "job", &spec);
     const uint32_t waits[] = {0, 60};
     for (int i = 0; i < 2; i++) {
         Surefoot__ClientReply *reply = harness_fetch(harness, "job", waits[i]);
@@ -450,9 +450,7 @@ static void test_restart_runs_unfinished_jobs_again(void **state) {
     struct fake_group *group = harness_connect(harness, 0, 64);
     Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
     char *expected = run_and_describe(harness, "before", &spec);
-    group->holds_orders = true;
-    harness_accept(harness, "unfinished", &spec);
-    harness_await(harness, holds_order, group);
+    run_held(harness, group, "unfinished", &spec);
     harness_stop(harness);
     wire_free(WIRE_GROUP_COMMAND, group->held);
     group->held = NULL;
