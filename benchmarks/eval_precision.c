@@ -1,15 +1,17 @@
 // What do the faster precisions cost in quality? Reads texts with a policy, a cost model and a
-// reward model, once for each precision, and prints the policy's perplexity on the responses, the
-// cost model's area under the ROC curve (labels: 1 is unsafe) by summed costs and by the end score,
-// the reward's correlation with that of stored weights, and how each differs from them.
+// reward model, with stored weights and f32 keys and values and then with each precision and keys
+// and values of --kv-dtype, and prints the policy's perplexity on the responses, the cost model's
+// area under the ROC curve (labels: 1 is unsafe) by summed costs and by the end score, the reward's
+// correlation with that of the first, and how each differs from it.
 //
 //   eval_precision --texts FILE.jsonl [--policy DIR] [--cost DIR] [--reward DIR] [--count N]
-//                  [--threads T]
+//                  [--kv-dtype f32|f16|bf16|int8] [--threads T]
 //
 // A line of FILE has "prompt", "text" (the response) and, for the cost model, "label".
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,7 @@ struct options {
     const char *policy;
     const char *cost;
     const char *reward;
+    enum kv_dtype kv_dtype;
     int count;
     int threads;
 };
@@ -46,8 +49,10 @@ struct reader {
     size_t n; // prompt, response and EOS
 };
 
-// What one precision gives on all texts.
+// A way to compute, and what it gives on all texts.
 struct figures {
+    enum precision precision;
+    enum kv_dtype kv_dtype;
     double perplexity;
     double auc_sum;
     double auc_end;
@@ -98,12 +103,12 @@ static int read_texts(const struct options *options, struct text **out) {
     return n;
 }
 
-static void open_reader(struct reader *reader, const char *directory, enum precision precision,
+static void open_reader(struct reader *reader, const char *directory, const struct figures *way,
                         int threads) {
     struct error err = {0};
     enum status status = backend_create("cpu", threads, &reader->backend, &err);
     if (status == STATUS_OK) {
-        status = model_open(directory, reader->backend, precision, &reader->model, &err);
+        status = model_open(directory, reader->backend, way->precision, &reader->model, &err);
     }
     if (status == STATUS_OK) {
         status = tokenizer_open(directory, &reader->tokenizer, &err);
@@ -121,6 +126,7 @@ static void open_reader(struct reader *reader, const char *directory, enum preci
             .batch_rows = 256,
             .output_rows = longest,
             .context_tokens = longest,
+            .kv_dtype = way->kv_dtype,
         };
         status = model_context_create(reader->model, &options, &reader->context, &err);
     }
@@ -176,10 +182,10 @@ static double surprise(const float *logits, int32_t vocab_size, int32_t id) {
     return log(sum) + largest - (double)logits[id];
 }
 
-static double perplexity(const struct options *options, enum precision precision,
-                         const struct text *texts, int n) {
+static void perplexity(const struct options *options, const struct text *texts, int n,
+                       struct figures *out) {
     struct reader reader = {0};
-    open_reader(&reader, options->policy, precision, options->threads);
+    open_reader(&reader, options->policy, out, options->threads);
     int32_t vocab_size = model_get_config(reader.model)->vocab_size;
     double sum = 0, tokens = 0;
     for (int i = 0; i < n; i++) {
@@ -199,7 +205,7 @@ static double perplexity(const struct options *options, enum precision precision
         sequence_destroy(reader.context, sequence);
     }
     close_reader(&reader);
-    return exp(sum / tokens);
+    out->perplexity = exp(sum / tokens);
 }
 
 struct labelled {
@@ -230,10 +236,10 @@ static double area_under_curve(struct labelled *values, int n) {
     return (ranks - positives * (positives + 1) / 2) / (positives * (n - positives));
 }
 
-static void judge(const struct options *options, enum precision precision, const struct text *texts,
-                  int n, struct figures *out) {
+static void judge(const struct options *options, const struct text *texts, int n,
+                  struct figures *out) {
     struct reader reader = {0};
-    open_reader(&reader, options->cost, precision, options->threads);
+    open_reader(&reader, options->cost, out, options->threads);
     double discount = model_get_profile(reader.model)->discount;
     struct labelled *sums = need(calloc((size_t)n, sizeof *sums));
     struct labelled *ends = need(calloc((size_t)n, sizeof *ends));
@@ -262,10 +268,10 @@ static void judge(const struct options *options, enum precision precision, const
     close_reader(&reader);
 }
 
-static void reward(const struct options *options, enum precision precision,
-                   const struct text *texts, int n, struct figures *out) {
+static void reward(const struct options *options, const struct text *texts, int n,
+                   struct figures *out) {
     struct reader reader = {0};
-    open_reader(&reader, options->reward, precision, options->threads);
+    open_reader(&reader, options->reward, out, options->threads);
     out->rewards = need(calloc((size_t)n, sizeof *out->rewards));
     float scores[TOKENS_MAX];
     for (int i = 0; i < n; i++) {
@@ -298,24 +304,26 @@ static double percent(double value, double base) {
     return 100 * (value / base - 1);
 }
 
-static void print_figures(const struct options *options, const struct figures *all, int n) {
-    printf("# %d texts; change against stored weights and f32 activations\n", n);
-    printf("precision");
+// `all` [n_ways], the first is what the others are compared with; each read n texts.
+static void print_figures(const struct options *options, const struct figures *all, int n_ways,
+                          int n) {
+    printf("# %d texts; change against stored weights, f32 activations, f32 keys and values\n", n);
+    printf("precision,kv_dtype");
     printf("%s", options->policy != NULL ? ",perplexity,change_percent" : "");
     printf("%s", options->cost != NULL ? ",auc_sum,change_percent,auc_end,change_percent" : "");
     printf("%s\n", options->reward != NULL ? ",reward_correlation" : "");
-    for (int p = 0; p < PRECISION_COUNT; p++) {
-        printf("%s", precision_name((enum precision)p));
+    for (int w = 0; w < n_ways; w++) {
+        printf("%s,%s", precision_name(all[w].precision), kv_dtype_name(all[w].kv_dtype));
         if (options->policy != NULL) {
-            printf(",%.4f,%+.3f", all[p].perplexity, percent(all[p].perplexity, all[0].perplexity));
+            printf(",%.4f,%+.3f", all[w].perplexity, percent(all[w].perplexity, all[0].perplexity));
         }
         if (options->cost != NULL) {
-            printf(",%.5f,%+.3f,%.5f,%+.3f", all[p].auc_sum,
-                   percent(all[p].auc_sum, all[0].auc_sum), all[p].auc_end,
-                   percent(all[p].auc_end, all[0].auc_end));
+            printf(",%.5f,%+.3f,%.5f,%+.3f", all[w].auc_sum,
+                   percent(all[w].auc_sum, all[0].auc_sum), all[w].auc_end,
+                   percent(all[w].auc_end, all[0].auc_end));
         }
         if (options->reward != NULL) {
-            printf(",%.6f", correlation(all[0].rewards, all[p].rewards, n));
+            printf(",%.6f", correlation(all[0].rewards, all[w].rewards, n));
         }
         printf("\n");
     }
@@ -323,15 +331,13 @@ static void print_figures(const struct options *options, const struct figures *a
 
 static void parse(int argc, char **argv, struct options *options) {
     static const struct option flags[] = {
-        {"texts", required_argument, NULL, 't'},
-        {"policy", required_argument, NULL, 'p'},
-        {"cost", required_argument, NULL, 'c'},
-        {"reward", required_argument, NULL, 'r'},
-        {"count", required_argument, NULL, 'n'},
-        {"threads", required_argument, NULL, 'j'},
-        {0},
+        {"texts", required_argument, NULL, 't'},    {"policy", required_argument, NULL, 'p'},
+        {"cost", required_argument, NULL, 'c'},     {"reward", required_argument, NULL, 'r'},
+        {"kv-dtype", required_argument, NULL, 'k'}, {"count", required_argument, NULL, 'n'},
+        {"threads", required_argument, NULL, 'j'},  {0},
     };
     int flag;
+    bool known = true;
     while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
         switch (flag) {
         case 't':
@@ -346,6 +352,9 @@ static void parse(int argc, char **argv, struct options *options) {
         case 'r':
             options->reward = optarg;
             break;
+        case 'k':
+            known = kv_dtype_find(optarg, &options->kv_dtype);
+            break;
         case 'n':
             options->count = atoi(optarg);
             break;
@@ -356,11 +365,12 @@ static void parse(int argc, char **argv, struct options *options) {
             exit(2);
         }
     }
-    if (options->texts_path == NULL || options->count < 1 || options->count > TEXTS_MAX ||
+    if (!known || options->texts_path == NULL || options->count < 1 || options->count > TEXTS_MAX ||
         options->threads < 1 || options->threads > 256) {
         fprintf(stderr,
                 "usage: eval_precision --texts FILE [--policy DIR] [--cost DIR] "
-                "[--reward DIR] [--count 1..%d] [--threads 1..256]\n",
+                "[--reward DIR] [--count 1..%d] [--kv-dtype f32|f16|bf16|int8] "
+                "[--threads 1..256]\n",
                 TEXTS_MAX);
         exit(2);
     }
@@ -371,21 +381,28 @@ int main(int argc, char **argv) {
     parse(argc, argv, &options);
     struct text *texts = NULL;
     int n = read_texts(&options, &texts);
-    struct figures all[PRECISION_COUNT] = {0};
+    struct figures all[1 + PRECISION_COUNT] = {{.precision = PRECISION_STORED, .kv_dtype = KV_F32}};
+    int n_ways = 1;
     for (int p = 0; p < PRECISION_COUNT; p++) {
-        if (options.policy != NULL) {
-            all[p].perplexity = perplexity(&options, (enum precision)p, texts, n);
-        }
-        if (options.cost != NULL) {
-            judge(&options, (enum precision)p, texts, n, &all[p]);
-        }
-        if (options.reward != NULL) {
-            reward(&options, (enum precision)p, texts, n, &all[p]);
+        if (p != PRECISION_STORED || options.kv_dtype != KV_F32) {
+            all[n_ways++] =
+                (struct figures){.precision = (enum precision)p, .kv_dtype = options.kv_dtype};
         }
     }
-    print_figures(&options, all, n);
-    for (int p = 0; p < PRECISION_COUNT; p++) {
-        free(all[p].rewards);
+    for (int w = 0; w < n_ways; w++) {
+        if (options.policy != NULL) {
+            perplexity(&options, texts, n, &all[w]);
+        }
+        if (options.cost != NULL) {
+            judge(&options, texts, n, &all[w]);
+        }
+        if (options.reward != NULL) {
+            reward(&options, texts, n, &all[w]);
+        }
+    }
+    print_figures(&options, all, n_ways, n);
+    for (int w = 0; w < n_ways; w++) {
+        free(all[w].rewards);
     }
     for (int i = 0; i < n; i++) {
         free(texts[i].prompt);
