@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/cli/batch.h"
+#include "client/cli/batch_flags.h"
 #include "client/cli/items.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/print.h"
@@ -10,7 +11,13 @@
 #include "client/cli/session.h"
 #include "common/deadline.h"
 
-enum { METHODS_MAX = 16, METHOD_BYTES = 64, PROMPT_COLUMNS = 88, TEXT_COLUMNS = 56 };
+enum {
+    METHODS_MAX = 16,
+    METHOD_BYTES = 64,
+    PROMPT_COLUMNS = 88,
+    TEXT_COLUMNS = 56,
+    DEFAULT_IN_FLIGHT = 4
+};
 
 struct method {
     char label[METHOD_BYTES]; // as given: NAME or NAME:SELECTION
@@ -36,13 +43,10 @@ struct compare {
 };
 
 struct compare_flags {
+    struct batch_flags batch;
     const char *methods;
-    const char *prompt_column;
     uint32_t limit;
-    uint32_t in_flight;
-    uint32_t patience_s;
     int show_unsafe;
-    int quiet;
 };
 
 static enum status read_methods(const char *list, struct compare *compare, struct error *err) {
@@ -136,13 +140,14 @@ static enum status run_methods(struct cli *cli, struct compare *compare,
         free(indexes);
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the results");
     }
-    progress_start(&compare->progress, stderr, flags->quiet, (size_t)compare->n_methods * count, 0);
+    progress_start(&compare->progress, stderr, flags->batch.quiet,
+                   (size_t)compare->n_methods * count, 0);
     const struct batch batch = {
         .client = compare->session.client,
         .wake_fd = cli->signal_fd,
-        .in_flight = (int)flags->in_flight,
+        .in_flight = (int)flags->batch.in_flight,
         .timeout_ms = compare->session.timeout_ms,
-        .patience_ms = (int64_t)flags->patience_s * 1000,
+        .patience_ms = (int64_t)flags->batch.patience_s * 1000,
         .ops = &compare_ops,
         .user = compare,
     };
@@ -303,8 +308,8 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     struct session_flags session_flags;
     struct service_flags service_flags;
     struct job_flags job;
-    struct compare_flags flags = {
-        .methods = "sample,best-of-n,inference-guard", .in_flight = 4, .patience_s = 60};
+    struct compare_flags flags = {.methods = "sample,best-of-n,inference-guard"};
+    batch_flags_init(&flags.batch, DEFAULT_IN_FLIGHT);
     session_flags_init(&session_flags);
     service_flags_init(&service_flags);
     job_flags_init(&job);
@@ -320,30 +325,10 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
          .max = ITEMS_MAX,
          .value = "N",
          .help = "the first N prompts, 0: all"},
-        {.name = "prompt-column",
-         .kind = FLAG_TEXT,
-         .target = &flags.prompt_column,
-         .value = "NAME",
-         .help = "as in sweep"},
-        {.name = "in-flight",
-         .kind = FLAG_U32,
-         .target = &flags.in_flight,
-         .min = 1,
-         .max = SUREFOOT_STREAMS_MAX,
-         .value = "N",
-         .help = "jobs at once, default 4"},
-        {.name = "patience-s",
-         .kind = FLAG_U32,
-         .target = &flags.patience_s,
-         .min = 1,
-         .max = 86400,
-         .value = "N",
-         .help = "as in sweep, default 60"},
         {.name = "show-unsafe",
          .kind = FLAG_SWITCH,
          .target = &flags.show_unsafe,
          .help = "show answers that are over budget"},
-        {.name = "quiet", .kind = FLAG_SWITCH, .target = &flags.quiet, .help = "no progress"},
         {.name = NULL},
     };
     const struct command_line line = {
@@ -354,8 +339,8 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
                  "JSON: for each prompt and method the fields of run, id, method; then for each "
                  "method summary,\nmean_reward, mean_cost, over_budget, answered, refused, failed, "
                  "mean_run_ms, wall_ms.",
-        .tables = {own, job.table, session_flags.table, service_flags.table},
-        .n_tables = 4,
+        .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
+        .n_tables = 5,
         .positional_min = 1,
         .positional_max = 1,
     };
@@ -384,7 +369,7 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
         status = error_set(&err, STATUS_UNSUPPORTED, "--system", "items bring their own messages");
     }
     if (status == STATUS_OK) {
-        status = items_read(path, flags.prompt_column, &compare->items, &err);
+        status = items_read(path, flags.batch.prompt_column, &compare->items, &err);
         keep_first(&compare->items, flags.limit);
     }
     if (status == STATUS_OK) {

@@ -19,7 +19,7 @@ enum flag_kind {
     FLAG_REAL,   // double, finite, in [min, max] unless both are 0
 };
 
-enum { FLAG_LIST_MAX = 1024, FLAG_TABLES_MAX = 4 };
+enum { FLAG_LIST_MAX = 1024, FLAG_TABLES_MAX = 5 };
 
 struct flag_list {
     const char *items[FLAG_LIST_MAX]; // borrowed from argv
@@ -39,8 +39,8 @@ struct flag {
 
 struct command_line {
     const char *program; // NULL: surefoot
-    const char *usage; // first line of the help, without the program's name
-    const char *about; // paragraphs of the help after it
+    const char *usage;   // first line of the help, without the program's name
+    const char *about;   // paragraphs of the help after it
     const struct flag *tables[FLAG_TABLES_MAX]; // each ends with a NULL name
     int n_tables;
     int positional_min;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/cli/batch.h"
+#include "client/cli/batch_flags.h"
 #include "client/cli/item_key.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/outcome.h"
@@ -37,12 +38,9 @@ struct sweep {
 };
 
 struct sweep_flags {
+    struct batch_flags batch;
     const char *out;
-    const char *prompt_column;
-    uint32_t in_flight;
-    uint32_t patience_s;
     int retry_failed;
-    int quiet;
 };
 
 // Puts the records on disk, then lets the service forget their jobs.
@@ -166,16 +164,16 @@ static enum status run_sweep(struct cli *cli, struct sweep *sweep, const struct 
     }
     if (status == STATUS_OK) {
         struct progress before = sweep->progress;
-        progress_start(&sweep->progress, stderr, flags->quiet, sweep->items.count,
+        progress_start(&sweep->progress, stderr, flags->batch.quiet, sweep->items.count,
                        sweep->items.count - count);
         sweep->progress.refused = before.refused;
         sweep->progress.failed = before.failed;
         const struct batch batch = {
             .client = sweep->session.client,
             .wake_fd = cli->signal_fd,
-            .in_flight = (int)flags->in_flight,
+            .in_flight = (int)flags->batch.in_flight,
             .timeout_ms = sweep->session.timeout_ms,
-            .patience_ms = (int64_t)flags->patience_s * 1000,
+            .patience_ms = (int64_t)flags->batch.patience_s * 1000,
             .ops = &sweep_ops,
             .user = sweep,
         };
@@ -224,7 +222,8 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     struct session_flags session_flags;
     struct service_flags service_flags;
     struct job_flags job;
-    struct sweep_flags flags = {.in_flight = DEFAULT_IN_FLIGHT, .patience_s = 60};
+    struct sweep_flags flags = {0};
+    batch_flags_init(&flags.batch, DEFAULT_IN_FLIGHT);
     session_flags_init(&session_flags);
     service_flags_init(&service_flags);
     job_flags_init(&job);
@@ -234,30 +233,10 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
          .target = &flags.out,
          .value = "OUT.jsonl",
          .help = "one JSON object for each item, appended; required"},
-        {.name = "prompt-column",
-         .kind = FLAG_TEXT,
-         .target = &flags.prompt_column,
-         .value = "NAME",
-         .help = "default: prompt, Behavior, Goal, goal or forbidden_prompt"},
-        {.name = "in-flight",
-         .kind = FLAG_U32,
-         .target = &flags.in_flight,
-         .min = 1,
-         .max = SUREFOOT_STREAMS_MAX,
-         .value = "N",
-         .help = "jobs at the service at once, default 64"},
-        {.name = "patience-s",
-         .kind = FLAG_U32,
-         .target = &flags.patience_s,
-         .min = 1,
-         .max = 86400,
-         .value = "N",
-         .help = "give up when the service gives no sign for so long, default 60"},
         {.name = "retry-failed",
          .kind = FLAG_SWITCH,
          .target = &flags.retry_failed,
          .help = "remove the records of failed items and do them again"},
-        {.name = "quiet", .kind = FLAG_SWITCH, .target = &flags.quiet, .help = "no progress"},
         {.name = NULL},
     };
     const struct command_line line = {
@@ -270,8 +249,8 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
             "OUT: id, input{all other fields of the item} and\n" OUTCOME_FIELDS
             "\nJSON on stdout: items, answered, refused, failed, new, out.",
-        .tables = {own, job.table, session_flags.table, service_flags.table},
-        .n_tables = 4,
+        .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
+        .n_tables = 5,
         .positional_min = 1,
         .positional_max = 1,
     };
@@ -301,7 +280,7 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
         status = error_set(&err, STATUS_UNSUPPORTED, "--system", "items bring their own messages");
     }
     if (status == STATUS_OK) {
-        status = items_read(path, flags.prompt_column, &sweep->items, &err);
+        status = items_read(path, flags.batch.prompt_column, &sweep->items, &err);
     }
     if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, &service_flags, &sweep->session, &err);

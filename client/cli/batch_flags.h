@@ -1,0 +1,20 @@
+// The flags of commands that run the prompts of a file as one batch.
+#ifndef CLIENT_CLI_BATCH_FLAGS_H
+#define CLIENT_CLI_BATCH_FLAGS_H
+
+#include "client/cli/flags.h"
+
+enum { BATCH_FLAGS_COUNT = 5 };
+
+struct batch_flags {
+    struct flag table[BATCH_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
+    char in_flight_help[48];
+    const char *prompt_column; // NULL: one of the known names
+    uint32_t in_flight;        // jobs
+    uint32_t patience_s;
+    int quiet;
+};
+
+void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default);
+
+#endif
