@@ -31,23 +31,27 @@ table() { # NAME COMMAND...: the command's output, on the terminal too
     { echo "# $*" | sed "s|$bin/||g; s|$out/||g"; "$@"; } | tee "$out/$name.csv"
 }
 
-decode() { # NAME SHAPE DTYPE PRECISION ARGUMENTS...
+decode() { # NAME SHAPE DTYPE PRECISION KV_DTYPE ARGUMENTS...
     name=$1
     directory=$(model "$2" "$3")
     precision=$4
-    shift 4
+    kv_dtype=$5
+    shift 5
     table "$name" "$bin/bench_decode" --model "$directory" --precision "$precision" \
-        --threads "$threads" --repeats "$repeats" "$@"
+        --kv-dtype "$kv_dtype" --threads "$threads" --repeats "$repeats" "$@"
 }
 
-decode 110m-f32 110m f32 stored
-decode 110m-bf16-stored 110m bf16 stored
-decode 110m-bf16 110m bf16 bf16
-decode 110m-int8 110m bf16 int8
-decode 1.1b-bf16 1.1b bf16 bf16
-decode 1.1b-int8 1.1b bf16 int8
-for precision in stored bf16 int8; do
-    decode "110m-$precision-prompts" 110m bf16 "$precision" --prompt 16,512,2048 --sequences 64
+decode 110m-f32 110m f32 stored f32
+decode 110m-bf16 110m bf16 bf16 bf16
+decode 110m-int8 110m bf16 int8 int8
+decode 110m-int8-bf16-kv 110m bf16 int8 bf16
+decode 1.1b-bf16 1.1b bf16 bf16 bf16
+decode 1.1b-int8 1.1b bf16 int8 int8
+for precision in stored:f32 bf16:bf16 int8:int8; do
+    kv_dtype=${precision#*:}
+    precision=${precision%:*}
+    decode "110m-$precision-prompts" 110m bf16 "$precision" "$kv_dtype" \
+        --prompt 16,512,2048 --sequences 64 --new 32
     table "scorers-$precision" "$bin/bench_scorers" --shape 110m --dtype bf16 \
         --precision "$precision" --threads "$threads" --repeats "$repeats"
     table "guard-$precision" "$bin/bench_guard" --dtype bf16 --precision "$precision" \
