@@ -75,8 +75,8 @@ const char *cpu_backend_isa(const struct backend *backend) {
 }
 
 int cpu_threads_for(const struct cpu_backend *cpu, double work) {
-    // A dispatch costs about as much as 20 000 steps of one thread.
-    const double work_per_thread = 20e3;
+    // Waiting threads take a microsecond to join in, some thousand steps of one thread.
+    const double work_per_thread = 8e3;
     double wanted = work / work_per_thread;
     int size = thread_pool_size(cpu->pool);
     return wanted < 2 ? 1 : wanted < size ? (int)wanted : size;
