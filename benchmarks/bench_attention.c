@@ -2,9 +2,9 @@
 // number of sequences that share a prompt and have a suffix of their own, with `new` rows each: 1
 // is decoding, more is reading. One CSV line per case: median time of one layer, all layers in turn
 // so that caches hold what they would hold in a model; of it the arithmetic of both products, seen
-// tokens only, with the fraction of the ceiling of
-// such products; and the bytes of the blocks that
-// must be read at least, each once, with the fraction of the read bandwidth.
+// tokens only, with the fraction of the ceiling of such products; the bytes of the blocks that must
+// be read at least, each once, with the fraction of the read bandwidth; and the times to plan a
+// batch's visits and to turn and store its new keys and values in one layer.
 //
 //   bench_attention [--threads T] [--kv-dtype f32|f16|bf16|int8] [--shape heads:kv_heads:head_dim]
 //                   [--layers L] [--repeats R] sequences:prompt:suffix:new ...
@@ -181,30 +181,46 @@ static void world_close(struct world *world, const struct attention_case *c) {
     world->backend->ops->release(world->backend, world->out.data);
 }
 
-// Median seconds of all layers; *plan_seconds: of building the visits.
-static double median_seconds(struct world *world, const struct settings *settings,
-                             const struct attention_case *c, double *plan_seconds) {
-    double seconds[REPEATS_MAX], planning[REPEATS_MAX];
+// Medians of one batch.
+struct timing {
+    double plan;   // seconds to build the visits
+    double store;  // to store the new keys and values, all layers
+    double attend; // to attend, all layers
+};
+
+// As in a model, a layer's keys and values are stored just before it attends.
+static struct timing median_timing(struct world *world, const struct settings *settings,
+                                   const struct attention_case *c) {
+    double attending[REPEATS_MAX], storing[REPEATS_MAX], planning[REPEATS_MAX];
+    const struct backend_ops *ops = world->backend->ops;
     for (int i = -1; i < settings->repeats; ++i) {
         begin_plan(world);
         for (int32_t s = 0; s < c->n_sequences; ++s) {
             add_rows(world, &world->sequences[s], c->prompt + c->suffix, c->n_new, s);
         }
-        int64_t begin = clock_monotonic_ns();
+        int64_t begin = clock_monotonic_ns(), store_ns = 0, attend_ns = 0;
         visits_build(&world->arrays, c->n_sequences, &world->plan);
         int64_t planned = clock_monotonic_ns();
-        (void)!world->backend->ops->batch_begin(world->backend, &world->plan);
+        (void)!ops->batch_begin(world->backend, &world->plan);
         for (int32_t layer = 0; layer < settings->n_layers; ++layer) {
-            world->backend->ops->attention(world->backend, &world->out, &world->qkv, &world->kv,
-                                           layer, settings->n_heads, 0.125f);
+            int64_t before = clock_monotonic_ns();
+            ops->rope_store(world->backend, &world->qkv, &world->kv, layer, settings->n_heads);
+            int64_t stored = clock_monotonic_ns();
+            ops->attention(world->backend, &world->out, &world->qkv, &world->kv, layer,
+                           settings->n_heads, 0.125f);
+            store_ns += stored - before;
+            attend_ns += clock_monotonic_ns() - stored;
         }
         if (i >= 0) { // the first round only warms
             planning[i] = (double)(planned - begin) * 1e-9;
-            seconds[i] = (double)(clock_monotonic_ns() - planned) * 1e-9;
+            storing[i] = (double)store_ns * 1e-9;
+            attending[i] = (double)attend_ns * 1e-9;
         }
     }
-    *plan_seconds = median_sort(planning, (size_t)settings->repeats);
-    return median_sort(seconds, (size_t)settings->repeats);
+    size_t n = (size_t)settings->repeats;
+    return (struct timing){.plan = median_sort(planning, n),
+                           .store = median_sort(storing, n),
+                           .attend = median_sort(attending, n)};
 }
 
 // What the products of attention could reach with keys and values of this format.
@@ -217,8 +233,8 @@ static void measure(struct backend *backend, const struct settings *settings,
                     const struct machine *machine, const struct attention_case *c) {
     struct world world;
     world_open(&world, backend, settings, c);
-    double plan_seconds, seconds = median_seconds(&world, settings, c, &plan_seconds);
-    seconds /= settings->n_layers;
+    struct timing timing = median_timing(&world, settings, c);
+    double seconds = timing.attend / settings->n_layers;
     double seen = 0;
     for (int32_t r = 0; r < world.plan.n_rows; ++r) {
         seen += world.arrays.positions[r] + 1;
@@ -228,12 +244,13 @@ static void measure(struct backend *backend, const struct settings *settings,
     layer.n_layers = 1;
     layer.n_positions = 0;
     double bytes = (double)backend->ops->kv_bytes(&layer) / seconds;
-    printf("%s,%s,%d,%d:%d:%d,%d,%d,%d,%d,%.1f,%.1f,%.2f,%.2f,%.2f,%.1f\n",
+    printf("%s,%s,%d,%d:%d:%d,%d,%d,%d,%d,%.1f,%.1f,%.2f,%.2f,%.2f,%.1f,%.1f\n",
            cpu_backend_isa(backend), kv_dtype_name(settings->dtype), settings->n_threads,
            settings->n_heads, settings->n_kv_heads, settings->head_dim, c->n_sequences, c->prompt,
            c->suffix, c->n_new, seconds * 1e6, flops * 1e-9,
            flops / format_peak(machine, settings->dtype), bytes * 1e-9,
-           bytes / machine->memory_bytes, plan_seconds * 1e6);
+           bytes / machine->memory_bytes, timing.plan * 1e6,
+           timing.store / settings->n_layers * 1e6);
     world_close(&world, c);
 }
 
@@ -311,7 +328,7 @@ int main(int argc, char **argv) {
     machine_measure(settings.n_threads, &machine);
     machine_print(&machine, stdout);
     puts("isa,kv_dtype,threads,shape,sequences,prompt,suffix,new,layer_us,gflops,peak_fraction,"
-         "kv_gbs,read_fraction,plan_us");
+         "kv_gbs,read_fraction,plan_us,store_us");
     for (int i = optind; i < argc; ++i) {
         struct attention_case c;
         if (!parse_case(argv[i], &c)) {

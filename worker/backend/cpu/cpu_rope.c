@@ -41,40 +41,87 @@ struct rope_call {
     float *qkv;
     int32_t layer;
     int32_t n_heads;
+    bool by_head; // threads share the KV heads out, not the rows
 };
 
-static void store_row(const struct rope_call *call, long row, const float *keys,
-                      const float *values) {
-    const struct kv_storage *storage = call->storage;
-    const struct attention_kernel *kernel = call->cpu->attention[storage->dtype];
-    int32_t block = call->cpu->plan.kv_block[row], head_dim = storage->head_dim;
-    int32_t token = call->cpu->plan.positions[row] % KV_BLOCK_TOKENS;
-    for (int32_t head = 0; head < storage->n_kv_heads; ++head) {
-        kernel->store(cpu_kv_keys(storage, call->layer, head, block),
-                      cpu_kv_values(storage, call->layer, head, block),
-                      keys + (size_t)head * head_dim, values + (size_t)head * head_dim, token,
-                      head_dim);
+// KV heads [head_begin, head_end) of rows [row_begin, row_end).
+struct rope_part {
+    const struct rope_call *call;
+    long row_begin, row_end;
+    long head_begin, head_end;
+};
+
+// Asks for the lines that a row will be stored to: a key touches all of its block, and what the
+// value stands in is about to be read as well.
+static void fetch_row(const struct rope_part *part, long row) {
+    const struct kv_storage *storage = part->call->storage;
+    size_t key_bytes = cpu_kv_key_bytes(storage), value_bytes = cpu_kv_value_bytes(storage);
+    int32_t block = part->call->cpu->plan.kv_block[row], layer = part->call->layer;
+    for (long head = part->head_begin; head < part->head_end; ++head) {
+        const char *keys = cpu_kv_keys(storage, layer, (int32_t)head, block);
+        const char *values = cpu_kv_values(storage, layer, (int32_t)head, block);
+        for (size_t at = 0; at < key_bytes; at += LINE_BYTES) {
+            __builtin_prefetch(keys + at, 0, 2);
+        }
+        for (size_t at = 0; at < value_bytes; at += LINE_BYTES) {
+            __builtin_prefetch(values + at, 0, 2);
+        }
     }
 }
 
-static void rotate_and_store(void *argument, int index, int count) {
-    const struct rope_call *call = argument;
-    const struct kv_storage *storage = call->storage;
-    int32_t head_dim = storage->head_dim;
-    int32_t n_rotated = call->n_heads + storage->n_kv_heads;
-    size_t stride = (size_t)(n_rotated + storage->n_kv_heads) * head_dim;
-    long begin, end;
-    thread_pool_range(call->cpu->plan.n_rows, 1, index, count, &begin, &end);
-    for (long row = begin; row < end; ++row) {
-        float *q = call->qkv + (size_t)row * stride;
-        int32_t position = call->cpu->plan.positions[row];
-        ASSERT(position < storage->n_positions);
-        const float *angles =
-            (float *)storage->angles + (size_t)position * position_floats(storage);
-        call->cpu->kernels->rotate(q, n_rotated, angles, angles + head_dim / 2, head_dim / 2);
-        store_row(call, row, q + (size_t)call->n_heads * head_dim,
-                  q + (size_t)n_rotated * head_dim);
+static void store_row(const struct rope_part *part, long row, const float *keys,
+                      const float *values) {
+    const struct kv_storage *storage = part->call->storage;
+    const struct attention_kernel *kernel = part->call->cpu->attention[storage->dtype];
+    int32_t block = part->call->cpu->plan.kv_block[row], head_dim = storage->head_dim;
+    int32_t token = part->call->cpu->plan.positions[row] % KV_BLOCK_TOKENS;
+    for (long head = part->head_begin; head < part->head_end; ++head) {
+        kernel->store(cpu_kv_keys(storage, part->call->layer, (int32_t)head, block),
+                      cpu_kv_values(storage, part->call->layer, (int32_t)head, block),
+                      keys + head * head_dim, values + head * head_dim, token, head_dim);
     }
+}
+
+static void rotate_row(const struct rope_part *part, float *q, float *keys, int32_t position) {
+    const struct rope_call *call = part->call;
+    const struct kv_storage *storage = call->storage;
+    int32_t head_dim = storage->head_dim, half = head_dim / 2;
+    int32_t group = call->n_heads / storage->n_kv_heads;
+    int32_t n_kv_heads = (int32_t)(part->head_end - part->head_begin);
+    ASSERT(position < storage->n_positions);
+    const float *cosines = (float *)storage->angles + (size_t)position * position_floats(storage);
+    call->cpu->kernels->rotate(q + part->head_begin * group * head_dim, n_kv_heads * group, cosines,
+                               cosines + half, half);
+    call->cpu->kernels->rotate(keys + part->head_begin * head_dim, n_kv_heads, cosines,
+                               cosines + half, half);
+}
+
+static void rotate_and_store(const struct rope_part *part) {
+    const struct rope_call *call = part->call;
+    const struct kv_storage *storage = call->storage;
+    size_t keys = (size_t)call->n_heads * storage->head_dim;
+    size_t values = keys + (size_t)storage->n_kv_heads * storage->head_dim;
+    size_t stride = 2 * values - keys;
+    for (long row = part->row_begin; row < part->row_end; ++row) {
+        if (row + 1 < part->row_end) {
+            fetch_row(part, row + 1);
+        }
+        float *q = call->qkv + (size_t)row * stride;
+        rotate_row(part, q, q + keys, call->cpu->plan.positions[row]);
+        store_row(part, row, q + keys, q + values);
+    }
+}
+
+static void rope_part(void *argument, int index, int count) {
+    const struct rope_call *call = argument;
+    struct rope_part part = {
+        .call = call, .row_end = call->cpu->plan.n_rows, .head_end = call->storage->n_kv_heads};
+    if (call->by_head) {
+        thread_pool_range(part.head_end, 1, index, count, &part.head_begin, &part.head_end);
+    } else {
+        thread_pool_range(part.row_end, 1, index, count, &part.row_begin, &part.row_end);
+    }
+    rotate_and_store(&part);
 }
 
 void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
@@ -86,5 +133,8 @@ void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_stora
     struct rope_call call = {
         .cpu = cpu, .storage = storage, .qkv = qkv->data, .layer = layer, .n_heads = n_heads};
     double work = 3.0 * qkv->rows * qkv->cols;
-    thread_pool_run(cpu->pool, rotate_and_store, &call, cpu_threads_for(cpu, work));
+    int n_threads = cpu_threads_for(cpu, work);
+    // As attention shares out the heads, so that it finds what its thread has stored.
+    call.by_head = storage->n_kv_heads % n_threads == 0;
+    thread_pool_run(cpu->pool, rope_part, &call, n_threads);
 }
