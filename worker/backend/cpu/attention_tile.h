@@ -28,17 +28,11 @@ _Static_assert(SPAN_VECTORS % COLUMNS == 0, "scores come in whole tiles");
 
 typedef float span_scores[KV_VISIT_TOKENS];
 
-// queries[chunk][pair]: LANES words of each pair side by side, so that the rows of a tile are a
-// constant distance apart.
-typedef float query_chunk[ATTENTION_PAIRS][LANES];
-
 // What a visit keeps of its pairs besides the scores, which become weights in place.
 struct visit_state {
     _Alignas(64) float scores[ATTENTION_PAIRS][KV_VISIT_TOKENS];
     struct softmax_step step;
-    float query_scale[ATTENTION_PAIRS];          // of 8-bit queries
     float weight_scale[ATTENTION_PAIRS_ROUNDED]; // of 8-bit weights
-    int32_t offset[ATTENTION_PAIRS];             // what 8-bit scores begin with
 };
 
 // Numbers in a word.
@@ -110,20 +104,34 @@ INLINE vector_f chain(vector_f sums, vector_f unsigned_word, vector_f word, enum
     return vector_fma(unsigned_word, word, sums);
 }
 
-INLINE void gather_queries(struct visit_state *state, const struct attention_tile *tile,
-                           enum form form) {
-    query_chunk *chunks = tile->scratch;
-    int32_t n_words = words_of(tile->head_dim, form);
-    for (int i = 0, n = tile->n_pairs; i < n; ++i) {
-        const float *q = tile->queries[i];
-        for (int32_t w = 0; w < n_words; w += WIDTH) {
-            vector_store(&chunks[w / LANES][i][w % LANES], vector_load(q + w));
-        }
-        if (form == FORM_INT8) {
-            state->query_scale[i] = q[n_words];
-            memcpy(&state->offset[i], &q[n_words + 1], sizeof(float));
-        }
+// What stands behind the words of an 8-bit query: its scale, and what its scores begin with.
+INLINE float query_scale(const float *query, int32_t head_dim) {
+    return query[words_of(head_dim, FORM_INT8)];
+}
+
+INLINE vector_f query_offset(const float *query, int32_t head_dim) {
+    return vector_set_word(&query[words_of(head_dim, FORM_INT8) + 1]);
+}
+
+// Asks for up to n more lines, n at least 1.
+INLINE void fetch_lines(struct fetch_queue *queue, int n) {
+    if (queue->first == queue->end) {
+        return;
     }
+    struct fetch_run *run = &queue->runs[queue->first % FETCH_RUNS];
+    const char *at = run->at;
+    do {
+        __builtin_prefetch(at, 0, 2);
+        at += LINE_BYTES;
+    } while (--n > 0 && at < run->end);
+    run->at = at;
+    queue->first += at >= run->end;
+}
+
+// Lines to ask for in a step of a tile: tiles of few rows ask for as many as they read, those of
+// many rows, which take their time, for what memory brings meanwhile.
+INLINE int lines_of_step(int rows) {
+    return rows > 2 ? 1 : COLUMNS * WIDTH * 4 / LINE_BYTES;
 }
 
 // What stands behind the 8-bit values of a block: each token's scale, as its logarithm and inverse.
@@ -148,7 +156,12 @@ INLINE void score_tile(struct visit_state *state, const struct attention_tile *t
                        int rows, int first, enum form form) {
     vector_f sums[ATTENTION_ROWS][COLUMNS];
     const char *keys[COLUMNS], *values[COLUMNS];
-    int32_t column[COLUMNS], n_words = words_of(tile->head_dim, form);
+    const float *q[ATTENTION_ROWS];
+    int32_t column[COLUMNS], head_dim = tile->head_dim, n_words = words_of(head_dim, form);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; ++r) {
+        q[r] = tile->queries[first_pair + r];
+    }
 #pragma GCC unroll 4
     for (int c = 0; c < COLUMNS; ++c) {
         int token = first + c * WIDTH, block = token / KV_BLOCK_TOKENS;
@@ -158,28 +171,22 @@ INLINE void score_tile(struct visit_state *state, const struct attention_tile *t
         column[c] = token % KV_BLOCK_TOKENS;
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
-            sums[r][c] = form == FORM_INT8
-                             ? (vector_f)((vector_i){0} + state->offset[first_pair + r])
-                             : (vector_f){0};
+            sums[r][c] = form == FORM_INT8 ? query_offset(q[r], head_dim) : (vector_f){0};
         }
     }
-    const query_chunk *chunks = tile->scratch;
-    for (int32_t begin = 0; begin < n_words; begin += LANES) {
-        const float *q = chunks[begin / LANES][first_pair];
-        int32_t end = n_words - begin < LANES ? n_words - begin : LANES;
-        for (int32_t d = 0; d < end; ++d, ++q) {
-            vector_f k[COLUMNS];
+    for (int32_t d = 0; d < n_words; ++d) {
+        vector_f k[COLUMNS];
+        fetch_lines(tile->fetch, lines_of_step(rows));
+#pragma GCC unroll 4
+        for (int c = 0; c < COLUMNS; ++c) {
+            k[c] = load_block(keys[c], d, column[c], KV_BLOCK_TOKENS, form);
+        }
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; ++r) {
+            vector_f word = vector_set_word(&q[r][d]);
 #pragma GCC unroll 4
             for (int c = 0; c < COLUMNS; ++c) {
-                k[c] = load_block(keys[c], begin + d, column[c], KV_BLOCK_TOKENS, form);
-            }
-#pragma GCC unroll 6
-            for (int r = 0; r < rows; ++r) {
-                vector_f word = vector_set_word(&q[r * LANES]);
-#pragma GCC unroll 4
-                for (int c = 0; c < COLUMNS; ++c) {
-                    sums[r][c] = chain(sums[r][c], k[c], word, form);
-                }
+                sums[r][c] = chain(sums[r][c], k[c], word, form);
             }
         }
     }
@@ -189,8 +196,8 @@ INLINE void score_tile(struct visit_state *state, const struct attention_tile *t
         for (int c = 0; c < COLUMNS; ++c) {
             vector_f score = sums[r][c];
             if (form == FORM_INT8) {
-                score = scale_scores(score, state->query_scale[first_pair + r], keys[c], values[c],
-                                     column[c], tile->head_dim);
+                score = scale_scores(score, query_scale(q[r], head_dim), keys[c], values[c],
+                                     column[c], head_dim);
             }
             vector_store(state->scores[first_pair + r] + first + c * WIDTH, score);
         }
@@ -242,6 +249,7 @@ INLINE void value_tile(struct visit_state *state, const struct attention_tile *t
         int32_t end = n_tokens - begin < KV_BLOCK_TOKENS ? n_tokens - begin : KV_BLOCK_TOKENS;
         const float *weights = &state->scores[first_pair][begin / word_size(form)];
         int32_t whole = form == FORM_BF16_DOT ? end / 2 : words_of(end, form);
+        fetch_lines(tile->fetch, whole * lines_of_step(rows));
         for (int32_t t = 0; t < whole; ++t) {
             value_step(sums, weights, values, t, first, width, rows, n_columns, all, form);
         }
@@ -265,24 +273,9 @@ INLINE void value_tile(struct visit_state *state, const struct attention_tile *t
     }
 }
 
-// Asks for the share of the next tile's blocks that falls to these rows: all at once would hold up
-// the loads of this one.
-INLINE void prefetch_blocks(const char *const blocks[KV_VISIT_BLOCKS], int32_t bytes,
-                            int first_pair, int rows, int n_pairs) {
-    int begin = first_pair * KV_VISIT_BLOCKS / n_pairs;
-    int end = (first_pair + rows) * KV_VISIT_BLOCKS / n_pairs;
-    for (int b = begin; b < end && blocks[b] != NULL; ++b) {
-        for (int32_t at = 0; at < bytes; at += 64) {
-            __builtin_prefetch(blocks[b] + at, 0, 2);
-        }
-    }
-}
-
 INLINE void score_rows(int first_pair, int rows, struct visit_state *state,
                        const struct attention_tile *tile, enum form form) {
     int32_t n = tile->n_blocks * KV_BLOCK_TOKENS;
-    prefetch_blocks(tile->next_keys, block_bytes(tile->head_dim, form), first_pair, rows,
-                    tile->n_pairs);
     for (int32_t first = 0; first < n; first += COLUMNS * WIDTH) {
         score_tile(state, tile, first_pair, rows, first, form);
     }
@@ -296,7 +289,6 @@ INLINE void value_rows(int first_pair, int rows, struct visit_state *state,
         int32_t visible = tile->visible[first_pair + r];
         n_tokens = visible > n_tokens ? visible : n_tokens;
     }
-    prefetch_blocks(tile->next_values, block_bytes(padded, form), first_pair, rows, tile->n_pairs);
     for (; first + COLUMNS * WIDTH <= padded; first += COLUMNS * WIDTH) {
         value_tile(state, tile, first_pair, rows, first, COLUMNS, n_tokens, form);
     }
@@ -306,18 +298,18 @@ INLINE void value_rows(int first_pair, int rows, struct visit_state *state,
 }
 
 // Scores into words of 8-bit weights, in place, relative to the largest of the visit. They include
-// the values' scales, so that the sum of the softmax takes them out again.
-INLINE void weigh_scores_int8(struct visit_state *state, const struct attention_tile *tile, int i) {
+// the values' scales, so that the sum of the softmax takes them out again. `inverses`: of the
+// visit's tokens.
+INLINE void weigh_scores_int8(struct visit_state *state, const struct attention_tile *tile, int i,
+                              const float *const inverses[SPAN_VECTORS], bool all_seen) {
     const float log2_255 = 7.994353436858858f;
     float *scores = state->scores[i], *sums = tile->states[i]->sums;
     float top = state->step.span[i] - log2_255;
     vector_f parts[PARTS] = {0};
 #pragma GCC unroll 16
     for (int v = 0; v < SPAN_VECTORS; ++v) {
-        int block = v * WIDTH / KV_BLOCK_TOKENS, column = v * WIDTH % KV_BLOCK_TOKENS;
-        const char *values = tile->values[block < tile->n_blocks ? block : tile->n_blocks - 1];
-        vector_f inverse = vector_load(value_scales(values, tile->head_dim) + LANES + column);
-        if (tile->visible[i] < KV_VISIT_TOKENS) {
+        vector_f inverse = vector_load(inverses[v]);
+        if (!all_seen) {
             vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
             inverse = vector_select(seen, inverse, (vector_f){0});
         }
@@ -340,17 +332,34 @@ INLINE void scale_weights(struct visit_state *state, int n) {
     }
 }
 
+INLINE void weigh_int8(struct visit_state *state, const struct attention_tile *tile) {
+    const float *inverses[SPAN_VECTORS];
+    for (int v = 0; v < SPAN_VECTORS; ++v) {
+        int block = v * WIDTH / KV_BLOCK_TOKENS, column = v * WIDTH % KV_BLOCK_TOKENS;
+        const char *values = tile->values[block < tile->n_blocks ? block : tile->n_blocks - 1];
+        inverses[v] = value_scales(values, tile->head_dim) + LANES + column;
+    }
+    scale_weights(state, tile->n_pairs);
+    for (int i = 0; i < tile->n_pairs; ++i) {
+        if (tile->visible[i] == KV_VISIT_TOKENS) {
+            weigh_scores_int8(state, tile, i, inverses, true);
+        } else {
+            weigh_scores_int8(state, tile, i, inverses, false);
+        }
+    }
+}
+
 #if defined(__AVX512BF16__)
 // Scores into words of pairs of weights, in place.
-INLINE void weigh_scores_pairs(struct visit_state *state, const struct attention_tile *tile,
-                               int i) {
+INLINE void weigh_scores_pairs(struct visit_state *state, const struct attention_tile *tile, int i,
+                               bool all_seen) {
     float *scores = state->scores[i], *sums = tile->states[i]->sums;
     vector_f sum = vector_load(sums) * state->step.shrink[i], weights[SPAN_VECTORS];
 #pragma GCC unroll 4
     for (int v = 0; v < SPAN_VECTORS; ++v) {
         vector_f score = vector_load(scores + v * WIDTH) - state->step.maxima[i];
         weights[v] = vector_exp2_above_0(score);
-        if (tile->visible[i] < KV_VISIT_TOKENS) {
+        if (!all_seen) {
             vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
             weights[v] = vector_select(seen, weights[v], (vector_f){0});
         }
@@ -362,30 +371,33 @@ INLINE void weigh_scores_pairs(struct visit_state *state, const struct attention
         vector_store(scores + v / 2 * WIDTH, (vector_f)pairs);
     }
 }
+
+INLINE void weigh_pairs(struct visit_state *state, const struct attention_tile *tile) {
+    for (int i = 0; i < tile->n_pairs; ++i) {
+        if (tile->visible[i] == KV_VISIT_TOKENS) {
+            weigh_scores_pairs(state, tile, i, true);
+        } else {
+            weigh_scores_pairs(state, tile, i, false);
+        }
+    }
+}
 #endif
 
 INLINE void visit(const struct attention_tile *tile, enum form form) {
     struct visit_state state;
     int n = tile->n_pairs;
-    gather_queries(&state, tile, form);
     FOR_ROW_TILES(n, score_rows, &state, tile, form);
     raise_maxima(tile, state.scores, &state.step);
-    if (form == FORM_INT8) {
-        scale_weights(&state, n);
-    }
-    for (int i = 0; i < n; ++i) {
 #if defined(__AVX512BF16__)
-        if (form == FORM_BF16_DOT) {
-            weigh_scores_pairs(&state, tile, i);
-            continue;
-        }
+    if (form == FORM_BF16_DOT) {
+        weigh_pairs(&state, tile);
+    }
 #endif
-        if (form == FORM_INT8) {
-            weigh_scores_int8(&state, tile, i);
-        } else {
-            weigh_scores(tile->states[i], state.scores[i], state.step.maxima[i],
-                         state.step.shrink[i]);
-        }
+    if (form == FORM_INT8) {
+        weigh_int8(&state, tile);
+    }
+    for (int i = 0; i < n && form != FORM_BF16_DOT && form != FORM_INT8; ++i) {
+        weigh_scores(tile->states[i], state.scores[i], state.step.maxima[i], state.step.shrink[i]);
     }
     FOR_ROW_TILES(n, value_rows, &state, tile, form);
 }

@@ -6,17 +6,38 @@
 
 #include "worker/backend/cpu/cpu_private.h"
 
+// How far ahead blocks are asked for: what fits a core's second-level cache beside the work itself.
+enum { LOOKAHEAD_BYTES = 384 * 1024 };
+
 struct attention_call {
     const struct cpu_backend *cpu;
     const struct attention_kernel *kernel;
     const struct kv_storage *storage;
-    float *out;     // [n_rows, n_heads * head_dim]
-    const float *q; // rows q_stride apart
+    const char *keys;   // of the layer's first head, first block
+    const char *values; //
+    size_t key_bytes;   // of one block
+    size_t value_bytes; //
+    float *out;         // [n_rows, n_heads * head_dim]
+    const float *q;     // rows q_stride apart
     int32_t layer;
     int32_t n_heads;
     int32_t q_stride;
     float factor;        // of the queries
     int32_t n_row_parts; // work items: n_kv_heads * n_row_parts
+};
+
+// What a thread asks for before it gets there: the blocks of its next visits. A suffix is read once
+// in a step, which takes as long as memory needs; asked for early, it arrives while shared blocks
+// keep the arithmetic busy.
+struct lookahead {
+    struct fetch_queue queue;
+    uint32_t run_visit[FETCH_RUNS]; // number of the visit that a run belongs to
+    uint32_t n_queued;              // visits
+    uint32_t n_begun;
+    int32_t visit;   // index of the one that is queued next
+    int32_t kv_head; // and its head
+    int32_t kv_head_end;
+    size_t bytes; // of visits that are queued and have not begun
 };
 
 // One thread's walk over the visits with as many pairs as its scratch holds. Pairs are numbered by
@@ -26,7 +47,7 @@ struct walk {
     struct softmax_state *states; // [pairs]
     float *sums;                  // [pairs, padded]
     float *queries;               // [pairs, padded], packed
-    float *tile_scratch;          // [ATTENTION_PAIRS, padded]
+    struct lookahead *ahead;      // of the thread
     int32_t padded;               // head_dim
     int32_t kv_head;
     int32_t head_begin; // query heads of kv_head in this walk
@@ -99,21 +120,86 @@ static void add_pair(const struct walk *walk, const struct kv_visit *visit, int3
     tile->visible[i] = visible < KV_VISIT_TOKENS ? visible : KV_VISIT_TOKENS;
 }
 
-static void visit_rows(const struct walk *walk, const struct kv_visit *visit,
-                       const struct kv_visit *next, const int32_t *rows, int32_t n) {
+static const char *keys_of(const struct attention_call *call, int32_t kv_head, int32_t block) {
+    return call->keys + ((size_t)kv_head * call->storage->n_blocks + block) * call->key_bytes;
+}
+
+static const char *values_of(const struct attention_call *call, int32_t kv_head, int32_t block) {
+    return call->values + ((size_t)kv_head * call->storage->n_blocks + block) * call->value_bytes;
+}
+
+static bool has_rows(const struct walk *walk, const struct kv_visit *visit) {
+    const int32_t *rows = walk->call->cpu->plan.visit_rows + visit->row_begin;
+    return rows[0] < walk->row_end && rows[visit->row_count - 1] >= walk->row_begin;
+}
+
+static size_t visit_bytes(const struct attention_call *call, const struct kv_visit *visit) {
+    return (size_t)visit->n_blocks * (call->key_bytes + call->value_bytes);
+}
+
+static void queue_run(struct lookahead *ahead, const char *at, size_t bytes) {
+    uint32_t place = ahead->queue.end++ % FETCH_RUNS;
+    ahead->queue.runs[place] = (struct fetch_run){.at = at, .end = at + bytes};
+    ahead->run_visit[place] = ahead->n_queued;
+}
+
+static void queue_visit(const struct walk *walk, const struct kv_visit *visit) {
     const struct attention_call *call = walk->call;
-    struct attention_tile tile = {.scratch = walk->tile_scratch,
-                                  .n_blocks = visit->n_blocks,
-                                  .head_dim = call->storage->head_dim};
+    struct lookahead *ahead = walk->ahead;
     for (int b = 0; b < visit->n_blocks; ++b) {
-        int32_t block = visit->blocks[b];
-        tile.keys[b] = cpu_kv_keys(call->storage, call->layer, walk->kv_head, block);
-        tile.values[b] = cpu_kv_values(call->storage, call->layer, walk->kv_head, block);
+        queue_run(ahead, keys_of(call, ahead->kv_head, visit->blocks[b]), call->key_bytes);
     }
-    for (int b = 0; b < next->n_blocks; ++b) {
-        int32_t block = next->blocks[b];
-        tile.next_keys[b] = cpu_kv_keys(call->storage, call->layer, walk->kv_head, block);
-        tile.next_values[b] = cpu_kv_values(call->storage, call->layer, walk->kv_head, block);
+    for (int b = 0; b < visit->n_blocks; ++b) {
+        queue_run(ahead, values_of(call, ahead->kv_head, visit->blocks[b]), call->value_bytes);
+    }
+    ahead->n_queued += 1;
+    ahead->bytes += visit_bytes(call, visit);
+}
+
+// Queues visits as far as the lookahead goes, at least the next one that begins.
+static void look_ahead(const struct walk *walk) {
+    const struct batch_plan *plan = &walk->call->cpu->plan;
+    struct lookahead *ahead = walk->ahead;
+    while (ahead->bytes < LOOKAHEAD_BYTES &&
+           ahead->queue.end - ahead->queue.first <= FETCH_RUNS - 2 * KV_VISIT_BLOCKS) {
+        if (ahead->visit == plan->n_visits) {
+            if (ahead->kv_head + 1 >= ahead->kv_head_end) {
+                return;
+            }
+            ahead->kv_head += 1;
+            ahead->visit = 0;
+        }
+        const struct kv_visit *visit = &plan->visits[ahead->visit++];
+        if (has_rows(walk, visit)) {
+            queue_visit(walk, visit);
+        }
+    }
+}
+
+// What the visit that begins has not been asked for by now, it will load itself.
+static void begin_visit(const struct walk *walk, const struct kv_visit *visit) {
+    struct lookahead *ahead = walk->ahead;
+    struct fetch_queue *queue = &ahead->queue;
+    look_ahead(walk);
+    while (queue->first != queue->end &&
+           ahead->run_visit[queue->first % FETCH_RUNS] == ahead->n_begun) {
+        queue->first += 1;
+    }
+    ahead->n_begun += 1;
+    ahead->bytes -= visit_bytes(walk->call, visit);
+}
+
+static void visit_rows(const struct walk *walk, const struct kv_visit *visit, const int32_t *rows,
+                       int32_t n) {
+    const struct attention_call *call = walk->call;
+    struct attention_tile tile;
+    tile.fetch = &walk->ahead->queue;
+    tile.n_blocks = visit->n_blocks;
+    tile.n_pairs = 0;
+    tile.head_dim = call->storage->head_dim;
+    for (int b = 0; b < visit->n_blocks; ++b) {
+        tile.keys[b] = keys_of(call, walk->kv_head, visit->blocks[b]);
+        tile.values[b] = values_of(call, walk->kv_head, visit->blocks[b]);
     }
     for (int32_t i = 0; i < n; ++i) {
         for (int32_t h = 0; h < walk->n_heads; ++h) {
@@ -121,8 +207,6 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit,
             if (tile.n_pairs == ATTENTION_PAIRS) {
                 call->kernel->visit(&tile);
                 tile.n_pairs = 0;
-                memset(tile.next_keys, 0, sizeof(tile.next_keys));
-                memset(tile.next_values, 0, sizeof(tile.next_values));
             }
         }
     }
@@ -135,14 +219,14 @@ static void walk_visits(const struct walk *walk) {
     const struct batch_plan *plan = &walk->call->cpu->plan;
     for (int32_t i = 0; i < plan->n_visits; ++i) {
         const struct kv_visit *visit = &plan->visits[i];
-        const int32_t *rows = plan->visit_rows + visit->row_begin;
-        if (rows[0] >= walk->row_end || rows[visit->row_count - 1] < walk->row_begin) {
+        if (!has_rows(walk, visit)) {
             continue;
         }
+        const int32_t *rows = plan->visit_rows + visit->row_begin;
         int32_t begin = rows_from(rows, visit->row_count, walk->row_begin);
         int32_t end = rows_from(rows, visit->row_count, walk->row_end);
-        const struct kv_visit *next = i + 1 < plan->n_visits ? visit + 1 : visit;
-        visit_rows(walk, visit, next, rows + begin, end - begin);
+        begin_visit(walk, visit);
+        visit_rows(walk, visit, rows + begin, end - begin);
     }
 }
 
@@ -151,25 +235,28 @@ static int32_t min_int(int32_t a, int32_t b) {
 }
 
 // All query heads of one KV head, rows [row_begin, row_end), in walks that fit the scratch.
-static void attend(const struct attention_call *call, int32_t kv_head, int32_t row_begin,
-                   int32_t row_end, char *scratch) {
+static void attend(const struct attention_call *call, struct lookahead *ahead, int32_t kv_head,
+                   int32_t row_begin, int32_t row_end, char *scratch) {
     int32_t group = call->n_heads / call->storage->n_kv_heads;
     int32_t padded = attention_padded(call->storage->head_dim);
     size_t pair_bytes = sizeof(struct softmax_state) + 2 * (size_t)padded * sizeof(float);
-    size_t tile_bytes = ATTENTION_PAIRS * (size_t)padded * sizeof(float);
-    int32_t pairs_max = (int32_t)((KERNEL_SCRATCH_BYTES - tile_bytes) / pair_bytes);
+    int32_t pairs_max = (int32_t)(KERNEL_SCRATCH_BYTES / pair_bytes);
     int32_t heads_max = min_int(group, pairs_max), rows_max = pairs_max / heads_max;
-    struct walk walk = {.call = call, .padded = padded, .kv_head = kv_head};
+    struct walk walk = {.call = call, .ahead = ahead, .padded = padded, .kv_head = kv_head};
     walk.states = (struct softmax_state *)(void *)scratch;
     walk.queries = (float *)(void *)(walk.states + pairs_max);
     walk.sums = walk.queries + (size_t)pairs_max * padded;
-    walk.tile_scratch = walk.sums + (size_t)pairs_max * padded;
+    bool whole = heads_max == group && row_end - row_begin <= rows_max;
     for (int32_t head = 0; head < group; head += heads_max) {
         walk.head_begin = kv_head * group + head;
         walk.n_heads = min_int(heads_max, group - head);
         for (int32_t row = row_begin; row < row_end; row += rows_max) {
             walk.row_begin = row;
             walk.row_end = min_int(row_end, row + rows_max);
+            if (!whole || ahead->n_queued == 0) {
+                *ahead = (struct lookahead){.kv_head = kv_head,
+                                            .kv_head_end = whole ? ahead->kv_head_end : 0};
+            }
             start_rows(&walk);
             walk_visits(&walk);
             finish_rows(&walk);
@@ -179,15 +266,22 @@ static void attend(const struct attention_call *call, int32_t kv_head, int32_t r
 
 static void attention_part(void *argument, int index, int count) {
     const struct attention_call *call = argument;
+    int32_t n_row_parts = call->n_row_parts;
+    char *scratch = call->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES;
     long begin, end;
-    thread_pool_range((long)call->storage->n_kv_heads * call->n_row_parts, 1, index, count, &begin,
-                      &end);
+    thread_pool_range((long)call->storage->n_kv_heads * n_row_parts, 1, index, count, &begin, &end);
+    struct lookahead ahead;
+    ahead.n_queued = 0;
+    ahead.kv_head_end = n_row_parts == 1 ? (int32_t)end : 0;
     for (long item = begin; item < end; ++item) {
         long row_begin, row_end;
-        thread_pool_range(call->cpu->plan.n_rows, 1, (int)(item % call->n_row_parts),
-                          call->n_row_parts, &row_begin, &row_end);
-        attend(call, (int32_t)(item / call->n_row_parts), (int32_t)row_begin, (int32_t)row_end,
-               call->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES);
+        thread_pool_range(call->cpu->plan.n_rows, 1, (int)(item % n_row_parts), n_row_parts,
+                          &row_begin, &row_end);
+        if (n_row_parts > 1) {
+            ahead.n_queued = 0;
+        }
+        attend(call, &ahead, (int32_t)(item / n_row_parts), (int32_t)row_begin, (int32_t)row_end,
+               scratch);
     }
 }
 
@@ -205,6 +299,10 @@ void cpu_attention(struct backend *backend, struct tensor *out, const struct ten
         .cpu = cpu,
         .kernel = cpu->attention[storage->dtype],
         .storage = storage,
+        .keys = cpu_kv_keys(storage, layer, 0, 0),
+        .values = cpu_kv_values(storage, layer, 0, 0),
+        .key_bytes = cpu_kv_key_bytes(storage),
+        .value_bytes = cpu_kv_value_bytes(storage),
         .out = out->data,
         .q = qkv->data,
         .layer = layer,

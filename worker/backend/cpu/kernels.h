@@ -19,6 +19,7 @@ enum {
     ATTENTION_ROWS = 6,   // pairs that share registers
     ATTENTION_PAIRS = 24, // pairs of one tile; multiple of ATTENTION_ROWS
     ATTENTION_PAIRS_ROUNDED = (ATTENTION_PAIRS + LANES - 1) / LANES * LANES,
+    FETCH_RUNS = 64,                   // a power of two
     ATTENTION_HEAD_DIM_MAX = 1024,     // so that a pair fits the scratch
     KERNEL_SCRATCH_BYTES = 256 * 1024, // of each thread
 };
@@ -30,6 +31,19 @@ struct softmax_state {
     float maximum; // in powers of two
 };
 
+struct fetch_run {
+    const char *at; // the next line
+    const char *end;
+};
+
+// Memory that is needed soon. Kernels ask for it line by line while they compute, so that loads run
+// beside the arithmetic and never in bursts that it would wait for.
+struct fetch_queue {
+    struct fetch_run runs[FETCH_RUNS];
+    uint32_t first; // number of the run that is asked for; its place is modulo FETCH_RUNS
+    uint32_t end;   // past the last
+};
+
 // Pairs of a row and a query head that attend to the same blocks.
 struct attention_tile {
     const void *keys[KV_VISIT_BLOCKS];             // blocks of one KV head
@@ -38,11 +52,7 @@ struct attention_tile {
     float *sums[ATTENTION_PAIRS];                  // [attention_padded(head_dim)], weights . values
     struct softmax_state *states[ATTENTION_PAIRS]; //
     int32_t visible[ATTENTION_PAIRS];              // tokens of the blocks that the row sees, >= 1
-    // Blocks of the next tile, which may be fetched meanwhile; NULL where there is nothing to
-    // fetch.
-    const char *next_keys[KV_VISIT_BLOCKS];
-    const char *next_values[KV_VISIT_BLOCKS];
-    void *scratch; // [ATTENTION_PAIRS, attention_padded(head_dim)] floats
+    struct fetch_queue *fetch;
     int32_t n_blocks;
     int32_t n_pairs;
     int32_t head_dim;

@@ -4,7 +4,13 @@
 #include "worker/backend/cpu/kernels_private.h"
 
 static void pack_query_pairs(void *packed, const float *q, int32_t head_dim, float factor) {
-    for (int32_t d = 0; d < head_dim; d += 2 * WIDTH) {
+    int32_t d = 0;
+    for (; d + 2 * WIDTH <= head_dim; d += 2 * WIDTH) {
+        __m512 first = (__m512)(vector_load(q + d) * factor);
+        __m512 second = (__m512)(vector_load(q + d + WIDTH) * factor);
+        vector_store((float *)packed + d / 2, (vector_f)_mm512_cvtne2ps_pbh(second, first));
+    }
+    if (d < head_dim) {
         int low = head_dim - d < WIDTH ? head_dim - d : WIDTH;
         int high = head_dim - d - low < WIDTH ? head_dim - d - low : WIDTH;
         __m512 first = (__m512)(vector_load_part(q + d, low) * factor);

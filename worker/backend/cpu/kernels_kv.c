@@ -28,7 +28,11 @@ void KERNEL(rotate)(float *x, int32_t n_heads, const float *cosines, const float
 
 void KERNEL(pack_query)(void *packed, const float *q, int32_t head_dim, float factor) {
     float *out = packed;
-    for (int32_t d = 0; d < head_dim; ++d) {
+    int32_t d = 0;
+    for (; d + WIDTH <= head_dim; d += WIDTH) {
+        vector_store(out + d, vector_load(q + d) * factor);
+    }
+    for (; d < head_dim; ++d) {
         out[d] = q[d] * factor;
     }
 }
