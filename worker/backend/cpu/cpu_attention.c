@@ -56,6 +56,10 @@ struct walk {
     int32_t row_end;
 };
 
+static int32_t min_int(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+
 static void start_rows(const struct walk *walk) {
     const struct attention_call *call = walk->call;
     int32_t head_dim = call->storage->head_dim;
@@ -107,17 +111,6 @@ static int32_t rows_from(const int32_t *rows, int32_t n, int32_t row) {
         }
     }
     return low;
-}
-
-static void add_pair(const struct walk *walk, const struct kv_visit *visit, int32_t row, int32_t h,
-                     struct attention_tile *tile) {
-    size_t pair = (size_t)(row - walk->row_begin) * walk->n_heads + h;
-    int32_t visible = walk->call->cpu->plan.positions[row] - visit->start + 1;
-    int i = tile->n_pairs++;
-    tile->queries[i] = walk->queries + pair * walk->padded;
-    tile->sums[i] = walk->sums + pair * walk->padded;
-    tile->states[i] = &walk->states[pair];
-    tile->visible[i] = visible < KV_VISIT_TOKENS ? visible : KV_VISIT_TOKENS;
 }
 
 static const char *keys_of(const struct attention_call *call, int32_t kv_head, int32_t block) {
@@ -201,10 +194,20 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit, co
         tile.keys[b] = keys_of(call, walk->kv_head, visit->blocks[b]);
         tile.values[b] = values_of(call, walk->kv_head, visit->blocks[b]);
     }
+    const int32_t *positions = call->cpu->plan.positions;
+    int32_t n_heads = walk->n_heads, row_begin = walk->row_begin, start = visit->start;
+    size_t padded = (size_t)walk->padded;
+    float *queries = walk->queries, *sums = walk->sums;
     for (int32_t i = 0; i < n; ++i) {
-        for (int32_t h = 0; h < walk->n_heads; ++h) {
-            add_pair(walk, visit, rows[i], h, &tile);
-            if (tile.n_pairs == ATTENTION_PAIRS) {
+        int32_t visible = min_int(positions[rows[i]] - start + 1, KV_VISIT_TOKENS);
+        size_t pair = (size_t)(rows[i] - row_begin) * n_heads;
+        for (int32_t h = 0; h < n_heads; ++h, ++pair) {
+            int place = tile.n_pairs++;
+            tile.queries[place] = queries + pair * padded;
+            tile.sums[place] = sums + pair * padded;
+            tile.states[place] = &walk->states[pair];
+            tile.visible[place] = visible;
+            if (place + 1 == ATTENTION_PAIRS) {
                 call->kernel->visit(&tile);
                 tile.n_pairs = 0;
             }
@@ -230,10 +233,6 @@ static void walk_visits(const struct walk *walk) {
     }
 }
 
-static int32_t min_int(int32_t a, int32_t b) {
-    return a < b ? a : b;
-}
-
 // All query heads of one KV head, rows [row_begin, row_end), in walks that fit the scratch.
 static void attend(const struct attention_call *call, struct lookahead *ahead, int32_t kv_head,
                    int32_t row_begin, int32_t row_end, char *scratch) {
@@ -253,6 +252,8 @@ static void attend(const struct attention_call *call, struct lookahead *ahead, i
         for (int32_t row = row_begin; row < row_end; row += rows_max) {
             walk.row_begin = row;
             walk.row_end = min_int(row_end, row + rows_max);
+            size_t pairs = (size_t)walk.n_heads * (walk.row_end - row);
+            ASSERT(pairs * pair_bytes <= KERNEL_SCRATCH_BYTES);
             if (!whole || ahead->n_queued == 0) {
                 *ahead = (struct lookahead){.kv_head = kv_head,
                                             .kv_head_end = whole ? ahead->kv_head_end : 0};
