@@ -5,6 +5,8 @@
 
 #include "worker/backend/cpu/cpu_private.h"
 
+enum { BY_HEAD_ROWS_MAX = 128 };
+
 // Floats of one position: cosines[head_dim / 2], then sines.
 static size_t position_floats(const struct kv_storage *storage) {
     return (size_t)storage->head_dim;
@@ -103,7 +105,8 @@ static void rotate_and_store(const struct rope_part *part) {
     size_t values = keys + (size_t)storage->n_kv_heads * storage->head_dim;
     size_t stride = 2 * values - keys;
     for (long row = part->row_begin; row < part->row_end; ++row) {
-        if (row + 1 < part->row_end) {
+        const int32_t *kv_block = call->cpu->plan.kv_block;
+        if (row + 1 < part->row_end && kv_block[row + 1] != kv_block[row]) {
             fetch_row(part, row + 1);
         }
         float *q = call->qkv + (size_t)row * stride;
@@ -134,7 +137,8 @@ void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_stora
         .cpu = cpu, .storage = storage, .qkv = qkv->data, .layer = layer, .n_heads = n_heads};
     double work = 3.0 * qkv->rows * qkv->cols;
     int n_threads = cpu_threads_for(cpu, work);
-    // As attention shares out the heads, so that it finds what its thread has stored.
-    call.by_head = storage->n_kv_heads % n_threads == 0;
+    // As attention shares out the heads, so that it finds what its thread has stored. That of many
+    // rows does not stay in a core's cache, and rows are read faster whole.
+    call.by_head = storage->n_kv_heads % n_threads == 0 && qkv->rows <= BY_HEAD_ROWS_MAX;
     thread_pool_run(cpu->pool, rope_part, &call, n_threads);
 }
