@@ -131,7 +131,7 @@ static void plan_fetch(const struct chunk *chunk, int32_t index, struct linear_t
     size_t unit_bytes =
         product->layout.input_bytes * (size_t)product->kernel->line_inputs / LINE_UNITS;
     if (n_tiles == 1) {
-        bool low = 2 * tile->height < product->kernels->tile_rows;
+        bool low = 2 * tile->height < product->kernel->tile_rows;
         tile->prefetch = tile->weights + (low ? FETCH_AHEAD_BYTES : CHUNK_BYTES);
         tile->prefetch_step = unit_bytes;
     } else {
@@ -217,7 +217,7 @@ static void product_part(void *argument, int index, int count) {
 
 static void run_rows(struct product *product) {
     const struct weight *weight = product->weight;
-    int32_t tile_rows = product->kernels->tile_rows;
+    int32_t tile_rows = product->kernel->tile_rows;
     product->n_tiles = (product->n_rows + tile_rows - 1) / tile_rows;
     double inputs = (double)product->n_rows * weight->cols;
     // A step of every kernel multiplies one line's inputs or takes in about 8 bytes of weights.

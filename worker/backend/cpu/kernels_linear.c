@@ -127,14 +127,17 @@ static void finish(const struct linear_finish *args) {
     }
 }
 
+#define KERNEL_OF(pack, tile)                                                                      \
+    &(const struct linear_kernel) {                                                                \
+        LINE_UNITS, TILE_ROWS, pack, tile                                                          \
+    }
+
 const struct linear_kernels KERNEL(linear) = {
     .panel = PANEL,
-    .tile_rows = TILE_ROWS,
-    .formats = {[LINEAR_F32] = &(const struct linear_kernel){LINE_UNITS, pack_f32, tile_f32},
-                [LINEAR_F16] = &(const struct linear_kernel){LINE_UNITS, pack_f32, tile_f16},
-                [LINEAR_BF16] = &(const struct linear_kernel){LINE_UNITS, pack_f32, tile_bf16},
-                [LINEAR_BF16_ROUNDED] = &(const struct linear_kernel){LINE_UNITS, pack_rounded,
-                                                                      tile_bf16},
+    .formats = {[LINEAR_F32] = KERNEL_OF(pack_f32, tile_f32),
+                [LINEAR_F16] = KERNEL_OF(pack_f32, tile_f16),
+                [LINEAR_BF16] = KERNEL_OF(pack_f32, tile_bf16),
+                [LINEAR_BF16_ROUNDED] = KERNEL_OF(pack_rounded, tile_bf16),
                 [LINEAR_INT8] = &KERNEL(int8)},
     .finish = finish,
 };

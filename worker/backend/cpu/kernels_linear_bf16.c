@@ -61,4 +61,9 @@ static void pack_pairs(const struct linear_rows *rows) {
     }
 }
 
-const struct linear_kernel KERNEL(bf16_rounded) = {LINE_INPUTS, pack_pairs, tile_bf16};
+const struct linear_kernel KERNEL(bf16_rounded) = {
+    .line_inputs = LINE_INPUTS,
+    .tile_rows = TILE_ROWS,
+    .pack = pack_pairs,
+    .tile = tile_bf16,
+};

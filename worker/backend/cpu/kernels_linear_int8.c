@@ -201,4 +201,9 @@ static void pack_int8(const struct linear_rows *rows) {
     }
 }
 
-const struct linear_kernel KERNEL(int8) = {LINE_INPUTS, pack_int8, tile_int8};
+const struct linear_kernel KERNEL(int8) = {
+    .line_inputs = LINE_INPUTS,
+    .tile_rows = TILE_ROWS,
+    .pack = pack_int8,
+    .tile = tile_int8,
+};

@@ -60,6 +60,7 @@ struct linear_rows {
 
 struct linear_kernel {
     int32_t line_inputs; // inputs of a row in one line
+    int32_t tile_rows;   // rows of the highest tile
     void (*pack)(const struct linear_rows *rows);
     void (*tile)(const struct linear_tile *tile);
 };
@@ -83,8 +84,7 @@ struct linear_finish {
 };
 
 struct linear_kernels {
-    int32_t panel;     // outputs of a panel
-    int32_t tile_rows; // rows of the highest tile
+    int32_t panel; // outputs of a panel
     const struct linear_kernel *formats[LINEAR_FORMAT_COUNT];
     void (*finish)(const struct linear_finish *finish);
 };
