@@ -8,8 +8,8 @@
 #include "tests/support/testkit.h"
 #include "worker/backend/cpu/cpu.h"
 
-const char *const reference_isas[REFERENCE_ISAS] = {"avx512bf16", "avx512vnni", "avx512", "avx2",
-                                                    "generic"};
+const char *const reference_isas[REFERENCE_ISAS] = {"avx512amx", "avx512bf16", "avx512vnni",
+                                                    "avx512",    "avx2",       "generic"};
 
 struct backend *reference_backend(const char *isa, int n_threads) {
     struct backend *backend = NULL;

@@ -8,7 +8,7 @@
 #include "worker/backend/backend.h"
 
 // Instruction sets of the CPU backend, best first.
-enum { REFERENCE_ISAS = 5 };
+enum { REFERENCE_ISAS = 6 };
 extern const char *const reference_isas[REFERENCE_ISAS];
 
 // A CPU backend with the kernels of `isa`, owned; NULL, with a message, when this CPU has not that

@@ -397,7 +397,9 @@ static void test_rows_do_not_depend_on_sharing_batch_or_threads(void **state) {
 static void test_wide_groups_are_cut(void **state) {
     (void)state;
     const struct heads wide = {.n_heads = 80, .n_kv_heads = 1, .head_dim = 1024};
-    check_invariance(reference_isas[0], KV_F32, &wide, 16, 20, 1);
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        check_invariance(reference_isas[i], KV_F32, &wide, 16, 20, 1);
+    }
 }
 
 static void test_copied_blocks_are_the_same(void **state) {

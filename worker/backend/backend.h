@@ -178,8 +178,8 @@ struct backend {
 };
 
 // kind: "cpu" (threads: worker threads of each operation, 1..256; chooses kernels by what the CPU
-// has; environment SUREFOOT_CPU_ISA=avx512bf16|avx512vnni|avx512|avx2|generic narrows it).
-// STATUS_UNSUPPORTED for a kind that this build has not.
+// has; environment SUREFOOT_CPU_ISA=avx512amx|avx512bf16|avx512vnni|avx512|avx2|generic
+// narrows it). STATUS_UNSUPPORTED for a kind that this build has not.
 MUST_CHECK enum status backend_create(const char *kind, int n_threads, struct backend **out,
                                       struct error *err);
 void backend_destroy(struct backend *backend); // NULL allowed

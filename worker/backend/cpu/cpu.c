@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/backend/cpu/amx_tile.h"
 #include "worker/backend/cpu/cpu_private.h"
 
 struct isa_choice {
@@ -14,9 +15,10 @@ struct isa_choice {
     const struct attention_kernel *kv_int8; // likewise
     const struct attention_kernel *kv_bf16;
     bool available;
+    bool tiles; // if the system permits AMX's registers and the build has kernels for them
 };
 
-enum { ISAS_MAX = 5 };
+enum { ISAS_MAX = 6 };
 
 // Best first.
 static int list_isas(struct isa_choice choices[ISAS_MAX]) {
@@ -29,6 +31,19 @@ static int list_isas(struct isa_choice choices[ISAS_MAX]) {
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
     bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+    const struct linear_kernel *amx_int8 = NULL, *amx_bf16 = NULL;
+#if defined(CPU_AMX)
+    amx_int8 = &kernel_int8_avx512amx;
+    amx_bf16 = &kernel_bf16_rounded_avx512amx;
+#endif
+    choices[n++] = (struct isa_choice){.name = "avx512amx",
+                                       .kernels = &cpu_kernels_avx512,
+                                       .int8 = amx_int8,
+                                       .bf16_rounded = amx_bf16,
+                                       .kv_int8 = &kernel_attention_int8_avx512vnni,
+                                       .kv_bf16 = &kernel_attention_bf16_avx512bf16,
+                                       .available = bf16,
+                                       .tiles = true};
     choices[n++] = (struct isa_choice){.name = "avx512bf16",
                                        .kernels = &cpu_kernels_avx512,
                                        .int8 = &kernel_int8_avx512vnni,
@@ -51,23 +66,29 @@ static int list_isas(struct isa_choice choices[ISAS_MAX]) {
     return n;
 }
 
+// The system is asked only where its answer matters: what it permits enlarges the state of threads.
+static bool available(const struct isa_choice *choice) {
+    return choice->available && (!choice->tiles || amx_permitted());
+}
+
 static enum status choose_isa(struct isa_choice *out, struct error *err) {
     const char *wanted = getenv("SUREFOOT_CPU_ISA");
     struct isa_choice choices[ISAS_MAX];
     int n = list_isas(choices);
     for (int i = 0; i < n; ++i) {
         bool named = wanted != NULL && strcmp(wanted, choices[i].name) == 0;
-        if (named && !choices[i].available) {
+        if (named && !available(&choices[i])) {
             return error_set(err, STATUS_UNSUPPORTED, "SUREFOOT_CPU_ISA", "this CPU has no %s",
                              wanted);
         }
-        if (named || (wanted == NULL && choices[i].available)) {
+        if (named || (wanted == NULL && available(&choices[i]))) {
             *out = choices[i];
             return STATUS_OK;
         }
     }
     return error_set(err, STATUS_INVALID_ARGUMENT, "SUREFOOT_CPU_ISA",
-                     "\"%.32s\" is not avx512bf16, avx512vnni, avx512, avx2 or generic", wanted);
+                     "\"%.32s\" is not avx512amx, avx512bf16, avx512vnni, avx512, avx2 or generic",
+                     wanted);
 }
 
 const char *cpu_backend_isa(const struct backend *backend) {

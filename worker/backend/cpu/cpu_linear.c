@@ -121,7 +121,8 @@ struct chunk {
     int32_t step; // first
     int32_t line; // first
     int32_t n_lines;
-    bool last; // of the panel
+    int32_t entered; // height that the kernel is set up for; 0: none
+    bool last;       // of the panel
 };
 
 // The tiles of a chunk fetch the next one together; a single tile fetches what it comes to itself.
@@ -140,7 +141,15 @@ static void plan_fetch(const struct chunk *chunk, int32_t index, struct linear_t
     }
 }
 
-static void run_chunk(const struct chunk *chunk) {
+static void enter_height(struct chunk *chunk, int32_t height) {
+    const struct linear_kernel *kernel = chunk->product->kernel;
+    if (kernel->enter != NULL && chunk->entered != height) {
+        kernel->enter(height);
+        chunk->entered = height;
+    }
+}
+
+static void run_chunk(struct chunk *chunk) {
     const struct product *product = chunk->product;
     for (int32_t t = chunk->tile_begin; t < chunk->tile_end; ++t) {
         struct tile_place place = place_tile(product, t);
@@ -159,6 +168,7 @@ static void run_chunk(const struct chunk *chunk) {
         };
         plan_fetch(chunk, t - chunk->tile_begin, &tile);
         race_check_read(tile.x, (size_t)tile.n_lines * (size_t)tile.height * LINE_BYTES);
+        enter_height(chunk, place.height);
         product->kernel->tile(&tile);
         if (chunk->last) {
             finish_tile(product, &place, tile.sums, chunk->panel);
@@ -209,6 +219,9 @@ static void product_part(void *argument, int index, int count) {
         chunk.tile_begin = (int32_t)begin;
         chunk.tile_end = (int32_t)end;
         run_panel(&chunk);
+    }
+    if (chunk.entered > 0) {
+        product->kernel->leave();
     }
     if (product->store == LINEAR_STREAM) {
         stream_fence();

@@ -96,6 +96,8 @@ extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
 extern const struct linear_kernel kernel_int8_avx512vnni;
 extern const struct linear_kernel kernel_bf16_rounded_avx512bf16;
+extern const struct linear_kernel kernel_int8_avx512amx; // these two where the compiler knows AMX
+extern const struct linear_kernel kernel_bf16_rounded_avx512amx;
 extern const struct attention_kernel kernel_attention_int8_avx512vnni;
 extern const struct attention_kernel kernel_attention_bf16_avx512bf16;
 #endif

@@ -4,7 +4,9 @@
 // order in which a tile reads it. Rows are packed in tiles of nearly equal height and in lines of
 // 64 bytes, in the form in which the format multiplies them; a tile broadcasts one unit, 4 bytes of
 // one row, at a time. Every output is one sum that takes its inputs in ascending order, so that
-// tile, chunk, batch and thread change no bit of it.
+// tile, chunk, batch and thread change no bit of it. With AMX, one of LINEAR_BF16_ROUNDED takes
+// them 32 at a time, a line: the sum of those at even places and that of those at odd ones, each in
+// ascending order by fused multiply-add, and then their sum (Intel SDM, TDPBF16PS).
 #ifndef WORKER_BACKEND_CPU_LINEAR_H
 #define WORKER_BACKEND_CPU_LINEAR_H
 
@@ -63,6 +65,11 @@ struct linear_kernel {
     int32_t tile_rows;   // rows of the highest tile
     void (*pack)(const struct linear_rows *rows);
     void (*tile)(const struct linear_tile *tile);
+    // For kernels that set up registers for a height (NULL: none to set up), which takes as long as
+    // several products of them: a thread enters before a tile of another height than the last, and
+    // leaves after the last one.
+    void (*enter)(int32_t height);
+    void (*leave)(void);
 };
 
 // What becomes of finished sums.
