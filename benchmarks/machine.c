@@ -12,6 +12,7 @@
 
 #include "benchmarks/median.h"
 #include "common/deadline.h"
+#include "worker/backend/cpu/amx_tile.h"
 
 enum {
     THREADS_MAX = 256,
@@ -139,6 +140,46 @@ __attribute__((target("avx2"))) static void read_avx2(struct gauge *gauge) {
     READ_BODY;
 }
 
+#if defined(CPU_AMX)
+// Whole products of tiles into four sums, which cover the latency. One keeps the unit as long as
+// AMX_STEPS steps of the vectors.
+enum { AMX_STEPS = 16, AMX_SUMS = 4 };
+
+#define AMX_BODY(dot, value)                                                                       \
+    uint32_t ones[AMX_ROWS_MAX * AMX_ROW_BYTES_MAX / 4],                                           \
+        sums[AMX_ROWS_MAX * AMX_ROW_BYTES_MAX / 4];                                                \
+    struct amx_config config = {.palette = AMX_PALETTE};                                           \
+    for (int tile = 0; tile < AMX_TILES; ++tile) {                                                 \
+        config.rows[tile] = AMX_ROWS_MAX;                                                          \
+        config.row_bytes[tile] = AMX_ROW_BYTES_MAX;                                                \
+    }                                                                                              \
+    for (size_t i = 0; i < sizeof(ones) / sizeof(ones[0]); ++i) {                                  \
+        ones[i] = value;                                                                           \
+    }                                                                                              \
+    AMX_CONFIGURE(&config);                                                                        \
+    AMX_LOAD(4, ones, AMX_ROW_BYTES_MAX);                                                          \
+    AMX_LOAD(5, ones, AMX_ROW_BYTES_MAX);                                                          \
+    AMX_LOAD(6, ones, AMX_ROW_BYTES_MAX);                                                          \
+    AMX_LOAD(7, ones, AMX_ROW_BYTES_MAX);                                                          \
+    for (int i = 0; i < CHAINS * PRODUCT_ROUNDS / AMX_STEPS / AMX_SUMS; ++i) {                     \
+        dot(0, 4, 6);                                                                              \
+        dot(1, 4, 7);                                                                              \
+        dot(2, 5, 6);                                                                              \
+        dot(3, 5, 7);                                                                              \
+    }                                                                                              \
+    AMX_STORE(0, sums, AMX_ROW_BYTES_MAX);                                                         \
+    AMX_RELEASE();                                                                                 \
+    gauge->sink = sums[0]
+
+static void bf16_amx(struct gauge *gauge) {
+    AMX_BODY(AMX_DOT_BF16, 0x3c003c00);
+}
+
+static void int8_amx(struct gauge *gauge) {
+    AMX_BODY(AMX_DOT_INT8, 0x01010101);
+}
+#endif
+
 static bool has_avx512(void) {
     return __builtin_cpu_supports("avx512f");
 }
@@ -242,6 +283,11 @@ double machine_fma_flops(int n_threads) {
 }
 
 double machine_bf16_flops(int n_threads) {
+#if defined(CPU_AMX)
+    if (amx_permitted()) {
+        return measure_products(bf16_amx, n_threads, 2 * 16 * 16 * 32 / AMX_STEPS);
+    }
+#endif
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512bf16")) {
         return measure_products(bf16_avx512, n_threads, 2 * 32);
@@ -252,6 +298,11 @@ double machine_bf16_flops(int n_threads) {
 }
 
 double machine_int8_ops(int n_threads) {
+#if defined(CPU_AMX)
+    if (amx_permitted()) {
+        return measure_products(int8_amx, n_threads, 2 * 16 * 16 * 64 / AMX_STEPS);
+    }
+#endif
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512vnni")) {
         return measure_products(int8_avx512, n_threads, 2 * 64);
@@ -359,8 +410,7 @@ void machine_print(const struct machine *machine, FILE *out) {
             : has_avx2() ? " avx2"
                          : " none",
             __builtin_cpu_supports("avx512bf16") ? " bf16" : "",
-            __builtin_cpu_supports("avx512vnni") ? " vnni" : "",
-            __builtin_cpu_supports("amx-int8") ? " amx" : "");
+            __builtin_cpu_supports("avx512vnni") ? " vnni" : "", amx_permitted() ? " amx" : "");
 #endif
     fprintf(out, "; %ld cores online, %d threads used\n", sysconf(_SC_NPROCESSORS_ONLN),
             machine->n_threads);

@@ -1,7 +1,8 @@
 // What this machine can do at most: the yardsticks that benchmarks divide by. Each is measured with
-// the widest vectors that the CPU has, by n_threads threads (1..256) of its own that start
+// the widest vectors that the CPU has, products of bf16 and 8-bit numbers with its matrix unit
+// (AMX) where the system permits that, by n_threads threads (1..256) of its own that start
 // together, and is the median of several windows of a few milliseconds; a call blocks for 0.1 s to
-// 0.3 s. Matrix units (AMX) are not measured.
+// 0.3 s.
 #ifndef BENCHMARKS_MACHINE_H
 #define BENCHMARKS_MACHINE_H
 
@@ -11,9 +12,9 @@
 #include "worker/backend/precision.h"
 
 // Operations per second of all threads together, a multiplication and an addition being two, on
-// operands in registers: independent fused multiply-adds in f32; dot products of bf16 pairs, 0 when
-// the CPU has none; multiply-accumulates of 8-bit numbers into 32 bits (VNNI, or the AVX2 sequence
-// of three instructions, or 32-bit arithmetic).
+// operands in registers: independent fused multiply-adds in f32; dot products of bf16 pairs (AMX or
+// AVX-512), 0 when the CPU has none; multiply-accumulates of 8-bit numbers into 32 bits (AMX, VNNI,
+// the AVX2 sequence of three instructions, or 32-bit arithmetic).
 double machine_fma_flops(int n_threads);
 double machine_bf16_flops(int n_threads);
 double machine_int8_ops(int n_threads);
