@@ -46,7 +46,7 @@ INLINE void tile_rows(const struct linear_tile *tile, int rows, enum linear_form
                 vector_f weights[2];
                 load_weights(w, i, format, weights);
                 multiply_unit(x + unit * 4, i, rows, weights, sums);
-                prefetch_unit(soon, unit_bytes, rows);
+                prefetch_unit(soon, unit_bytes);
             }
         }
     }

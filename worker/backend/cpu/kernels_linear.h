@@ -87,16 +87,10 @@ INLINE void store_sums(const struct linear_tile *tile, int rows, vector_f sums[T
     }
 }
 
-// Low tiles wait for memory and are helped by lines in the first-level cache a little ahead; high
-// tiles compute, and want the next chunk in the second level, out of the way of this one. (Measured
-// on Zen 4; other choices cost up to a third at some heights.)
-INLINE void prefetch_unit(const char *soon, size_t unit_bytes, int rows) {
+// Into the second level: what a core waits for there is more than the first can have under way.
+INLINE void prefetch_unit(const char *soon, size_t unit_bytes) {
     for (size_t at = 0; at < unit_bytes; at += LINE_BYTES) {
-        if (2 * rows < TILE_ROWS) {
-            __builtin_prefetch(soon + at, 0, 3);
-        } else {
-            __builtin_prefetch(soon + at, 0, 2);
-        }
+        __builtin_prefetch(soon + at, 0, 2);
     }
 }
 

@@ -104,16 +104,9 @@ INLINE void multiply_bf16(const char *w, const char *x, bool high) {
 }
 
 // What n_units of the tile's units are to fetch; returns where the next ones begin.
-INLINE const char *prefetch(const struct linear_tile *tile, const char *soon, int n_units,
-                            bool high) {
+INLINE const char *prefetch(const struct linear_tile *tile, const char *soon, int n_units) {
     size_t bytes = (size_t)n_units * tile->prefetch_step;
-    for (size_t at = 0; at < bytes; at += LINE_BYTES) {
-        if (high) {
-            __builtin_prefetch(soon + at, 0, 2);
-        } else {
-            __builtin_prefetch(soon + at, 0, 3);
-        }
-    }
+    prefetch_unit(soon, bytes);
     return soon + bytes;
 }
 
@@ -126,7 +119,7 @@ INLINE void tile_bf16_rows(const struct linear_tile *tile, bool high) {
     }
     for (int32_t line = 0; line < tile->n_lines; ++line) {
         multiply_bf16(w, x, high);
-        soon = prefetch(tile, soon, LINE_UNITS, high);
+        soon = prefetch(tile, soon, LINE_UNITS);
         w += LINE_WEIGHTS;
         x += tile->height * LINE_BYTES;
     }
@@ -170,11 +163,11 @@ INLINE void tile_int8_rows(const struct linear_tile *tile, bool high) {
     for (int32_t group = 0; group < n_groups; ++group) {
         zero_sums(high);
         w += UNIT_STRIDE;
-        soon = prefetch(tile, soon, 1, high);
+        soon = prefetch(tile, soon, 1);
         for (int32_t line = group * GROUP_LINES;
              line < (group + 1) * GROUP_LINES && line < tile->n_lines; ++line) {
             multiply_int8(w, x, high);
-            soon = prefetch(tile, soon, LINE_UNITS, high);
+            soon = prefetch(tile, soon, LINE_UNITS);
             w += LINE_WEIGHTS;
             x += tile->height * LINE_BYTES;
         }

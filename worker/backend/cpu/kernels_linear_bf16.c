@@ -31,7 +31,7 @@ INLINE void tile_rows(const struct linear_tile *tile, int rows) {
                     sums[r][0] = dot_pairs(sums[r][0], pairs[0], both);
                     sums[r][1] = dot_pairs(sums[r][1], pairs[1], both);
                 }
-                prefetch_unit(soon, UNIT_BYTES, rows);
+                prefetch_unit(soon, UNIT_BYTES);
             }
         }
     }

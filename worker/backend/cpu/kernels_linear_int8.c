@@ -80,7 +80,7 @@ INLINE void multiply_line(const char *w, const char *x, int rows, const struct l
                 sums[r][0] = add_products(sums[r][0], quads[0], inputs, i % QUAD_UNITS);
                 sums[r][1] = add_products(sums[r][1], quads[1], inputs, i % QUAD_UNITS);
             }
-            prefetch_unit(soon, QUAD_BYTES / QUAD_UNITS, rows);
+            prefetch_unit(soon, QUAD_BYTES / QUAD_UNITS);
             w += (i + 1) % QUAD_UNITS == 0 ? QUAD_BYTES : 0;
         }
     }
@@ -98,7 +98,7 @@ INLINE void tile_rows(const struct linear_tile *tile, int rows) {
             sums[r][0] = start_sum(headers[0]);
             sums[r][1] = start_sum(headers[1]);
         }
-        prefetch_unit(soon, QUAD_BYTES, rows);
+        prefetch_unit(soon, QUAD_BYTES);
         soon += QUAD_UNITS * tile->prefetch_step;
         w += QUAD_BYTES;
         int32_t left = tile->n_lines - line;
