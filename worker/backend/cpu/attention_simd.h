@@ -14,8 +14,6 @@ enum {
     EXACT_EXP = 6, // and for those that stay f32
 };
 
-typedef uint32_t vector_u __attribute__((vector_size(WIDTH * 4)));
-
 // Adding it to a number below 2^22 leaves the nearest integer in the low fraction bits.
 static const float round_magic = 0x1.8p23f;
 
@@ -36,17 +34,6 @@ INLINE void store_bytes(uint8_t out[WIDTH], vector_i v) {
     typedef uint8_t vector_b __attribute__((vector_size(WIDTH)));
     vector_b bytes = __builtin_convertvector(v & 0xff, vector_b);
     memcpy(out, &bytes, sizeof(bytes));
-#endif
-}
-
-// The larger of each lane; of a NaN and a number, `b`.
-INLINE vector_f vector_larger(vector_f a, vector_f b) {
-#if defined(__AVX512F__)
-    return (vector_f)_mm512_max_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-    return (vector_f)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-    return vector_select(a > b, a, b);
 #endif
 }
 
@@ -127,16 +114,7 @@ INLINE float vector_max(vector_f v) {
 #endif
 }
 
-// Of integers, the larger of each lane, the largest lane and the sum of all.
-INLINE vector_i vector_larger_i(vector_i a, vector_i b) {
-#if defined(__AVX512F__)
-    return (vector_i)_mm512_max_epi32((__m512i)a, (__m512i)b);
-#else
-    vector_i larger = a > b;
-    return (larger & a) | (~larger & b);
-#endif
-}
-
+// Of integers, the largest lane and the sum of all.
 INLINE int32_t vector_max_i(vector_i v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_epi32((__m512i)v);

@@ -19,7 +19,6 @@ struct attention_call {
     size_t value_bytes; //
     float *out;         // [n_rows, n_heads * head_dim]
     const float *q;     // rows q_stride apart
-    int32_t layer;
     int32_t n_heads;
     int32_t q_stride;
     float factor;        // of the queries
@@ -306,7 +305,6 @@ void cpu_attention(struct backend *backend, struct tensor *out, const struct ten
         .value_bytes = cpu_kv_value_bytes(storage),
         .out = out->data,
         .q = qkv->data,
-        .layer = layer,
         .n_heads = n_heads,
         .q_stride = qkv->cols,
         .factor = scale * log2_e,

@@ -14,8 +14,6 @@ enum { PANEL = 2 * WIDTH, TILE_ROWS = WIDTH == 16 ? 12 : 6 };
 
 enum { UNROLL = 4 }; // units
 
-typedef uint32_t vector_u __attribute__((vector_size(WIDTH * 4)));
-
 // The compiler would otherwise fold a load into each use and read the value once per use.
 #if defined(__x86_64__)
 #define KEEP_IN_REGISTER(v) __asm__("" : "+v"(v))

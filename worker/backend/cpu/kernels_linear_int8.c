@@ -145,17 +145,12 @@ INLINE void put_inputs(char *to, vector_i whole) {
 #endif
 }
 
-INLINE vector_i vector_max(vector_i a, vector_i b) {
-    vector_i above = a > b;
-    return (a & above) | (b & ~above);
-}
-
 // Bits of the largest magnitude; as whole numbers they are in the order of the magnitudes, with
 // infinity and what is not a number above all others.
 INLINE int32_t largest_bits(const float *x, int32_t n) {
     vector_i largest = {0};
     for (int32_t i = 0; i < INT8_GROUP; i += WIDTH) {
-        largest = vector_max(largest, (vector_i)vector_load_left(x + i, n - i) & 0x7fffffff);
+        largest = vector_larger_i(largest, (vector_i)vector_load_left(x + i, n - i) & 0x7fffffff);
     }
     vector_i lanes;
     for (int i = 0; i < WIDTH; ++i) {
@@ -163,7 +158,7 @@ INLINE int32_t largest_bits(const float *x, int32_t n) {
     }
 #pragma GCC unroll 4
     for (int step = WIDTH / 2; step > 0; step /= 2) {
-        largest = vector_max(largest, __builtin_shuffle(largest, lanes ^ step));
+        largest = vector_larger_i(largest, __builtin_shuffle(largest, lanes ^ step));
     }
     return largest[0];
 }

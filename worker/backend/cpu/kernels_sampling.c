@@ -8,18 +8,6 @@ _Static_assert((int)SAMPLING_LANES == (int)LANES && (int)SAMPLING_BLOCK % (int)L
                "one scheme of sums");
 _Static_assert((int)SAMPLING_SLACK >= (int)WIDTH, "lists are written in vectors");
 
-typedef uint32_t vector_u __attribute__((vector_size(WIDTH * 4)));
-
-INLINE vector_f vector_max(vector_f a, vector_f b) {
-#if defined(__AVX512F__)
-    return (vector_f)_mm512_max_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-    return (vector_f)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-    return vector_select(a > b, a, b);
-#endif
-}
-
 // The n < WIDTH values at `source`, -inf after them: a logit that changes neither maximum nor sum.
 INLINE vector_f load_logits_part(const float *source, int n) {
     vector_f v = vector_set(-INFINITY);
@@ -76,7 +64,7 @@ static bool maxima(const float *x, int32_t n, float *lanes, float *block_maxima)
             for (int p = 0; p < PARTS; ++p) {
                 vector_f v = load_logits(x, i + p * WIDTH, end);
                 ordered &= v < INFINITY;
-                largest[p] = vector_max(v, largest[p]);
+                largest[p] = vector_larger(v, largest[p]);
             }
         }
         memcpy(lanes, largest, sizeof(largest));

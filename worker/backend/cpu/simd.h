@@ -24,6 +24,7 @@ enum { PARTS = LANES / WIDTH };
 
 typedef float vector_f __attribute__((vector_size(WIDTH * 4)));
 typedef int32_t vector_i __attribute__((vector_size(WIDTH * 4)));
+typedef uint32_t vector_u __attribute__((vector_size(WIDTH * 4)));
 typedef uint16_t vector_h __attribute__((vector_size(WIDTH * 2)));
 typedef float vector_8f __attribute__((vector_size(32)));
 
@@ -84,6 +85,27 @@ INLINE float scalar_fma(float a, float b, float c) {
 // Lanes of `a` where `mask` is all ones, of `b` where it is zero.
 INLINE vector_f vector_select(vector_i mask, vector_f a, vector_f b) {
     return (vector_f)((mask & (vector_i)a) | (~mask & (vector_i)b));
+}
+
+// The larger of each lane; of a NaN and a number, `b`.
+INLINE vector_f vector_larger(vector_f a, vector_f b) {
+#if defined(__AVX512F__)
+    return (vector_f)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vector_f)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vector_select(a > b, a, b);
+#endif
+}
+
+// The same of integers.
+INLINE vector_i vector_larger_i(vector_i a, vector_i b) {
+#if defined(__AVX512F__)
+    return (vector_i)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#else
+    vector_i larger = a > b;
+    return (larger & a) | (~larger & b);
+#endif
 }
 
 INLINE vector_f widen_f16(vector_h half) {
