@@ -48,18 +48,23 @@ INLINE int32_t block_bytes(int32_t width, enum form form) {
     return width * KV_BLOCK_TOKENS * (form == FORM_F32 ? 4 : form == FORM_INT8 ? 1 : 2);
 }
 
-// Vector at `column` of row `depth` of a block of `width` columns: a row of words, or of numbers
-// that are widened.
-INLINE vector_f load_block(const char *block, int32_t depth, int32_t column, int32_t width,
-                           enum form form) {
+// Column `column` of row `depth` of a block of `width` columns: a row of words, or of numbers that
+// are widened.
+INLINE const char *row_of_block(const char *block, int32_t depth, int32_t column, int32_t width,
+                                enum form form) {
+    int32_t row = form == FORM_BF16 ? depth / 2 : depth, size = form == FORM_F16 ? 2 : 4;
+    return block + ((size_t)row * width + column) * size;
+}
+
+// The vector that begins `skip` columns behind one of row `depth`.
+INLINE vector_f load_row(const char *at, int32_t depth, int32_t skip, enum form form) {
     if (form == FORM_BF16) {
         vector_i pairs;
-        memcpy(&pairs, block + ((size_t)(depth / 2) * width + column) * 4, sizeof(pairs));
+        memcpy(&pairs, at + (size_t)skip * 4, sizeof(pairs));
         return depth % 2 == 0 ? (vector_f)(pairs << 16) : (vector_f)(pairs & (int32_t)0xffff0000);
     }
-    size_t at = (size_t)depth * width + column;
-    return form == FORM_F16 ? vector_load_as(block + at * 2, DTYPE_F16)
-                            : vector_load(block + at * 4);
+    return form == FORM_F16 ? vector_load_as(at + (size_t)skip * 2, DTYPE_F16)
+                            : vector_load(at + (size_t)skip * 4);
 }
 
 // sums + unsigned_bytes . signed_bytes in each lane; exact.
@@ -113,25 +118,23 @@ INLINE vector_f query_offset(const float *query, int32_t head_dim) {
     return vector_set_word(&query[words_of(head_dim, FORM_INT8) + 1]);
 }
 
-// Asks for up to n more lines, n at least 1.
-INLINE void fetch_lines(struct fetch_queue *queue, int n) {
-    if (queue->first == queue->end) {
+// Asks for the lines of one step of a tile; the last step of a run may go past its end. Tiles of
+// few rows ask for as many lines as they read, those of many rows, which take their time, for what
+// memory brings meanwhile.
+INLINE void fetch_lines(struct fetch_queue *queue, int rows) {
+    const char *at = queue->now.at;
+    int n = rows > 2 ? 2 : (COLUMNS * WIDTH * 4 + LINE_BYTES - 1) / LINE_BYTES;
+    if (at == queue->now.end) {
         return;
     }
-    struct fetch_run *run = &queue->runs[queue->first % FETCH_RUNS];
-    const char *at = run->at;
-    do {
-        __builtin_prefetch(at, 0, 2);
-        at += LINE_BYTES;
-    } while (--n > 0 && at < run->end);
-    run->at = at;
-    queue->first += at >= run->end;
-}
-
-// Lines to ask for in a step of a tile: tiles of few rows ask for as many as they read, those of
-// many rows, which take their time, for what memory brings meanwhile.
-INLINE int lines_of_step(int rows) {
-    return rows > 2 ? 1 : COLUMNS * WIDTH * 4 / LINE_BYTES;
+#pragma GCC unroll 4
+    for (int i = 0; i < n; ++i) {
+        __builtin_prefetch(at + (size_t)i * LINE_BYTES, 0, 2);
+    }
+    queue->now.at = at + (size_t)n * LINE_BYTES;
+    if (queue->now.at >= queue->now.end) {
+        fetch_from(queue, queue->first + 1);
+    }
 }
 
 // What stands behind the 8-bit values of a block: each token's scale, as its logarithm and inverse.
@@ -176,10 +179,10 @@ INLINE void score_tile(struct visit_state *state, const struct attention_tile *t
     }
     for (int32_t d = 0; d < n_words; ++d) {
         vector_f k[COLUMNS];
-        fetch_lines(tile->fetch, lines_of_step(rows));
+        fetch_lines(tile->fetch, rows);
 #pragma GCC unroll 4
         for (int c = 0; c < COLUMNS; ++c) {
-            k[c] = load_block(keys[c], d, column[c], KV_BLOCK_TOKENS, form);
+            k[c] = load_row(row_of_block(keys[c], d, column[c], KV_BLOCK_TOKENS, form), d, 0, form);
         }
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
@@ -207,12 +210,12 @@ INLINE void score_tile(struct visit_state *state, const struct attention_tile *t
 // sums[r][0 ... n_columns) += weight words . value words; `seen`: of the values' words, which bits
 // count.
 INLINE void value_step(vector_f sums[ATTENTION_ROWS][COLUMNS], const float *weights,
-                       const char *values, int32_t depth, int32_t first, int32_t width, int rows,
-                       int n_columns, vector_i seen, enum form form) {
+                       const char *row, int32_t depth, int rows, int n_columns, vector_i seen,
+                       enum form form) {
     vector_f v[COLUMNS];
 #pragma GCC unroll 4
     for (int c = 0; c < n_columns; ++c) {
-        v[c] = load_block(values, depth, first + c * WIDTH, width, form);
+        v[c] = load_row(row, depth, c * WIDTH, form);
         if (form == FORM_BF16_DOT) {
             v[c] = (vector_f)((vector_i)v[c] & seen);
         }
@@ -235,6 +238,7 @@ INLINE void value_tile(struct visit_state *state, const struct attention_tile *t
     const vector_i all = (vector_i){0} - 1;
     vector_f sums[ATTENTION_ROWS][COLUMNS];
     int32_t width = attention_padded(tile->head_dim);
+    size_t row_bytes = (size_t)width * (form == FORM_F16 ? 2 : 4);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
@@ -249,13 +253,16 @@ INLINE void value_tile(struct visit_state *state, const struct attention_tile *t
         int32_t end = n_tokens - begin < KV_BLOCK_TOKENS ? n_tokens - begin : KV_BLOCK_TOKENS;
         const float *weights = &state->scores[first_pair][begin / word_size(form)];
         int32_t whole = form == FORM_BF16_DOT ? end / 2 : words_of(end, form);
-        fetch_lines(tile->fetch, whole * lines_of_step(rows));
-        for (int32_t t = 0; t < whole; ++t) {
-            value_step(sums, weights, values, t, first, width, rows, n_columns, all, form);
+        const char *row = row_of_block(values, 0, first, width, form);
+        int32_t t = 0;
+#pragma GCC unroll 1
+        for (; t < whole; ++t) {
+            fetch_lines(tile->fetch, rows);
+            value_step(sums, weights, row, t, rows, n_columns, all, form);
+            row += form == FORM_BF16 ? t % 2 * row_bytes : row_bytes;
         }
         if (form == FORM_BF16_DOT && end % 2 != 0) {
-            value_step(sums, weights, values, whole, first, width, rows, n_columns, all & 0xffff,
-                       form);
+            value_step(sums, weights, row, t, rows, n_columns, all & 0xffff, form);
         }
     }
 #pragma GCC unroll 6

@@ -7,7 +7,7 @@
 #include "worker/backend/cpu/cpu_private.h"
 
 // How far ahead blocks are asked for: what fits a core's second-level cache beside the work itself.
-enum { LOOKAHEAD_BYTES = 384 * 1024 };
+enum { LOOKAHEAD_BYTES = 512 * 1024 };
 
 struct attention_call {
     const struct cpu_backend *cpu;
@@ -75,25 +75,16 @@ static void start_rows(const struct walk *walk) {
     memset(walk->sums, 0, pair * walk->padded * sizeof(float));
 }
 
-// Adding +0 makes one zero of the two: how many hidden tokens a tile adds nothing for must not
-// show.
 static void finish_rows(const struct walk *walk) {
     const struct attention_call *call = walk->call;
     int32_t head_dim = call->storage->head_dim;
     size_t pair = 0;
     for (int32_t row = walk->row_begin; row < walk->row_end; ++row) {
         for (int32_t h = 0; h < walk->n_heads; ++h, ++pair) {
-            const float *parts = walk->states[pair].sums, *sums = walk->sums + pair * walk->padded;
-            float sum = 0;
-            for (int i = 0; i < LANES; ++i) {
-                sum += parts[i];
-            }
             float *out =
                 call->out + ((size_t)row * call->n_heads + walk->head_begin + h) * (size_t)head_dim;
-            float inverse = 1.0f / sum;
-            for (int32_t d = 0; d < head_dim; ++d) {
-                out[d] = sums[d] * inverse + 0.0f;
-            }
+            call->cpu->kernels->attention_finish(out, walk->sums + pair * walk->padded,
+                                                 &walk->states[pair], head_dim);
         }
     }
 }
@@ -130,9 +121,14 @@ static size_t visit_bytes(const struct attention_call *call, const struct kv_vis
 }
 
 static void queue_run(struct lookahead *ahead, const char *at, size_t bytes) {
-    uint32_t place = ahead->queue.end++ % FETCH_RUNS;
-    ahead->queue.runs[place] = (struct fetch_run){.at = at, .end = at + bytes};
+    struct fetch_queue *queue = &ahead->queue;
+    bool empty = queue->first == queue->end;
+    uint32_t place = queue->end++ % FETCH_RUNS;
+    queue->runs[place] = (struct fetch_run){.at = at, .end = at + bytes};
     ahead->run_visit[place] = ahead->n_queued;
+    if (empty) {
+        fetch_from(queue, queue->first);
+    }
 }
 
 static void queue_visit(const struct walk *walk, const struct kv_visit *visit) {
@@ -173,9 +169,12 @@ static void begin_visit(const struct walk *walk, const struct kv_visit *visit) {
     struct lookahead *ahead = walk->ahead;
     struct fetch_queue *queue = &ahead->queue;
     look_ahead(walk);
-    while (queue->first != queue->end &&
-           ahead->run_visit[queue->first % FETCH_RUNS] == ahead->n_begun) {
-        queue->first += 1;
+    uint32_t first = queue->first;
+    while (first != queue->end && ahead->run_visit[first % FETCH_RUNS] == ahead->n_begun) {
+        first += 1;
+    }
+    if (first != queue->first) {
+        fetch_from(queue, first);
     }
     ahead->n_begun += 1;
     ahead->bytes -= visit_bytes(walk->call, visit);
@@ -268,20 +267,22 @@ static void attention_part(void *argument, int index, int count) {
     const struct attention_call *call = argument;
     int32_t n_row_parts = call->n_row_parts;
     char *scratch = call->cpu->scratch + (size_t)index * KERNEL_SCRATCH_BYTES;
+    int32_t n_heads = call->storage->n_kv_heads, item;
     long begin, end;
-    thread_pool_range((long)call->storage->n_kv_heads * n_row_parts, 1, index, count, &begin, &end);
+    thread_pool_range(n_heads, 1, index, count, &begin, &end);
     struct lookahead ahead;
     ahead.n_queued = 0;
-    ahead.kv_head_end = n_row_parts == 1 ? (int32_t)end : 0;
-    for (long item = begin; item < end; ++item) {
+    while (thread_pool_take(call->cpu->pool, index, &item)) {
+        // What follows an item is known where a thread goes through the heads of its own share.
+        bool own = n_row_parts == 1 && item >= begin && item < end;
         long row_begin, row_end;
-        thread_pool_range(call->cpu->plan.n_rows, 1, (int)(item % n_row_parts), n_row_parts,
-                          &row_begin, &row_end);
-        if (n_row_parts > 1) {
+        thread_pool_range(call->cpu->plan.n_rows, 1, item % n_row_parts, n_row_parts, &row_begin,
+                          &row_end);
+        if (!own) {
             ahead.n_queued = 0;
         }
-        attend(call, &ahead, (int32_t)(item / n_row_parts), (int32_t)row_begin, (int32_t)row_end,
-               scratch);
+        ahead.kv_head_end = own ? (int32_t)end : 0;
+        attend(call, &ahead, item / n_row_parts, (int32_t)row_begin, (int32_t)row_end, scratch);
     }
 }
 
@@ -321,5 +322,6 @@ void cpu_attention(struct backend *backend, struct tensor *out, const struct ten
         int32_t wanted = (4 * n_threads + n_kv_heads - 1) / n_kv_heads;
         call.n_row_parts = min_int(wanted, qkv->rows);
     }
+    thread_pool_share(cpu->pool, n_kv_heads * call.n_row_parts, n_threads);
     thread_pool_run(cpu->pool, attention_part, &call, n_threads);
 }

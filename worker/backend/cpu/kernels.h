@@ -39,10 +39,17 @@ struct fetch_run {
 // Memory that is needed soon. Kernels ask for it line by line while they compute, so that loads run
 // beside the arithmetic and never in bursts that it would wait for.
 struct fetch_queue {
+    struct fetch_run now; // what is left of the first run; of an empty queue, nothing
     struct fetch_run runs[FETCH_RUNS];
     uint32_t first; // number of the run that is asked for; its place is modulo FETCH_RUNS
     uint32_t end;   // past the last
 };
+
+// Goes on with run `first`.
+static inline void fetch_from(struct fetch_queue *queue, uint32_t first) {
+    queue->first = first;
+    queue->now = first == queue->end ? (struct fetch_run){0} : queue->runs[first % FETCH_RUNS];
+}
 
 // Pairs of a row and a query head that attend to the same blocks.
 struct attention_tile {
@@ -81,6 +88,9 @@ struct cpu_kernels {
     const char *name;
     const struct linear_kernels *linear; // linear.h
     const struct attention_kernel *attention[KV_DTYPES];
+    // out[head_dim] = sums[attention_padded(head_dim)] / the sum of state's weights.
+    void (*attention_finish)(float *out, const float *sums, const struct softmax_state *state,
+                             int32_t head_dim);
     // x[n_heads, 2 * half]: each head's pairs (i, half + i) turned by its angle.
     void (*rotate)(float *x, int32_t n_heads, const float *cosines, const float *sines,
                    int32_t half);

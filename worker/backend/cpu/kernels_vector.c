@@ -66,6 +66,7 @@ const struct cpu_kernels TABLE_JOIN(CPU_ISA) = {
                   [KV_F16] = &KERNEL(attention_f16),
                   [KV_BF16] = &KERNEL(attention_bf16),
                   [KV_INT8] = &KERNEL(attention_int8)},
+    .attention_finish = KERNEL(attention_finish),
     .rotate = KERNEL(rotate),
     .rms_norm = KERNEL(rms_norm),
     .widen = KERNEL(widen),
