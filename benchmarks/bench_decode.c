@@ -20,7 +20,9 @@
 #include "worker/decode/sampling.h"
 #include "worker/model/context.h"
 
-enum { SEQUENCES_MAX = 4096, REPEATS_MAX = 101 };
+// Passes over the products alone between the steps of one repeat, so that both meet the same
+// machine.
+enum { SEQUENCES_MAX = 4096, REPEATS_MAX = 101, PASSES = 16 };
 
 struct settings {
     const char *model;
@@ -52,7 +54,11 @@ struct run {
     double prompt_seconds[REPEATS_MAX];
     double decode_seconds[REPEATS_MAX];
     double operations[OPERATION_KINDS]; // seconds of all steps of all repeats
-    double products_seconds;            // of a step's products alone
+    struct model_products *products;
+    double *step_seconds; // [n_steps], of all repeats
+    size_t n_steps;
+    double *pass_seconds; // [n_passes], of a step's products alone
+    size_t n_passes;
 };
 
 static int32_t blocks_of(int32_t n_tokens) {
@@ -83,6 +89,9 @@ static void run_close(struct run *run) {
     free(run->sequences);
     free(run->items);
     free(run->rows);
+    model_products_destroy(run->products);
+    free(run->step_seconds);
+    free(run->pass_seconds);
 }
 
 static enum status run_open(struct run *run, const struct settings *settings,
@@ -97,11 +106,15 @@ static enum status run_open(struct run *run, const struct settings *settings,
     run->sequences = calloc(n, sizeof(struct sequence *));
     run->items = calloc(n, sizeof *run->items);
     run->rows = calloc(n, sizeof *run->rows);
+    const size_t n_steps = (size_t)settings->n_new * settings->n_repeats;
+    run->step_seconds = calloc(n_steps, sizeof(double));
+    run->pass_seconds = calloc(n_steps, sizeof(double));
     run->states =
         (struct tensor){.dtype = DTYPE_F32, .rows = run->n_sequences, .cols = config->hidden_dim};
     run->states.data = run->backend->ops->alloc(run->backend, n * (size_t)config->hidden_dim * 4);
     if (run->prompt_ids == NULL || run->sequences == NULL || run->items == NULL ||
-        run->rows == NULL || run->states.data == NULL) {
+        run->rows == NULL || run->step_seconds == NULL || run->pass_seconds == NULL ||
+        run->states.data == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d sequences",
                          run->n_sequences);
     }
@@ -109,6 +122,9 @@ static enum status run_open(struct run *run, const struct settings *settings,
         run->prompt_ids[i] = (int32_t)(rng_uniform(1, 0, (uint32_t)i, 0) * config->vocab_size);
     }
     enum status status = context_open(run, model, err);
+    if (status == STATUS_OK) {
+        status = model_products_create(model, run->n_sequences, &run->products, err);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -163,8 +179,23 @@ static enum status step(struct run *run, const struct tensor *states, uint32_t p
     return model_forward(run->context, run->items, run->n_sequences, err);
 }
 
+static void add_operations(struct run *run) {
+    double operations[OPERATION_KINDS];
+    operation_times_take(operations);
+    for (int i = 0; i < OPERATION_KINDS; i++) {
+        run->operations[i] += operations[i];
+    }
+}
+
+static void products_alone(struct run *run) {
+    double forgotten[OPERATION_KINDS];
+    run->pass_seconds[run->n_passes++] = model_products_pass(run->products);
+    operation_times_take(forgotten);
+}
+
 static enum status repeat(struct run *run, uint32_t n_new, double *prompt_seconds,
                           double *decode_seconds, struct error *err) {
+    const uint32_t steps_per_pass = (n_new + PASSES - 1) / PASSES;
     int64_t begin = clock_monotonic_ns();
     enum status status = read_prompt(run, err);
     *prompt_seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
@@ -172,17 +203,20 @@ static enum status repeat(struct run *run, uint32_t n_new, double *prompt_second
         return status;
     }
     fork_all(run);
-    double operations[OPERATION_KINDS];
-    operation_times_take(operations);
-    begin = clock_monotonic_ns();
+    double reading[OPERATION_KINDS];
+    operation_times_take(reading);
+    *decode_seconds = 0;
     for (uint32_t position = 0; position < n_new && status == STATUS_OK; position++) {
         const struct tensor *states = position == 0 ? &run->states : model_outputs(run->context);
+        begin = clock_monotonic_ns();
         status = step(run, states, position, err);
-    }
-    *decode_seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
-    operation_times_take(operations);
-    for (int i = 0; i < OPERATION_KINDS; i++) {
-        run->operations[i] += operations[i];
+        const double seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
+        add_operations(run);
+        *decode_seconds += seconds;
+        run->step_seconds[run->n_steps++] = seconds;
+        if (position % steps_per_pass == steps_per_pass / 2) {
+            products_alone(run);
+        }
     }
     for (int32_t i = 0; i < run->n_sequences; i++) {
         sequence_destroy(run->context, run->sequences[i]);
@@ -211,13 +245,15 @@ static void print_run(struct run *run, const struct model *model, const struct m
     // The token drawn at step t sees the prompt, the t before it, and itself.
     const double positions = n * n_new * (n_prompt + (n_new + 1) / 2);
     const double bytes = model_work_weight_bytes(model) * n_new / seconds;
-    const double alone = model_work_product_flops(&work, n, n) / run->products_seconds;
+    const double pass = median_sort(run->pass_seconds, run->n_passes);
+    const double alone = model_work_product_flops(&work, n, n) / pass;
+    const double alone_percent = 100 * pass / median_sort(run->step_seconds, run->n_steps);
     printf("%s,%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.2f,%.1f,",
            precision_name(settings->precision), kv_dtype_name(settings->kv_dtype),
            settings->n_threads, run->n_prompt, settings->n_new, run->n_sequences,
            n_prompt / prompt_seconds, prompt_flops * 1e-9, machine_percent(prompt_flops, peak),
            n * n_new / seconds, 100 * spread / seconds, seconds / n_new * 1e3, flops * 1e-9,
-           machine_percent(flops, peak), alone * 1e-9, machine_percent(flops, alone),
+           machine_percent(flops, peak), alone * 1e-9, alone_percent,
            work.attention_flops_per_position * positions / seconds * 1e-9, bytes * 1e-9,
            machine_percent(bytes, machine->memory_bytes));
     for (int i = 0; i < OPERATION_KINDS; i++) {
@@ -234,9 +270,8 @@ static enum status measure(struct run *run, const struct settings *settings,
     if (status == STATUS_OK) { // pays for pages that all others use
         status = repeat(run, 1, &run->prompt_seconds[0], &run->decode_seconds[0], err);
         memset(run->operations, 0, sizeof(run->operations));
-    }
-    if (status == STATUS_OK) {
-        status = model_products_measure(model, run->n_sequences, &run->products_seconds, err);
+        run->n_steps = 0;
+        run->n_passes = 0;
     }
     for (uint32_t i = 0; i < settings->n_repeats && status == STATUS_OK; i++) {
         status =
