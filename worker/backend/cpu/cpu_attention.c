@@ -13,12 +13,9 @@ struct attention_call {
     const struct cpu_backend *cpu;
     const struct attention_kernel *kernel;
     const struct kv_storage *storage;
-    const char *keys;   // of the layer's first head, first block
-    const char *values; //
-    size_t key_bytes;   // of one block
-    size_t value_bytes; //
-    float *out;         // [n_rows, n_heads * head_dim]
-    const float *q;     // rows q_stride apart
+    struct kv_layer layer;
+    float *out;     // [n_rows, n_heads * head_dim]
+    const float *q; // rows q_stride apart
     int32_t n_heads;
     int32_t q_stride;
     float factor;        // of the queries
@@ -103,21 +100,13 @@ static int32_t rows_from(const int32_t *rows, int32_t n, int32_t row) {
     return low;
 }
 
-static const char *keys_of(const struct attention_call *call, int32_t kv_head, int32_t block) {
-    return call->keys + ((size_t)kv_head * call->storage->n_blocks + block) * call->key_bytes;
-}
-
-static const char *values_of(const struct attention_call *call, int32_t kv_head, int32_t block) {
-    return call->values + ((size_t)kv_head * call->storage->n_blocks + block) * call->value_bytes;
-}
-
 static bool has_rows(const struct walk *walk, const struct kv_visit *visit) {
     const int32_t *rows = walk->call->cpu->plan.visit_rows + visit->row_begin;
     return rows[0] < walk->row_end && rows[visit->row_count - 1] >= walk->row_begin;
 }
 
 static size_t visit_bytes(const struct attention_call *call, const struct kv_visit *visit) {
-    return (size_t)visit->n_blocks * (call->key_bytes + call->value_bytes);
+    return (size_t)visit->n_blocks * (call->layer.key_bytes + call->layer.value_bytes);
 }
 
 static void queue_run(struct lookahead *ahead, const char *at, size_t bytes) {
@@ -135,10 +124,12 @@ static void queue_visit(const struct walk *walk, const struct kv_visit *visit) {
     const struct attention_call *call = walk->call;
     struct lookahead *ahead = walk->ahead;
     for (int b = 0; b < visit->n_blocks; ++b) {
-        queue_run(ahead, keys_of(call, ahead->kv_head, visit->blocks[b]), call->key_bytes);
+        queue_run(ahead, kv_layer_keys(&call->layer, ahead->kv_head, visit->blocks[b]),
+                  call->layer.key_bytes);
     }
     for (int b = 0; b < visit->n_blocks; ++b) {
-        queue_run(ahead, values_of(call, ahead->kv_head, visit->blocks[b]), call->value_bytes);
+        queue_run(ahead, kv_layer_values(&call->layer, ahead->kv_head, visit->blocks[b]),
+                  call->layer.value_bytes);
     }
     ahead->n_queued += 1;
     ahead->bytes += visit_bytes(call, visit);
@@ -189,8 +180,8 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit, co
     tile.n_pairs = 0;
     tile.head_dim = call->storage->head_dim;
     for (int b = 0; b < visit->n_blocks; ++b) {
-        tile.keys[b] = keys_of(call, walk->kv_head, visit->blocks[b]);
-        tile.values[b] = values_of(call, walk->kv_head, visit->blocks[b]);
+        tile.keys[b] = kv_layer_keys(&call->layer, walk->kv_head, visit->blocks[b]);
+        tile.values[b] = kv_layer_values(&call->layer, walk->kv_head, visit->blocks[b]);
     }
     const int32_t *positions = call->cpu->plan.positions;
     int32_t n_heads = walk->n_heads, row_begin = walk->row_begin, start = visit->start;
@@ -300,10 +291,7 @@ void cpu_attention(struct backend *backend, struct tensor *out, const struct ten
         .cpu = cpu,
         .kernel = cpu->attention[storage->dtype],
         .storage = storage,
-        .keys = cpu_kv_keys(storage, layer, 0, 0),
-        .values = cpu_kv_values(storage, layer, 0, 0),
-        .key_bytes = cpu_kv_key_bytes(storage),
-        .value_bytes = cpu_kv_value_bytes(storage),
+        .layer = cpu_kv_layer(storage, layer),
         .out = out->data,
         .q = qkv->data,
         .n_heads = n_heads,

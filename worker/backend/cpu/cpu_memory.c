@@ -67,43 +67,43 @@ static size_t block_bytes(const struct kv_storage *storage, int32_t width, size_
     return ((size_t)width + n_scales * sizeof(float)) * KV_BLOCK_TOKENS;
 }
 
-size_t cpu_kv_key_bytes(const struct kv_storage *storage) {
+static size_t key_block_bytes(const struct kv_storage *storage) {
     // Whole words of four 8-bit numbers.
     int32_t width = storage->dtype == KV_INT8 ? (storage->head_dim + 3) / 4 * 4 : storage->head_dim;
     return block_bytes(storage, width, 1);
 }
 
-size_t cpu_kv_value_bytes(const struct kv_storage *storage) {
+static size_t value_block_bytes(const struct kv_storage *storage) {
     return block_bytes(storage, attention_padded(storage->head_dim), 2);
 }
 
-// Blocks of one head stand together, so that one thread's reads run on through memory.
-static size_t block_index(const struct kv_storage *storage, int32_t layer, int32_t kv_head,
-                          int32_t block) {
-    return ((size_t)layer * storage->n_kv_heads + kv_head) * storage->n_blocks + block;
+// Parts of blocks, each of one layer and head.
+static size_t count_parts(const struct kv_storage *storage, int32_t n_layers) {
+    return (size_t)n_layers * (size_t)storage->n_kv_heads * (size_t)storage->n_blocks;
 }
 
-void *cpu_kv_keys(const struct kv_storage *storage, int32_t layer, int32_t kv_head, int32_t block) {
-    return (char *)storage->keys +
-           block_index(storage, layer, kv_head, block) * cpu_kv_key_bytes(storage);
-}
-
-void *cpu_kv_values(const struct kv_storage *storage, int32_t layer, int32_t kv_head,
-                    int32_t block) {
-    return (char *)storage->values +
-           block_index(storage, layer, kv_head, block) * cpu_kv_value_bytes(storage);
+struct kv_layer cpu_kv_layer(const struct kv_storage *storage, int32_t layer) {
+    size_t key_bytes = key_block_bytes(storage), value_bytes = value_block_bytes(storage);
+    size_t before = count_parts(storage, layer);
+    return (struct kv_layer){
+        .keys = (char *)storage->keys + before * key_bytes,
+        .values = (char *)storage->values + before * value_bytes,
+        .key_bytes = key_bytes,
+        .value_bytes = value_bytes,
+        .n_blocks = (size_t)storage->n_blocks,
+    };
 }
 
 size_t cpu_kv_bytes(const struct kv_storage *storage) {
-    return block_index(storage, storage->n_layers, 0, 0) *
-               (cpu_kv_key_bytes(storage) + cpu_kv_value_bytes(storage)) +
+    return count_parts(storage, storage->n_layers) *
+               (key_block_bytes(storage) + value_block_bytes(storage)) +
            cpu_rope_bytes(storage);
 }
 
 enum status cpu_kv_create(struct backend *backend, struct kv_storage *storage) {
-    size_t n_blocks = block_index(storage, storage->n_layers, 0, 0);
-    storage->keys = cpu_alloc(backend, n_blocks * cpu_kv_key_bytes(storage));
-    storage->values = cpu_alloc(backend, n_blocks * cpu_kv_value_bytes(storage));
+    size_t n_parts = count_parts(storage, storage->n_layers);
+    storage->keys = cpu_alloc(backend, n_parts * key_block_bytes(storage));
+    storage->values = cpu_alloc(backend, n_parts * value_block_bytes(storage));
     storage->angles = cpu_alloc(backend, cpu_rope_bytes(storage));
     if (storage->keys == NULL || storage->values == NULL || storage->angles == NULL) {
         cpu_kv_destroy(backend, storage);
@@ -125,12 +125,13 @@ void cpu_kv_destroy(struct backend *backend, struct kv_storage *storage) {
 void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t destination,
                  int32_t source) {
     (void)backend;
-    for (int32_t layer = 0; layer < storage->n_layers; ++layer) {
+    for (int32_t l = 0; l < storage->n_layers; ++l) {
+        struct kv_layer layer = cpu_kv_layer(storage, l);
         for (int32_t head = 0; head < storage->n_kv_heads; ++head) {
-            memcpy(cpu_kv_keys(storage, layer, head, destination),
-                   cpu_kv_keys(storage, layer, head, source), cpu_kv_key_bytes(storage));
-            memcpy(cpu_kv_values(storage, layer, head, destination),
-                   cpu_kv_values(storage, layer, head, source), cpu_kv_value_bytes(storage));
+            memcpy(kv_layer_keys(&layer, head, destination), kv_layer_keys(&layer, head, source),
+                   layer.key_bytes);
+            memcpy(kv_layer_values(&layer, head, destination),
+                   kv_layer_values(&layer, head, source), layer.value_bytes);
         }
     }
 }

@@ -51,12 +51,26 @@ enum status cpu_kv_create(struct backend *backend, struct kv_storage *storage);
 void cpu_kv_destroy(struct backend *backend, struct kv_storage *storage);
 void cpu_kv_copy(struct backend *backend, struct kv_storage *storage, int32_t destination,
                  int32_t source);
-// Where one KV head's part of a block is, and how large.
-size_t cpu_kv_key_bytes(const struct kv_storage *storage);
-size_t cpu_kv_value_bytes(const struct kv_storage *storage);
-void *cpu_kv_keys(const struct kv_storage *storage, int32_t layer, int32_t kv_head, int32_t block);
-void *cpu_kv_values(const struct kv_storage *storage, int32_t layer, int32_t kv_head,
-                    int32_t block);
+
+// Keys and values of one layer. Blocks of one head stand together, so that one thread's reads run
+// on through memory.
+struct kv_layer {
+    char *keys;         // [n_kv_heads, n_blocks, key_bytes]
+    char *values;       // [n_kv_heads, n_blocks, value_bytes]
+    size_t key_bytes;   // one head's part of a block
+    size_t value_bytes; // likewise
+    size_t n_blocks;
+};
+
+struct kv_layer cpu_kv_layer(const struct kv_storage *storage, int32_t layer);
+
+static inline char *kv_layer_keys(const struct kv_layer *layer, int32_t kv_head, int32_t block) {
+    return layer->keys + ((size_t)kv_head * layer->n_blocks + (size_t)block) * layer->key_bytes;
+}
+
+static inline char *kv_layer_values(const struct kv_layer *layer, int32_t kv_head, int32_t block) {
+    return layer->values + ((size_t)kv_head * layer->n_blocks + (size_t)block) * layer->value_bytes;
+}
 
 // cpu_rope.c
 size_t cpu_rope_bytes(const struct kv_storage *storage);

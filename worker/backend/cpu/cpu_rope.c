@@ -41,7 +41,7 @@ struct rope_call {
     const struct cpu_backend *cpu;
     const struct kv_storage *storage;
     float *qkv;
-    int32_t layer;
+    struct kv_layer layer;
     int32_t n_heads;
     bool by_head; // threads share the KV heads out, not the rows
 };
@@ -56,16 +56,15 @@ struct rope_part {
 // Asks for the lines that a row will be stored to: a key touches all of its block, and what the
 // value stands in is about to be read as well.
 static void fetch_row(const struct rope_part *part, long row) {
-    const struct kv_storage *storage = part->call->storage;
-    size_t key_bytes = cpu_kv_key_bytes(storage), value_bytes = cpu_kv_value_bytes(storage);
-    int32_t block = part->call->cpu->plan.kv_block[row], layer = part->call->layer;
+    const struct kv_layer *layer = &part->call->layer;
+    int32_t block = part->call->cpu->plan.kv_block[row];
     for (long head = part->head_begin; head < part->head_end; ++head) {
-        const char *keys = cpu_kv_keys(storage, layer, (int32_t)head, block);
-        const char *values = cpu_kv_values(storage, layer, (int32_t)head, block);
-        for (size_t at = 0; at < key_bytes; at += LINE_BYTES) {
+        const char *keys = kv_layer_keys(layer, (int32_t)head, block);
+        const char *values = kv_layer_values(layer, (int32_t)head, block);
+        for (size_t at = 0; at < layer->key_bytes; at += LINE_BYTES) {
             __builtin_prefetch(keys + at, 0, 2);
         }
-        for (size_t at = 0; at < value_bytes; at += LINE_BYTES) {
+        for (size_t at = 0; at < layer->value_bytes; at += LINE_BYTES) {
             __builtin_prefetch(values + at, 0, 2);
         }
     }
@@ -78,8 +77,8 @@ static void store_row(const struct rope_part *part, long row, const float *keys,
     int32_t block = part->call->cpu->plan.kv_block[row], head_dim = storage->head_dim;
     int32_t token = part->call->cpu->plan.positions[row] % KV_BLOCK_TOKENS;
     for (long head = part->head_begin; head < part->head_end; ++head) {
-        kernel->store(cpu_kv_keys(storage, part->call->layer, (int32_t)head, block),
-                      cpu_kv_values(storage, part->call->layer, (int32_t)head, block),
+        kernel->store(kv_layer_keys(&part->call->layer, (int32_t)head, block),
+                      kv_layer_values(&part->call->layer, (int32_t)head, block),
                       keys + head * head_dim, values + head * head_dim, token, head_dim);
     }
 }
@@ -133,8 +132,11 @@ void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_stora
     ASSERT(qkv->rows == cpu->plan.n_rows);
     ASSERT(qkv->cols == (n_heads + 2 * storage->n_kv_heads) * storage->head_dim);
     ASSERT(storage->head_dim % 2 == 0);
-    struct rope_call call = {
-        .cpu = cpu, .storage = storage, .qkv = qkv->data, .layer = layer, .n_heads = n_heads};
+    struct rope_call call = {.cpu = cpu,
+                             .storage = storage,
+                             .qkv = qkv->data,
+                             .layer = cpu_kv_layer(storage, layer),
+                             .n_heads = n_heads};
     double work = 3.0 * qkv->rows * qkv->cols;
     int n_threads = cpu_threads_for(cpu, work);
     // As attention shares out the heads, so that it finds what its thread has stored. That of many

@@ -57,7 +57,7 @@ struct attention_tile {
     const void *values[KV_VISIT_BLOCKS];           // likewise
     const void *queries[ATTENTION_PAIRS];          // packed by the same kernel
     float *sums[ATTENTION_PAIRS];                  // [attention_padded(head_dim)], weights . values
-    struct softmax_state *states[ATTENTION_PAIRS]; //
+    struct softmax_state *states[ATTENTION_PAIRS]; // their softmax so far
     int32_t visible[ATTENTION_PAIRS];              // tokens of the blocks that the row sees, >= 1
     struct fetch_queue *fetch;
     int32_t n_blocks;

@@ -77,29 +77,26 @@ INLINE void write_sums(void *to, bool high) {
     }
 }
 
-INLINE void multiply_int8(const char *w, const char *x, bool high) {
-    AMX_LOAD(4, x, ROW_STRIDE);
-    AMX_LOAD(6, w, UNIT_STRIDE);
-    AMX_LOAD(7, w + LINE_BYTES, UNIT_STRIDE);
-    AMX_DOT_INT8(0, 4, 6);
-    AMX_DOT_INT8(1, 4, 7);
-    if (high) {
-        AMX_LOAD(5, x + HALF_ROWS * ROW_STRIDE, ROW_STRIDE);
-        AMX_DOT_INT8(2, 5, 6);
-        AMX_DOT_INT8(3, 5, 7);
-    }
-}
+// sums += rows . weights by the instruction of `format`, a constant of each call.
+#define DOT(sums, rows, weights)                                                                   \
+    do {                                                                                           \
+        if (format == LINEAR_INT8) {                                                               \
+            AMX_DOT_INT8(sums, rows, weights);                                                     \
+        } else {                                                                                   \
+            AMX_DOT_BF16(sums, rows, weights);                                                     \
+        }                                                                                          \
+    } while (0)
 
-INLINE void multiply_bf16(const char *w, const char *x, bool high) {
+INLINE void multiply_line(const char *w, const char *x, bool high, enum linear_format format) {
     AMX_LOAD(4, x, ROW_STRIDE);
     AMX_LOAD(6, w, UNIT_STRIDE);
     AMX_LOAD(7, w + LINE_BYTES, UNIT_STRIDE);
-    AMX_DOT_BF16(0, 4, 6);
-    AMX_DOT_BF16(1, 4, 7);
+    DOT(0, 4, 6);
+    DOT(1, 4, 7);
     if (high) {
         AMX_LOAD(5, x + HALF_ROWS * ROW_STRIDE, ROW_STRIDE);
-        AMX_DOT_BF16(2, 5, 6);
-        AMX_DOT_BF16(3, 5, 7);
+        DOT(2, 5, 6);
+        DOT(3, 5, 7);
     }
 }
 
@@ -118,7 +115,7 @@ INLINE void tile_bf16_rows(const struct linear_tile *tile, bool high) {
         read_sums(tile->sums, high);
     }
     for (int32_t line = 0; line < tile->n_lines; ++line) {
-        multiply_bf16(w, x, high);
+        multiply_line(w, x, high, LINEAR_BF16_ROUNDED);
         soon = prefetch(tile, soon, LINE_UNITS);
         w += LINE_WEIGHTS;
         x += tile->height * LINE_BYTES;
@@ -166,7 +163,7 @@ INLINE void tile_int8_rows(const struct linear_tile *tile, bool high) {
         soon = prefetch(tile, soon, 1);
         for (int32_t line = group * GROUP_LINES;
              line < (group + 1) * GROUP_LINES && line < tile->n_lines; ++line) {
-            multiply_int8(w, x, high);
+            multiply_line(w, x, high, LINEAR_INT8);
             soon = prefetch(tile, soon, LINE_UNITS);
             w += LINE_WEIGHTS;
             x += tile->height * LINE_BYTES;
