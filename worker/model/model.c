@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/model/safetensors.h"
 #include "worker/model/sha256.h"
+#include "worker/model/weight_files.h"
 
 struct model {
     struct model_config config;
@@ -18,7 +18,7 @@ struct model {
     struct model_weights weights;
     struct backend *backend;
     enum precision precision;
-    struct safetensors *files;
+    struct weight_files *files;
     char *directory;
     char hash[SHA256_HEX_BYTES];
     int64_t n_parameters;
@@ -48,66 +48,14 @@ static float element_to_f32(const void *data, enum dtype dtype, size_t index) {
     return value;
 }
 
-static void format_shape(const struct safetensors_tensor *tensor, char *text, size_t capacity) {
-    size_t used = (size_t)snprintf(text, capacity, "[");
-    for (int32_t i = 0; i < tensor->n_dims && used < capacity; i++) {
-        used += (size_t)snprintf(text + used, capacity - used, "%s%lld", i > 0 ? ", " : "",
-                                 (long long)tensor->shape[i]);
-    }
-    if (used < capacity) {
-        snprintf(text + used, capacity - used, "]");
-    }
-}
-
-// A vector of n may be written [n] or [1, n].
-static bool shape_is(const struct safetensors_tensor *tensor, int32_t rows, int32_t cols) {
-    if (tensor->n_dims == 1) {
-        return rows == 1 && tensor->shape[0] == cols;
-    }
-    return tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
-}
-
-static enum status find_tensor(const struct model *model, const char *name, int32_t rows,
-                               int32_t cols, const struct safetensors_tensor **out,
-                               enum dtype *dtype, struct error *err) {
-    static const char *const names[] = {"F32", "F16", "BF16"}; // order of enum dtype
-    const struct safetensors_tensor *tensor = safetensors_find(model->files, name);
-    if (tensor == NULL) {
-        return error_set(err, STATUS_NOT_FOUND, name,
-                         "tensor %s [%d, %d] is not in the weight files", name, rows, cols);
-    }
-    if (!shape_is(tensor, rows, cols)) {
-        char shape[128];
-        format_shape(tensor, shape, sizeof shape);
-        return error_set(err, STATUS_SHAPE, name,
-                         "tensor %s has shape %s, config.json needs [%d, %d]", name, shape, rows,
-                         cols);
-    }
-    for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
-        if (strcmp(tensor->dtype, names[d]) == 0) {
-            *out = tensor;
-            *dtype = d;
-            return STATUS_OK;
-        }
-    }
-    return error_set(err, STATUS_UNSUPPORTED, name,
-                     "tensor %s has dtype %s, F32, F16 and BF16 are supported", name,
-                     tensor->dtype);
-}
-
-// A matrix where it is mapped.
+// A matrix as the files hold it.
 static enum status find_matrix(struct model *model, const char *name, int32_t rows, int32_t cols,
                                struct tensor *out, struct error *err) {
-    const struct safetensors_tensor *tensor;
-    enum dtype dtype;
-    enum status status = find_tensor(model, name, rows, cols, &tensor, &dtype, err);
-    if (status != STATUS_OK) {
-        return status;
+    enum status status = weight_files_get(model->files, name, rows, cols, out, err);
+    if (status == STATUS_OK) {
+        model->n_parameters += (int64_t)rows * cols;
     }
-    *out = (struct tensor){
-        .data = (void *)(uintptr_t)tensor->data, .dtype = dtype, .rows = rows, .cols = cols};
-    model->n_parameters += (int64_t)rows * cols;
-    return STATUS_OK;
+    return status;
 }
 
 static enum status load_embedding(struct model *model, struct error *err) {
@@ -151,9 +99,8 @@ static void *upload_floats(struct backend *backend, const float *values, size_t 
 // A vector of n as f32 on the host; the caller frees it.
 static enum status read_vector(struct model *model, const char *name, int32_t n, float **out,
                                struct error *err) {
-    const struct safetensors_tensor *tensor;
-    enum dtype dtype;
-    enum status status = find_tensor(model, name, 1, n, &tensor, &dtype, err);
+    struct tensor tensor;
+    enum status status = weight_files_get(model->files, name, 1, n, &tensor, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -162,7 +109,7 @@ static enum status read_vector(struct model *model, const char *name, int32_t n,
         return error_set(err, STATUS_NO_MEMORY, name, "no memory for %d floats", n);
     }
     for (int32_t i = 0; i < n; i++) {
-        values[i] = element_to_f32(tensor->data, dtype, (size_t)i);
+        values[i] = element_to_f32(tensor.data, tensor.dtype, (size_t)i);
     }
     model->n_parameters += n;
     *out = values;
@@ -262,7 +209,7 @@ static enum status load_layer(struct model *model, int32_t index, struct error *
     for (size_t i = 0; i < sizeof products / sizeof products[0] && status == STATUS_OK; i++) {
         status = load_product(model, index, &products[i], err);
     }
-    safetensors_drop_pages(model->files);
+    weight_files_drop(model->files);
     return status;
 }
 
@@ -297,18 +244,17 @@ static enum status load_lm_head(struct model *model, struct error *err) {
 }
 
 // One finite number, or *out as it was when the tensor is absent.
-static enum status load_scalar(const struct model *model, const char *name, float *out,
+static enum status load_scalar(struct model *model, const char *name, float *out,
                                struct error *err) {
-    if (safetensors_find(model->files, name) == NULL) {
+    if (!weight_files_find(model->files, name, NULL)) {
         return STATUS_OK;
     }
-    const struct safetensors_tensor *tensor;
-    enum dtype dtype;
-    enum status status = find_tensor(model, name, 1, 1, &tensor, &dtype, err);
+    struct tensor tensor;
+    enum status status = weight_files_get(model->files, name, 1, 1, &tensor, err);
     if (status != STATUS_OK) {
         return status;
     }
-    float value = element_to_f32(tensor->data, dtype, 0);
+    float value = element_to_f32(tensor.data, tensor.dtype, 0);
     if (!isfinite(value)) {
         return error_set(err, STATUS_MALFORMED, name, "tensor %s is not a finite number", name);
     }
@@ -407,26 +353,15 @@ static enum status load_weights(struct model *model, struct error *err) {
     if (status == STATUS_OK) {
         status = load_head(model, err);
     }
-    safetensors_drop_pages(model->files);
+    weight_files_drop(model->files);
     return status == STATUS_OK ? load_frequencies(model, err) : status;
 }
 
-// Name and length before each weight file keep the parts apart; config.json stands last.
+// The weight files, then config.json.
 static enum status hash_files(struct model *model, struct error *err) {
     struct sha256 sha;
     sha256_init(&sha);
-    for (size_t i = 0; i < safetensors_file_count(model->files); i++) {
-        const char *name = safetensors_file_name(model->files, i);
-        size_t size;
-        const void *bytes = safetensors_file_bytes(model->files, i, &size);
-        unsigned char length[8];
-        for (int k = 0; k < 8; k++) {
-            length[k] = (unsigned char)((uint64_t)size >> 8 * k);
-        }
-        sha256_update(&sha, name, strlen(name) + 1);
-        sha256_update(&sha, length, sizeof length);
-        sha256_update(&sha, bytes, size);
-    }
+    weight_files_hash(model->files, &sha);
     char path[4096];
     snprintf(path, sizeof path, "%s/config.json", model->directory);
     FILE *file = fopen(path, "rb");
@@ -469,7 +404,7 @@ enum status model_open(const char *directory, struct backend *backend, enum prec
     if (status != STATUS_OK) {
         goto fail;
     }
-    status = safetensors_open(directory, &model->files, err);
+    status = weight_files_open(directory, &model->files, err);
     if (status != STATUS_OK) {
         goto fail;
     }
@@ -522,7 +457,7 @@ void model_close(struct model *model) {
         ops->release(model->backend, weights->inv_freq);
     }
     free(weights->layers);
-    safetensors_close(model->files);
+    weight_files_close(model->files);
     free(model->directory);
     free(model);
 }

@@ -1,0 +1,48 @@
+// The weights of a model by their Hugging Face names, whatever files they lie in: the one place
+// that model.c reads tensors from. A tensor is handed out as F32, F16 or BF16, row-major; where the
+// file holds it so, in the mapping itself. One thread, during loading.
+#ifndef WORKER_MODEL_WEIGHT_FILES_H
+#define WORKER_MODEL_WEIGHT_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "worker/backend/backend.h"
+#include "worker/model/sha256.h"
+
+enum { WEIGHT_DIMS_MAX = 8 };
+
+// What a file says about a tensor.
+struct weight_shape {
+    const char *dtype; // as the file names it; borrowed until close
+    int32_t n_dims;
+    int64_t extents[WEIGHT_DIMS_MAX]; // [n_dims], each >= 0
+};
+
+struct weight_files;
+
+// Opens the weights of the model at `path`. Errors: those of safetensors_open.
+MUST_CHECK enum status weight_files_open(const char *path, struct weight_files **out,
+                                         struct error *err);
+void weight_files_close(struct weight_files *files); // NULL allowed
+
+// Whether there is such a tensor; `out` may be NULL.
+bool weight_files_find(const struct weight_files *files, const char *name,
+                       struct weight_shape *out);
+
+// The tensor as a matrix [rows, cols]; a vector of n may be written [n] or [1, n] and is [1, n]
+// here. The data is borrowed until weight_files_drop. STATUS_NOT_FOUND, STATUS_SHAPE,
+// STATUS_UNSUPPORTED (dtype), STATUS_NO_MEMORY; the error names the tensor.
+MUST_CHECK enum status weight_files_get(struct weight_files *files, const char *name, int32_t rows,
+                                        int32_t cols, struct tensor *out, struct error *err);
+
+// What was got is no longer looked at: copies are freed, and the kernel may take back the memory of
+// mapped pages, which are read again where they are touched again.
+void weight_files_drop(struct weight_files *files);
+
+// Adds every byte of the files to `sha`: name and length before each keep the parts apart.
+void weight_files_hash(const struct weight_files *files, struct sha256 *sha);
+
+#endif
