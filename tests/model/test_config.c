@@ -179,6 +179,57 @@ static void test_merges_end_tokens_of_the_generation_config(void **state) {
     testkit_remove_tree(directory);
 }
 
+// The object `change` is text: the values are larger than what a JSON writer would take.
+static enum status read_text(const char *change, struct model_config *config, struct error *err) {
+    char *directory = testkit_make_directory();
+    char text[2048];
+    snprintf(text, sizeof text, "{%s,%s", change, good_config + 1);
+    write_text(directory, "config.json", text);
+    *err = (struct error){0};
+    enum status status = model_config_read(directory, config, err);
+    testkit_remove_tree(directory);
+    return status;
+}
+
+static void test_numbers_above_64_bits_are_no_limit(void **state) {
+    (void)state;
+    static const char *const unread[] = {
+        "\"model_max_length\": 1000000000000000019884624838656",
+        "\"model_max_length\": 1e30",
+        "\"max_length\": -99999999999999999999",
+        "\"task_specific_params\": {\"a\": [1e999, 18446744073709551616]}",
+    };
+    struct model_config config;
+    struct error err;
+    for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++) {
+        assert_ok(read_text(unread[i], &config, &err), &err);
+        assert_int_equal(config.context_length, 256);
+    }
+    assert_status(STATUS_LIMIT, read_text("\"partial_rotary_factor\": 1e309", &config, &err));
+    assert_string_equal(err.field, "config.json.partial_rotary_factor");
+}
+
+static void test_a_context_without_limit_is_the_largest_one(void **state) {
+    (void)state;
+    static const char *const limits[] = {"1000000000000000019884624838656", "1e30", "9e999"};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        char *directory = testkit_make_directory();
+        char text[2048];
+        snprintf(text, sizeof text,
+                 "{\"architectures\": [\"MistralForCausalLM\"], \"vocab_size\": 100,"
+                 " \"hidden_size\": 64, \"intermediate_size\": 172, \"num_hidden_layers\": 2,"
+                 " \"num_attention_heads\": 8, \"max_position_embeddings\": %s,"
+                 " \"sliding_window\": %s}",
+                 limits[i], limits[i]);
+        write_text(directory, "config.json", text);
+        struct model_config config;
+        struct error err = {0};
+        assert_ok(model_config_read(directory, &config, &err), &err);
+        assert_int_equal(config.context_length, MODEL_CONTEXT_MAX);
+        testkit_remove_tree(directory);
+    }
+}
+
 struct refusal {
     const char *change;
     enum status status;
@@ -262,9 +313,8 @@ static void test_refuses_wrong_fields_by_name(void **state) {
 
 static void test_refuses_files_that_are_no_object(void **state) {
     (void)state;
-    static const char *const texts[] = {
-        "",   "{", "[1]", "{\"vocab_size\": 1, \"vocab_size\": 2}", "{\"a\": 99999999999999999999}",
-        "nul"};
+    static const char *const texts[] = {"", "{", "[1]", "{\"vocab_size\": 1, \"vocab_size\": 2}",
+                                        "nul"};
     char *directory = testkit_make_directory();
     struct model_config config;
     struct error err;
@@ -352,6 +402,8 @@ int main(void) {
         cmocka_unit_test(test_reads_the_other_architectures),
         cmocka_unit_test(test_cuts_the_context_to_the_sliding_window),
         cmocka_unit_test(test_merges_end_tokens_of_the_generation_config),
+        cmocka_unit_test(test_numbers_above_64_bits_are_no_limit),
+        cmocka_unit_test(test_a_context_without_limit_is_the_largest_one),
         cmocka_unit_test(test_refuses_wrong_fields_by_name),
         cmocka_unit_test(test_refuses_files_that_are_no_object),
         cmocka_unit_test(test_reads_a_profile),

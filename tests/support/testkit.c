@@ -10,7 +10,8 @@ void testkit_assert_ok(enum status status, const struct error *err, const char *
     if (status == STATUS_OK) {
         return;
     }
-    print_error("%s: %s: %s\n", status_name(status), err ? err->field : "", err ? err->message : "");
+    print_error("%s: %s: %s\n", status_name(status), err ? err->field : "",
+                err ? err->message : "");
     _fail(file, line);
 }
 
@@ -53,6 +54,17 @@ const char *testkit_data_path(const char *relative) {
 
 void testkit_note_missing(const char *relative) {
     print_message("skipped: %s is not in $SUREFOOT_DATA or ../shared/data\n", relative);
+}
+
+const char *testkit_case_path(const char *relative) {
+    char inside[2048];
+    snprintf(inside, sizeof inside, "../shared/cases/%s", relative);
+    const char *path = testkit_source_path(inside);
+    if (access(path, R_OK) == 0) {
+        return path;
+    }
+    print_message("skipped: %s is not there\n", inside);
+    return NULL;
 }
 
 char *testkit_read_file(const char *path, size_t *size) {

@@ -31,6 +31,8 @@ const char *testkit_binary_path(const char *relative);
 // the file is absent: the test then calls skip() after printing why with testkit_note_missing().
 const char *testkit_data_path(const char *relative);
 void testkit_note_missing(const char *relative);
+// "<source tree>/../shared/cases/<relative>", likewise; NULL, and a note why, when it is absent.
+const char *testkit_case_path(const char *relative);
 
 // Reads a whole file; NUL-terminated, caller frees; fails the test when it cannot.
 char *testkit_read_file(const char *path, size_t *size);

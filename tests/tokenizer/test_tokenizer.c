@@ -527,8 +527,25 @@ static void test_cut_file_is_malformed_at_every_length(void **state) {
     free(whole);
 }
 
+static void test_a_length_above_64_bits_is_no_limit(void **state) {
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open(fixture_sentencepiece_json(),
+                           "{\"model_max_length\": 1000000000000000019884624838656}", &t, &err),
+              &err);
+    assert_encodes(t, "a bc", 0, PIECE_SPACE_A, PIECE_SPACE, PIECE_BC);
+    tokenizer_close(t);
+    const char *directory = testkit_case_path("01_bigint_model_max_length");
+    if (directory != NULL) {
+        assert_ok(tokenizer_open(directory, &t, &err), &err);
+        tokenizer_close(t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_length_above_64_bits_is_no_limit),
         cmocka_unit_test(test_byte_level_merges_inside_words),
         cmocka_unit_test(test_sentencepiece_prefixes_and_falls_back_to_bytes),
         cmocka_unit_test(test_unknown_characters_fuse_only_when_asked),

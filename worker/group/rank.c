@@ -127,7 +127,8 @@ static enum status open_models(struct rank *rank, const struct rank_options *opt
         error_prefix_field(err, "policy");
         return status;
     }
-    int32_t context = model_get_config(rank->policy.model)->context_length;
+    int32_t context =
+        min_int(model_get_config(rank->policy.model)->context_length, LIMIT_CONTEXT_TOKENS);
     for (int i = 0; i < options->n_scorers; i++) {
         rank->n_scorers = i + 1;
         const char *directory = options->scorers[i].directory;

@@ -55,7 +55,6 @@ static enum status read_shapes(const json_t *json, struct model_config *config, 
         {"num_attention_heads", true, MODEL_HEADS_MAX, &config->n_heads},
         {"num_key_value_heads", false, MODEL_HEADS_MAX, &config->n_kv_heads},
         {"head_dim", false, MODEL_HEAD_DIM_MAX, &config->head_dim},
-        {"max_position_embeddings", true, MODEL_CONTEXT_MAX, &config->context_length},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         enum status status = json_int_get(json, fields[i].key, fields[i].required, 1, fields[i].max,
@@ -63,6 +62,11 @@ static enum status read_shapes(const json_t *json, struct model_config *config, 
         if (status != STATUS_OK) {
             return status;
         }
+    }
+    enum status status = json_limit_get(json, "max_position_embeddings", true, 1, MODEL_CONTEXT_MAX,
+                                        &config->context_length, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     if (config->n_kv_heads == 0) {
         config->n_kv_heads = config->n_heads;
@@ -182,8 +186,8 @@ static enum status read_sliding_window(const json_t *json, struct model_config *
         status = json_bool_get(json, "use_sliding_window", &used, err);
     }
     if (status == STATUS_OK) {
-        status = json_int_get(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX,
-                              &config->sliding_window, err);
+        status = json_limit_get(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX,
+                                &config->sliding_window, err);
     }
     if (!used) {
         config->sliding_window = 0;

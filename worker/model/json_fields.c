@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/json_numbers.h"
+
 // Reads the whole of an open file; *out is owned by the caller.
 static enum status read_all(int fd, const char *name, char **out, size_t *size, struct error *err) {
     struct stat info;
@@ -60,6 +62,7 @@ enum status json_object_read(const char *directory, const char *name, json_t **o
     if (status != STATUS_OK) {
         return status;
     }
+    json_numbers_bound(bytes, size);
     json_error_t where;
     json_t *object = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
     free(bytes);
@@ -100,6 +103,16 @@ enum status json_int_get(const json_t *object, const char *key, bool required, i
     }
     *out = (int32_t)number;
     return STATUS_OK;
+}
+
+enum status json_limit_get(const json_t *object, const char *key, bool required, int64_t min,
+                           int32_t max, int32_t *out, struct error *err) {
+    const json_t *value = json_value_find(object, key);
+    if (json_is_number(value) && json_number_value(value) > (double)max) {
+        *out = max;
+        return STATUS_OK;
+    }
+    return json_int_get(object, key, required, min, max, out, err);
 }
 
 enum status json_number_get(const json_t *object, const char *key, bool required, double min,

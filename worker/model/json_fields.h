@@ -15,6 +15,7 @@ enum { JSON_FILE_BYTES_MAX = 64 << 20 }; // config.json is a few KB, a shard ind
 // Reads directory/name, whose top level must be an object; *out is owned by the caller
 // (json_decref). STATUS_NOT_FOUND without *err's field when there is no such file, STATUS_LIMIT
 // above JSON_FILE_BYTES_MAX, STATUS_MALFORMED with line and column for bad JSON or a repeated key.
+// Integers above 64 bits are reals of the object (common/json_numbers.h).
 MUST_CHECK enum status json_object_read(const char *directory, const char *name, json_t **out,
                                         struct error *err);
 
@@ -23,6 +24,10 @@ MUST_CHECK enum status json_object_read(const char *directory, const char *name,
 // number outside [min, max] STATUS_LIMIT.
 MUST_CHECK enum status json_int_get(const json_t *object, const char *key, bool required,
                                     int64_t min, int64_t max, int32_t *out, struct error *err);
+// A number that limits something: above `max`, integer or real, it limits nothing, and *out is
+// `max`.
+MUST_CHECK enum status json_limit_get(const json_t *object, const char *key, bool required,
+                                      int64_t min, int32_t max, int32_t *out, struct error *err);
 MUST_CHECK enum status json_number_get(const json_t *object, const char *key, bool required,
                                        double min, double max, double *out, struct error *err);
 MUST_CHECK enum status json_bool_get(const json_t *object, const char *key, bool *out,

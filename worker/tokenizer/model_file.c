@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/json_numbers.h"
 #include "worker/tokenizer/tokenizer.h"
 
 static enum status read_open_file(FILE *file, const char *name, char **text, size_t *bytes,
@@ -68,6 +69,7 @@ enum status model_file_read_json(const char *directory, const char *name, json_t
     if (status != STATUS_OK) {
         return status;
     }
+    json_numbers_bound(text, bytes);
     json_error_t reason;
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &reason);
     free(text);

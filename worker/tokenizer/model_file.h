@@ -13,7 +13,8 @@
 MUST_CHECK enum status model_file_read(const char *directory, const char *name, char **text,
                                        size_t *bytes, struct error *err);
 
-// Returns an owned object; a key that occurs twice is an error. As above, and MALFORMED.
+// Returns an owned object; a key that occurs twice is an error. Integers above 64 bits are reals
+// (common/json_numbers.h). As above, and MALFORMED.
 MUST_CHECK enum status model_file_read_json(const char *directory, const char *name, json_t **out,
                                             struct error *err);
 
