@@ -157,9 +157,6 @@ static enum status run_sweep(struct cli *cli, struct sweep *sweep, const struct 
     size_t count = 0;
     enum status status = make_keys(sweep, err);
     if (status == STATUS_OK) {
-        status = outfile_open(flags->out, flags->retry_failed, &sweep->outfile, err);
-    }
-    if (status == STATUS_OK) {
         status = find_missing(sweep, indexes, &count, err);
     }
     if (status == STATUS_OK) {
@@ -247,7 +244,7 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
             "item. An item is the same when\nid, prompt, job flags and models are. --seed is the "
             "sweep's; each item's own is derived from it,\nits id and its prompt.\n"
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
-            "OUT: id, input{all other fields of the item} and\n" OUTCOME_FIELDS
+            "OUT: surefoot_sweep (1), id, input{all other fields of the item} and\n" OUTCOME_FIELDS
             "\nJSON on stdout: items, answered, refused, failed, new, out.",
         .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
         .n_tables = 5,
@@ -281,6 +278,9 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = items_read(path, flags.batch.prompt_column, &sweep->items, &err);
+    }
+    if (status == STATUS_OK) {
+        status = outfile_open(flags.out, path, flags.retry_failed, &sweep->outfile, &err);
     }
     if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, &service_flags, &sweep->session, &err);

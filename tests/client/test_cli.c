@@ -250,6 +250,22 @@ static void test_sweep_answers_every_item_once(void **state) {
     fake_service_stop(service);
 }
 
+static void test_sweep_leaves_files_that_are_not_its_own(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    char *input = testkit_read_file(place->in, NULL);
+    EXPECT(2, "is the input file", "sweep", place->in, "--out", place->in);
+    char *left = testkit_read_file(place->in, NULL);
+    assert_string_equal(left, input);
+    free(left);
+    free(input);
+    testkit_write_file(place->out, "a note", 6);
+    EXPECT(2, "--out line 1: not a record", "sweep", place->in, "--out", place->out);
+    left = testkit_read_file(place->out, NULL);
+    assert_string_equal(left, "a note");
+    free(left);
+}
+
 // A sweep killed between writing a record and closing its job leaves the job stored.
 static void test_rerun_closes_jobs_that_a_killed_sweep_left(void **state) {
     struct place *place = *state;
@@ -317,7 +333,9 @@ static void test_refused_prompts_are_records_and_refused_flags_end_the_sweep(voi
     assert_non_null(strstr(output, "\"failed\":6"));
     expect_code(3, code, output);
     expect_each_once(place);
-    EXPECT(2, "spec.method", "sweep", place->in, "--out", place->log, "--method", "unknown",
+    char second[PATH_BYTES + 8];
+    snprintf(second, sizeof second, "%s.second", place->out);
+    EXPECT(2, "spec.method", "sweep", place->in, "--out", second, "--method", "unknown",
            "--endpoint", (char *)fake_service_endpoint(service));
     fake_service_stop(service);
 }
@@ -358,7 +376,7 @@ static void interrupt_and_go_on(struct place *place, int number, int expected) {
     // What a crash in the middle of a write leaves.
     FILE *out = fopen(place->out, "a");
     assert_non_null(out);
-    fputs("{\"id\":\"i9\",\"key\":\"torn", out);
+    fputs("{\"surefoot_sweep\":1,\"id\":\"i9\",\"key\":\"torn", out);
     fclose(out);
     service = fake_service_start(endpoint, &(struct fake_script){0});
     char *output = NULL;
@@ -419,6 +437,7 @@ int main(void) {
         CASE(test_answer_over_budget_is_masked),
         CASE(test_job_verbs_follow_one_key),
         CASE(test_sweep_answers_every_item_once),
+        CASE(test_sweep_leaves_files_that_are_not_its_own),
         CASE(test_rerun_closes_jobs_that_a_killed_sweep_left),
         CASE(test_sweep_finishes_lost_replies_silence_and_forgotten_jobs),
         CASE(test_sweep_tells_failed_items),

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/testkit.h"
 
@@ -27,6 +28,8 @@ static int tear_down(void **state) {
     return 0;
 }
 
+#define RECORD(key) "{\"surefoot_sweep\":1,\"key\":\"" key "\",\"outcome\":\"COMPLETED\"}\n"
+
 static json_t *record(const char *key, const char *outcome) {
     return json_pack("{s:s, s:s}", "key", key, "outcome", outcome);
 }
@@ -38,7 +41,7 @@ static void append(struct outfile *file, const char *key, const char *outcome) {
 
 static void open_file(const struct place *place, bool drop_failed, struct outfile *file) {
     struct error err;
-    assert_ok(outfile_open(place->path, drop_failed, file, &err), &err);
+    assert_ok(outfile_open(place->path, NULL, drop_failed, file, &err), &err);
 }
 
 static void test_records_are_found_again(void **state) {
@@ -58,18 +61,16 @@ static void test_records_are_found_again(void **state) {
     outfile_close(&file);
 }
 
-// Every length of the file that a crash can leave.
+// Every length of the file that a crash can leave; a whole record without its line end is kept.
 static void test_torn_line_is_cut_off_wherever_it_ends(void **state) {
     struct place *place = *state;
-    const char *first = "{\"key\":\"a\",\"outcome\":\"COMPLETED\"}\n";
-    const char *second = "{\"key\":\"b\",\"outcome\":\"COMPLETED\"}\n";
-    char whole[256];
-    snprintf(whole, sizeof whole, "%s%s", first, second);
+    const char *first = RECORD("a");
+    const char *whole = RECORD("a") RECORD("b");
     for (size_t size = 0; size <= strlen(whole); size++) {
         testkit_write_file(place->path, whole, size);
         struct outfile file;
         open_file(place, false, &file);
-        size_t lines = (size >= strlen(first)) + (size == strlen(whole));
+        size_t lines = (size + 1 >= strlen(first)) + (size + 1 >= strlen(whole));
         assert_int_equal(json_object_size(file.records), lines);
         append(&file, "c", "COMPLETED");
         outfile_close(&file);
@@ -80,15 +81,82 @@ static void test_torn_line_is_cut_off_wherever_it_ends(void **state) {
     }
 }
 
-static void test_line_that_is_no_record_is_named(void **state) {
-    struct place *place = *state;
-    const char *text = "{\"key\":\"a\",\"outcome\":\"COMPLETED\"}\nnotes\n";
-    testkit_write_file(place->path, text, strlen(text));
+// Opens a file with `text`, expects a refusal that names `field`, and that no byte has changed.
+static void expect_untouched(const struct place *place, const char *text, const char *field) {
+    for (int drop_failed = 0; drop_failed < 2; drop_failed++) {
+        testkit_write_file(place->path, text, strlen(text));
+        struct outfile file;
+        struct error err;
+        assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, drop_failed, &file, &err));
+        assert_string_equal(err.field, field);
+        outfile_close(&file);
+        char *left = testkit_read_file(place->path, NULL);
+        assert_string_equal(left, text);
+        free(left);
+    }
+}
+
+static void test_foreign_file_is_refused_untouched(void **state) {
+    expect_untouched(*state, RECORD("a") "notes\n", "--out line 2");
+    expect_untouched(*state, RECORD("a") "notes", "--out line 2");
+    expect_untouched(*state, "one note without a line end", "--out line 1");
+    expect_untouched(*state, "{\"id\":1,\"prompt\":\"the input itself\"}", "--out line 1");
+    expect_untouched(*state, "{\"id\":1,\"prompt\":\"torn by ano", "--out line 1");
+    expect_untouched(*state, "{\"key\":\"a\",\"outcome\":\"another tool's\"}\n", "--out line 1");
+    expect_untouched(*state, "{\"surefoot_sweep\":2,\"key\":\"a\",\"outcome\":\"COMPLETED\"}\n",
+                     "--out line 1");
+    expect_untouched(*state, "{\"surefoot_sweep\":1,\"key\":\"a\",\"outcome\":\"GREAT\"}\n",
+                     "--out line 1");
+    expect_untouched(*state, "\n", "--out line 1");
+    expect_untouched(*state, RECORD("a") "\n" RECORD("b"), "--out line 2");
+}
+
+static void expect_out_refused(const char *path, const char *input, const char *part) {
     struct outfile file;
     struct error err;
-    assert_status(STATUS_MALFORMED, outfile_open(place->path, false, &file, &err));
-    assert_string_equal(err.field, "--out line 2");
+    assert_status(STATUS_INVALID_ARGUMENT, outfile_open(path, input, false, &file, &err));
+    assert_string_equal(err.field, "--out");
+    assert_non_null(strstr(err.message, part));
     outfile_close(&file);
+}
+
+// Empty files: their content alone would let them pass.
+static void test_input_and_what_is_no_file_are_refused(void **state) {
+    struct place *place = *state;
+    char input[600];
+    snprintf(input, sizeof input, "%s/input.jsonl", place->directory);
+    testkit_write_file(input, "", 0);
+    expect_out_refused(input, input, "input");
+    assert_int_equal(link(input, place->path), 0);
+    expect_out_refused(place->path, input, "input");
+    assert_int_equal(unlink(place->path), 0);
+    assert_int_equal(symlink("input.jsonl", place->path), 0);
+    expect_out_refused(place->path, input, "input");
+    expect_out_refused("/dev/null", input, "regular");
+}
+
+static void test_foreign_file_beside_is_not_overwritten(void **state) {
+    struct place *place = *state;
+    struct outfile file;
+    open_file(place, false, &file);
+    append(&file, "a", "FAILED");
+    outfile_close(&file);
+    char part[600];
+    snprintf(part, sizeof part, "%s.part", place->path);
+    testkit_write_file(part, "notes", 5);
+    struct error err;
+    assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, true, &file, &err));
+    assert_non_null(strstr(err.message, ".part"));
+    outfile_close(&file);
+    char *left = testkit_read_file(part, NULL);
+    assert_string_equal(left, "notes");
+    free(left);
+    // One that a killed run left is taken again.
+    testkit_write_file(part, RECORD("b") "{\"sure", strlen(RECORD("b")) + 6);
+    open_file(place, true, &file);
+    assert_int_equal(json_object_size(file.records), 0);
+    outfile_close(&file);
+    assert_int_not_equal(access(part, F_OK), 0);
 }
 
 static void test_second_writer_is_refused(void **state) {
@@ -97,7 +165,7 @@ static void test_second_writer_is_refused(void **state) {
     struct outfile second;
     struct error err;
     open_file(place, false, &first);
-    assert_status(STATUS_ALREADY_EXISTS, outfile_open(place->path, false, &second, &err));
+    assert_status(STATUS_ALREADY_EXISTS, outfile_open(place->path, NULL, false, &second, &err));
     outfile_close(&second);
     outfile_close(&first);
 }
@@ -127,7 +195,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(test_records_are_found_again),
         CASE(test_torn_line_is_cut_off_wherever_it_ends),
-        CASE(test_line_that_is_no_record_is_named),
+        CASE(test_foreign_file_is_refused_untouched),
+        CASE(test_input_and_what_is_no_file_are_refused),
+        CASE(test_foreign_file_beside_is_not_overwritten),
         CASE(test_second_writer_is_refused),
         CASE(test_failed_records_are_dropped_on_request),
     };
