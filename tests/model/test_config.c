@@ -60,7 +60,7 @@ static void test_reads_a_plain_llama(void **state) {
     assert_true(config.rope_theta == 500000.0f);
     assert_true(config.rope_scaling.factor == 1);
     assert_false(config.tied_embeddings);
-    assert_false(config.qkv_bias);
+    assert_false(config.biased[LAYER_QKV]);
     assert_int_equal(config.bos_id, 1);
     assert_int_equal(config.n_eos, 1);
     assert_int_equal(config.eos_ids[0], 2);
@@ -117,7 +117,7 @@ static void test_reads_the_other_architectures(void **state) {
                            &config, &err),
               &err);
     assert_int_equal(config.architecture, MODEL_ARCHITECTURE_QWEN2);
-    assert_true(config.qkv_bias);
+    assert_true(config.biased[LAYER_QKV]);
     assert_true(config.tied_embeddings);
     assert_int_equal(config.context_length, 256);
     assert_ok(read_changed("{\"architectures\": [\"MistralForCausalLM\"], \"head_dim\": 16, "

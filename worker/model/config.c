@@ -5,21 +5,6 @@
 #include "common/log.h"
 #include "worker/model/json_fields.h"
 
-static const struct architecture_name {
-    const char *name;
-    enum model_architecture architecture;
-    enum model_head head;
-} architecture_names[] = {
-    {"LlamaForCausalLM", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_LM},
-    {"MistralForCausalLM", MODEL_ARCHITECTURE_MISTRAL, MODEL_HEAD_LM},
-    {"Qwen2ForCausalLM", MODEL_ARCHITECTURE_QWEN2, MODEL_HEAD_LM},
-    {"LlamaForSequenceClassification", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_CLASS},
-    {"MistralForSequenceClassification", MODEL_ARCHITECTURE_MISTRAL, MODEL_HEAD_CLASS},
-    {"Qwen2ForSequenceClassification", MODEL_ARCHITECTURE_QWEN2, MODEL_HEAD_CLASS},
-    {"LlamaForScore", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_SCORE},
-    {"LlamaModelForScore", MODEL_ARCHITECTURE_LLAMA, MODEL_HEAD_SCORE},
-};
-
 static enum status read_architecture(const json_t *json, struct model_config *config,
                                      struct error *err) {
     const char *name = json_string_value(json_array_get(json_object_get(json, "architectures"), 0));
@@ -27,18 +12,7 @@ static enum status read_architecture(const json_t *json, struct model_config *co
         return error_set(err, STATUS_MALFORMED, "architectures",
                          "architectures names no model class");
     }
-    for (size_t i = 0; i < sizeof architecture_names / sizeof architecture_names[0]; i++) {
-        if (strcmp(architecture_names[i].name, name) == 0) {
-            config->architecture = architecture_names[i].architecture;
-            config->head = architecture_names[i].head;
-            return STATUS_OK;
-        }
-    }
-    return error_set(err, STATUS_UNSUPPORTED, "architectures",
-                     "%.64s is not supported: {Llama,Mistral,Qwen2}ForCausalLM, "
-                     "{Llama,Mistral,Qwen2}ForSequenceClassification, LlamaForScore, "
-                     "LlamaModelForScore are",
-                     name);
+    return architecture_find(name, &config->architecture, &config->head, err);
 }
 
 static enum status read_shapes(const json_t *json, struct model_config *config, struct error *err) {
@@ -180,9 +154,10 @@ static enum status read_rope(const json_t *json, struct model_config *config, st
 // context is cut instead of refusing the model.
 static enum status read_sliding_window(const json_t *json, struct model_config *config,
                                        struct error *err) {
-    bool used = config->architecture == MODEL_ARCHITECTURE_MISTRAL;
+    enum architecture_window window = architecture_get(config->architecture)->window;
+    bool used = window == ARCHITECTURE_WINDOW_ALL;
     enum status status = STATUS_OK;
-    if (config->architecture == MODEL_ARCHITECTURE_QWEN2) {
+    if (window == ARCHITECTURE_WINDOW_SWITCHED) {
         status = json_bool_get(json, "use_sliding_window", &used, err);
     }
     if (status == STATUS_OK) {
@@ -234,7 +209,10 @@ static enum status read_variant(const json_t *json, struct model_config *config,
     if (status == STATUS_OK) {
         status = json_bool_get(json, "tie_word_embeddings", &config->tied_embeddings, err);
     }
-    config->qkv_bias = config->architecture == MODEL_ARCHITECTURE_QWEN2;
+    const struct architecture *architecture = architecture_get(config->architecture);
+    for (int i = 0; i < LAYER_PRODUCTS; i++) {
+        config->biased[i] = architecture->products[i].bias == ARCHITECTURE_BIAS_ALWAYS;
+    }
     return status;
 }
 

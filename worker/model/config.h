@@ -7,19 +7,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
-
-enum model_architecture {
-    MODEL_ARCHITECTURE_LLAMA,
-    MODEL_ARCHITECTURE_MISTRAL,
-    MODEL_ARCHITECTURE_QWEN2
-};
-
-enum model_head {
-    MODEL_HEAD_LM,    // *ForCausalLM: logits over the vocabulary
-    MODEL_HEAD_CLASS, // *ForSequenceClassification, one label: score.weight [1, hidden], read at
-                      // the last token
-    MODEL_HEAD_SCORE, // Beaver form: score_head [1, hidden] with optional bias, at every position
-};
+#include "worker/model/architecture.h"
 
 enum {
     MODEL_EOS_MAX = 8,
@@ -56,7 +44,7 @@ struct model_config {
     float rope_theta;
     struct rope_scaling rope_scaling;
     bool tied_embeddings;
-    bool qkv_bias;
+    bool biased[LAYER_PRODUCTS];
     int32_t bos_id;                 // -1 none
     int32_t eos_ids[MODEL_EOS_MAX]; // config.json and generation_config.json
     int32_t n_eos;

@@ -135,27 +135,27 @@ static enum status load_vector(struct model *model, const char *name, int32_t n,
 
 // One product of a layer: its matrices, one below the other, and their biases.
 struct product {
-    const char *names[WEIGHT_PARTS_MAX]; // "self_attn.q_proj", ...
     int32_t rows[WEIGHT_PARTS_MAX];
     int32_t n_parts;
     int32_t cols;
     bool gated;
-    bool biased;
     struct weight *out;
 };
 
-static enum status load_product(struct model *model, int32_t layer, const struct product *product,
-                                struct error *err) {
+static enum status load_product(struct model *model, int32_t layer, enum layer_product number,
+                                const struct product *product, struct error *err) {
+    const struct product_facts *facts =
+        &architecture_get(model->config.architecture)->products[number];
     struct weight_source source = {.n_parts = product->n_parts, .gated = product->gated};
     enum status status = STATUS_OK;
     char name[96];
     for (int32_t i = 0; i < product->n_parts && status == STATUS_OK; i++) {
         int32_t rows = product->rows[i];
-        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, product->names[i]);
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, facts->names[i]);
         status = find_matrix(model, name, rows, product->cols, &source.parts[i], err);
-        if (status == STATUS_OK && product->biased) {
+        if (status == STATUS_OK && model->config.biased[number]) {
             float *values = NULL;
-            snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, product->names[i]);
+            snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, facts->names[i]);
             status = read_vector(model, name, rows, &values, err);
             source.biases[i] = (struct tensor){.data = values, .rows = 1, .cols = rows};
         }
@@ -169,45 +169,35 @@ static enum status load_product(struct model *model, int32_t layer, const struct
     return status;
 }
 
+static enum status load_layer_vector(struct model *model, int32_t layer, const char *name,
+                                     int32_t n, struct tensor *out, struct error *err) {
+    char full[96];
+    snprintf(full, sizeof full, "model.layers.%d.%s.weight", layer, name);
+    return load_vector(model, full, n, out, err);
+}
+
 static enum status load_layer(struct model *model, int32_t index, struct error *err) {
     const struct model_config *config = &model->config;
+    const struct architecture *architecture = architecture_get(config->architecture);
     struct layer_weights *layer = &model->weights.layers[index];
     int32_t hidden = config->hidden_dim, ffn = config->ffn_dim;
     int32_t q_dim = config->n_heads * config->head_dim;
     int32_t kv_dim = config->n_kv_heads * config->head_dim;
-    const struct product products[] = {
-        {.names = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
-         .rows = {q_dim, kv_dim, kv_dim},
-         .n_parts = 3,
-         .cols = hidden,
-         .biased = config->qkv_bias,
-         .out = &layer->qkv},
-        {.names = {"self_attn.o_proj"},
-         .rows = {hidden},
-         .n_parts = 1,
-         .cols = q_dim,
-         .out = &layer->o},
-        {.names = {"mlp.gate_proj", "mlp.up_proj"},
-         .rows = {ffn, ffn},
-         .n_parts = 2,
-         .cols = hidden,
-         .gated = true,
-         .out = &layer->gate_up},
-        {.names = {"mlp.down_proj"},
-         .rows = {hidden},
-         .n_parts = 1,
-         .cols = ffn,
-         .out = &layer->down},
+    const struct product products[LAYER_PRODUCTS] = {
+        [LAYER_QKV] = {{q_dim, kv_dim, kv_dim}, .n_parts = 3, .cols = hidden, .out = &layer->qkv},
+        [LAYER_O] = {{hidden}, .n_parts = 1, .cols = q_dim, .out = &layer->o},
+        [LAYER_GATE_UP] =
+            {{ffn, ffn}, .n_parts = 2, .cols = hidden, .gated = true, .out = &layer->gate_up},
+        [LAYER_DOWN] = {{hidden}, .n_parts = 1, .cols = ffn, .out = &layer->down},
     };
-    char name[96];
-    snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", index);
-    enum status status = load_vector(model, name, hidden, &layer->attention_norm, err);
+    enum status status = load_layer_vector(model, index, architecture->attention_norm, hidden,
+                                           &layer->attention_norm, err);
     if (status == STATUS_OK) {
-        snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", index);
-        status = load_vector(model, name, hidden, &layer->ffn_norm, err);
+        status =
+            load_layer_vector(model, index, architecture->ffn_norm, hidden, &layer->ffn_norm, err);
     }
-    for (size_t i = 0; i < sizeof products / sizeof products[0] && status == STATUS_OK; i++) {
-        status = load_product(model, index, &products[i], err);
+    for (int i = 0; i < LAYER_PRODUCTS && status == STATUS_OK; i++) {
+        status = load_product(model, index, (enum layer_product)i, &products[i], err);
     }
     weight_files_drop(model->files);
     return status;

@@ -1,0 +1,58 @@
+// What tells the supported architectures apart, as facts over one forward pass: a row for each,
+// found by the class that config.json names. Everything is read-only; any thread.
+#ifndef WORKER_MODEL_ARCHITECTURE_H
+#define WORKER_MODEL_ARCHITECTURE_H
+
+#include "common/status.h"
+#include "worker/backend/backend.h"
+
+enum model_architecture {
+    MODEL_ARCHITECTURE_LLAMA,
+    MODEL_ARCHITECTURE_MISTRAL,
+    MODEL_ARCHITECTURE_QWEN2,
+    MODEL_ARCHITECTURE_COUNT
+};
+
+enum model_head {
+    MODEL_HEAD_LM,    // *ForCausalLM: logits over the vocabulary
+    MODEL_HEAD_CLASS, // *ForSequenceClassification, one label: score.weight [1, hidden], read at
+                      // the last token
+    MODEL_HEAD_SCORE, // Beaver form: score_head [1, hidden] with optional bias, at every position
+};
+
+// When a product has biases.
+enum architecture_bias { ARCHITECTURE_BIAS_NEVER, ARCHITECTURE_BIAS_ALWAYS };
+
+// Which layers look back over sliding_window tokens only.
+enum architecture_window {
+    ARCHITECTURE_WINDOW_NONE,     // the key has no meaning
+    ARCHITECTURE_WINDOW_ALL,      // every layer
+    ARCHITECTURE_WINDOW_SWITCHED, // none unless use_sliding_window
+};
+
+// The products of a layer with weights.
+enum layer_product { LAYER_QKV, LAYER_O, LAYER_GATE_UP, LAYER_DOWN, LAYER_PRODUCTS };
+
+// Names of a product's tensors below "model.layers.N.", without ".weight" and ".bias".
+struct product_facts {
+    const char *names[WEIGHT_PARTS_MAX];
+    enum architecture_bias bias;
+};
+
+struct architecture {
+    const char *family; // what its classes' names begin with
+    struct product_facts products[LAYER_PRODUCTS];
+    const char *attention_norm;
+    const char *ffn_norm;
+    enum architecture_window window;
+    bool has_score_classes; // the Beaver form exists
+};
+
+const struct architecture *architecture_get(enum model_architecture architecture);
+
+// STATUS_UNSUPPORTED names the class and those that there are.
+MUST_CHECK enum status architecture_find(const char *class_name,
+                                         enum model_architecture *architecture,
+                                         enum model_head *head, struct error *err);
+
+#endif
