@@ -68,12 +68,25 @@ static uint32_t lower_bound(const struct added_tokens *set, uint32_t low, uint32
     return low;
 }
 
-static bool is_permitted(struct added_permission *permission, size_t start, size_t end) {
-    while (permission->at < permission->count && permission->spans[permission->at].end <= start) {
-        permission->at++;
+enum verdict { VERDICT_TAKEN, VERDICT_SKIPPED, VERDICT_NO_TOKEN };
+
+// Whether the token counts at start..end. What crosses into a stretch where it does not count is
+// no token there, so that text of one stretch cannot hide a token of the next.
+static enum verdict judge(const struct added_token *token, size_t start, size_t end,
+                          const struct added_permission *permission, size_t span) {
+    const struct added_span *spans = permission->spans;
+    if (token->special) {
+        if (spans[span].scope == ADDED_NONE || spans[span].end < end) {
+            return VERDICT_NO_TOKEN;
+        }
+        return spans[span].scope == ADDED_ALL ? VERDICT_TAKEN : VERDICT_SKIPPED;
     }
-    return permission->at < permission->count && permission->spans[permission->at].start <= start &&
-           permission->spans[permission->at].end >= end;
+    for (; span < permission->count && spans[span].start < end; span++) {
+        if (spans[span].scope == ADDED_NONE && spans[span].end > start) {
+            return VERDICT_NO_TOKEN;
+        }
+    }
+    return VERDICT_TAKEN;
 }
 
 // Start of the character before `at`, at >= 1.
@@ -95,19 +108,21 @@ static bool stands_alone(const char *text, size_t bytes, size_t start, size_t en
     return !word_before && !word_after;
 }
 
-// The longest permitted token that starts at `at`, NULL when there is none.
+// The longest token that starts at `at`, NULL when there is none.
 static const struct added_token *find_here(const struct added_tokens *set, const char *text,
                                            size_t bytes, size_t at,
-                                           struct added_permission *permission) {
+                                           const struct added_permission *permission, size_t span,
+                                           enum verdict *verdict) {
     const struct added_token *best = NULL;
     uint32_t low = set->first[(uint8_t)text[at]];
     uint32_t high = set->first[(uint8_t)text[at] + 1];
     for (size_t depth = 1; low < high; depth++) {
         const struct added_token *token = &set->tokens[low];
         if (token->bytes == depth) {
-            if ((!token->special || is_permitted(permission, at, at + depth)) &&
-                (!token->single_word || stands_alone(text, bytes, at, at + depth))) {
+            enum verdict own = judge(token, at, at + depth, permission, span);
+            if (own != VERDICT_NO_TOKEN) {
                 best = token;
+                *verdict = own;
             }
             low++;
         }
@@ -121,28 +136,49 @@ static const struct added_token *find_here(const struct added_tokens *set, const
     return best;
 }
 
-bool added_tokens_find(const struct added_tokens *set, const char *text, size_t bytes, size_t from,
-                       struct added_permission *permission, struct added_match *match) {
-    for (size_t at = from; at < bytes; at++) {
-        const struct added_token *token = find_here(set, text, bytes, at, permission);
-        if (token == NULL) {
+// Widens start..end by the white space that the token takes.
+static struct added_match take(const struct added_token *token, const char *text, size_t bytes,
+                               size_t start, size_t done) {
+    size_t end = start + token->bytes;
+    while (token->lstrip && start > done) {
+        size_t previous = previous_character(text, start);
+        if (!utf8_is_space(code_at(text, bytes, previous))) {
+            break;
+        }
+        start = previous;
+    }
+    while (token->rstrip && end < bytes && utf8_is_space(code_at(text, bytes, end))) {
+        end += utf8_length(text[end]);
+    }
+    return (struct added_match){.start = start, .end = end, .id = token->id};
+}
+
+bool added_tokens_next(const struct added_tokens *set, const char *text, size_t bytes,
+                       const struct added_permission *permission, struct added_search *search,
+                       struct added_match *match) {
+    size_t at = search->at;
+    while (set->count > 0 && at < bytes) {
+        if (set->first[(uint8_t)text[at]] == set->first[(uint8_t)text[at] + 1]) {
+            at++;
             continue;
         }
+        while (permission->spans[search->span].end <= at) {
+            search->span++;
+        }
+        enum verdict verdict = VERDICT_NO_TOKEN;
+        const struct added_token *token =
+            find_here(set, text, bytes, at, permission, search->span, &verdict);
         size_t start = at;
-        size_t end = at + token->bytes;
-        while (token->lstrip && start > from) {
-            size_t previous = previous_character(text, start);
-            if (!utf8_is_space(code_at(text, bytes, previous))) {
-                break;
-            }
-            start = previous;
+        at += token != NULL ? token->bytes : 1;
+        if (verdict == VERDICT_TAKEN &&
+            (!token->single_word || stands_alone(text, bytes, start, at))) {
+            *match = take(token, text, bytes, start, search->done);
+            search->at = at;
+            search->done = match->end;
+            return true;
         }
-        while (token->rstrip && end < bytes && utf8_is_space(code_at(text, bytes, end))) {
-            end += utf8_length(text[end]);
-        }
-        *match = (struct added_match){.start = start, .end = end, .id = token->id};
-        return true;
     }
+    search->at = bytes;
     return false;
 }
 

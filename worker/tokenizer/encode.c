@@ -13,6 +13,11 @@ struct encoder {
     struct bpe_scratch bpe;
     struct normalize_scratch normalize;
     struct pretokenize_scratch pretokenize;
+    struct text_buffer normalized;       // of a part that several segments make
+    struct added_span *part_spans;       // permissions of a part, [n_part_spans]
+    size_t n_part_spans;                 // at most those of the whole text
+    struct added_span *normalized_spans; // the same for the normalised part
+    size_t n_normalized_spans;
 };
 
 // A normalised part without added tokens.
@@ -34,47 +39,139 @@ static enum status encode_words(struct encoder *e, const char *text, size_t byte
     return status;
 }
 
-// A part of the text between the added tokens of the text as it comes.
-static enum status encode_part(struct encoder *e, const char *text, size_t bytes,
-                               bool starts_text) {
-    const struct tokenizer *t = e->tokenizer;
-    bool continues = starts_text && (e->flags & TOKENIZER_CONTINUATION) != 0;
-    enum status status =
-        normalizer_apply(&t->normalizer, text, bytes, continues, &e->normalize, &text, &bytes);
-    struct added_permission none = {0};
-    size_t at = 0;
-    while (status == STATUS_OK && at < bytes) {
-        struct added_match match = {.start = bytes, .end = bytes, .id = -1};
-        added_tokens_find(&t->added_normalized, text, bytes, at, &none, &match);
-        status = encode_words(e, text + at, match.start - at, starts_text && at == 0);
-        if (match.id >= 0) {
-            id_sink_put(&e->sink, match.id);
+// Cuts the added tokens of the normalised text out of it and encodes what is between them.
+static enum status encode_normalized(struct encoder *e, const char *text, size_t bytes,
+                                     const struct added_permission *permission, bool starts_text) {
+    enum status status = STATUS_OK;
+    struct added_search search = {0};
+    struct added_match match;
+    while (status == STATUS_OK) {
+        size_t done = search.done;
+        bool found = added_tokens_next(&e->tokenizer->added_normalized, text, bytes, permission,
+                                       &search, &match);
+        size_t end = found ? match.start : bytes;
+        if (end > done) {
+            status = encode_words(e, text + done, end - done, starts_text && done == 0);
         }
-        at = match.end;
+        if (!found) {
+            break;
+        }
+        id_sink_put(&e->sink, match.id);
     }
     return status;
 }
 
-static enum status encode_text(struct encoder *e, const char *text, size_t bytes,
-                               struct added_permission *permission) {
+// Normalises the spans of a part one by one, so that it stays known what came from where. A prefix
+// goes before the first only.
+static enum status normalize_spans(struct encoder *e, const char *text,
+                                   const struct added_span *spans, size_t n, bool continues) {
+    const struct tokenizer *t = e->tokenizer;
+    e->normalized.bytes = 0;
+    e->n_normalized_spans = 0;
     enum status status = STATUS_OK;
-    size_t at = 0;
-    while (status == STATUS_OK && at < bytes) {
-        struct added_match match = {.start = bytes, .end = bytes, .id = -1};
-        added_tokens_find(&e->tokenizer->added, text, bytes, at, permission, &match);
-        status = encode_part(e, text + at, match.start - at, at == 0);
-        if (match.id >= 0) {
-            id_sink_put(&e->sink, match.id);
+    for (size_t i = 0; i < n && status == STATUS_OK; i++) {
+        const char *changed;
+        size_t bytes;
+        size_t start = e->normalized.bytes;
+        status =
+            normalizer_apply(&t->normalizer, text + spans[i].start, spans[i].end - spans[i].start,
+                             continues || i > 0, &e->normalize, &changed, &bytes);
+        if (status == STATUS_OK) {
+            status = text_buffer_append(&e->normalized, changed, bytes);
         }
-        at = match.end;
+        if (status == STATUS_OK && e->normalized.bytes > start) {
+            e->normalized_spans[e->n_normalized_spans++] =
+                (struct added_span){(uint32_t)start, (uint32_t)e->normalized.bytes, spans[i].scope};
+        }
     }
     return status;
+}
+
+// A part start..end of the text between the added tokens of the text as it comes; `spans` [n] are
+// the permissions that it touches, its own borders applied.
+static enum status encode_part(struct encoder *e, const char *text, size_t start, size_t end,
+                               const struct added_span *spans, size_t n) {
+    const struct tokenizer *t = e->tokenizer;
+    bool starts_text = start == 0;
+    bool continues = starts_text && (e->flags & TOKENIZER_CONTINUATION) != 0;
+    if (n > 1 && t->added_normalized.count > 0) {
+        enum status status = normalize_spans(e, text, spans, n, continues);
+        struct added_permission permission = {e->normalized_spans, e->n_normalized_spans};
+        return status == STATUS_OK ? encode_normalized(e, e->normalized.data, e->normalized.bytes,
+                                                       &permission, starts_text)
+                                   : status;
+    }
+    const char *changed;
+    size_t bytes;
+    enum status status = normalizer_apply(&t->normalizer, text + start, end - start, continues,
+                                          &e->normalize, &changed, &bytes);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct added_span whole = {0, (uint32_t)bytes, spans[0].scope};
+    struct added_permission permission = {&whole, 1};
+    return encode_normalized(e, changed, bytes, &permission, starts_text);
+}
+
+// Collects the permissions of start..end; those before *first end before it.
+static void clip_spans(struct encoder *e, const struct added_permission *permission, size_t *first,
+                       size_t start, size_t end) {
+    while (permission->spans[*first].end <= start) {
+        ++*first;
+    }
+    e->n_part_spans = 0;
+    for (size_t i = *first; i < permission->count && permission->spans[i].start < end; i++) {
+        struct added_span span = permission->spans[i];
+        span.start = span.start < start ? (uint32_t)start : span.start;
+        span.end = span.end > end ? (uint32_t)end : span.end;
+        e->part_spans[e->n_part_spans++] = span;
+    }
+}
+
+static enum status encode_text(struct encoder *e, const char *text, size_t bytes,
+                               const struct added_permission *permission) {
+    enum status status = STATUS_OK;
+    struct added_search search = {0};
+    struct added_match match;
+    size_t first = 0;
+    while (status == STATUS_OK) {
+        size_t done = search.done;
+        bool found =
+            added_tokens_next(&e->tokenizer->added, text, bytes, permission, &search, &match);
+        size_t end = found ? match.start : bytes;
+        if (end > done) {
+            clip_spans(e, permission, &first, done, end);
+            status = encode_part(e, text, done, end, e->part_spans, e->n_part_spans);
+        }
+        if (!found) {
+            break;
+        }
+        id_sink_put(&e->sink, match.id);
+    }
+    return status;
+}
+
+static enum status encoder_init(struct encoder *e, const struct tokenizer *tokenizer,
+                                unsigned flags, size_t n_spans, const struct id_sink *sink) {
+    *e = (struct encoder){.tokenizer = tokenizer, .flags = flags, .sink = *sink};
+    e->part_spans = malloc((n_spans + 1) * sizeof *e->part_spans);
+    e->normalized_spans = malloc((n_spans + 1) * sizeof *e->normalized_spans);
+    return e->part_spans == NULL || e->normalized_spans == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+}
+
+static void encoder_finish(struct encoder *e) {
+    bpe_scratch_finish(&e->bpe);
+    normalize_scratch_finish(&e->normalize);
+    pretokenize_scratch_finish(&e->pretokenize);
+    text_buffer_finish(&e->normalized);
+    free(e->part_spans);
+    free(e->normalized_spans);
 }
 
 // Checks and encodes one text; the sink counts also the ids that do not fit.
 static enum status encode(const struct tokenizer *tokenizer, const char *text, size_t bytes,
-                          struct added_permission *permission, unsigned flags, struct id_sink *sink,
-                          struct error *err) {
+                          const struct added_permission *permission, unsigned flags,
+                          struct id_sink *sink, struct error *err) {
     if (bytes > TOKENIZER_TEXT_BYTES_MAX) {
         return error_set(err, STATUS_LIMIT, "text", "%zu bytes are above the limit %d", bytes,
                          TOKENIZER_TEXT_BYTES_MAX);
@@ -83,15 +180,16 @@ static enum status encode(const struct tokenizer *tokenizer, const char *text, s
     if (!utf8_validate(text, bytes, &offset)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "text", "not UTF-8 at byte %zu", offset);
     }
-    struct encoder encoder = {.tokenizer = tokenizer, .flags = flags, .sink = *sink};
-    if ((flags & TOKENIZER_ADD_BOS) != 0 && tokenizer->bos_id >= 0) {
-        id_sink_put(&encoder.sink, tokenizer->bos_id);
+    struct encoder encoder;
+    enum status status = encoder_init(&encoder, tokenizer, flags, permission->count, sink);
+    if (status == STATUS_OK) {
+        if ((flags & TOKENIZER_ADD_BOS) != 0 && tokenizer->bos_id >= 0) {
+            id_sink_put(&encoder.sink, tokenizer->bos_id);
+        }
+        status = encode_text(&encoder, text, bytes, permission);
+        *sink = encoder.sink;
     }
-    enum status status = encode_text(&encoder, text, bytes, permission);
-    *sink = encoder.sink;
-    bpe_scratch_finish(&encoder.bpe);
-    normalize_scratch_finish(&encoder.normalize);
-    pretokenize_scratch_finish(&encoder.pretokenize);
+    encoder_finish(&encoder);
     if (status != STATUS_OK) {
         return error_set(err, status, "text", "cannot encode: %s",
                          status == STATUS_LIMIT ? "the text grows or backtracks beyond bounds"
@@ -113,23 +211,29 @@ static enum status answer(const struct id_sink *sink, size_t *count, struct erro
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t bytes,
                              unsigned flags, int32_t *ids, size_t capacity, size_t *count,
                              struct error *err) {
-    struct span whole = {0, (uint32_t)(bytes <= TOKENIZER_TEXT_BYTES_MAX ? bytes : 0)};
-    struct added_permission permission = {.spans = &whole,
-                                          .count = (flags & TOKENIZER_PARSE_SPECIAL) != 0 ? 1 : 0};
+    bool special = (flags & TOKENIZER_PARSE_SPECIAL) != 0;
+    struct added_span whole = {0, (uint32_t)(bytes <= TOKENIZER_TEXT_BYTES_MAX ? bytes : 0),
+                               special ? ADDED_ALL : ADDED_NOT_SPECIAL};
+    struct added_permission permission = {&whole, 1};
     struct id_sink sink = {.ids = ids, .capacity = capacity};
     enum status status = encode(tokenizer, text, bytes, &permission, flags, &sink, err);
     return status == STATUS_OK ? answer(&sink, count, err) : status;
 }
 
-// Joins the segments and notes where special tokens count.
+// Joins the segments and notes which added tokens count where.
 static enum status join_segments(const struct tokenizer_segment *segments, size_t n_segments,
-                                 struct text_buffer *text, struct span *spans, size_t *n_spans) {
+                                 struct text_buffer *text, struct added_span *spans,
+                                 size_t *n_spans) {
     enum status status = STATUS_OK;
     for (size_t i = 0; i < n_segments && status == STATUS_OK; i++) {
         size_t start = text->bytes;
         status = text_buffer_append(text, segments[i].text, segments[i].bytes);
-        if (segments[i].parse_special) {
-            spans[(*n_spans)++] = (struct span){(uint32_t)start, (uint32_t)text->bytes};
+        if (text->bytes > start) {
+            enum added_scope scope = segments[i].inert           ? ADDED_NONE
+                                     : segments[i].parse_special ? ADDED_ALL
+                                                                 : ADDED_NOT_SPECIAL;
+            spans[(*n_spans)++] =
+                (struct added_span){(uint32_t)start, (uint32_t)text->bytes, scope};
         }
     }
     return status;
@@ -146,7 +250,7 @@ enum status tokenizer_encode_segments(const struct tokenizer *tokenizer,
     struct text_buffer text = {0};
     struct id_sink sink = {.ids = ids, .capacity = capacity};
     struct added_permission permission = {0};
-    struct span *spans = malloc((n_segments + 1) * sizeof *spans);
+    struct added_span *spans = malloc((n_segments + 1) * sizeof *spans);
     enum status status = spans == NULL
                              ? STATUS_NO_MEMORY
                              : join_segments(segments, n_segments, &text, spans, &permission.count);

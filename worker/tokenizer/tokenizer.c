@@ -26,7 +26,7 @@ static struct added_token *find_added(struct tokenizer *tokenizer, int32_t id,
     return NULL;
 }
 
-// Takes an added token out of its set, because a later file says that it is special.
+// Takes an added token out of its set, because a later file says more about it.
 static void forget_added(struct tokenizer *tokenizer, int32_t id) {
     struct added_tokens *set;
     struct added_token *token = find_added(tokenizer, id, &set);
@@ -76,8 +76,8 @@ enum status tokenizer_add_token(struct tokenizer *tokenizer, const struct added_
     }
     entry->added = true;
     entry->special = token->special;
-    return token->normalized && !token->special ? add_normalized(tokenizer, *token)
-                                                : added_tokens_add(&tokenizer->added, token);
+    return token->normalized ? add_normalized(tokenizer, *token)
+                             : added_tokens_add(&tokenizer->added, token);
 }
 
 // The byte that "<0xXX>" names, -1 for any other spelling.

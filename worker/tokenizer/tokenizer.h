@@ -28,8 +28,8 @@ enum {
     // encode: put the BOS id first, when the tokenizer has one.
     TOKENIZER_ADD_BOS = 1 << 0,
     // encode: special tokens written in the text become their ids. Without it they are ordinary
-    // text: what a user writes must never become a turn marker. Added tokens that are not special
-    // always match.
+    // text. Added tokens that are not special match in either case; only a segment can keep those
+    // out too.
     TOKENIZER_PARSE_SPECIAL = 1 << 1,
     // encode, decode, detokenizer: the text continues an earlier text. Encoding adds no prefix
     // space to its start, decoding removes none.
@@ -38,11 +38,14 @@ enum {
     TOKENIZER_KEEP_SPECIAL = 1 << 3,
 };
 
-// A stretch of text with its own answer to whether special tokens are recognised in it.
+// A stretch of text with its own answer to which added tokens are recognised in it.
 struct tokenizer_segment {
     const char *text; // valid UTF-8, need not end with NUL
     size_t bytes;
     bool parse_special; // a special token is recognised when it lies wholly in one such segment
+    bool inert;         // no added token is recognised that touches it, special or not, whatever
+                        // parse_special says: for what a user writes, which must never become a
+                        // turn marker, also where a model's markers are not special
 };
 
 // What a tokenizer.json may consist of: the model BPE without dropout, prefix or suffix; the
@@ -109,8 +112,9 @@ MUST_CHECK enum status tokenizer_encode(const struct tokenizer *tokenizer, const
 
 // Encodes the concatenation of n_segments (>= 0, at most TOKENIZER_SEGMENTS_MAX) segments as one
 // text: words form across their borders as if it had been written in one piece, special tokens do
-// not. Flags and errors as above, except that each segment decides about special tokens itself. A
-// character must not be cut by a border.
+// not. Flags and errors as above, except that each segment decides about added tokens itself. A
+// character must not be cut by a border. Where a tokenizer looks for tokens in the normalised text
+// and segments differ, each segment is normalised alone.
 MUST_CHECK enum status tokenizer_encode_segments(const struct tokenizer *tokenizer,
                                                  const struct tokenizer_segment *segments,
                                                  size_t n_segments, unsigned flags, int32_t *ids,

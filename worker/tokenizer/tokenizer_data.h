@@ -36,7 +36,7 @@ struct tokenizer {
     struct normalizer normalizer;
     struct pretokenizer pretokenizer;
     struct decoder decoder;
-    struct added_tokens added;            // looked for in the text as it comes; all special ones
+    struct added_tokens added;            // looked for in the text as it comes
     struct added_tokens added_normalized; // looked for in the normalised text
     int32_t bos_id;
     int32_t eos_id;
@@ -48,9 +48,8 @@ struct tokenizer {
 };
 
 // Records an added token and gives it its id in the vocabulary, or marks the id that it has there.
-// A special token is always looked for in the text as it comes, whatever its `normalized` flag
-// says: it is a part of the format, not of the language. ALREADY_EXISTS: id or content means
-// something else already. The rest as vocabulary_add and added_tokens_add.
+// ALREADY_EXISTS: id or content means something else already. The rest as vocabulary_add and
+// added_tokens_add.
 MUST_CHECK enum status tokenizer_add_token(struct tokenizer *tokenizer,
                                            const struct added_token *token);
 
