@@ -136,7 +136,7 @@ static void test_reads_the_other_architectures(void **state) {
                            &config, &err),
               &err);
     assert_int_equal(config.head, MODEL_HEAD_SCORE);
-    assert_true(config.normalize);
+    assert_false(config.normalize);
     assert_false(config.normalize_center);
     assert_true(config.score_mean == 0.5f && config.score_var == 4);
 }
@@ -292,6 +292,9 @@ static const struct refusal refusals[] = {
     {"{\"architectures\": [\"LlamaModelForScore\"], \"score_type\": \"mood\"}", STATUS_UNSUPPORTED,
      "score_type"},
     {"{\"architectures\": [\"LlamaModelForScore\"], \"var\": -1}", STATUS_LIMIT, "var"},
+    {"{\"architectures\": [\"LlamaModelForScore\"], \"bias\": 0}", STATUS_MALFORMED, "bias"},
+    {"{\"architectures\": [\"LlamaForScore\"], \"score_bias\": \"no\"}", STATUS_MALFORMED,
+     "score_bias"},
 };
 
 static void test_refuses_wrong_fields_by_name(void **state) {

@@ -279,11 +279,14 @@ static enum status read_class_head(const json_t *json, struct error *err) {
     return status;
 }
 
+// Absent keys mean what safe-rlhf's init_score_head takes for them: one reward, not normalized. Its
+// releases disagree about the bias (false as "bias", true as "score_bias"), so a bias counts where
+// one is stored, unless the configuration says that there is none.
 static enum status read_score_head(const json_t *json, struct model_config *config,
                                    struct error *err) {
     int32_t score_dim = 1;
     char type[16] = "reward";
-    config->normalize = true;
+    config->score_bias = true;
     enum status status = json_int_get(json, "score_dim", false, 1, 1 << 20, &score_dim, err);
     if (status == STATUS_OK && score_dim != 1) {
         status = error_set(err, STATUS_UNSUPPORTED, "score_dim",
@@ -294,6 +297,12 @@ static enum status read_score_head(const json_t *json, struct model_config *conf
     }
     if (status == STATUS_OK) {
         status = json_bool_get(json, "do_normalize", &config->normalize, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_bool_get(json, "bias", &config->score_bias, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_bool_get(json, "score_bias", &config->score_bias, err);
     }
     if (status != STATUS_OK) {
         return status;

@@ -50,7 +50,8 @@ struct model_config {
     int32_t n_eos;
     int32_t pad_id; // -1 none
     // Beaver form only.
-    bool normalize;        // do_normalize
+    bool score_bias;       // score_head.bias counts, where it is stored
+    bool normalize;        // do_normalize, false when absent
     bool normalize_center; // score_type reward: (x - mean) / std; cost: x / std; critic is never
                            // normalized
     float score_mean;      // mean and var of config.json, 0 and 1 when absent; the buffers in the

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "worker/model/sha256.h"
 #include "worker/model/weight_files.h"
 
@@ -258,8 +259,11 @@ static enum status load_score_head(struct model *model, struct error *err) {
     float mean = model->config.score_mean;
     float var = model->config.score_var;
     enum status status = load_score(model, "score_head.weight", err);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && model->config.score_bias) {
         status = load_scalar(model, "score_head.bias", &weights->score_bias, err);
+    } else if (status == STATUS_OK && weight_files_find(model->files, "score_head.bias", NULL)) {
+        log_warn("%s: score_head.bias is stored and not used: config.json says that there is none",
+                 model->directory);
     }
     if (status == STATUS_OK) {
         status = load_scalar(model, "normalizer.mean", &mean, err);
