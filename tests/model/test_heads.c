@@ -93,7 +93,15 @@ static char *make_directory(const json_t *vectors, const json_t *record) {
     const json_t *config = json_object_get(record, "config");
     const char *kind = json_string_value(json_object_get(config, "model_type"));
     json_t *shapes = json_copy(json_object_get(json_object_get(vectors, "bodies"), kind));
-    json_object_update(shapes, json_object_get(record, "shapes"));
+    const char *name;
+    json_t *shape;
+    json_object_foreach(json_object_get(record, "shapes"), name, shape) {
+        if (json_is_null(shape)) {
+            json_object_del(shapes, name);
+        } else {
+            json_object_set(shapes, name, shape);
+        }
+    }
     made_weights_write(directory, shapes, json_object_get(record, "made_as"));
     json_decref(shapes);
     write_json(directory, "config.json", config);
@@ -150,10 +158,85 @@ static void test_an_absent_do_normalize_is_false(void **state) {
     assert_true(fabs((double)scores[7] - 14.0376) < 1e-3);
 }
 
+static void test_a_stored_head_wins_over_the_tied_flag(void **state) {
+    (void)state;
+    const char *directory = testkit_case_path("08_tied_flag_but_other_lm_head");
+    if (directory == NULL) {
+        skip();
+    }
+    const int32_t ids[] = {1, 5, 9, 33, 77, 200, 300, 4};
+    float logits[VOCAB_MAX];
+    run_head(directory, ids, 8, logits);
+    // transformers 5.24
+    static const float want[] = {3.0162f, -11.9642f, -5.0492f, -1.3081f,
+                                 6.2565f, 6.6199f,   -0.1666f, 0.2849f};
+    for (int i = 0; i < 8; i++) {
+        assert_true(fabsf(logits[i] - want[i]) < 1e-3f);
+    }
+}
+
+static const json_t *find_case(const json_t *vectors, const char *name) {
+    size_t index;
+    json_t *record;
+    json_array_foreach(json_object_get(vectors, "cases"), index, record) {
+        if (strcmp(json_string_value(json_object_get(record, "name")), name) == 0) {
+            return record;
+        }
+    }
+    fail_msg("no case %s", name);
+    return NULL;
+}
+
+// What is tied is not kept twice: neither counted nor read from the copy.
+static void test_an_equal_copy_stays_tied(void **state) {
+    (void)state;
+    json_t *vectors = load_vectors();
+    static const struct {
+        const char *name;
+        bool tied;
+    } cases[] = {{"Llama tied", true},
+                 {"tied, an equal copy is stored", true},
+                 {"tied, stored as the head", true},
+                 {"tied, another head is stored", false}};
+    int64_t counts[4];
+    for (size_t i = 0; i < 4; i++) {
+        struct engine engine;
+        char *directory = make_directory(vectors, find_case(vectors, cases[i].name));
+        engine_open(&engine, directory);
+        counts[i] = model_parameter_count(engine.model);
+        assert_int_equal(counts[i], counts[0] + (cases[i].tied ? 0 : 48 * 16));
+        engine_close(&engine);
+        testkit_remove_tree(directory);
+    }
+    json_decref(vectors);
+}
+
+static void test_an_untied_model_without_a_head_is_refused(void **state) {
+    (void)state;
+    json_t *vectors = load_vectors();
+    char *directory = make_directory(vectors, find_case(vectors, "Llama tied"));
+    json_t *config = json_copy(json_object_get(find_case(vectors, "Llama tied"), "config"));
+    json_object_set_new(config, "tie_word_embeddings", json_false());
+    write_json(directory, "config.json", config);
+    struct backend *backend;
+    struct model *model = NULL;
+    struct error err = {0};
+    assert_ok(backend_create("cpu", 1, &backend, &err), &err);
+    assert_status(STATUS_NOT_FOUND, model_open(directory, backend, PRECISION_STORED, &model, &err));
+    assert_string_equal(err.field, "lm_head.weight");
+    backend_destroy(backend);
+    json_decref(config);
+    json_decref(vectors);
+    testkit_remove_tree(directory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heads_give_what_their_libraries_give),
         cmocka_unit_test(test_an_absent_do_normalize_is_false),
+        cmocka_unit_test(test_a_stored_head_wins_over_the_tied_flag),
+        cmocka_unit_test(test_an_equal_copy_stays_tied),
+        cmocka_unit_test(test_an_untied_model_without_a_head_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

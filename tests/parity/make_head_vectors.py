@@ -146,7 +146,10 @@ def lm_cases():
     name = "LlamaForCausalLM"
     yield Case("tied, an equal copy is stored", config_of(name, tie_word_embeddings=True), other,
                made_as=copy)
-    # yield Case("tied, another head is stored", config_of(name, tie_word_embeddings=True), other)
+    yield Case("tied, another head is stored", config_of(name, tie_word_embeddings=True), other)
+    swapped = Case("tied, stored as the head", config_of(name, tie_word_embeddings=True), other)
+    del swapped.shapes["model.embed_tokens.weight"]
+    yield swapped
     yield Case("no flag, a head is stored", config_of(name), other)
 
 
@@ -181,7 +184,9 @@ def main():
     body_shapes = {kind: body(kind) for kind in ("llama", "mistral", "qwen2")}
     for record in records:  # what every model has stands once
         shared = body_shapes[record["config"]["model_type"]]
-        record["shapes"] = {k: v for k, v in record["shapes"].items() if k not in shared}
+        own = record["shapes"]
+        record["shapes"] = {k: v for k, v in own.items() if k not in shared}
+        record["shapes"].update({k: None for k in shared if k not in own})
     lines = ",\n".join(json.dumps(record) for record in records)
     pathlib.Path(sys.argv[1]).write_text(
         f'{{"transformers": "{transformers.__version__}", "bodies": {json.dumps(body_shapes)},\n'

@@ -59,9 +59,16 @@ static enum status find_matrix(struct model *model, const char *name, int32_t ro
     return status;
 }
 
+static const char embedding_name[] = "model.embed_tokens.weight";
+static const char lm_head_name[] = "lm_head.weight";
+
+// A tied pair may be stored under either name.
 static enum status load_embedding(struct model *model, struct error *err) {
     struct tensor *table = &model->weights.embedding;
-    const char *name = "model.embed_tokens.weight";
+    bool under_other_name = model->config.tied_embeddings && model->config.head == MODEL_HEAD_LM &&
+                            !weight_files_find(model->files, embedding_name, NULL) &&
+                            weight_files_find(model->files, lm_head_name, NULL);
+    const char *name = under_other_name ? lm_head_name : embedding_name;
     enum status status =
         find_matrix(model, name, model->config.vocab_size, model->config.hidden_dim, table, err);
     if (status != STATUS_OK) {
@@ -219,19 +226,48 @@ static enum status load_score(struct model *model, const char *name, struct erro
     return status;
 }
 
+static bool tables_equal(const struct tensor *a, const struct tensor *b) {
+    size_t n = (size_t)a->rows * (size_t)a->cols;
+    if (a->dtype == b->dtype) {
+        return memcmp(a->data, b->data, n * dtype_bytes(a->dtype)) == 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (element_to_f32(a->data, a->dtype, i) != element_to_f32(b->data, b->dtype, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// As transformers loads it: a head that is stored and differs from the embedding is the head,
+// whatever tie_word_embeddings says; an equal one stays tied.
 static enum status load_lm_head(struct model *model, struct error *err) {
     const struct model_config *config = &model->config;
-    const char *name = config->tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+    const struct tensor *embedding = &model->weights.embedding;
     struct weight_source source = {.n_parts = 1};
     int64_t n_parameters = model->n_parameters;
-    enum status status =
-        find_matrix(model, name, config->vocab_size, config->hidden_dim, &source.parts[0], err);
-    if (config->tied_embeddings) {
+    enum status status = STATUS_OK;
+    bool stored = weight_files_find(model->files, lm_head_name, NULL);
+    bool tied = config->tied_embeddings;
+    if (stored || !tied) {
+        status = find_matrix(model, lm_head_name, config->vocab_size, config->hidden_dim,
+                             &source.parts[0], err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (tied && stored && !tables_equal(&source.parts[0], embedding)) {
+        log_warn(
+            "%s: tie_word_embeddings is true, but %s is stored and differs from %s: the stored "
+            "head is used",
+            model->directory, lm_head_name, embedding_name);
+        tied = false;
+    }
+    if (tied) {
+        source.parts[0] = *embedding;
         model->n_parameters = n_parameters; // counted with the embedding
     }
-    return status == STATUS_OK
-               ? pack(model, &source, model->precision, name, &model->weights.lm_head, err)
-               : status;
+    return pack(model, &source, model->precision, lm_head_name, &model->weights.lm_head, err);
 }
 
 // One finite number, or *out as it was when the tensor is absent.
