@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "worker/model/f16.h"
 #include "worker/model/sha256.h"
 #include "worker/model/weight_files.h"
 
@@ -25,15 +26,6 @@ struct model {
     int64_t n_parameters;
     size_t weight_bytes;
 };
-
-static float f16_to_f32(uint16_t bits) {
-    int exponent = bits >> 10 & 31;
-    int fraction = bits & 1023;
-    float value = exponent == 0    ? ldexpf((float)fraction, -24)
-                  : exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
-                                   : ldexpf((float)(fraction | 1024), exponent - 25);
-    return bits & 0x8000 ? -value : value;
-}
 
 static float element_to_f32(const void *data, enum dtype dtype, size_t index) {
     if (dtype == DTYPE_F32) {
