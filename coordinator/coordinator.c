@@ -95,6 +95,9 @@ static void start_job(struct coordinator *coordinator, struct job *job) {
             status = scheduler_add_job(coordinator->scheduler, job->id, size, job->spec->n_scorers,
                                        job_next, job);
         }
+        if (status == STATUS_OK) {
+            scheduler_set_apart(coordinator->scheduler, job->id, job->losses.suspect);
+        }
         if (status != STATUS_OK) {
             error_set(&err, status, NULL, "the search cannot be started: %s", status_text(status));
         }
@@ -111,7 +114,7 @@ static void start_job(struct coordinator *coordinator, struct job *job) {
 // Searches start while there is room, somebody to work, and a store that takes results: those that
 // it does not take stay in memory.
 static void start_jobs(struct coordinator *coordinator) {
-    if (groups_alive(coordinator->groups) == 0 || coordinator->retry_delay_ms > 0) {
+    if (groups_serving(coordinator->groups) == 0 || coordinator->retry_delay_ms > 0) {
         return;
     }
     while (coordinator->n_running < coordinator->options.running_max) {
@@ -206,8 +209,14 @@ static enum status load_job(void *context, const struct store_job *stored) {
     }
     int64_t age_ms = clock_realtime_ms() - stored->accepted_ms;
     struct job *job = NULL;
-    return coordinator_add_job(coordinator, stored->job_id, spec,
-                               clock_monotonic_ms() - (age_ms > 0 ? age_ms : 0), NULL, &job);
+    status = coordinator_add_job(coordinator, stored->job_id, spec,
+                                 clock_monotonic_ms() - (age_ms > 0 ? age_ms : 0), NULL, &job);
+    if (status == STATUS_OK) {
+        job->losses.count = stored->losses.count;
+        job->losses.at_tokens = stored->losses.at_tokens;
+        job->losses.suspect = stored->losses.count > 0;
+    }
+    return status;
 }
 
 static enum status open_store(struct coordinator *coordinator, struct error *err) {

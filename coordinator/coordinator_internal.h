@@ -16,7 +16,7 @@
 #include "proto/channel.h"
 #include "proto/limits.h"
 
-enum write_kind { WRITE_JOB, WRITE_RESULT, WRITE_CLOSE };
+enum write_kind { WRITE_JOB, WRITE_RESULT, WRITE_LOSSES, WRITE_CLOSE };
 
 // One change that waits for the turn's commit, and whom to answer after it.
 struct write {
@@ -30,7 +30,8 @@ struct write {
     size_t size;
     int64_t accepted_ms; // WRITE_JOB: since 1970
     char key[LIMIT_JOB_KEY_BYTES + 1];
-    uint64_t job_id; // WRITE_RESULT; set by the commit of WRITE_JOB
+    uint64_t job_id;            // WRITE_RESULT, WRITE_LOSSES; set by the commit of WRITE_JOB
+    struct store_losses losses; // WRITE_LOSSES
     enum status status;
     struct error err;
     bool is_new;  // WRITE_JOB, WRITE_RESULT: not in the store before
@@ -85,6 +86,22 @@ void server_tick(struct coordinator *coordinator, int64_t now_ms);
 // Answers what a write was for, once it is committed or has failed.
 void server_on_written(struct coordinator *coordinator, struct write *write);
 
+// faults.c
+// A group was lost, or failed its order, or stalled while it worked on `order` (NULL: on nothing):
+// the jobs in it become suspects, or end when that is proved.
+void faults_on_lost_order(struct coordinator *coordinator, const struct scheduler_order *order,
+                          const struct error *cause);
+// Item `index` of a finished order came back as a row that nobody can use. `malformed`: as one that
+// no group may send; otherwise the group itself says what it could not do. The item is tried once
+// with another group if there is one; otherwise its job fails.
+void faults_on_bad_row(struct coordinator *coordinator, struct scheduler_order *order, size_t index,
+                       bool malformed, const struct error *err);
+// Item of `group` came back as a good row, which its job has taken.
+void faults_on_good_row(struct coordinator *coordinator, struct job *job,
+                        const struct scheduler_item *item, int group);
+// Sets aside the groups whose answers were bad too often.
+void faults_judge(struct coordinator *coordinator);
+
 // leaders.c
 void leaders_on_message(struct coordinator *coordinator, const struct channel_peer *peer,
                         const uint8_t *bytes, size_t size);
@@ -97,6 +114,8 @@ void leaders_dispatch(struct coordinator *coordinator);
 struct write *writes_add(struct coordinator *coordinator, enum write_kind kind, const char *key);
 // Adds the write of a DONE job's result; without memory it is added again later. Returns the write.
 struct write *writes_add_result(struct coordinator *coordinator, struct job *job);
+// Adds the write of a job's losses; without memory they are kept in memory only.
+void writes_add_losses(struct coordinator *coordinator, const struct job *job);
 // Commits the turn's writes and answers for each.
 void writes_flush(struct coordinator *coordinator);
 // Adds the results that an earlier turn could not store, when it is time.

@@ -1,6 +1,7 @@
 #include "coordinator/groups.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,8 +151,47 @@ int groups_overdue(const struct groups *groups, int64_t now_ms, int64_t dead_aft
     return -1;
 }
 
-void groups_lose(struct groups *groups, int group) {
+static void note(struct group *group, const char *why) {
+    snprintf(group->why, sizeof group->why, "%s", why);
+}
+
+void groups_lose(struct groups *groups, int group, const char *why) {
     groups->places[group].alive = false;
+    note(&groups->places[group], why);
+}
+
+void groups_set_aside(struct groups *groups, int group, const char *why) {
+    groups->places[group].set_aside = true;
+    note(&groups->places[group], why);
+}
+
+void groups_blame(struct groups *groups, int group) {
+    groups->places[group].faults++;
+    groups->places[group].good_rows = 0;
+}
+
+void groups_count_bad_row(struct groups *groups, int group, bool is_fault) {
+    groups->places[group].bad_rows++;
+    if (is_fault) {
+        groups_blame(groups, group);
+    }
+}
+
+void groups_count_good_row(struct groups *groups, int group) {
+    struct group *place = &groups->places[group];
+    if (place->faults > 0 && ++place->good_rows == GROUP_GOOD_ROWS) {
+        place->faults = 0;
+    }
+}
+
+int groups_faulty(const struct groups *groups) {
+    for (int g = 0; g < LIMIT_GROUPS; g++) {
+        const struct group *group = &groups->places[g];
+        if (group->alive && !group->set_aside && group->faults >= GROUP_FAULTS_MAX) {
+            return g;
+        }
+    }
+    return -1;
 }
 
 struct group *groups_get(struct groups *groups, int group) {
@@ -167,6 +207,14 @@ size_t groups_alive(const struct groups *groups) {
     size_t count = 0;
     for (int g = 0; g < LIMIT_GROUPS; g++) {
         count += groups->places[g].alive ? 1 : 0;
+    }
+    return count;
+}
+
+size_t groups_serving(const struct groups *groups) {
+    size_t count = 0;
+    for (int g = 0; g < LIMIT_GROUPS; g++) {
+        count += groups->places[g].alive && !groups->places[g].set_aside ? 1 : 0;
     }
     return count;
 }

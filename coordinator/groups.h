@@ -13,9 +13,19 @@
 #include "proto/channel.h"
 #include "proto/limits.h"
 
+enum {
+    GROUP_FAULTS_MAX = 3,     // then a group is set aside
+    GROUP_GOOD_ROWS = 1 << 10 // in a row, after which earlier faults are forgotten
+};
+
 struct group {
     bool used;
     bool alive;
+    bool set_aside; // its answers were bad: no orders until another process takes its place
+    char why[ERROR_MESSAGE_BYTES]; // it is set aside, or was lost
+    uint64_t bad_rows;             // of all that it answered
+    uint32_t faults;               // of these its own, not their jobs'; forgotten after GOOD_ROWS
+    uint32_t good_rows;            // since the last of its faults
     char name[LIMIT_NAME_BYTES + 1];
     struct channel_peer peer;
     uint32_t n_ranks;
@@ -65,7 +75,8 @@ void groups_count_order(struct groups *groups, int group, const Surefoot__Gather
 // A living group silent for dead_after_ms, or -1.
 int groups_overdue(const struct groups *groups, int64_t now_ms, int64_t dead_after_ms);
 
-void groups_lose(struct groups *groups, int group);
+void groups_lose(struct groups *groups, int group, const char *why);
+void groups_set_aside(struct groups *groups, int group, const char *why);
 
 // NULL for a place never used. The caller may update the counters.
 struct group *groups_get(struct groups *groups, int group);
@@ -73,6 +84,16 @@ struct group *groups_get(struct groups *groups, int group);
 // NULL until a first group said hello.
 const struct model_set *groups_models(const struct groups *groups);
 
+// Counts a fault of the group's; a row of its that nobody could use, as its own fault or not; or
+// one that was good.
+void groups_blame(struct groups *groups, int group);
+void groups_count_bad_row(struct groups *groups, int group, bool is_fault);
+void groups_count_good_row(struct groups *groups, int group);
+// A serving group with so many faults that it is to be set aside, or -1.
+int groups_faulty(const struct groups *groups);
+
+// Living groups, and those of them that get orders.
+size_t groups_serving(const struct groups *groups);
 size_t groups_alive(const struct groups *groups);
 
 #endif

@@ -136,10 +136,6 @@ static enum status take_record(struct job *job, uint64_t id, uint64_t parent_id,
     struct job_candidate *candidate = find(job, id);
     if (candidate == NULL) {
         const struct job_candidate *parent = find(job, parent_id);
-        if (parent_id != 0 && parent == NULL) {
-            return error_set(err, STATUS_INTERNAL, NULL, "candidate %" PRIu64 " lost its parent",
-                             id);
-        }
         if (!reserve_ids(job, id) || (candidate = candidate_create(job, parent)) == NULL) {
             return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for candidate %" PRIu64, id);
         }
@@ -149,21 +145,34 @@ static enum status take_record(struct job *job, uint64_t id, uint64_t parent_id,
     return STATUS_OK;
 }
 
-static enum status check_tokens(const struct job_candidate *candidate, const Surefoot__Row *row,
-                                struct error *err) {
+// How long a candidate is before its row, by its record or, before its first row, its parent's.
+static enum status length_before(const struct job *job, uint64_t id, uint64_t parent_id,
+                                 uint32_t *length, struct error *err) {
+    const struct job_candidate *known = find(job, id);
+    known = known != NULL ? known : find(job, parent_id);
+    if (known == NULL && parent_id != 0) {
+        return error_set(err, STATUS_INTERNAL, NULL, "candidate %" PRIu64 " lost its parent", id);
+    }
+    *length = known != NULL ? known->n_tokens : 0;
+    return STATUS_OK;
+}
+
+// `left` is how many tokens were asked for, at most.
+static enum status check_tokens(const Surefoot__Row *row, uint32_t left, struct error *err) {
     if (row->n_logprobs != row->n_token_ids) {
         return error_set(err, STATUS_MALFORMED, "row.logprobs", "%zu for %zu tokens",
                          row->n_logprobs, row->n_token_ids);
     }
-    if (row->n_token_ids > candidate->capacity - candidate->n_tokens) {
-        return error_set(err, STATUS_MALFORMED, "row.token_ids", "%zu tokens, at most %u are left",
-                         row->n_token_ids, candidate->capacity - candidate->n_tokens);
+    if (row->n_token_ids > left) {
+        return error_set(err, STATUS_MALFORMED, "row.token_ids",
+                         "%zu tokens, at most %u were asked for", row->n_token_ids, left);
     }
     if (row->finish > SUREFOOT__FINISH__FINISH_LENGTH) {
         return error_set(err, STATUS_MALFORMED, "row.finish", "unknown number %u", row->finish);
     }
-    if (row->n_token_ids == 0 && row->finish == SUREFOOT__FINISH__FINISH_NONE) {
-        return error_set(err, STATUS_MALFORMED, "row.token_ids", "no tokens and no end");
+    if (row->n_token_ids < left && row->finish == SUREFOOT__FINISH__FINISH_NONE) {
+        return error_set(err, STATUS_MALFORMED, "row.finish", "unfinished after %zu of %u tokens",
+                         row->n_token_ids, left);
     }
     for (size_t i = 0; i < row->n_token_ids; i++) {
         if (row->token_ids[i] >= LIMIT_VOCAB || !isfinite(row->logprobs[i])) {
@@ -174,46 +183,39 @@ static enum status check_tokens(const struct job_candidate *candidate, const Sur
     return STATUS_OK;
 }
 
-// Stores one scorer's part of a row; `length` is the response's with the row's tokens.
-static enum status take_score(struct job *job, struct job_candidate *candidate, uint32_t length,
-                              const Surefoot__RowScore *score, struct error *err) {
+static bool is_cost(const struct job *job, uint32_t scorer_index) {
+    return job->spec->scorers[scorer_index].role == SCORER_ROLE_COST;
+}
+
+// One scorer's part of a row that makes a response of `before` tokens one of `length`.
+static enum status check_score(const struct job *job, const Surefoot__RowScore *score,
+                               uint32_t before, uint32_t length, struct error *err) {
     uint32_t index = score->scorer_index;
     if (!isfinite(score->end_score) || !isfinite(score->prompt_score)) {
         return error_set(err, STATUS_MALFORMED, "row.scores", "scorer %u: not a finite number",
                          index);
     }
-    candidate->end_scores[index] = score->end_score;
-    if (score->has_prompt_score && !job->has_prompt_scores[index]) {
-        job->prompt_scores[index] = score->prompt_score;
-        job->has_prompt_scores[index] = true;
-    }
-    if (job->spec->scorers[index].role != SCORER_ROLE_COST) {
+    if (!is_cost(job, index)) {
         return STATUS_OK;
     }
-    if (score->scores_from > candidate->n_tokens ||
-        score->n_token_scores != length - score->scores_from) {
+    if (score->scores_from > before || score->n_token_scores != length - score->scores_from) {
         return error_set(err, STATUS_MALFORMED, "row.scores",
                          "scorer %u: %zu scores from token %u for a response of %u", index,
                          score->n_token_scores, score->scores_from, length);
     }
-    float *kept = candidate->token_scores + (size_t)index * candidate->capacity;
     for (size_t i = 0; i < score->n_token_scores; i++) {
         if (!isfinite(score->token_scores[i])) {
             return error_set(err, STATUS_MALFORMED, "row.scores",
                              "scorer %u: token score %zu is not a finite number", index, i);
         }
-        kept[score->scores_from + i] = score->token_scores[i];
     }
     return STATUS_OK;
 }
 
-// Stores all scores of a row; *from is the first response token whose cost may have changed.
-static enum status take_scores(struct job *job, struct job_candidate *candidate,
-                               const Surefoot__Row *row, uint32_t length, uint32_t *from,
-                               struct error *err) {
+static enum status check_scores(const struct job *job, const Surefoot__Row *row, uint32_t before,
+                                struct error *err) {
     bool seen[LIMIT_SCORERS] = {false};
     size_t n_scorers = job->spec->n_scorers;
-    *from = candidate->n_tokens;
     if (row->n_scores != n_scorers) {
         return error_set(err, STATUS_MALFORMED, "row.scores", "%zu for %zu scorers", row->n_scores,
                          n_scorers);
@@ -225,14 +227,36 @@ static enum status take_scores(struct job *job, struct job_candidate *candidate,
                              score->scorer_index, n_scorers);
         }
         seen[score->scorer_index] = true;
-        enum status status = take_score(job, candidate, length, score, err);
+        enum status status =
+            check_score(job, score, before, before + (uint32_t)row->n_token_ids, err);
         if (status != STATUS_OK) {
             return status;
         }
-        bool is_cost = job->spec->scorers[score->scorer_index].role == SCORER_ROLE_COST;
-        *from = is_cost && score->scores_from < *from ? score->scores_from : *from;
     }
     return STATUS_OK;
+}
+
+// Stores the scores of a checked row; returns the first response token whose cost may have changed.
+static uint32_t take_scores(struct job *job, struct job_candidate *candidate,
+                            const Surefoot__Row *row) {
+    uint32_t from = candidate->n_tokens;
+    for (size_t i = 0; i < row->n_scores; i++) {
+        const Surefoot__RowScore *score = row->scores[i];
+        uint32_t index = score->scorer_index;
+        candidate->end_scores[index] = score->end_score;
+        if (score->has_prompt_score && !job->has_prompt_scores[index]) {
+            job->prompt_scores[index] = score->prompt_score;
+            job->has_prompt_scores[index] = true;
+        }
+        if (is_cost(job, index)) {
+            float *kept = candidate->token_scores + (size_t)index * candidate->capacity;
+            for (size_t t = 0; t < score->n_token_scores; t++) {
+                kept[score->scores_from + t] = score->token_scores[t];
+            }
+            from = score->scores_from < from ? score->scores_from : from;
+        }
+    }
+    return from;
 }
 
 static double weighted(const struct job_spec *spec, enum scorer_role role, const double *scores) {
@@ -263,21 +287,29 @@ double job_prompt_cost(const struct job *job) {
     return weighted(job->spec, SCORER_ROLE_COST, job->prompt_scores);
 }
 
-enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
-                       struct error *err) {
-    struct job_candidate *candidate = NULL;
-    uint32_t from = 0;
-    enum status status = take_record(job, row->candidate_id, parent_id, &candidate, err);
+static enum status check_row(const struct job *job, const Surefoot__Row *row, uint64_t parent_id,
+                             uint32_t asked, struct error *err) {
+    uint32_t before = 0;
+    enum status status = length_before(job, row->candidate_id, parent_id, &before, err);
     if (status == STATUS_OK) {
-        status = check_tokens(candidate, row, err);
+        uint32_t left = job->spec->search.max_tokens - before;
+        status = check_tokens(row, asked < left ? asked : left, err);
     }
-    uint32_t length = candidate != NULL ? candidate->n_tokens + (uint32_t)row->n_token_ids : 0;
+    return status == STATUS_OK ? check_scores(job, row, before, err) : status;
+}
+
+enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
+                       uint32_t asked, struct error *err) {
+    struct job_candidate *candidate = NULL;
+    enum status status = check_row(job, row, parent_id, asked, err);
     if (status == STATUS_OK) {
-        status = take_scores(job, candidate, row, length, &from, err);
+        status = take_record(job, row->candidate_id, parent_id, &candidate, err);
     }
     if (status != STATUS_OK) {
         return status;
     }
+    uint32_t length = candidate->n_tokens + (uint32_t)row->n_token_ids;
+    uint32_t from = take_scores(job, candidate, row);
     double *costs = malloc((length - from + 1) * sizeof *costs);
     if (costs == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a row");

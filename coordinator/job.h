@@ -25,6 +25,17 @@ struct job_candidate {
     char *text;           // of a finished candidate
 };
 
+// Groups lost while they worked on the job. A loss in company makes the job a suspect, which has
+// its orders alone from then on; losses alone are counted, and forgotten with the first row that
+// brings the job further than it was.
+struct job_losses {
+    bool suspect;
+    uint32_t count;     // alone, one after the other
+    uint64_t at_tokens; // sampled when the last of them happened
+    uint64_t order_id;  // the last order lost
+    uint64_t newest_id; // newest order when a loss was counted: what was out then counts no more
+};
+
 struct job {
     uint64_t id;
     struct job_spec *spec; // owned
@@ -43,6 +54,7 @@ struct job {
     uint8_t *result;           // [result_size] packed JobResult of a DONE job
     size_t result_size;
     bool is_saving;        // the result is among the owner's writes
+    struct job_losses losses;
     struct job_line *line; // NULL: not queued; this and the links are job_table's
     struct job *next_in_line;
     struct job *previous_in_line;
@@ -63,10 +75,12 @@ MUST_CHECK enum status job_start(struct job *job, const struct model_set *models
 // scheduler_next_fn of a running job.
 bool job_next(void *job, struct search_grow *out);
 
-// Hands in a row without an error for a candidate that was given out with `parent_id` as parent.
-// MALFORMED: the row is not what was asked for; NO_MEMORY. The job cannot go on after either.
+// Hands in a row without an error for a candidate that was given out with `parent_id` as parent, to
+// grow by `asked` tokens. MALFORMED: the row is not what was asked for, or not finite; nothing of
+// it was taken, another row of the candidate may follow. After NO_MEMORY or INTERNAL the job cannot
+// go on.
 MUST_CHECK enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
-                                  struct error *err);
+                                  uint32_t asked, struct error *err);
 
 // Candidates that the search needs no more, as search_take_released; call until 0.
 size_t job_take_released(struct job *job, uint64_t *candidate_ids, size_t capacity);

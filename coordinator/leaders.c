@@ -9,7 +9,8 @@
 #include "coordinator/coordinator_internal.h"
 #include "coordinator/order.h"
 
-// How often one candidate's block may come back unanswered (lost groups, groups short of memory).
+// How often living groups may leave one candidate's block undone (short of memory, whole orders
+// refused).
 enum { ATTEMPTS_MAX = 8, RELEASE_CHUNK = 256, SILENT_BEATS = 2 };
 
 static enum status send_bytes(struct coordinator *coordinator, const struct channel_peer *peer,
@@ -61,22 +62,22 @@ static void give_up(struct coordinator *coordinator, const struct scheduler_item
     }
 }
 
-// Takes a group out of the schedule; its candidates go to others, but not for ever.
-static void take_out(struct coordinator *coordinator, int group) {
-    const struct error cause = {.status = STATUS_PEER_LOST, .message = "its groups were lost"};
-    const struct scheduler_order *order = scheduler_current_order(coordinator->scheduler, group);
-    for (size_t i = 0; order != NULL && i < order->n_items; i++) {
-        if (order->items[i]->attempts + 1 >= ATTEMPTS_MAX) {
-            give_up(coordinator, order->items[i], &cause);
-        }
+// Takes a group out of the schedule; its candidates go to others. `cause`: why it answers no more,
+// when that may be its work's doing; NULL when it is not.
+static void take_out(struct coordinator *coordinator, int group, const struct error *cause) {
+    if (cause != NULL) {
+        faults_on_lost_order(coordinator, scheduler_current_order(coordinator->scheduler, group),
+                             cause);
     }
     scheduler_remove_group(coordinator->scheduler, group);
 }
 
-static void lose(struct coordinator *coordinator, int group, const char *why) {
+static void lose(struct coordinator *coordinator, int group, bool at_work, const char *why) {
+    struct error cause = {.status = STATUS_PEER_LOST};
+    snprintf(cause.message, sizeof cause.message, "%s", why);
     log_warn("group %s is lost: %s", groups_get(coordinator->groups, group)->name, why);
-    groups_lose(coordinator->groups, group);
-    take_out(coordinator, group);
+    groups_lose(coordinator->groups, group, why);
+    take_out(coordinator, group, at_work ? &cause : NULL);
 }
 
 static void welcome(struct coordinator *coordinator, const struct channel_peer *peer) {
@@ -116,15 +117,17 @@ static void on_hello(struct coordinator *coordinator, const struct channel_peer 
                  err.message);
         reject(coordinator, peer, &err);
         if (known >= 0) {
-            lose(coordinator, known, "its new hello was refused");
+            lose(coordinator, known, false, "its new hello was refused");
         }
         return;
     }
     if (replaced >= 0) {
-        take_out(coordinator, replaced);
+        const struct error cause = {.status = STATUS_PEER_LOST,
+                                    .message = "another process took its place"};
+        take_out(coordinator, replaced, &cause);
     }
     if (known >= 0 && known != group) {
-        lose(coordinator, known, "its leader took another name");
+        lose(coordinator, known, false, "its leader took another name");
     }
     scheduler_add_group(coordinator->scheduler, group, hello->slots);
     welcome(coordinator, peer);
@@ -148,8 +151,8 @@ static void release_candidates(struct coordinator *coordinator, struct job *job)
 // Queues an item again, or ends its job when that has happened too often.
 static void retry(struct coordinator *coordinator, struct scheduler_order *order, size_t index,
                   const struct error *cause) {
-    const struct scheduler_item *item = order->items[index];
-    if (item->attempts + 1 >= ATTEMPTS_MAX) {
+    struct scheduler_item *item = order->items[index];
+    if (++item->attempts >= ATTEMPTS_MAX) {
         give_up(coordinator, item, cause);
         return;
     }
@@ -167,17 +170,22 @@ static void name_for_client(struct error *err) {
     }
 }
 
-// A row that says why its candidate was not grown. True when it is to be tried again.
-static bool on_error_row(struct coordinator *coordinator, struct job *job,
-                         const struct error *err) {
-    if (err->status == STATUS_UNAVAILABLE) {
-        return true;
+// A row that says why its candidate was not grown. False when the group was short of memory.
+static bool on_error_row(struct coordinator *coordinator, struct scheduler_order *order,
+                         size_t index, struct job *job, const Surefoot__Row *row) {
+    struct error err = {0};
+    wire_error_read(row->error, &err);
+    name_for_client(&err);
+    if (err.status == STATUS_UNAVAILABLE) {
+        retry(coordinator, order, index, &err);
+        return false;
     }
-    bool refused = is_refusal(err->status);
-    coordinator_stop_job(
-        coordinator, job,
-        refused ? SUREFOOT__OUTCOME__OUTCOME_REJECTED : SUREFOOT__OUTCOME__OUTCOME_FAILED, err);
-    return false;
+    if (is_refusal(err.status)) {
+        coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_REJECTED, &err);
+    } else {
+        faults_on_bad_row(coordinator, order, index, false, &err);
+    }
+    return true;
 }
 
 // Takes item `index`'s row. False when the group was short of memory.
@@ -188,23 +196,22 @@ static bool on_row(struct coordinator *coordinator, struct scheduler_order *orde
     if (job == NULL || job->state != SUREFOOT__JOB_STATE__JOB_STATE_RUNNING) {
         return true; // ended while the order was out
     }
-    struct error err = {0};
     if (row->error != NULL) {
-        wire_error_read(row->error, &err);
-        name_for_client(&err);
-        if (!on_error_row(coordinator, job, &err)) {
-            return true;
-        }
-        retry(coordinator, order, index, &err);
-        return false;
+        return on_error_row(coordinator, order, index, job, row);
     }
-    if (job_on_row(job, row, item->parent_id, &err) != STATUS_OK) {
-        log_error("job %" PRIu64 ": a row of group %s is refused: %s %s", job->id,
-                  groups_get(coordinator->groups, order->group)->name, err.field, err.message);
+    struct error err = {0};
+    enum status status = job_on_row(job, row, item->parent_id, item->grow_tokens, &err);
+    if (status == STATUS_MALFORMED) {
+        faults_on_bad_row(coordinator, order, index, true, &err);
+        return true;
+    }
+    if (status != STATUS_OK) {
+        log_error("job %" PRIu64 ": a row cannot be taken: %s", job->id, err.message);
         coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
         return true;
     }
     groups_get(coordinator->groups, order->group)->tokens += row->n_token_ids;
+    faults_on_good_row(coordinator, job, item, order->group);
     scheduler_place(coordinator->scheduler, item, order->group);
     release_candidates(coordinator, job);
     if (search_is_done(job->search)) {
@@ -239,6 +246,9 @@ static void on_gathered(struct coordinator *coordinator, int group,
         wire_error_read(gathered->error, &cause);
         log_warn("group %s failed an order: %s", groups_get(coordinator->groups, group)->name,
                  cause.message);
+        if (!is_refusal(cause.status)) {
+            faults_on_lost_order(coordinator, order, &cause); // it is about to leave
+        }
     }
     for (size_t i = 0; i < gathered->n_unknown_jobs; i++) {
         scheduler_forget_job(coordinator->scheduler, group, gathered->unknown_jobs[i]);
@@ -258,6 +268,7 @@ static void on_gathered(struct coordinator *coordinator, int group,
                               grown > 0 ? grown : (uint32_t)order->n_items / 2);
     }
     scheduler_order_destroy(order);
+    faults_judge(coordinator);
 }
 
 static void on_known(struct coordinator *coordinator, int group,
@@ -268,7 +279,8 @@ static void on_known(struct coordinator *coordinator, int group,
     }
     if (message->goodbye != NULL) {
         const char *reason = message->goodbye->reason;
-        lose(coordinator, group, reason != NULL ? reason : "it said goodbye");
+        bool stopped = reason != NULL && strcmp(reason, "stopped") == 0;
+        lose(coordinator, group, !stopped, reason != NULL ? reason : "it said goodbye");
     }
 }
 
@@ -297,7 +309,7 @@ void leaders_on_message(struct coordinator *coordinator, const struct channel_pe
         // Its order may have been in there: better to do it again elsewhere than to wait for it.
         reject(coordinator, peer, &err);
         if (group >= 0) {
-            lose(coordinator, group, err.message);
+            lose(coordinator, group, true, err.message);
         }
     } else if (message->hello != NULL) {
         on_hello(coordinator, peer, message->hello);
@@ -313,7 +325,7 @@ void leaders_tick(struct coordinator *coordinator, int64_t now_ms) {
     int group;
     while ((group = groups_overdue(coordinator->groups, now_ms,
                                    coordinator->options.dead_after_ms)) >= 0) {
-        lose(coordinator, group, "no sign of life");
+        lose(coordinator, group, true, "no sign of life");
     }
     if (now_ms < coordinator->next_beat_ms) {
         return;
@@ -348,7 +360,7 @@ void leaders_dispatch(struct coordinator *coordinator) {
             status = send_bytes(coordinator, &group->peer, bytes, size);
         }
         if (status != STATUS_OK) {
-            lose(coordinator, g, status_text(status));
+            lose(coordinator, g, false, status_text(status));
         }
     }
 }

@@ -211,6 +211,17 @@ void scheduler_remove_job(struct scheduler *scheduler, uint64_t job_id) {
     }
 }
 
+void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, bool apart) {
+    struct scheduler_job *job = find_job(scheduler, job_id);
+    if (job != NULL) {
+        job->apart = apart;
+    }
+}
+
+uint64_t scheduler_last_order_id(const struct scheduler *scheduler) {
+    return scheduler->last_order_id;
+}
+
 static bool is_idle(const struct group_state *group) {
     return group->alive && (group->order == NULL || !group->taken);
 }
@@ -224,12 +235,25 @@ static bool has_room(const struct group_state *group) {
            (group->order == NULL || group->order->bytes < ORDER_BYTES_MAX);
 }
 
-// The idle group with the smallest load for its slots, or -1.
-static int least_loaded(const struct scheduler *scheduler) {
+// Whether the order that `group` is given, or would be, has a place for the job's candidates.
+static bool takes(const struct group_state *group, const struct scheduler_job *job) {
+    if (!has_room(group)) {
+        return false;
+    }
+    if (group->order == NULL) {
+        return !job->apart || job->n_out == 0;
+    }
+    return group->order->apart_job_id == (job->apart ? job->job_id : 0);
+}
+
+// The idle group other than `avoid` with the smallest load for its slots, or -1; `job` NULL: any
+// that has room.
+static int least_loaded(const struct scheduler *scheduler, const struct scheduler_job *job,
+                        int avoid) {
     int best = -1;
     for (int g = 0; g < scheduler->n_groups; g++) {
         const struct group_state *group = &scheduler->groups[g];
-        if (!has_room(group)) {
+        if (g == avoid || !(job != NULL ? takes(group, job) : has_room(group))) {
             continue;
         }
         if (best < 0 || (uint64_t)load_of(group) * scheduler->groups[best].slots <
@@ -238,6 +262,15 @@ static int least_loaded(const struct scheduler *scheduler) {
         }
     }
     return best;
+}
+
+bool scheduler_has_other_group(const struct scheduler *scheduler, int group) {
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        if (g != group && scheduler->groups[g].alive) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool assign(struct scheduler *scheduler, struct scheduler_job *job, size_t index,
@@ -254,6 +287,7 @@ static bool assign(struct scheduler *scheduler, struct scheduler_job *job, size_
         }
         order->order_id = ++scheduler->last_order_id;
         order->group = target;
+        order->apart_job_id = job->apart ? job->job_id : 0;
         order->items = items;
         group->order = order;
         group->taken = false;
@@ -286,14 +320,17 @@ static bool place_one(struct scheduler *scheduler, struct scheduler_job *job, bo
         if (item == NULL) {
             continue;
         }
+        bool avoids = item->avoid >= 0 && scheduler_has_other_group(scheduler, item->avoid);
+        int avoid = avoids ? item->avoid : -1;
         int home = scheduler_job_home(job, item);
+        home = home == avoid ? -1 : home;
         int target;
-        if (home >= 0 && has_room(&scheduler->groups[home])) {
+        if (home >= 0 && takes(&scheduler->groups[home], job)) {
             target = home;
         } else if (home >= 0 && !steal && !is_idle(&scheduler->groups[home])) {
             continue;
         } else {
-            target = least_loaded(scheduler);
+            target = least_loaded(scheduler, job, avoid);
         }
         if (target >= 0 && assign(scheduler, job, job->cursor, target)) {
             job->cursor++;
@@ -337,7 +374,7 @@ static void admit_what_fits(struct scheduler *scheduler, size_t slots) {
 
 // Slots that the admitted jobs leave free are for the oldest of the others.
 static bool admit_next(struct scheduler *scheduler) {
-    if (least_loaded(scheduler) < 0) {
+    if (least_loaded(scheduler, NULL, -1) < 0) {
         return false;
     }
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
@@ -350,10 +387,14 @@ static bool admit_next(struct scheduler *scheduler) {
     return false;
 }
 
-// Jobs take turns until nothing more can be placed.
+// Jobs take turns until nothing more can be placed. Those set apart come first: they need a group
+// that nobody else has been given anything for.
 static void place_round_robin(struct scheduler *scheduler, bool steal) {
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
-        scheduler->jobs[j]->cursor = 0;
+        struct scheduler_job *job = scheduler->jobs[j];
+        job->cursor = 0;
+        while (job->apart && job->admitted && place_one(scheduler, job, steal)) {
+        }
     }
     size_t passed = 0;
     while (scheduler->n_jobs > 0) {

@@ -9,7 +9,8 @@
 // what goes on comes before what begins. A candidate whose parent some group holds goes there,
 // unless that group would get half as much again as its share; while that group is busy the
 // candidate waits for it, except that a group with nothing else to do takes half of what is
-// waiting. Candidates that nobody holds go to the least loaded group.
+// waiting. Candidates that nobody holds go to the least loaded group. A job that is set apart has
+// one order at a time, shared with no other job, and goes before the others.
 #ifndef COORDINATOR_SCHEDULER_H
 #define COORDINATOR_SCHEDULER_H
 
@@ -36,7 +37,9 @@ struct scheduler_item {
     uint64_t candidate_id;
     uint64_t parent_id;
     uint32_t grow_tokens;
-    uint32_t attempts;                     // times it was sent and did not come back as a row
+    uint32_t attempts;                     // the caller's: times a living group gave no row
+    int avoid;                             // group that was lost with it or did it badly, -1 none
+    bool was_bad;                          // the latter
     struct scheduler_penalties *penalties; // NULL none
     uint32_t n_tokens;
     uint32_t tokens[]; // [n_tokens]
@@ -45,7 +48,8 @@ struct scheduler_item {
 struct scheduler_order {
     uint64_t order_id;
     int group;
-    size_t bytes; // estimate of order and answer together
+    uint64_t apart_job_id; // the job set apart whose order this is, 0 none
+    size_t bytes;          // estimate of order and answer together
     size_t n_items;
     struct scheduler_item **items; // [n_items]
 };
@@ -63,7 +67,7 @@ void scheduler_destroy(struct scheduler *scheduler); // NULL allowed
 
 // `group` is the caller's number, 0..LIMIT_GROUPS-1. Adding clears what an earlier group of that
 // number held. Removing puts the candidates of its order, if any, back in front of their jobs'
-// queues, with one attempt more; returns how many.
+// queues; returns how many.
 void scheduler_add_group(struct scheduler *scheduler, int group, uint32_t slots);
 size_t scheduler_remove_group(struct scheduler *scheduler, int group);
 
@@ -80,6 +84,12 @@ MUST_CHECK enum status scheduler_add_job(struct scheduler *scheduler, uint64_t j
 // orders; their rows are for the caller to ignore.
 void scheduler_remove_job(struct scheduler *scheduler, uint64_t job_id);
 
+// Sets a job apart from the others, or puts it back among them. Unknown jobs are fine.
+void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, bool apart);
+
+// The number of the newest order.
+uint64_t scheduler_last_order_id(const struct scheduler *scheduler);
+
 // Fills orders for the idle groups. Then scheduler_take_order returns each group's new order once,
 // NULL when it has none; the order stays the scheduler's until finished.
 MUST_CHECK enum status scheduler_dispatch(struct scheduler *scheduler);
@@ -95,6 +105,9 @@ void scheduler_place(struct scheduler *scheduler, const struct scheduler_item *i
 // Takes item `index` out of a finished order and queues it again in front. False when its job is
 // gone.
 bool scheduler_retry(struct scheduler *scheduler, struct scheduler_order *order, size_t index);
+// Whether there is a group beside `group`. An item that avoids a group goes there all the same when
+// there is no other any more.
+bool scheduler_has_other_group(const struct scheduler *scheduler, int group);
 void scheduler_order_destroy(struct scheduler_order *order); // NULL allowed
 
 // Candidates that the search needs no more.

@@ -102,6 +102,7 @@ static bool push_grow(struct scheduler_job *job, const struct search_grow *grow)
     item->candidate_id = grow->candidate_id;
     item->parent_id = grow->parent_id;
     item->grow_tokens = grow->grow_tokens;
+    item->avoid = -1;
     item->n_tokens = grow->n_tokens;
     if (grow->n_tokens > 0) {
         memcpy(item->tokens, grow->tokens, (size_t)grow->n_tokens * sizeof item->tokens[0]);
@@ -140,7 +141,6 @@ void scheduler_job_requeue(struct scheduler_job *job, struct scheduler_item *ite
     job->queue[0] = item;
     job->n_queue++;
     job->n_out--;
-    item->attempts++;
 }
 
 void scheduler_job_compact(struct scheduler_job *job) {

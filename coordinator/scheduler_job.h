@@ -18,6 +18,7 @@ struct scheduler_job {
     scheduler_next_fn next;
     void *context;
     bool admitted;                 // takes turns; the others wait for room
+    bool apart;                    // one order at a time, shared with no other job
     struct scheduler_item **queue; // [n_queue], what goes on itself, then the others, each oldest
                                    // first; NULL where a dispatch took one out
     size_t n_queue;
@@ -40,7 +41,7 @@ void scheduler_item_destroy(struct scheduler_item *item); // NULL allowed
 // Fills the queue up to `wanted`; memory is asked for before the search gives a candidate away.
 MUST_CHECK enum status scheduler_job_pull(struct scheduler_job *job, size_t wanted);
 
-// Puts an item of an order back in front of the queue, with one attempt more.
+// Puts an item of an order back in front of the queue.
 void scheduler_job_requeue(struct scheduler_job *job, struct scheduler_item *item);
 
 // Closes the gaps of a dispatch.

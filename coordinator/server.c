@@ -295,6 +295,11 @@ static void fill_group(const struct coordinator *coordinator, int number, const 
     status->has_order_ms = status->has_joined_ms = true;
     status->order_ms = group->order_ms;
     status->joined_ms = (double)(clock_monotonic_ms() - group->joined_ms);
+    const char *condition = !group->alive ? "lost" : group->set_aside ? "set-aside" : "serving";
+    status->condition = (char *)condition;
+    status->why = group->alive && !group->set_aside ? NULL : (char *)group->why;
+    status->has_bad_rows = true;
+    status->bad_rows = group->bad_rows;
     status->models = parts->model_list;
     status->n_models = parts->n_models;
 }
@@ -562,7 +567,7 @@ void server_on_written(struct coordinator *coordinator, struct write *write) {
         on_result_written(coordinator, write);
     } else if (write->status == STATUS_OK && write->kind == WRITE_JOB) {
         on_job_written(coordinator, write);
-    } else if (write->status == STATUS_OK) {
+    } else if (write->status == STATUS_OK && write->kind == WRITE_CLOSE) {
         on_close_written(coordinator, write);
     }
     if (write->has_peer && write->status != STATUS_OK) {

@@ -1,8 +1,8 @@
 // Two tables. A row of `jobs` is valid from its commit on: the key is unique, `spec` the packed
-// SubmitJob, `accepted_ms` wall-clock time. A row of `results` belongs to exactly one job, is
-// written once and never changed; a job without one is unfinished and runs again, from its
-// beginning, after a restart. Closing a job deletes both rows. PRAGMA user_version numbers the
-// schema.
+// SubmitJob, `accepted_ms` wall-clock time, `losses` and `lost_at` a struct store_losses. A row of
+// `results` belongs to exactly one job, is written once and never changed; a job without one is
+// unfinished and runs again, from its beginning, after a restart. Closing a job deletes both rows.
+// PRAGMA user_version numbers the schema.
 #include "coordinator/store.h"
 
 #include <errno.h>
@@ -28,6 +28,7 @@ enum statement {
     STATEMENT_FIND_JOB,
     STATEMENT_INSERT_JOB,
     STATEMENT_INSERT_RESULT,
+    STATEMENT_PUT_LOSSES,
     STATEMENT_JOB_EXISTS,
     STATEMENT_GET_JOB,
     STATEMENT_DELETE_RESULT,
@@ -44,14 +45,16 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
     [STATEMENT_INSERT_JOB] = "INSERT INTO jobs (job_key, spec, accepted_ms) VALUES (?1, ?2, ?3)",
     [STATEMENT_INSERT_RESULT] =
         "INSERT INTO results (job_id, result) VALUES (?1, ?2) ON CONFLICT (job_id) DO NOTHING",
+    [STATEMENT_PUT_LOSSES] = "UPDATE jobs SET losses = ?2, lost_at = ?3 WHERE id = ?1",
     [STATEMENT_JOB_EXISTS] = "SELECT 1 FROM jobs WHERE id = ?1",
     [STATEMENT_GET_JOB] = "SELECT id, accepted_ms, spec, result FROM jobs"
                           " LEFT JOIN results ON results.job_id = jobs.id WHERE job_key = ?1",
     [STATEMENT_DELETE_RESULT] =
         "DELETE FROM results WHERE job_id = (SELECT id FROM jobs WHERE job_key = ?1)",
     [STATEMENT_DELETE_JOB] = "DELETE FROM jobs WHERE job_key = ?1",
-    [STATEMENT_UNFINISHED] = "SELECT id, accepted_ms, spec FROM jobs WHERE NOT EXISTS"
-                             " (SELECT 1 FROM results WHERE job_id = jobs.id) ORDER BY id",
+    [STATEMENT_UNFINISHED] =
+        "SELECT id, accepted_ms, spec, losses, lost_at FROM jobs WHERE"
+        " NOT EXISTS (SELECT 1 FROM results WHERE job_id = jobs.id) ORDER BY id",
     [STATEMENT_COUNTS] = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results)",
 };
 
@@ -65,6 +68,8 @@ static const char *const migrations[] = {
     "CREATE TABLE results ("
     "  job_id INTEGER PRIMARY KEY,"
     "  result BLOB NOT NULL);",
+    "ALTER TABLE jobs ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN lost_at INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
@@ -358,6 +363,15 @@ enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t
     return status;
 }
 
+enum status store_put_losses(struct store *store, uint64_t job_id,
+                             const struct store_losses *losses, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_PUT_LOSSES);
+    bind_number(statement, 1, (int64_t)job_id);
+    bind_number(statement, 2, losses->count);
+    bind_number(statement, 3, (int64_t)losses->at_tokens);
+    return run(store, statement, "note a lost group", err);
+}
+
 static bool copy_column(sqlite3_stmt *statement, int column, uint8_t **bytes, size_t *size) {
     *bytes = NULL;
     *size = 0;
@@ -458,7 +472,9 @@ enum status store_load_unfinished(struct store *store, store_visit_fn visit, voi
     int rc = sqlite3_step(statement);
     while (status == STATUS_OK && rc == SQLITE_ROW) {
         struct store_job job = {.job_id = (uint64_t)sqlite3_column_int64(statement, 0),
-                                .accepted_ms = sqlite3_column_int64(statement, 1)};
+                                .accepted_ms = sqlite3_column_int64(statement, 1),
+                                .losses = {(uint32_t)sqlite3_column_int64(statement, 3),
+                                           (uint64_t)sqlite3_column_int64(statement, 4)}};
         if (copy_column(statement, 2, &job.spec, &job.spec_size)) {
             status = visit(context, &job);
             store_job_release(&job);

@@ -44,9 +44,21 @@ MUST_CHECK enum status store_put_job(struct store *store, const char *job_key, c
 MUST_CHECK enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t *result,
                                         size_t size, bool *is_new, struct error *err);
 
+// What a job has cost: groups lost one after the other while they worked on it alone, and how many
+// tokens it had sampled when that happened last.
+struct store_losses {
+    uint32_t count;
+    uint64_t at_tokens;
+};
+
+// Keeps a job's losses; a job that was closed is fine.
+MUST_CHECK enum status store_put_losses(struct store *store, uint64_t job_id,
+                                        const struct store_losses *losses, struct error *err);
+
 struct store_job {
     uint64_t job_id;
     int64_t accepted_ms; // since 1970
+    struct store_losses losses;
     uint8_t *spec;       // [spec_size], owned
     size_t spec_size;
     uint8_t *result; // [result_size], owned; NULL while unfinished

@@ -52,6 +52,14 @@ struct write *writes_add_result(struct coordinator *coordinator, struct job *job
     return write;
 }
 
+void writes_add_losses(struct coordinator *coordinator, const struct job *job) {
+    struct write *write = writes_add(coordinator, WRITE_LOSSES, job_spec_key(job->spec));
+    if (write != NULL) {
+        write->job_id = job->id;
+        write->losses = (struct store_losses){job->losses.count, job->losses.at_tokens};
+    }
+}
+
 static enum status apply_result(struct coordinator *coordinator, struct write *write) {
     struct job *job = job_table_find_id(coordinator->jobs, write->job_id);
     if (job == NULL) {
@@ -76,6 +84,8 @@ static enum status apply(struct coordinator *coordinator, struct write *write) {
                              write->accepted_ms, &write->job_id, &write->is_new, &write->err);
     case WRITE_RESULT:
         return apply_result(coordinator, write);
+    case WRITE_LOSSES:
+        return store_put_losses(coordinator->store, write->job_id, &write->losses, &write->err);
     case WRITE_CLOSE:
         break;
     }
@@ -119,6 +129,8 @@ static void count(struct coordinator *coordinator, const struct write *write) {
         break;
     case WRITE_RESULT:
         coordinator->n_results += write->is_new ? 1 : 0;
+        break;
+    case WRITE_LOSSES:
         break;
     case WRITE_CLOSE:
         coordinator->n_stored -= write->had_job ? 1 : 0;

@@ -189,6 +189,9 @@ static json_t *group_json(const Surefoot__GroupStatus *group) {
     json_t *object = json_object();
     set_text(object, "name", group->name);
     set_bool(object, "alive", group->has_alive, group->alive);
+    set_text(object, "condition", group->condition);
+    set_text(object, "why", group->why);
+    set_integer(object, "bad_rows", group->has_bad_rows, group->bad_rows);
     set_integer(object, "n_ranks", group->has_n_ranks, group->n_ranks);
     set_integer(object, "slots", group->has_slots, group->slots);
     set_integer(object, "slots_busy", group->has_slots_busy, group->slots_busy);
@@ -334,20 +337,27 @@ static void print_group_times(const Surefoot__ServiceStatus *status, FILE *out) 
     }
 }
 
+static const char *group_condition(const Surefoot__GroupStatus *group) {
+    return group->condition != NULL ? group->condition : group->alive ? "serving" : "lost";
+}
+
 void print_service_status(const Surefoot__ServiceStatus *status, FILE *out) {
     fprintf(out, "surefoot %s, up %.0f s, busy %.1f s; jobs: %u queued, %u running, %llu done\n",
             status->version == NULL ? "?" : status->version, status->uptime_ms / 1000,
             status->busy_ms / 1000, status->jobs_queued, status->jobs_running,
             (unsigned long long)status->jobs_done);
-    fprintf(out, "\n%-16s %-6s %6s %11s %10s %12s\n", "group", "state", "ranks", "slots busy",
+    fprintf(out, "\n%-16s %-9s %6s %11s %10s %12s\n", "group", "state", "ranks", "slots busy",
             "orders", "tokens");
     for (size_t i = 0; i < status->n_groups; i++) {
         const Surefoot__GroupStatus *group = status->groups[i];
         char slots[32];
         snprintf(slots, sizeof slots, "%u/%u", group->slots_busy, group->slots);
-        fprintf(out, "%-16s %-6s %6u %11s %10llu %12llu\n", group->name == NULL ? "" : group->name,
-                group->alive ? "alive" : "lost", group->n_ranks, slots,
+        fprintf(out, "%-16s %-9s %6u %11s %10llu %12llu\n", group->name == NULL ? "" : group->name,
+                group_condition(group), group->n_ranks, slots,
                 (unsigned long long)group->orders_done, (unsigned long long)group->tokens);
+        if (group->why != NULL) {
+            fprintf(out, "%-16s %s\n", "", group->why);
+        }
     }
     if (status->n_groups == 0) {
         return;

@@ -216,14 +216,18 @@ static void make_row(const struct fake_job *job, const Surefoot__OrderItem *item
     }
 }
 
+static void say_error(struct fake_row *row, enum status status) {
+    surefoot__error_info__init(&row->error);
+    row->error.has_status = true;
+    row->error.status = status;
+    row->error.field = "prompt";
+    row->error.message = "as the test wants";
+    row->row.error = &row->error;
+}
+
 static void spoil_first_row(struct fake_group *group, struct fake_row *first) {
     if (group->row_error != STATUS_OK) {
-        surefoot__error_info__init(&first->error);
-        first->error.has_status = true;
-        first->error.status = group->row_error;
-        first->error.field = "prompt";
-        first->error.message = "as the test wants";
-        first->row.error = &first->error;
+        say_error(first, group->row_error);
         group->row_error = group->repeats_error ? group->row_error : STATUS_OK;
     }
     if (group->breaks_row) {
@@ -249,6 +253,12 @@ static void answer_order(struct fake_group *group, const Surefoot__Order *order)
         }
         struct fake_row *row = &rows[gathered.n_rows];
         make_row(job, order->items[i], row);
+        if (job->is_infinite) {
+            say_error(row, STATUS_INTERNAL);
+        }
+        if (group->breaks_rows) {
+            row->scores[1].end_score = NAN;
+        }
         list[gathered.n_rows++] = &row->row;
     }
     if (gathered.n_rows > 0) {
@@ -289,6 +299,8 @@ static void take_jobs(struct fake_group *group, const Surefoot__Order *order) {
             .max_tokens = job->max_tokens,
             .n_scorers = (uint32_t)job->n_scorers,
             .is_costly = strcmp(job->prompt, "costly") == 0,
+            .is_infinite = strcmp(job->prompt, "infinite") == 0,
+            .is_deadly = group->deadly != NULL && strcmp(job->prompt, group->deadly) == 0,
         };
     }
 }
@@ -317,9 +329,30 @@ static void on_order(struct fake_group *group, Surefoot__GroupCommand *command) 
         group->n_jobs = 0;
     }
     group->held = command;
-    if (!group->holds_orders) {
+    for (size_t i = 0; i < order->n_items; i++) {
+        const struct fake_job *job = find_job(group, order->items[i]->job_id);
+        group->is_dead = group->is_dead || (job != NULL && job->is_deadly);
+    }
+    if (!group->holds_orders && !group->is_dead) {
         harness_answer_held(group);
     }
+}
+
+// A process of the same name takes the place of one that died with its order.
+static void revive(struct harness *harness, struct fake_group *group) {
+    Surefoot__GroupGoodbye goodbye = SUREFOOT__GROUP_GOODBYE__INIT;
+    Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
+    goodbye.reason = "a rank died";
+    message.goodbye = &goodbye;
+    group_send(group, &message);
+    channel_close(group->channel);
+    group->channel = NULL;
+    wire_free(WIRE_GROUP_COMMAND, group->held);
+    group->held = NULL;
+    group->n_jobs = 0;
+    group->is_dead = false;
+    group->deaths++;
+    harness_greet(harness, (int)(group - harness->groups), group->slots);
 }
 
 static void pump_group(struct fake_group *group) {
@@ -335,7 +368,8 @@ static void pump_group(struct fake_group *group) {
     }
     uint8_t *bytes;
     size_t size;
-    while (!group->is_mute && channel_receive(group->channel, NULL, &bytes, &size) == STATUS_OK) {
+    while (!group->is_mute && !group->is_dead &&
+           channel_receive(group->channel, NULL, &bytes, &size) == STATUS_OK) {
         void *unpacked = NULL;
         struct error err = {0};
         assert_ok(wire_unpack(WIRE_GROUP_COMMAND, bytes, size, &unpacked, &err), &err);
@@ -370,6 +404,9 @@ Surefoot__ClientReply *harness_pump(struct harness *harness) {
     assert_true(status == STATUS_OK || status == STATUS_DEADLINE);
     for (int g = 0; g < HARNESS_GROUPS; g++) {
         pump_group(&harness->groups[g]);
+        if (harness->groups[g].is_dead) {
+            revive(harness, &harness->groups[g]);
+        }
     }
     uint8_t *bytes;
     size_t size;

@@ -29,6 +29,8 @@ struct fake_job {
     uint32_t max_tokens;
     uint32_t n_scorers;
     bool is_costly; // prompt "costly": every token costs more than any budget
+    bool is_deadly; // the group dies of it
+    bool is_infinite; // prompt "infinite": every row says that its logits are not finite
 };
 
 struct fake_group {
@@ -45,6 +47,10 @@ struct fake_group {
     enum status row_error; // of the next order's first row, once
     bool repeats_error;    // not once: always
     bool breaks_row;       // the next order's first row has a NaN score, once
+    bool breaks_rows;      // every row has
+    const char *deadly;    // dies of orders with a job of this prompt, and comes back
+    int deaths;
+    bool is_dead; // of such an order, until the next pump
     int64_t beat_at_ms;
     int welcomes;
     int orders;

@@ -282,6 +282,162 @@ static void test_candidate_that_never_comes_back_fails_its_job(void **state) {
                      SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
 }
 
+static void expect_outcome(struct harness *harness, const char *key, Surefoot__Outcome outcome) {
+    Surefoot__ClientReply *reply = harness_result(harness, key);
+    if (reply->result->outcome != outcome) {
+        fail_msg("%s: outcome %d, not %d: %s", key, reply->result->outcome, outcome,
+                 reply->result->error != NULL ? reply->result->error->message : "no error");
+    }
+    harness_free(reply);
+}
+
+static Surefoot__ClientReply *get_status(struct harness *harness) {
+    Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.status = &get;
+    Surefoot__ClientReply *reply = harness_call(harness, &request);
+    assert_non_null(reply->status);
+    return reply;
+}
+
+static void test_group_that_answers_badly_is_set_aside_and_costs_no_job(void **state) {
+    enum { JOBS = 20 };
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 16)->breaks_rows = true;
+    harness_connect(harness, 1, 16);
+    char key[32];
+    for (int i = 0; i < JOBS; i++) {
+        Surefoot__JobSpec spec = make_spec("inference-guard", NULL, (uint64_t)i);
+        spec.has_budget = true;
+        spec.budget = 50;
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        expect_outcome(harness, key, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    }
+    Surefoot__ClientReply *reply = get_status(harness);
+    for (size_t g = 0; g < 2; g++) {
+        const Surefoot__GroupStatus *group = reply->status->groups[g];
+        bool is_bad = strcmp(group->name, "group-0") == 0;
+        assert_true(group->alive);
+        assert_string_equal(group->condition, is_bad ? "set-aside" : "serving");
+        assert_true(is_bad == (group->why != NULL));
+        assert_true(is_bad == (group->bad_rows > 0));
+    }
+    harness_free(reply);
+    // Started again, it is one like any other.
+    harness_disconnect(harness, 0);
+    harness_connect(harness, 0, 16);
+    reply = get_status(harness);
+    for (size_t g = 0; g < 2; g++) {
+        assert_string_equal(reply->status->groups[g]->condition, "serving");
+    }
+    harness_free(reply);
+}
+
+static void test_bad_row_is_tried_with_another_group(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    harness_connect(harness, 1, 64);
+    for (int g = 0; g < 2; g++) {
+        harness->groups[g].row_error = STATUS_DEVICE;
+        Surefoot__JobSpec spec = make_spec("best-of-n", "plain", 3);
+        const char *key = g == 0 ? "first" : "second";
+        harness_accept(harness, key, &spec);
+        expect_outcome(harness, key, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+        assert_int_equal(harness->groups[g].row_error, STATUS_OK); // it happened
+    }
+}
+
+static void test_row_that_no_group_can_do_fails_its_job_only(void **state) {
+    enum { JOBS = 12 };
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    harness_connect(harness, 1, 64);
+    char key[32];
+    for (int i = 0; i < JOBS; i++) {
+        Surefoot__JobSpec spec = make_spec("best-of-n", "plain", (uint64_t)i);
+        spec.prompt = i % 2 == 0 ? "infinite" : "good";
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        expect_outcome(harness, key,
+                       i % 2 == 0 ? SUREFOOT__OUTCOME__OUTCOME_FAILED
+                                  : SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    }
+    Surefoot__ClientReply *reply = get_status(harness);
+    assert_string_equal(reply->status->groups[0]->condition, "serving");
+    assert_string_equal(reply->status->groups[1]->condition, "serving");
+    harness_free(reply);
+}
+
+static int deaths(const struct harness *harness) {
+    int sum = 0;
+    for (int g = 0; g < HARNESS_GROUPS; g++) {
+        sum += harness->groups[g].deaths;
+    }
+    return sum;
+}
+
+static void test_job_that_kills_its_groups_ends_and_takes_no_other_along(void **state) {
+    enum { JOBS = 12 };
+    struct harness *harness = *state;
+    char key[32];
+    for (int i = 0; i < JOBS; i++) { // all are in the first orders
+        Surefoot__JobSpec spec = make_spec("best-of-n", "plain", (uint64_t)i);
+        spec.n = 4;
+        spec.prompt = i == 5 ? "deadly" : "good";
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+    }
+    for (int g = 0; g < HARNESS_GROUPS; g++) {
+        harness->groups[g].deadly = "deadly";
+        harness_greet(harness, g, 64);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        expect_outcome(harness, key,
+                       i == 5 ? SUREFOOT__OUTCOME__OUTCOME_FAILED
+                              : SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    }
+    Surefoot__ClientReply *reply = harness_result(harness, "job-5");
+    assert_int_equal(reply->result->error->status, STATUS_PEER_LOST);
+    assert_non_null(strstr(reply->result->error->message, "a rank died"));
+    harness_free(reply);
+    // Each group in company at first, then two with this job alone.
+    assert_in_range(deaths(harness), 2, HARNESS_GROUPS + 2);
+}
+
+static bool has_died(void *context) {
+    return deaths(context) > 0;
+}
+
+static void test_restart_does_not_forget_what_a_job_has_killed(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = &harness->groups[0];
+    group->deadly = "deadly";
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", "plain", 1);
+    spec.prompt = "deadly";
+    harness_accept(harness, "job", &spec);
+    group->is_mute = false;
+    harness_await(harness, has_died, harness);
+    harness_disconnect(harness, 0);
+    Surefoot__ClientReply *reply = harness_fetch(harness, "job", 0);
+    assert_non_null(reply->progress);
+    harness_free(reply);
+    harness_stop(harness);
+    harness_start(harness);
+    group->deadly = "deadly";
+    harness_connect(harness, 0, 64);
+    expect_outcome(harness, "job", SUREFOOT__OUTCOME__OUTCOME_FAILED);
+    assert_int_equal(group->deaths, 1); // after the restart
+}
+
 // The answer's cost is derived anew from the stored scores: under every reading of them it must be
 // what the search made of the rows.
 static void test_answers_pass_the_recheck_under_every_cost_mode(void **state) {
@@ -724,6 +880,11 @@ int main(void) {
         CASE(test_group_that_forgot_a_job_is_told_again),
         CASE(test_errors_of_rows_end_their_job_only),
         CASE(test_candidate_that_never_comes_back_fails_its_job),
+        CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
+        CASE(test_bad_row_is_tried_with_another_group),
+        CASE(test_row_that_no_group_can_do_fails_its_job_only),
+        CASE(test_job_that_kills_its_groups_ends_and_takes_no_other_along),
+        CASE(test_restart_does_not_forget_what_a_job_has_killed),
         CASE(test_answers_pass_the_recheck_under_every_cost_mode),
         CASE(test_cancelled_job_ends_without_text),
         CASE(test_deadline_ends_queued_and_running_jobs),

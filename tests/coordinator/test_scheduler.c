@@ -310,12 +310,64 @@ static void test_lost_group_gives_its_order_to_another(void **state) {
     assert_int_equal(order->n_items, 6);
     for (size_t i = 0; i < 6; i++) {
         assert_true(order->items[i]->candidate_id == i + 1);
-        assert_int_equal(order->items[i]->attempts, 1);
     }
     // What the lost group says later is not taken for an answer.
     scheduler_add_group(scheduler, 0, 8);
     assert_null(scheduler_finish_order(scheduler, 0, order_id));
     assert_null(scheduler_finish_order(scheduler, 1, order_id));
+    scheduler_destroy(scheduler);
+}
+
+static void test_job_set_apart_has_one_order_to_itself(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(2, 8);
+    struct source sources[2] = {candidates(40), candidates(40)};
+    add_job(scheduler, 1, &sources[0]);
+    add_job(scheduler, 2, &sources[1]);
+    answer(scheduler, 0, dispatch(scheduler, 0));
+    scheduler_set_apart(scheduler, 2, true);
+    const struct scheduler_order *other = scheduler_take_order(scheduler, 1);
+    assert_true(count_job(other, 2) > 0);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    assert_int_equal(count_job(order, 2), 0); // some of it are out with the other group still
+    answer(scheduler, 1, other);
+    other = dispatch(scheduler, 1);
+    assert_int_equal(count_job(other, 2), other->n_items);
+    answer(scheduler, 0, order);
+    order = dispatch(scheduler, 0);
+    assert_int_equal(count_job(order, 1), order->n_items);
+    answer(scheduler, 1, other);
+    answer(scheduler, 0, order);
+    scheduler_set_apart(scheduler, 2, false);
+    scheduler_remove_group(scheduler, 1);
+    order = dispatch(scheduler, 0);
+    assert_true(count_job(order, 1) > 0 && count_job(order, 2) > 0);
+    scheduler_destroy(scheduler);
+}
+
+static void test_item_avoids_a_group_while_there_is_another(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(2, 8);
+    struct source source = candidates(1);
+    add_job(scheduler, 1, &source);
+    const struct scheduler_order *order = dispatch(scheduler, 0);
+    int first = order != NULL ? 0 : 1;
+    order = order != NULL ? order : scheduler_take_order(scheduler, 1);
+    for (int turn = 0; turn < 2; turn++) {
+        struct scheduler_order *done = scheduler_finish_order(scheduler, first, order->order_id);
+        done->items[0]->avoid = first;
+        assert_true(scheduler_retry(scheduler, done, 0));
+        scheduler_order_destroy(done);
+        assert_null(dispatch(scheduler, first));
+        order = scheduler_take_order(scheduler, 1 - first);
+        assert_int_equal(order->n_items, 1);
+        first = 1 - first;
+    }
+    assert_true(scheduler_has_other_group(scheduler, first));
+    order->items[0]->avoid = 1 - first;
+    scheduler_remove_group(scheduler, first);
+    assert_false(scheduler_has_other_group(scheduler, 1 - first));
+    assert_int_equal(dispatch(scheduler, 1 - first)->n_items, 1);
     scheduler_destroy(scheduler);
 }
 
@@ -457,6 +509,8 @@ int main(void) {
         cmocka_unit_test(test_lopsided_beams_are_spread_again),
         cmocka_unit_test(test_idle_group_takes_half_of_what_waits_for_a_busy_one),
         cmocka_unit_test(test_lost_group_gives_its_order_to_another),
+        cmocka_unit_test(test_job_set_apart_has_one_order_to_itself),
+        cmocka_unit_test(test_item_avoids_a_group_while_there_is_another),
         cmocka_unit_test(test_group_short_of_memory_gets_smaller_orders),
         cmocka_unit_test(test_releases_reach_the_holder_once),
         cmocka_unit_test(test_jobs_are_described_once_to_each_group),
