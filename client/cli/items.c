@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client/cli/csv.h"
+#include "client/benchmarks/csv.h"
 
 static const char *const prompt_columns[] = {"prompt", "Behavior", "Goal", "goal",
                                              "forbidden_prompt"};

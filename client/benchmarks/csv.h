@@ -1,7 +1,7 @@
 // CSV as RFC 4180 has it: commas, quoted fields with doubled quotes and line breaks inside, CRLF or
 // LF. A byte order mark at the start is skipped. Reads from memory; rows own their text.
-#ifndef CLIENT_CLI_CSV_H
-#define CLIENT_CLI_CSV_H
+#ifndef CLIENT_BENCHMARKS_CSV_H
+#define CLIENT_BENCHMARKS_CSV_H
 
 #include <stddef.h>
 

@@ -1,4 +1,4 @@
-#include "client/cli/csv.h"
+#include "client/benchmarks/csv.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
