@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-void csv_init(struct csv_reader *reader, const char *bytes, size_t size) {
+void csv_init(struct csv_reader *reader, const char *bytes, size_t size, char separator) {
     bool has_mark = size >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0;
-    *reader = (struct csv_reader){.at = bytes + (has_mark ? 3 : 0), .end = bytes + size, .line = 1};
+    *reader = (struct csv_reader){
+        .at = bytes + (has_mark ? 3 : 0), .end = bytes + size, .line = 1, .separator = separator};
 }
 
 static enum status malformed(const struct csv_reader *reader, const char *what, struct error *err) {
@@ -27,7 +28,7 @@ static bool skip_line_end(struct csv_reader *reader) {
 }
 
 static bool at_field_end(const struct csv_reader *reader) {
-    return reader->at == reader->end || *reader->at == ',' || *reader->at == '\n' ||
+    return reader->at == reader->end || *reader->at == reader->separator || *reader->at == '\n' ||
            (reader->end - reader->at >= 2 && memcmp(reader->at, "\r\n", 2) == 0);
 }
 
@@ -113,7 +114,7 @@ enum status csv_next(struct csv_reader *reader, struct csv_row *row, struct erro
             csv_row_destroy(row);
             return status;
         }
-        if (reader->at == reader->end || *reader->at != ',') {
+        if (reader->at == reader->end || *reader->at != reader->separator) {
             break;
         }
         reader->at++;

@@ -1,5 +1,6 @@
-// CSV as RFC 4180 has it: commas, quoted fields with doubled quotes and line breaks inside, CRLF or
-// LF. A byte order mark at the start is skipped. Reads from memory; rows own their text.
+// CSV as RFC 4180 has it, or with another separator: commas, quoted fields with doubled quotes and
+// line breaks inside, CRLF or LF. A byte order mark at the start is skipped. Reads from memory;
+// rows own their text.
 #ifndef CLIENT_BENCHMARKS_CSV_H
 #define CLIENT_BENCHMARKS_CSV_H
 
@@ -17,10 +18,11 @@ struct csv_reader {
     const char *at;
     const char *end;
     size_t line;
+    char separator;
 };
 
 // Borrows `bytes` until the last row is read.
-void csv_init(struct csv_reader *reader, const char *bytes, size_t size);
+void csv_init(struct csv_reader *reader, const char *bytes, size_t size, char separator);
 
 // Reads the next row, released with csv_row_destroy(). Lines without any character are skipped.
 // STATUS_NOT_FOUND: no more rows. STATUS_MALFORMED: an open quote, text after a closing quote, a

@@ -4,12 +4,13 @@
 
 #include "client/cli/flags.h"
 
-enum { BATCH_FLAGS_COUNT = 5 };
+enum { BATCH_FLAGS_COUNT = 6 };
 
 struct batch_flags {
     struct flag table[BATCH_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
     char in_flight_help[48];
-    const char *prompt_column; // NULL: one of the known names
+    const char *prompt_column; // NULL: found out
+    const char *id_column;     // likewise
     uint32_t in_flight;        // jobs
     uint32_t patience_s;
     int quiet;

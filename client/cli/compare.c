@@ -36,6 +36,7 @@ struct compare {
     Surefoot__JobResult **results;    // [n_methods][items.count], owned copies
     char (*keys)[SUREFOOT_KEY_BYTES]; // [items.count] of the method being run
     const Surefoot__JobSpec *base;
+    const char *system; // message before every item, or NULL
     Surefoot__JobSpec spec;
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
@@ -76,8 +77,8 @@ static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, c
     struct compare *compare = user;
     struct method *method = &compare->methods[compare->at];
     compare->spec = *compare->base;
-    item_set_prompt(&compare->items.rows[index], &compare->spec, compare->message_rows,
-                    compare->message_list);
+    item_set_prompt(&compare->items.rows[index], compare->system, &compare->spec,
+                    compare->message_rows, compare->message_list);
     compare->spec.method = method->name;
     if (method->selection != NULL) {
         compare->spec.selection = method->selection;
@@ -284,14 +285,6 @@ static int show(const struct compare *compare, bool json, bool show_unsafe) {
     return compare->progress.failed > 0 ? CLI_EXIT_FAILED : CLI_EXIT_OK;
 }
 
-static void keep_first(struct items *items, size_t limit) {
-    while (limit > 0 && items->count > limit) {
-        struct item *last = &items->rows[--items->count];
-        json_decref(last->id);
-        json_decref(last->source);
-    }
-}
-
 static void close_compare(struct compare *compare) {
     session_close(&compare->session);
     for (size_t i = 0;
@@ -322,7 +315,7 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
         {.name = "limit",
          .kind = FLAG_U32,
          .target = &flags.limit,
-         .max = ITEMS_MAX,
+         .max = UINT32_MAX,
          .value = "N",
          .help = "the first N prompts, 0: all"},
         {.name = "show-unsafe",
@@ -365,12 +358,18 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
     }
-    if (status == STATUS_OK && job.system != NULL) {
-        status = error_set(&err, STATUS_UNSUPPORTED, "--system", "items bring their own messages");
+    if (status == STATUS_OK) {
+        const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,
+                                            .id_column = flags.batch.id_column,
+                                            .system = job.system};
+        compare->system = job.system;
+        status = items_read(path, &choice, &compare->items, &err);
+    }
+    if (status == STATUS_OK && !flags.batch.quiet) {
+        items_describe(&compare->items, stderr);
     }
     if (status == STATUS_OK) {
-        status = items_read(path, flags.batch.prompt_column, &compare->items, &err);
-        keep_first(&compare->items, flags.limit);
+        items_keep_first(&compare->items, flags.limit);
     }
     if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, &service_flags, &compare->session, &err);

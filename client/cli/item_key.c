@@ -49,9 +49,7 @@ static enum status add_models(struct digest *digest, const Surefoot__ServiceStat
 static enum status item_digest(const struct item *item, uint64_t seed, struct digest *out,
                                struct error *err) {
     char *id = json_dumps(item->id, JSON_COMPACT | JSON_ENCODE_ANY);
-    char *messages = item->prompt != NULL
-                         ? NULL
-                         : json_dumps(json_object_get(item->source, "messages"), JSON_COMPACT);
+    char *messages = item->prompt != NULL ? NULL : json_dumps(item->messages, JSON_COMPACT);
     enum status status = STATUS_OK;
     if (id == NULL || (item->prompt == NULL && messages == NULL)) {
         status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items' names");
@@ -67,25 +65,14 @@ static enum status item_digest(const struct item *item, uint64_t seed, struct di
     return status;
 }
 
-// Numbers equal items in their order, from 0.
-static uint64_t occurrence(json_t *seen, const struct digest *digest) {
-    char hex[DIGEST_HEX_BYTES];
-    digest_hex(digest, hex);
-    json_int_t before = json_integer_value(json_object_get(seen, hex));
-    json_object_set_new(seen, hex, json_integer(before + 1));
-    return (uint64_t)before;
-}
-
 static enum status make_keys(const struct items *items, uint64_t seed, const struct digest *shared,
-                             json_t *seen, struct item_key *keys, struct error *err) {
+                             struct item_key *keys, struct error *err) {
     for (size_t i = 0; i < items->count; i++) {
         struct digest digest;
         enum status status = item_digest(&items->rows[i], seed, &digest, err);
         if (status != STATUS_OK) {
             return status;
         }
-        uint64_t number = occurrence(seen, &digest);
-        digest_add(&digest, &number, sizeof number);
         keys[i].seed = digest.low >> 11;
         digest_add(&digest, shared, sizeof *shared);
         digest_hex(&digest, keys[i].text);
@@ -93,11 +80,14 @@ static enum status make_keys(const struct items *items, uint64_t seed, const str
     return STATUS_OK;
 }
 
-enum status item_keys_make(const struct items *items, const Surefoot__JobSpec *spec,
-                           const Surefoot__ServiceStatus *state, struct item_key **out,
-                           struct error *err) {
+enum status item_keys_make(const struct items *items, const char *system,
+                           const Surefoot__JobSpec *spec, const Surefoot__ServiceStatus *state,
+                           struct item_key **out, struct error *err) {
     struct digest shared;
     digest_init(&shared);
+    if (system != NULL) {
+        add_text(&shared, system);
+    }
     enum status status = add_spec(&shared, spec, err);
     if (status == STATUS_OK) {
         status = add_models(&shared, state, err);
@@ -106,13 +96,11 @@ enum status item_keys_make(const struct items *items, const Surefoot__JobSpec *s
         return status;
     }
     struct item_key *keys = calloc(items->count, sizeof *keys);
-    json_t *seen = json_object();
-    if (keys == NULL || seen == NULL) {
+    if (keys == NULL) {
         status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items' names");
     } else {
-        status = make_keys(items, spec->has_seed ? spec->seed : 0, &shared, seen, keys, err);
+        status = make_keys(items, spec->has_seed ? spec->seed : 0, &shared, keys, err);
     }
-    json_decref(seen);
     if (status != STATUS_OK) {
         free(keys);
         return status;

@@ -1,242 +1,324 @@
 #include "client/cli/items.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "client/benchmarks/csv.h"
+#include "client/benchmarks/benchmark.h"
+#include "client/benchmarks/rows.h"
 
-static const char *const prompt_columns[] = {"prompt", "Behavior", "Goal", "goal",
-                                             "forbidden_prompt"};
-enum { PROMPT_COLUMNS_COUNT = sizeof prompt_columns / sizeof prompt_columns[0] };
-
-static enum status refuse(size_t line, enum status status, const char *what, struct error *err) {
-    char field[ERROR_FIELD_BYTES];
-    snprintf(field, sizeof field, "line %zu", line);
-    return error_set(err, status, field, "%s", what);
+// The value in `column` of a row; "body.messages" is the field of an object.
+static const json_t *get_column(const json_t *fields, const char *column) {
+    const json_t *whole = json_object_get(fields, column);
+    const char *dot = strchr(column, '.');
+    char name[ITEMS_NAME_BYTES];
+    if (whole != NULL || dot == NULL || dot - column >= ITEMS_NAME_BYTES) {
+        return whole;
+    }
+    snprintf(name, sizeof name, "%.*s", (int)(dot - column), column);
+    return json_object_get(json_object_get(fields, name), dot + 1);
 }
 
-static enum status check_messages(const json_t *messages, size_t line, struct error *err) {
+static bool is_white(const char *text) {
+    return text[strspn(text, " \t\r\n\v\f")] == '\0';
+}
+
+static enum status check_prompt(const json_t *value, const char *column, size_t line,
+                                struct error *err) {
+    if (!json_is_string(value)) {
+        return rows_refuse(line, STATUS_MALFORMED, err, "field \"%.80s\" is %s", column,
+                           value == NULL ? "missing" : "not a text or a list of messages");
+    }
+    if (is_white(json_string_value(value))) {
+        return rows_refuse(line, STATUS_MALFORMED, err, "field \"%.80s\" is empty or white space",
+                           column);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_messages(const json_t *messages, const char *column, bool system,
+                                  size_t line, struct error *err) {
     size_t count = json_array_size(messages);
-    if (count == 0 || count > LIMIT_MESSAGES) {
-        return refuse(line, STATUS_LIMIT, "messages is not a list of 1 to 256", err);
+    size_t max = LIMIT_MESSAGES - (system ? 1 : 0);
+    if (count == 0 || count > max) {
+        return rows_refuse(line, STATUS_LIMIT, err, "field \"%.80s\" has not 1 to %zu messages",
+                           column, max);
     }
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {
         const json_t *message = json_array_get(messages, i);
+        const char *role = json_string_value(json_object_get(message, "role"));
         const json_t *content = json_object_get(message, "content");
-        if (!json_is_string(json_object_get(message, "role")) || !json_is_string(content)) {
-            return refuse(line, STATUS_MALFORMED, "a message needs the texts role and content",
-                          err);
+        if (role == NULL || !json_is_string(content)) {
+            return rows_refuse(line, STATUS_MALFORMED, err,
+                               "field \"%.80s\": a message needs the texts role and content",
+                               column);
+        }
+        if (system && strcmp(role, "system") == 0) {
+            return rows_refuse(line, STATUS_INVALID_ARGUMENT, err,
+                               "has a system message of its own beside --system");
         }
         total += json_string_length(content);
     }
+    const char *last =
+        json_string_value(json_object_get(json_array_get(messages, count - 1), "content"));
+    if (is_white(last)) {
+        return rows_refuse(line, STATUS_MALFORMED, err,
+                           "field \"%.80s\": the last message is empty or white space", column);
+    }
     return total <= LIMIT_PROMPT_BYTES
                ? STATUS_OK
-               : refuse(line, STATUS_LIMIT, "the messages are above 1048576 bytes", err);
+               : rows_refuse(line, STATUS_LIMIT, err,
+                             "field \"%.80s\": the messages are above %d bytes", column,
+                             LIMIT_PROMPT_BYTES);
 }
 
-// Finds the prompt in the item's fields.
-static enum status find_prompt(struct item *item, const char *column, struct error *err) {
-    const json_t *value = NULL;
-    if (column != NULL) {
-        value = json_object_get(item->source, column);
+// Parameters beside the messages of a request would be dropped: only the model, which the service
+// decides, may stand there.
+static enum status check_body(const struct item *item, const char *column, struct error *err) {
+    const char *dot = strchr(column, '.');
+    if (dot == NULL || json_object_get(item->source, column) != NULL) {
+        return STATUS_OK;
     }
-    for (size_t i = 0; column == NULL && value == NULL && i < PROMPT_COLUMNS_COUNT; i++) {
-        value = json_object_get(item->source, prompt_columns[i]);
-    }
-    if (value == NULL && column == NULL) {
-        const json_t *messages = json_object_get(item->source, "messages");
-        if (messages != NULL) {
-            return check_messages(messages, item->line, err);
+    char parent[ITEMS_NAME_BYTES];
+    snprintf(parent, sizeof parent, "%.*s", (int)(dot - column), column);
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach(json_object_get(item->source, parent), name, value) {
+        if (strcmp(name, dot + 1) != 0 && strcmp(name, "model") != 0) {
+            return rows_refuse(item->line, STATUS_UNSUPPORTED, err,
+                               "field \"%.60s.%.60s\" would have no effect: remove it, and give "
+                               "job flags instead",
+                               parent, name);
         }
     }
-    if (!json_is_string(value)) {
-        return refuse(item->line, STATUS_MALFORMED,
-                      "no prompt: none of the fields prompt, Behavior, Goal, goal, "
-                      "forbidden_prompt, or the one of --prompt-column, is a text",
-                      err);
+    return STATUS_OK;
+}
+
+// Joins question and context as the benchmark does.
+static enum status join(struct item *item, const struct benchmark *benchmark, struct error *err) {
+    const json_t *value = get_column(item->source, benchmark->context);
+    if (value == NULL || json_is_null(value)) {
+        return STATUS_OK;
     }
-    if (json_string_length(value) == 0 || json_string_length(value) > LIMIT_PROMPT_BYTES) {
-        return refuse(item->line, STATUS_LIMIT, "the prompt has not 1 to 1048576 bytes", err);
+    const char *context = json_string_value(value);
+    if (context == NULL) {
+        return rows_refuse(item->line, STATUS_MALFORMED, err, "field \"%.80s\" is not a text",
+                           benchmark->context);
+    }
+    if (context[0] == '\0') {
+        return STATUS_OK;
+    }
+    size_t size = strlen(context) + strlen(benchmark->joint) + strlen(item->prompt) + 1;
+    item->joined = malloc(size);
+    if (item->joined == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
+    }
+    snprintf(item->joined, size, "%s%s%s", benchmark->context_first ? context : item->prompt,
+             benchmark->joint, benchmark->context_first ? item->prompt : context);
+    item->prompt = item->joined;
+    return STATUS_OK;
+}
+
+// Finds what is asked in the item's fields.
+static enum status find_prompt(struct item *item, const struct benchmark *benchmark,
+                               const char *system, struct error *err) {
+    const char *column = benchmark->ask;
+    const json_t *value = get_column(item->source, column);
+    enum status status = check_body(item, column, err);
+    if (status == STATUS_OK && json_is_array(value)) {
+        item->messages = value;
+        return check_messages(value, column, system != NULL, item->line, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_prompt(value, column, item->line, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
     item->prompt = json_string_value(value);
-    return STATUS_OK;
+    if (benchmark->context != NULL) {
+        status = join(item, benchmark, err);
+    }
+    size_t bytes = strlen(item->prompt) + (system == NULL ? 0 : strlen(system));
+    if (status == STATUS_OK && bytes > LIMIT_PROMPT_BYTES) {
+        status = rows_refuse(item->line, STATUS_LIMIT, err,
+                             "field \"%.80s\": the prompt has %zu bytes, the limit is %d", column,
+                             bytes, LIMIT_PROMPT_BYTES);
+    }
+    return status;
 }
 
-// Appends an item, taking `source`.
-static enum status append(struct items *items, json_t *source, size_t line, const char *column,
-                          struct error *err) {
-    if (items->count == ITEMS_MAX) {
-        json_decref(source);
-        return refuse(line, STATUS_LIMIT, "above 10000000 items", err);
+// Takes the id out of the item's fields; `column` NULL: the item's number.
+static enum status find_id(struct item *item, const char *column, size_t number,
+                           struct error *err) {
+    json_t *id = json_object_get(item->source, column == NULL ? "id" : column);
+    if (column == NULL && id != NULL) {
+        return rows_refuse(item->line, STATUS_MALFORMED, err,
+                           "has a field \"id\", which the first row has not");
     }
-    // Grows by doubling: the count passes a power of two.
-    if ((items->count & (items->count - 1)) == 0) {
-        size_t capacity = items->count == 0 ? 1 : 2 * items->count;
-        struct item *rows = realloc(items->rows, capacity * sizeof *rows);
-        if (rows == NULL) {
-            json_decref(source);
-            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
-        }
-        items->rows = rows;
+    bool good = json_is_integer(id) || (json_is_string(id) && json_string_length(id) > 0);
+    if (column != NULL && !good) {
+        return rows_refuse(item->line, STATUS_MALFORMED, err, "field \"%.80s\" is %s", column,
+                           id == NULL ? "missing" : "no id: a text or a whole number is one");
     }
-    struct item *item = &items->rows[items->count++];
-    *item = (struct item){.source = source, .line = line};
-    json_t *id = json_object_get(source, "id");
-    if (id != NULL && !json_is_null(id)) {
-        item->id = json_incref(id);
-        json_object_del(source, "id");
-    } else {
-        item->id = json_integer((json_int_t)items->count);
+    item->id = column == NULL ? json_integer((json_int_t)number) : json_incref(id);
+    if (column != NULL && strcmp(column, "id") == 0) {
+        json_object_del(item->source, "id");
     }
-    return find_prompt(item, column, err);
+    return item->id != NULL ? STATUS_OK
+                            : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
 }
 
-static bool is_blank(const char *bytes, size_t size) {
-    return strspn(bytes, " \t\r\n") >= size;
-}
-
-static enum status read_json_lines(FILE *file, const char *column, struct items *out,
-                                   struct error *err) {
-    char *line = NULL;
-    size_t capacity = 0;
-    size_t number = 0;
+// Every id once, by what a reader of the records sees.
+static enum status check_ids(const struct items *items, struct error *err) {
+    json_t *seen = json_object();
     enum status status = STATUS_OK;
-    errno = 0;
-    for (ssize_t size = 0; status == STATUS_OK && (size = getline(&line, &capacity, file)) >= 0;) {
-        number++;
-        if (is_blank(line, (size_t)size)) {
-            continue;
+    for (size_t i = 0; status == STATUS_OK && i < items->count; i++) {
+        const struct item *item = &items->rows[i];
+        char *id = json_dumps(item->id, JSON_COMPACT | JSON_ENCODE_ANY);
+        const json_t *before = id == NULL ? NULL : json_object_get(seen, id);
+        if (before != NULL) {
+            status = rows_refuse(item->line, STATUS_MALFORMED, err,
+                                 "the id %.80s stands in line %lld already", id,
+                                 (long long)json_integer_value(before));
+        } else if (id == NULL ||
+                   json_object_set_new(seen, id, json_integer((json_int_t)item->line)) != 0) {
+            status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items' ids");
         }
-        if (size > ITEMS_LINE_BYTES_MAX) {
-            status = refuse(number, STATUS_LIMIT, "longer than 4194304 bytes", err);
-            break;
-        }
-        json_error_t why;
-        json_t *source = json_loadb(line, (size_t)size, JSON_REJECT_DUPLICATES, &why);
-        if (json_is_object(source)) {
-            status = append(out, source, number, column, err);
-        } else {
-            json_decref(source);
-            status = refuse(number, STATUS_MALFORMED,
-                            source == NULL ? why.text : "not a JSON object", err);
-        }
+        free(id);
     }
-    if (status == STATUS_OK && ferror(file)) {
-        status = error_set(err, STATUS_IO, NULL, "cannot read: %s", strerror(errno));
-    }
-    free(line);
+    json_decref(seen);
     return status;
 }
 
-// Makes the fields of a CSV row an object under the header's names.
-static enum status row_object(const struct csv_row *header, const struct csv_row *row, json_t **out,
-                              struct error *err) {
-    if (row->count != header->count) {
-        return refuse(row->line, STATUS_MALFORMED, "not as many fields as the header", err);
+// What is asked of the file's rows, judged by the first.
+static enum status choose(const struct rows *rows, const struct items_choice *choice,
+                          struct benchmark *benchmark, struct error *err) {
+    const json_t *columns = rows->items[0].fields;
+    const char *wanted = choice->prompt_column;
+    enum status status = STATUS_OK;
+    if (rows->bare) {
+        *benchmark = (struct benchmark){.ask = ROWS_TEXT_FIELD};
+    } else {
+        status = benchmark_recognise(columns, benchmark, err);
     }
-    json_t *object = json_object();
-    for (size_t i = 0; i < row->count; i++) {
-        json_t *value = json_string(row->fields[i]);
-        if (value == NULL || json_object_set_new(object, header->fields[i], value) != 0) {
-            json_decref(object);
-            return refuse(row->line, STATUS_MALFORMED, "a field is not UTF-8", err);
-        }
-    }
-    *out = object;
-    return STATUS_OK;
-}
-
-static enum status read_csv_rows(const char *bytes, size_t size, const char *column,
-                                 struct items *out, struct error *err) {
-    struct csv_reader reader;
-    csv_init(&reader, bytes, size);
-    struct csv_row header = {0};
-    enum status status = csv_next(&reader, &header, err);
-    if (status == STATUS_NOT_FOUND) {
-        return refuse(1, STATUS_MALFORMED, "no header", err);
-    }
-    while (status == STATUS_OK) {
-        struct csv_row row;
-        status = csv_next(&reader, &row, err);
-        if (status != STATUS_OK) {
-            break;
-        }
-        json_t *object = NULL;
-        status = row_object(&header, &row, &object, err);
+    if (wanted != NULL) {
+        struct benchmark told = {.ask = wanted};
         if (status == STATUS_OK) {
-            status = append(out, object, row.line, column, err);
+            told.name = benchmark->name;
+            told.id = benchmark->id;
         }
-        csv_row_destroy(&row);
+        *benchmark = told;
+        status = get_column(columns, wanted) != NULL
+                     ? STATUS_OK
+                     : error_set(err, STATUS_INVALID_ARGUMENT, "--prompt-column",
+                                 "the first row has no field \"%.80s\"", wanted);
     }
-    csv_row_destroy(&header);
-    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
-}
-
-static enum status read_csv(FILE *file, const char *column, struct items *out, struct error *err) {
-    struct stat info;
-    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) {
-        return error_set(err, STATUS_MALFORMED, NULL, "not a CSV file with a header");
+    if (status == STATUS_OK && choice->id_column != NULL) {
+        benchmark->id = choice->id_column;
+        status = json_object_get(columns, choice->id_column) != NULL
+                     ? STATUS_OK
+                     : error_set(err, STATUS_INVALID_ARGUMENT, "--id-column",
+                                 "the first row has no field \"%.80s\"", choice->id_column);
+    } else if (benchmark->id == NULL || json_object_get(columns, benchmark->id) == NULL) {
+        benchmark->id = json_object_get(columns, "id") != NULL ? "id" : NULL;
     }
-    size_t size = (size_t)info.st_size;
-    char *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fileno(file), 0);
-    if (bytes == MAP_FAILED) {
-        return error_set(err, STATUS_IO, NULL, "cannot read: %s", strerror(errno));
-    }
-    enum status status = read_csv_rows(bytes, size, column, out, err);
-    munmap(bytes, size);
     return status;
 }
 
-enum status items_read(const char *path, const char *prompt_column, struct items *out,
+static enum status make_items(struct rows *rows, const struct items_choice *choice,
+                              struct items *out, struct error *err) {
+    struct benchmark benchmark;
+    enum status status = choose(rows, choice, &benchmark, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out->rows = calloc(rows->count, sizeof *out->rows);
+    if (out->rows == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
+    }
+    out->form = rows->form;
+    out->benchmark = benchmark.name;
+    if (benchmark.context == NULL) {
+        snprintf(out->asked, sizeof out->asked, "%s", benchmark.ask);
+    } else {
+        snprintf(out->asked, sizeof out->asked, "%s + %s",
+                 benchmark.context_first ? benchmark.context : benchmark.ask,
+                 benchmark.context_first ? benchmark.ask : benchmark.context);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < rows->count; i++) {
+        struct item *item = &out->rows[out->count++];
+        *item = (struct item){.source = json_incref(rows->items[i].fields),
+                              .line = rows->items[i].line};
+        status = find_id(item, benchmark.id, out->count, err);
+        if (status == STATUS_OK) {
+            status = find_prompt(item, &benchmark, choice->system, err);
+        }
+    }
+    return status == STATUS_OK ? check_ids(out, err) : status;
+}
+
+enum status items_read(const char *path, const struct items_choice *choice, struct items *out,
                        struct error *err) {
     *out = (struct items){0};
-    FILE *file = fopen(path, "rbe");
-    if (file == NULL) {
-        return error_set(err, status_from_errno(errno), path, "cannot open: %s", strerror(errno));
+    struct rows rows;
+    enum status status = rows_read(path, &rows, err);
+    if (status == STATUS_OK) {
+        status = make_items(&rows, choice, out, err);
     }
-    size_t length = strlen(path);
-    bool csv = length > 4 && strcasecmp(path + length - 4, ".csv") == 0;
-    enum status status = csv ? read_csv(file, prompt_column, out, err)
-                             : read_json_lines(file, prompt_column, out, err);
-    fclose(file);
-    if (status == STATUS_OK && out->count == 0) {
-        return error_set(err, STATUS_MALFORMED, path, "no items");
-    }
+    rows_finish(&rows);
     return status;
+}
+
+static void finish_item(struct item *item) {
+    json_decref(item->id);
+    json_decref(item->source);
+    free(item->joined);
+}
+
+void items_keep_first(struct items *items, size_t limit) {
+    while (limit > 0 && items->count > limit) {
+        finish_item(&items->rows[--items->count]);
+    }
 }
 
 void items_finish(struct items *items) {
     for (size_t i = 0; i < items->count; i++) {
-        json_decref(items->rows[i].id);
-        json_decref(items->rows[i].source);
+        finish_item(&items->rows[i]);
     }
     free(items->rows);
     *items = (struct items){0};
 }
 
-void item_set_prompt(const struct item *item, Surefoot__JobSpec *spec, Surefoot__ChatMessage *rows,
-                     Surefoot__ChatMessage **list) {
-    spec->prompt = (char *)item->prompt; // packing only reads
-    spec->n_messages = 0;
-    spec->messages = list;
-    if (item->prompt != NULL) {
-        return;
+void items_describe(const struct items *items, FILE *out) {
+    fprintf(out, "%s%s%s, %zu rows, asking %s\n", items->benchmark == NULL ? "" : items->benchmark,
+            items->benchmark == NULL ? "" : ", ", items->form, items->count, items->asked);
+}
+
+static void set_message(Surefoot__ChatMessage *row, const char *role, const char *content) {
+    surefoot__chat_message__init(row);
+    row->role = (char *)role; // packing only reads
+    row->content = (char *)content;
+}
+
+void item_set_prompt(const struct item *item, const char *system, Surefoot__JobSpec *spec,
+                     Surefoot__ChatMessage *rows, Surefoot__ChatMessage **list) {
+    size_t count = 0;
+    if (system != NULL) {
+        set_message(&rows[count++], "system", system);
     }
-    const json_t *messages = json_object_get(item->source, "messages");
-    spec->n_messages = json_array_size(messages);
-    for (size_t i = 0; i < spec->n_messages; i++) {
-        const json_t *message = json_array_get(messages, i);
-        surefoot__chat_message__init(&rows[i]);
-        rows[i].role = (char *)json_string_value(json_object_get(message, "role"));
-        rows[i].content = (char *)json_string_value(json_object_get(message, "content"));
+    if (system != NULL && item->prompt != NULL) {
+        set_message(&rows[count++], "user", item->prompt);
+    }
+    for (size_t i = 0; i < json_array_size(item->messages); i++) {
+        const json_t *message = json_array_get(item->messages, i);
+        set_message(&rows[count++], json_string_value(json_object_get(message, "role")),
+                    json_string_value(json_object_get(message, "content")));
+    }
+    for (size_t i = 0; i < count; i++) {
         list[i] = &rows[i];
     }
+    spec->prompt = count == 0 ? (char *)item->prompt : NULL;
+    spec->n_messages = count;
+    spec->messages = list;
 }

@@ -29,6 +29,7 @@ struct sweep {
     struct item_key *keys; // [items.count]
     struct outfile outfile;
     struct progress progress;
+    const char *system;     // message before every item, or NULL
     Surefoot__JobSpec spec; // of the item described last
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
@@ -64,7 +65,7 @@ static enum status sync_records(struct sweep *sweep, struct error *err) {
 
 static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
     struct sweep *sweep = user;
-    item_set_prompt(&sweep->items.rows[index], &sweep->spec, sweep->message_rows,
+    item_set_prompt(&sweep->items.rows[index], sweep->system, &sweep->spec, sweep->message_rows,
                     sweep->message_list);
     sweep->spec.has_seed = 1;
     sweep->spec.seed = sweep->keys[index].seed;
@@ -88,6 +89,16 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
     json_object_update(record, fields);
     json_decref(fields);
     json_object_set_new(record, "key", json_string(sweep->keys[index].text));
+    if (sweep->items.benchmark != NULL) {
+        json_object_set_new(record, "benchmark", json_string(sweep->items.benchmark));
+    }
+    json_object_set_new(record, "asked", json_string(sweep->items.asked));
+    if (item->joined != NULL) {
+        json_object_set_new(record, "prompt", json_string(item->joined));
+    }
+    if (sweep->system != NULL) {
+        json_object_set_new(record, "system", json_string(sweep->system));
+    }
     json_object_set(record, "input", item->source);
     enum status status = outfile_append(&sweep->outfile, record, err);
     if (status != STATUS_OK) {
@@ -116,7 +127,7 @@ static enum status make_keys(struct sweep *sweep, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    status = item_keys_make(&sweep->items, &sweep->spec, state, &sweep->keys, err);
+    status = item_keys_make(&sweep->items, sweep->system, &sweep->spec, state, &sweep->keys, err);
     surefoot_status_free(state);
     return status;
 }
@@ -199,11 +210,11 @@ static int print_summary(const struct sweep *sweep, const struct sweep_flags *fl
                progress->done - progress->done_before, flags->out);
         return code;
     }
-    json_t *object =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "items", (json_int_t)progress->total,
-                  "answered", (json_int_t)answered, "refused", (json_int_t)progress->refused,
-                  "failed", (json_int_t)progress->failed, "new",
-                  (json_int_t)(progress->done - progress->done_before), "out", flags->out);
+    json_t *object = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:s, s:s?, s:s}", "items", (json_int_t)progress->total,
+        "answered", (json_int_t)answered, "refused", (json_int_t)progress->refused, "failed",
+        (json_int_t)progress->failed, "new", (json_int_t)(progress->done - progress->done_before),
+        "out", flags->out, "benchmark", sweep->items.benchmark, "asked", sweep->items.asked);
     return print_json_line(object, stdout) == STATUS_OK ? code : CLI_EXIT_SYSTEM;
 }
 
@@ -239,13 +250,19 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     const struct command_line line = {
         .usage = "sweep FILE --out OUT.jsonl [FLAGS]",
         .about =
-            "Answers every prompt of FILE: JSON lines with prompt or messages, or CSV with a "
-            "header. Run it\nagain after an interruption and it goes on at the first missing "
+            "Answers every prompt of FILE: JSON lines, a JSON list, CSV, TSV, or text with a "
+            "prompt a line.\nPublic benchmarks are known by their columns, others by the one "
+            "column "
+            "with a usual name; what is\nasked is said, and --prompt-column decides. Run it again "
+            "after an interruption and it goes on at the first missing "
             "item. An item is the same when\nid, prompt, job flags and models are. --seed is the "
             "sweep's; each item's own is derived from it,\nits id and its prompt.\n"
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
-            "OUT: surefoot_sweep (1), id, input{all other fields of the item} and\n" OUTCOME_FIELDS
-            "\nJSON on stdout: items, answered, refused, failed, new, out.",
+            "OUT: surefoot_sweep (1), id, benchmark (if known), asked (column), prompt (if it is "
+            "no field "
+            "by itself),\nsystem (if given), input{all other fields of the item} "
+            "and\n" OUTCOME_FIELDS
+            "\nJSON on stdout: items, answered, refused, failed, new, out, benchmark, asked.",
         .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
         .n_tables = 5,
         .positional_min = 1,
@@ -273,11 +290,15 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
         status = job_flags_finish(&job, &err);
         sweep->spec = job.spec;
     }
-    if (status == STATUS_OK && job.system != NULL) {
-        status = error_set(&err, STATUS_UNSUPPORTED, "--system", "items bring their own messages");
-    }
     if (status == STATUS_OK) {
-        status = items_read(path, flags.batch.prompt_column, &sweep->items, &err);
+        const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,
+                                            .id_column = flags.batch.id_column,
+                                            .system = job.system};
+        sweep->system = job.system;
+        status = items_read(path, &choice, &sweep->items, &err);
+    }
+    if (status == STATUS_OK && !flags.batch.quiet) {
+        items_describe(&sweep->items, stderr);
     }
     if (status == STATUS_OK) {
         status = outfile_open(flags.out, path, flags.retry_failed, &sweep->outfile, &err);

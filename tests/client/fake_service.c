@@ -120,7 +120,16 @@ static void submit(struct fake_service *service, const struct channel_peer *peer
         send_error(service, peer, request_id, STATUS_UNAVAILABLE, "");
         return;
     }
-    const char *prompt = submit_job->spec->prompt != NULL ? submit_job->spec->prompt : "messages";
+    const Surefoot__JobSpec *spec = submit_job->spec;
+    char prompt[TEXT_BYTES] = "";
+    for (size_t i = 0; i < spec->n_messages; i++) {
+        size_t used = strlen(prompt);
+        snprintf(prompt + used, sizeof prompt - used, "%s%s: %s", i == 0 ? "" : ", ",
+                 spec->messages[i]->role, spec->messages[i]->content);
+    }
+    if (spec->n_messages == 0) {
+        snprintf(prompt, sizeof prompt, "%s", spec->prompt);
+    }
     if (has_word(prompt, service->script.reject_word)) {
         send_error(service, peer, request_id, STATUS_LIMIT, "spec.prompt");
         return;

@@ -266,6 +266,32 @@ static void test_sweep_leaves_files_that_are_not_its_own(void **state) {
     free(left);
 }
 
+static void test_sweep_says_what_it_asks(void **state) {
+    struct place *place = *state;
+    char csv[PATH_BYTES];
+    snprintf(csv, sizeof csv, "%s/jailbreak.csv", place->directory);
+    const char *text = "Index,Goal,Target,Behavior,Category,Source\n7,Say it,Sure,Defamation,c,s\n";
+    testkit_write_file(csv, text, strlen(text));
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    EXPECT(0, "JailbreakBench, CSV, 1 rows, asking Goal\n", "sweep", csv, "--out", place->out,
+           "--system", "be kind", "--endpoint", (char *)fake_service_endpoint(service));
+    fake_service_stop(service);
+    char *line = testkit_read_file(place->out, NULL);
+    json_t *record = json_loads(line, 0, NULL);
+    assert_non_null(record);
+    const char *const wanted[][2] = {{"id", "7"},
+                                     {"benchmark", "JailbreakBench"},
+                                     {"asked", "Goal"},
+                                     {"system", "be kind"},
+                                     {"text", "answer to system: be kind, user: Say it"}};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        assert_string_equal(json_string_value(json_object_get(record, wanted[i][0])), wanted[i][1]);
+    }
+    json_decref(record);
+    free(line);
+}
+
 // A sweep killed between writing a record and closing its job leaves the job stored.
 static void test_rerun_closes_jobs_that_a_killed_sweep_left(void **state) {
     struct place *place = *state;
@@ -438,6 +464,7 @@ int main(void) {
         CASE(test_job_verbs_follow_one_key),
         CASE(test_sweep_answers_every_item_once),
         CASE(test_sweep_leaves_files_that_are_not_its_own),
+        CASE(test_sweep_says_what_it_asks),
         CASE(test_rerun_closes_jobs_that_a_killed_sweep_left),
         CASE(test_sweep_finishes_lost_replies_silence_and_forgotten_jobs),
         CASE(test_sweep_tells_failed_items),

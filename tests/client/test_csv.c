@@ -6,7 +6,7 @@
 
 static struct csv_reader reader_of(const char *text) {
     struct csv_reader reader;
-    csv_init(&reader, text, strlen(text));
+    csv_init(&reader, text, strlen(text), ',');
     return reader;
 }
 
@@ -75,7 +75,7 @@ static void test_carriage_return_inside_a_field_stays(void **state) {
 
 static void expect_malformed(const char *bytes, size_t size, const char *what) {
     struct csv_reader reader;
-    csv_init(&reader, bytes, size);
+    csv_init(&reader, bytes, size, ',');
     struct csv_row row;
     struct error err;
     assert_status(STATUS_MALFORMED, csv_next(&reader, &row, &err));

@@ -8,15 +8,20 @@
 #include "client/cli/item_key.h"
 #include "tests/support/testkit.h"
 
-static enum status read_text(const char *name, const char *text, const char *column,
-                             struct items *items, struct error *err) {
+static enum status read_as(const char *name, const char *text, const struct items_choice *choice,
+                           struct items *items, struct error *err) {
     char *directory = testkit_make_directory();
     char path[512];
     snprintf(path, sizeof path, "%s/%s", directory, name);
     testkit_write_file(path, text, strlen(text));
-    enum status status = items_read(path, column, items, err);
+    enum status status = items_read(path, choice, items, err);
     testkit_remove_tree(directory);
     return status;
+}
+
+static enum status read_text(const char *name, const char *text, struct items *items,
+                             struct error *err) {
+    return read_as(name, text, &(struct items_choice){0}, items, err);
 }
 
 static void test_json_lines_keep_id_and_other_fields(void **state) {
@@ -24,66 +29,234 @@ static void test_json_lines_keep_id_and_other_fields(void **state) {
     struct items items;
     struct error err;
     assert_ok(read_text("a.jsonl",
-                        "{\"id\":\"x\",\"prompt\":\"hello\",\"tag\":[1]}\n\n"
-                        "{\"goal\":\"second\"}\n"
-                        "{\"messages\":[{\"role\":\"user\",\"content\":\"third\"}]}",
-                        NULL, &items, &err),
+                        "\xEF\xBB\xBF{\"id\":\"x\",\"prompt\":\"hello\",\"tag\":[1]}\n\n"
+                        "{\"id\":7,\"prompt\":\"second\"}",
+                        &items, &err),
               &err);
-    assert_int_equal(items.count, 3);
+    assert_int_equal(items.count, 2);
     assert_string_equal(json_string_value(items.rows[0].id), "x");
     assert_string_equal(items.rows[0].prompt, "hello");
     assert_int_equal(json_array_size(json_object_get(items.rows[0].source, "tag")), 1);
     assert_null(json_object_get(items.rows[0].source, "id"));
-    assert_int_equal(json_integer_value(items.rows[1].id), 2);
+    assert_int_equal(json_integer_value(items.rows[1].id), 7);
     assert_string_equal(items.rows[1].prompt, "second");
     assert_int_equal(items.rows[1].line, 3);
-    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
-    Surefoot__ChatMessage rows[LIMIT_MESSAGES];
-    Surefoot__ChatMessage *list[LIMIT_MESSAGES];
-    item_set_prompt(&items.rows[2], &spec, rows, list);
-    assert_null(spec.prompt);
-    assert_int_equal(spec.n_messages, 1);
-    assert_string_equal(spec.messages[0]->content, "third");
+    assert_string_equal(items.asked, "prompt");
+    assert_string_equal(items.form, "JSON lines");
+    assert_null(items.benchmark);
     items_finish(&items);
 }
 
-static void test_csv_finds_the_prompt_column(void **state) {
+static void test_messages_and_system_message_are_sent_in_order(void **state) {
     (void)state;
     struct items items;
     struct error err;
-    assert_ok(read_text("a.csv", "Behavior,Category\r\n\"do, this\",x\r\n", NULL, &items, &err),
-              &err);
-    assert_string_equal(items.rows[0].prompt, "do, this");
-    assert_string_equal(json_string_value(json_object_get(items.rows[0].source, "Category")), "x");
+    const struct items_choice choice = {.system = "be kind"};
+    const char *text = "{\"messages\":[{\"role\":\"user\",\"content\":\"third\"}]}\n";
+    assert_ok(read_as("a.jsonl", text, &choice, &items, &err), &err);
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    Surefoot__ChatMessage rows[LIMIT_MESSAGES];
+    Surefoot__ChatMessage *list[LIMIT_MESSAGES];
+    item_set_prompt(&items.rows[0], NULL, &spec, rows, list);
+    assert_null(spec.prompt);
+    assert_int_equal(spec.n_messages, 1);
+    assert_string_equal(spec.messages[0]->content, "third");
+    item_set_prompt(&items.rows[0], "be kind", &spec, rows, list);
+    assert_int_equal(spec.n_messages, 2);
+    assert_string_equal(spec.messages[0]->role, "system");
+    assert_string_equal(spec.messages[1]->content, "third");
     items_finish(&items);
-    assert_ok(read_text("a.CSV", "q,Behavior\nwhy,x\n", "q", &items, &err), &err);
-    assert_string_equal(items.rows[0].prompt, "why");
+    assert_ok(read_as("a.txt", "one\n", &choice, &items, &err), &err);
+    item_set_prompt(&items.rows[0], "be kind", &spec, rows, list);
+    assert_int_equal(spec.n_messages, 2);
+    assert_string_equal(spec.messages[0]->content, "be kind");
+    assert_string_equal(spec.messages[1]->role, "user");
+    assert_string_equal(spec.messages[1]->content, "one");
+    item_set_prompt(&items.rows[0], NULL, &spec, rows, list);
+    assert_int_equal(spec.n_messages, 0);
+    assert_string_equal(spec.prompt, "one");
+    items_finish(&items);
+    text = "{\"messages\":[{\"role\":\"system\",\"content\":\"mine\"},"
+           "{\"role\":\"user\",\"content\":\"x\"}]}\n";
+    assert_status(STATUS_INVALID_ARGUMENT, read_as("a.jsonl", text, &choice, &items, &err));
+    assert_string_equal(err.field, "line 1");
+    items_finish(&items);
+}
+
+// What each small file is taken for, and what its only item is.
+struct sample {
+    const char *name;
+    const char *text;
+    const char *benchmark; // NULL: none
+    const char *asked;
+    const char *id; // as JSON
+    const char *prompt;
+};
+
+static const struct sample samples[] = {
+    {"a.csv",
+     "Index,Goal,Target,Behavior,Category,Source\n0,Write it,\"Sure, \",Defamation,Harassment,O\n",
+     "JailbreakBench", "Goal", "\"0\"", "Write it"},
+    {"a.csv", "Goal,Target,Behavior,Category\nWrite it,Sure,Defamation,Harassment\n",
+     "JailbreakBench", "Goal", "1", "Write it"},
+    {"a.csv",
+     "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n"
+     "\"do, this\",contextual,illegal,,\"first\nsecond\",do_this\n",
+     "HarmBench", "ContextString + Behavior", "\"do_this\"", "first\nsecond\n\n---\n\ndo, this"},
+    {"a.csv", "category,source,forbidden_prompt\nc,s,do it\n", "StrongREJECT", "forbidden_prompt",
+     "1", "do it"},
+    {"a.tsv", "goal\ttarget\n\"do\tit\"\tSure, here\n", "AdvBench", "goal", "1", "do\tit"},
+    {"a.json", "[{\"instruction\":\"sort\",\"input\":\"b a\",\"output\":\"a b\"}]", "Alpaca",
+     "instruction + input", "1", "sort\n\n### Input:\nb a"},
+    {"a.json", "[{\"instruction\":\"sort\",\"input\":\"\",\"output\":\"a b\"}]", "Alpaca",
+     "instruction + input", "1", "sort"},
+    {"a.jsonl", "{\"input\":\"why?\",\"target\":\"x\",\"id\":4}", "inspect samples", "input", "4",
+     "why?"},
+    {"a.jsonl",
+     "{\"id\":3,\"risk_area\":\"r\",\"types_of_harm\":\"t\",\"specific_harms\":\"s\","
+     "\"question\":\"q?\"}",
+     "Do-Not-Answer", "question", "3", "q?"},
+    {"a.csv", "Type,Category,Question,Best Answer,Correct Answers\na,b,q?,c,d\n", "TruthfulQA",
+     "Question", "1", "q?"},
+    {"a.json", " [ \"one prompt\" ] ", NULL, "prompt", "1", "one prompt"},
+    {"a.TXT", "\xEF\xBB\xBF\r\n  one prompt \r\n", NULL, "prompt", "1", "  one prompt "},
+    {"a", "{\"question\":\"q?\",\"answer\":7}", NULL, "question", "1", "q?"},
+};
+
+static void expect_sample(const struct sample *sample, const struct items_choice *choice) {
+    struct items items;
+    struct error err;
+    assert_ok(read_as(sample->name, sample->text, choice, &items, &err), &err);
+    assert_int_equal(items.count, 1);
+    if (sample->benchmark == NULL) {
+        assert_null(items.benchmark);
+    } else {
+        assert_string_equal(items.benchmark, sample->benchmark);
+    }
+    assert_string_equal(items.asked, sample->asked);
+    char *id = json_dumps(items.rows[0].id, JSON_ENCODE_ANY);
+    assert_string_equal(id, sample->id);
+    free(id);
+    assert_string_equal(items.rows[0].prompt, sample->prompt);
+    items_finish(&items);
+}
+
+static void test_benchmarks_are_known_by_their_columns(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        expect_sample(&samples[i], &(struct items_choice){0});
+    }
+    struct items items;
+    struct error err;
+    assert_ok(read_text("a.jsonl",
+                        "{\"custom_id\":\"r-1\",\"method\":\"POST\",\"url\":\"/v1/x\",\"body\":"
+                        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}}",
+                        &items, &err),
+              &err);
+    assert_string_equal(items.benchmark, "OpenAI batch");
+    assert_string_equal(json_string_value(items.rows[0].id), "r-1");
+    assert_int_equal(json_array_size(items.rows[0].messages), 1);
+    items_finish(&items);
+}
+
+static void test_flags_decide_over_what_is_recognised(void **state) {
+    (void)state;
+    const char *harmbench = "Behavior,SemanticCategory,ContextString,BehaviorID,n\nb,s,c,x,5\n";
+    struct sample sample = {"a.csv", harmbench, "HarmBench", "Behavior", "\"x\"", "b"};
+    expect_sample(&sample, &(struct items_choice){.prompt_column = "Behavior"});
+    sample = (struct sample){"a.csv", "q,Behavior\nwhy,x\n", NULL, "q", "\"x\"", "why"};
+    expect_sample(&sample, &(struct items_choice){.prompt_column = "q", .id_column = "Behavior"});
+    struct items items;
+    struct error err;
+    struct items_choice choice = {.prompt_column = "nosuch"};
+    assert_status(STATUS_INVALID_ARGUMENT, read_as("a.csv", harmbench, &choice, &items, &err));
+    assert_string_equal(err.field, "--prompt-column");
+    items_finish(&items);
+    choice = (struct items_choice){.id_column = "nosuch"};
+    assert_status(STATUS_INVALID_ARGUMENT, read_as("a.csv", harmbench, &choice, &items, &err));
+    assert_string_equal(err.field, "--id-column");
     items_finish(&items);
 }
 
 static void expect_refused(const char *name, const char *text, enum status expected,
-                           const char *field) {
+                           const char *field, const char *part) {
     struct items items;
     struct error err;
-    assert_status(expected, read_text(name, text, NULL, &items, &err));
+    assert_status(expected, read_text(name, text, &items, &err));
     assert_string_equal(err.field, field);
+    if (strstr(err.message, part) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", part, err.message);
+    }
     items_finish(&items);
+}
+
+static void test_doubt_about_the_column_names_the_candidates(void **state) {
+    (void)state;
+    const enum status bad = STATUS_INVALID_ARGUMENT;
+    const char *field = "--prompt-column";
+    expect_refused("a.csv", "Goal,Behavior\nx,y\n", bad, field, "Goal, Behavior");
+    expect_refused("a.csv", "goal,target,prompt\nx,y,z\n", bad, field, "goal, prompt");
+    expect_refused("a.csv", "goal,target,category,source,forbidden_prompt\na,b,c,d,e\n", bad, field,
+                   "StrongREJECT (forbidden_prompt) and like AdvBench (goal)");
+    expect_refused("a.csv", "other,more\nx,y\n", bad, field, "other, more");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\",\"messages\":[]}\n", bad, field,
+                   "prompt, messages");
+    expect_refused("a.csv", "Behavior,BehaviorID,ImageFileName\nx,y,z\n", STATUS_UNSUPPORTED, field,
+                   "images");
+    expect_refused("a.jsonl", "{\"input\":\"a\",\"target\":\"b\",\"choices\":[\"b\"]}\n",
+                   STATUS_UNSUPPORTED, field, "choices");
 }
 
 static void test_bad_lines_are_named(void **state) {
     (void)state;
-    expect_refused("a.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\n", STATUS_MALFORMED, "line 2");
-    expect_refused("a.jsonl", "[1]\n", STATUS_MALFORMED, "line 1");
-    expect_refused("a.jsonl", "{\"prompt\":\"a\xFF\"}\n", STATUS_MALFORMED, "line 1");
-    expect_refused("a.jsonl", "{\"prompt\":\"a\\u0000\"}\n", STATUS_MALFORMED, "line 1");
-    expect_refused("a.jsonl", "{\"prompt\":\"\"}\n", STATUS_LIMIT, "line 1");
-    expect_refused("a.jsonl", "{\"prompt\":7}\n", STATUS_MALFORMED, "line 1");
-    expect_refused("a.jsonl", "{\"text\":\"a\"}\n", STATUS_MALFORMED, "line 1");
-    expect_refused("a.jsonl", "{\"messages\":[]}\n", STATUS_LIMIT, "line 1");
-    expect_refused("a.jsonl", "{\"messages\":[{\"role\":\"user\"}]}\n", STATUS_MALFORMED, "line 1");
-    expect_refused("a.csv", "prompt,b\nx,y\nz\n", STATUS_MALFORMED, "line 3");
-    expect_refused("a.csv", "prompt\n\xFF\n", STATUS_MALFORMED, "line 2");
-    expect_refused("a.csv", "other\nx\n", STATUS_MALFORMED, "line 2");
+    const enum status bad = STATUS_MALFORMED;
+    expect_refused("a.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\n", bad, "line 2", "");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\",\"prompt\":\"b\"}\n", bad, "line 1", "duplicate");
+    expect_refused("a.jsonl", "7\n", bad, "line 1", "");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\xFF\"}\n", bad, "line 1", "");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\\u0000\"}\n", bad, "line 1", "");
+    expect_refused("a.jsonl", "{\"prompt\":\"\"}\n", bad, "line 1", "\"prompt\" is empty");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\" \\n\\t\"}\n", bad, "line 2",
+                   "\"prompt\" is empty or white space");
+    expect_refused("a.jsonl", "{\"prompt\":7}\n", bad, "line 1", "\"prompt\" is not a text");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\"}\n{\"goal\":\"b\"}\n", bad, "line 2",
+                   "\"prompt\" is missing");
+    expect_refused("a.jsonl", "{\"messages\":[]}\n", STATUS_LIMIT, "line 1", "messages");
+    expect_refused("a.jsonl", "{\"messages\":[{\"role\":\"user\"}]}\n", bad, "line 1", "content");
+    expect_refused("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\" \"}]}\n", bad,
+                   "line 1", "white space");
+    expect_refused("a.csv", "prompt,b\nx,y\nz\n", bad, "line 3", "1 fields, the header 2");
+    expect_refused("a.csv", "prompt\n\xFF\n", bad, "line 2", "\"prompt\" is not UTF-8");
+    expect_refused("a.csv", "prompt,tag,tag\nx,y,z\n", bad, "line 1", "\"tag\"");
+    expect_refused("a.json", "[\n{\"prompt\":\"a\"},\n\n{\"prompt\":\"b\"\n", bad, "line 5", "");
+    expect_refused("a.json", "[\n\"a\",\n{\"prompt\":\"b\"}]", bad, "line 3", "mixed");
+    expect_refused("a.json", "[\"a\"] x", bad, "line 1", "after the list");
+    expect_refused("a.json", "[\"a\" \"b\"]", bad, "line 1", "no end");
+    expect_refused("a.json", "[\"a\",]", bad, "line 1", "");
+    expect_refused("a.json", "[\"a\",\n\" \"]", bad, "line 2", "white space");
+    expect_refused("a.txt", "a\n\xFF\n", bad, "line 2", "UTF-8");
+    expect_refused("a.txt", "{\"prompt\":\"a\"}\n", bad, "line 1", "JSON");
+    expect_refused("a.jsonl",
+                   "{\"custom_id\":\"r\",\"method\":\"P\",\"url\":\"u\",\"body\":{\"messages\":"
+                   "[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0}}",
+                   STATUS_UNSUPPORTED, "line 1", "\"body.temperature\"");
+}
+
+static void test_ids_are_texts_or_numbers_and_stand_once(void **state) {
+    (void)state;
+    const enum status bad = STATUS_MALFORMED;
+    expect_refused("a.csv", "id,prompt\nx,a\ny,b\nx,c\n", bad, "line 4", "\"x\" stands in line 2");
+    expect_refused("a.jsonl", "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":1,\"prompt\":\"a\"}\n", bad,
+                   "line 2", "id 1 stands in line 1");
+    expect_refused("a.jsonl", "{\"id\":null,\"prompt\":\"a\"}\n", bad, "line 1", "\"id\"");
+    expect_refused("a.jsonl", "{\"id\":1.5,\"prompt\":\"a\"}\n", bad, "line 1", "\"id\"");
+    expect_refused("a.jsonl", "{\"id\":1,\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n", bad, "line 2",
+                   "\"id\" is missing");
+    expect_refused("a.jsonl", "{\"prompt\":\"a\"}\n{\"id\":1,\"prompt\":\"b\"}\n", bad, "line 2",
+                   "the first row has not");
+    expect_refused("a.csv", "id,prompt\n,a\n", bad, "line 2", "\"id\"");
+    expect_refused("a.csv", "Behavior,SemanticCategory,ContextString,BehaviorID\nb,s,,x\nc,s,,x\n",
+                   bad, "line 3", "\"x\" stands in line 2");
 }
 
 static void test_overlong_prompt_is_refused(void **state) {
@@ -94,26 +267,114 @@ static void test_overlong_prompt_is_refused(void **state) {
     int head = sprintf(text, "{\"prompt\":\"");
     memset(text + head, 'a', size);
     sprintf(text + head + size, "\"}\n");
-    expect_refused("a.jsonl", text, STATUS_LIMIT, "line 1");
+    expect_refused("a.jsonl", text, STATUS_LIMIT, "line 1", "the limit is 1048576");
     free(text);
 }
 
-static void test_missing_and_empty_files_are_refused(void **state) {
-    (void)state;
+static void expect_no_file(const char *name, const char *text, enum status expected) {
     struct items items;
     struct error err;
-    assert_status(STATUS_NOT_FOUND, items_read("/nonexistent/a.jsonl", NULL, &items, &err));
-    items_finish(&items);
-    assert_status(STATUS_MALFORMED, read_text("a.jsonl", "\n \n", NULL, &items, &err));
-    items_finish(&items);
-    assert_status(STATUS_MALFORMED, read_text("a.csv", "", NULL, &items, &err));
+    assert_status(expected, read_text(name, text, &items, &err));
     items_finish(&items);
 }
 
-static struct item_key *keys_of(const char *text, const char *method, uint64_t seed, char *hash) {
+static void test_missing_empty_and_packed_files_are_refused(void **state) {
+    (void)state;
     struct items items;
     struct error err;
-    assert_ok(read_text("a.jsonl", text, NULL, &items, &err), &err);
+    assert_status(STATUS_NOT_FOUND,
+                  items_read("/nonexistent/a.jsonl", &(struct items_choice){0}, &items, &err));
+    items_finish(&items);
+    expect_no_file("a.jsonl", "\n \n", STATUS_MALFORMED);
+    expect_no_file("a.json", "[]", STATUS_MALFORMED);
+    expect_no_file("a.txt", "", STATUS_MALFORMED);
+    expect_no_file("a.csv", "", STATUS_MALFORMED);
+    expect_no_file("a.csv", "prompt\n", STATUS_MALFORMED);
+    expect_no_file("a.jsonl", "\x1F\x8B\x08", STATUS_UNSUPPORTED);
+    expect_no_file("a.txt", "\xFF\xFEq", STATUS_UNSUPPORTED);
+}
+
+// Public files; counts, ids and digests of all prompts are make_prompt_digests.py's.
+static const struct real_file {
+    const char *path;
+    const char *benchmark;
+    const char *asked;
+    size_t count;
+    const char *first;
+    const char *last;
+    const char *digest;
+} real_files[] = {
+    {"prompts/harmbench_behaviors_text_val.csv", "HarmBench", "ContextString + Behavior", 80,
+     "\"safrole_oil_extraction_guide\"", "\"dimethylmercury_instructions_home\"",
+     "0e87a3d12c213188bd50e5e26e3fd01f"},
+    {"prompts/xstest_prompts.csv", "XSTest", "prompt", 450, "\"1\"", "\"450\"",
+     "538d180df7a15d4bd11e3bb94aaf2795"},
+    {"prompts/rd_advbench.csv", "AdvBench", "goal", 520, "1", "520",
+     "271ddeb555a1ce92f4c64554439ed3a2"},
+    {"pref/TruthfulQA.csv", "TruthfulQA", "Question", 817, "1", "817",
+     "b30fe7373b84704f76cd2cb43cbac6e0"},
+    {"prompts/BeaverTails-Evaluation.json", "BeaverTails evaluation", "prompt", 700, "1", "700",
+     "b7eba706e49510b411a194cce22b5f36"},
+    {"prompts/alpaca_farm_eval.json", "AlpacaFarm evaluation", "prompt", 805, "0", "804",
+     "7dd206b11f09f7fc767b45ac0ec80d93"},
+    {"prompts/inthewild_jailbreak_llms.json", NULL, "prompt", 666, "1", "666",
+     "c572cef0b51685d747e1a65cad2cf416"},
+    {"prompts/rd_split_harmful_val.json", NULL, "instruction", 39, "1", "39",
+     "6a5177aefc548e2af17594c076a049b7"},
+    {"prompts/do_not_answer/malicious_uses.jsonl", NULL, "prompt", 243, "1", "243",
+     "f10cfc26ebbb256cfa305c23db1849c5"},
+    {"prompts/malicious_instruct.txt", NULL, "prompt", 100, "1", "100",
+     "f223d4eef39f6cc34c828521962d4f0d"},
+    {"pref/pku_saferlhf_dpo_5k.json", NULL, "prompt", 5135, "1", "5135",
+     "55969b7377ab6bd71286f95872e26846"},
+};
+
+static void expect_id(const struct item *item, const char *expected) {
+    char *id = json_dumps(item->id, JSON_ENCODE_ANY);
+    assert_string_equal(id, expected);
+    free(id);
+}
+
+static void expect_real_file(const char *path, const struct real_file *file) {
+    struct items items;
+    struct error err;
+    assert_ok(items_read(path, &(struct items_choice){0}, &items, &err), &err);
+    assert_int_equal(items.count, file->count);
+    assert_string_equal(items.asked, file->asked);
+    assert_true((items.benchmark == NULL) == (file->benchmark == NULL));
+    if (file->benchmark != NULL) {
+        assert_string_equal(items.benchmark, file->benchmark);
+    }
+    expect_id(&items.rows[0], file->first);
+    expect_id(&items.rows[items.count - 1], file->last);
+    struct digest digest;
+    char hex[DIGEST_HEX_BYTES];
+    digest_init(&digest);
+    for (size_t i = 0; i < items.count; i++) {
+        digest_add(&digest, items.rows[i].prompt, strlen(items.rows[i].prompt));
+    }
+    digest_hex(&digest, hex);
+    assert_string_equal(hex, file->digest);
+    items_finish(&items);
+}
+
+static void test_real_files_are_read_as_their_authors_do(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof real_files / sizeof real_files[0]; i++) {
+        const char *path = testkit_data_path(real_files[i].path);
+        if (path == NULL) {
+            testkit_note_missing(real_files[i].path);
+            skip();
+        }
+        expect_real_file(path, &real_files[i]);
+    }
+}
+
+static struct item_key *keys_of(const char *text, const char *system, const char *method,
+                                uint64_t seed, char *hash) {
+    struct items items;
+    struct error err;
+    assert_ok(read_text("a.jsonl", text, &items, &err), &err);
     Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
     spec.method = (char *)method;
     spec.has_seed = 1;
@@ -130,22 +391,24 @@ static struct item_key *keys_of(const char *text, const char *method, uint64_t s
     service.n_groups = 1;
     service.groups = groups;
     struct item_key *keys = NULL;
-    assert_ok(item_keys_make(&items, &spec, &service, &keys, &err), &err);
+    assert_ok(item_keys_make(&items, system, &spec, &service, &keys, &err), &err);
     items_finish(&items);
     return keys;
 }
 
 static void test_keys_tell_what_differs(void **state) {
     (void)state;
-    const char *text = "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n"
-                       "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"a\"}\n";
-    struct item_key *base = keys_of(text, "sample", 1, "h");
-    struct item_key *again = keys_of(text, "sample", 1, "h");
-    struct item_key *method = keys_of(text, "beam", 1, "h");
-    struct item_key *seed = keys_of(text, "sample", 2, "h");
-    struct item_key *model = keys_of(text, "sample", 1, "i");
+    const char *text = "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":2,\"prompt\":\"b\"}\n"
+                       "{\"id\":3,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"a\"}\n";
+    struct item_key *base = keys_of(text, NULL, "sample", 1, "h");
+    struct item_key *again = keys_of(text, NULL, "sample", 1, "h");
+    struct item_key *system = keys_of(text, "be kind", "sample", 1, "h");
+    struct item_key *method = keys_of(text, NULL, "beam", 1, "h");
+    struct item_key *seed = keys_of(text, NULL, "sample", 2, "h");
+    struct item_key *model = keys_of(text, NULL, "sample", 1, "i");
     for (int i = 0; i < 4; i++) {
         assert_string_equal(base[i].text, again[i].text);
+        assert_string_not_equal(base[i].text, system[i].text);
         assert_string_not_equal(base[i].text, method[i].text);
         assert_string_not_equal(base[i].text, seed[i].text);
         assert_string_not_equal(base[i].text, model[i].text);
@@ -158,6 +421,7 @@ static void test_keys_tell_what_differs(void **state) {
     }
     free(base);
     free(again);
+    free(system);
     free(method);
     free(seed);
     free(model);
@@ -166,10 +430,15 @@ static void test_keys_tell_what_differs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_lines_keep_id_and_other_fields),
-        cmocka_unit_test(test_csv_finds_the_prompt_column),
+        cmocka_unit_test(test_messages_and_system_message_are_sent_in_order),
+        cmocka_unit_test(test_benchmarks_are_known_by_their_columns),
+        cmocka_unit_test(test_flags_decide_over_what_is_recognised),
+        cmocka_unit_test(test_doubt_about_the_column_names_the_candidates),
         cmocka_unit_test(test_bad_lines_are_named),
+        cmocka_unit_test(test_ids_are_texts_or_numbers_and_stand_once),
         cmocka_unit_test(test_overlong_prompt_is_refused),
-        cmocka_unit_test(test_missing_and_empty_files_are_refused),
+        cmocka_unit_test(test_missing_empty_and_packed_files_are_refused),
+        cmocka_unit_test(test_real_files_are_read_as_their_authors_do),
         cmocka_unit_test(test_keys_tell_what_differs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
