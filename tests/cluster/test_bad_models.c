@@ -13,7 +13,7 @@
 
 enum { WAIT_MS = 120000, WORKER_CANNOT_START = 1, CHECK_REFUSED = 2 };
 
-enum { REMOVED = -1, A_PIPE = -2 };
+enum { REMOVED = -1, A_PIPE = -2, ENDS_IN_NAN = -3 };
 
 static const char weights[] = "model.safetensors";
 static const char config[] = "config.json";
@@ -49,6 +49,8 @@ static const struct bad_model rows[] = {
     {"cut header", weights, NULL, 100, "MALFORMED", weights, "in a file of 100 bytes"},
     {"empty weights", weights, NULL, 0, "MALFORMED", weights, "too short"},
     {"weights in a pipe", weights, NULL, A_PIPE, "IO", weights, "not a regular file"},
+    {"a weight that is no number", weights, NULL, ENDS_IN_NAN, "MALFORMED", ".weight",
+     "NaN or infinity at ["},
     {"no weights", weights, NULL, REMOVED, "NOT_FOUND", weights, "model.safetensors"},
     {"architecture", config, "{\"architectures\": [\"GPT2LMHeadModel\"]}", 0, "UNSUPPORTED",
      "config.json.architectures", "Llama"},
@@ -101,6 +103,16 @@ static void copy_file(const char *from, const char *to) {
     free(bytes);
 }
 
+// The shipped policy is bf16.
+static void write_nan_at_end(const char *path) {
+    static const unsigned char nan[] = {0xc0, 0x7f};
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -(long)sizeof nan, SEEK_END), 0);
+    assert_int_equal(fwrite(nan, sizeof nan, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
 // The shipped policy, damaged; only the damaged file is a copy.
 static char *make_directory(const struct bad_model *row) {
     static const char *const names[] = {
@@ -117,10 +129,12 @@ static char *make_directory(const struct bad_model *row) {
             assert_int_equal(symlink(source, target), 0);
             continue;
         }
-        if (row->size >= 0) {
+        if (row->size >= 0 || row->size == ENDS_IN_NAN) {
             copy_file(source, target);
         }
-        if (row->size == A_PIPE) {
+        if (row->size == ENDS_IN_NAN) {
+            write_nan_at_end(target);
+        } else if (row->size == A_PIPE) {
             assert_int_equal(mkfifo(target, 0600), 0);
         } else if (row->change == NULL && row->size >= 0) {
             assert_int_equal(truncate(target, row->size), 0);

@@ -2,6 +2,7 @@
 // randomly damaged files are either opened or refused, never a crash.
 #include "worker/model/model.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "tests/model/model_files.h"
 #include "tests/support/testkit.h"
 #include "worker/model/context.h"
+#include "worker/model/finite.h"
 #include "worker/model/sha256.h"
 
 static const char weights_name[] = "model.safetensors";
@@ -248,6 +250,152 @@ static void test_refuses_a_configuration_larger_than_the_weights(void **state) {
     assert_string_equal(err.field, "config.json");
 }
 
+// Where a tensor's element lies in directory/model.safetensors; its width is that of the dtype.
+static long element_offset(const char *directory, const char *name, size_t index, size_t width) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", directory, weights_name);
+    size_t size;
+    char *bytes = testkit_read_file(path, &size);
+    uint64_t header;
+    memcpy(&header, bytes, sizeof header);
+    json_t *json = json_loadb(bytes + 8, header, 0, NULL);
+    const json_t *offsets = json_object_get(json_object_get(json, name), "data_offsets");
+    assert_non_null(offsets);
+    long begin = (long)json_integer_value(json_array_get(offsets, 0));
+    json_decref(json);
+    free(bytes);
+    return 8 + (long)header + begin + (long)(index * width);
+}
+
+static void overwrite_element(const char *directory, long offset, const void *value, size_t width,
+                              void *old) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", directory, weights_name);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fread(old, width, 1, file), 1);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fwrite(value, width, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+struct other_number {
+    enum reference_dtype dtype;
+    uint32_t bits;
+};
+
+static const struct other_number other_numbers[] = {
+    {REFERENCE_F32, 0x7fc00000}, {REFERENCE_F32, 0x7f800000}, {REFERENCE_F32, 0xff800000},
+    {REFERENCE_F32, 0xff800001}, {REFERENCE_F16, 0x7c00},     {REFERENCE_F16, 0xfc00},
+    {REFERENCE_F16, 0x7e01},     {REFERENCE_BF16, 0x7f80},    {REFERENCE_BF16, 0xff80},
+    {REFERENCE_BF16, 0xffc0},
+};
+
+// One element of one tensor; the message tells its place.
+static void check_other_number(const char *directory, const char *name, size_t index,
+                               const char *place, const struct other_number *number,
+                               struct backend *backend) {
+    size_t width = number->dtype == REFERENCE_F32 ? 4 : 2;
+    uint32_t old;
+    long offset = element_offset(directory, name, index, width);
+    overwrite_element(directory, offset, &number->bits, width, &old);
+    struct error err;
+    enum status status = open_directory(directory, backend, &err);
+    if (status != STATUS_MALFORMED || strcmp(err.field, name) != 0 ||
+        strstr(err.message, place) == NULL) {
+        fail_msg("%s, bits %x: %s at %s: %s", name, number->bits, status_name(status), err.field,
+                 err.message);
+    }
+    uint32_t ignored;
+    overwrite_element(directory, offset, &old, width, &ignored);
+}
+
+static void check_every_tensor(const struct reference_shape *shape, struct backend *backend) {
+    static const struct {
+        const char *name;
+        size_t index;
+        const char *place;
+    } elements[] = {
+        {"model.embed_tokens.weight", 40 * 32 - 1, "[39, 31]"},
+        {"lm_head.weight", 33, "[1, 1]"},
+        {"score.weight", 7, "[0, 7]"},
+        {"score_head.weight", 31, "[0, 31]"},
+        {"score_head.bias", 0, "[0, 0]"},
+        {"normalizer.mean", 0, "[0, 0]"},
+        {"normalizer.var", 0, "[0, 0]"},
+        {"model.norm.weight", 0, "[0, 0]"},
+        {"model.layers.0.input_layernorm.weight", 3, "[0, 3]"},
+        {"model.layers.1.post_attention_layernorm.weight", 31, "[0, 31]"},
+        {"model.layers.0.self_attn.q_proj.weight", 0, "[0, 0]"},
+        {"model.layers.0.self_attn.q_proj.bias", 31, "[0, 31]"},
+        {"model.layers.1.self_attn.k_proj.weight", 100, "[3, 4]"},
+        {"model.layers.1.self_attn.v_proj.bias", 15, "[0, 15]"},
+        {"model.layers.0.self_attn.o_proj.weight", 1023, "[31, 31]"},
+        {"model.layers.0.mlp.gate_proj.weight", 5, "[0, 5]"},
+        {"model.layers.1.mlp.down_proj.weight", 48, "[1, 0]"},
+    };
+    char *directory = model_files_make(shape, 1, -1);
+    struct error err;
+    assert_ok(open_directory(directory, backend, &err), &err);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", directory, weights_name);
+    int n_checked = 0;
+    for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++) {
+        char *bytes = testkit_read_file(path, NULL);
+        char key[128];
+        snprintf(key, sizeof key, "\"%s\"", elements[i].name);
+        bool stored = strstr(bytes + 8, key) != NULL;
+        free(bytes);
+        for (size_t k = 0; stored && k < sizeof other_numbers / sizeof other_numbers[0]; k++) {
+            if (other_numbers[k].dtype == shape->dtype) {
+                check_other_number(directory, elements[i].name, elements[i].index,
+                                   elements[i].place, &other_numbers[k], backend);
+                n_checked++;
+            }
+        }
+    }
+    assert_true(n_checked >= 30);
+    assert_ok(open_directory(directory, backend, &err), &err);
+    testkit_remove_tree(directory);
+}
+
+static void test_refuses_weights_that_are_not_finite(void **state) {
+    static const enum reference_dtype dtypes[] = {REFERENCE_F32, REFERENCE_F16, REFERENCE_BF16};
+    for (size_t i = 0; i < 3; i++) {
+        struct reference_shape shape = small_llama;
+        shape.dtype = dtypes[i];
+        check_every_tensor(&shape, *state);
+        shape.architecture = "Qwen2ForSequenceClassification";
+        shape.qkv_bias = true;
+        check_every_tensor(&shape, *state);
+        shape.architecture = "LlamaForScore";
+        shape.qkv_bias = false;
+        shape.score_type = "cost";
+        shape.score_bias = shape.do_normalize = true;
+        check_every_tensor(&shape, *state);
+    }
+    const char *directory = testkit_case_path("10_nan_policy");
+    if (directory != NULL) {
+        struct error err;
+        assert_status(STATUS_MALFORMED, open_directory(directory, *state, &err));
+        print_message("%s: %s\n", err.field, err.message);
+    }
+}
+
+// The first one, wherever the search is cut into pieces.
+static void test_the_first_of_several_is_named(void **state) {
+    (void)state;
+    enum { COUNT = 10000 };
+    float values[COUNT] = {0};
+    const struct tensor tensor = {.data = values, .dtype = DTYPE_F32, .rows = 100, .cols = 100};
+    assert_int_equal(finite_find_other(&tensor), -1);
+    for (int i = COUNT - 1; i >= 0; i -= 37) {
+        values[i] = i % 2 == 0 ? INFINITY : NAN;
+        assert_int_equal(finite_find_other(&tensor), i);
+    }
+}
+
 static uint32_t next_random(uint64_t *state) {
     *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(*state >> 33);
@@ -366,6 +514,8 @@ int main(void) {
         cmocka_unit_test(test_sha256_gives_the_published_answers),
         cmocka_unit_test(test_refuses_tensors_that_do_not_fit_the_configuration),
         cmocka_unit_test(test_refuses_score_heads_that_do_not_fit),
+        cmocka_unit_test(test_refuses_weights_that_are_not_finite),
+        cmocka_unit_test(test_the_first_of_several_is_named),
         cmocka_unit_test(test_refuses_a_truncated_file),
         cmocka_unit_test(test_refuses_a_configuration_larger_than_the_weights),
         cmocka_unit_test(test_damaged_files_are_opened_or_refused),

@@ -262,7 +262,7 @@ static enum status load_lm_head(struct model *model, struct error *err) {
     return pack(model, &source, model->precision, lm_head_name, &model->weights.lm_head, err);
 }
 
-// One finite number, or *out as it was when the tensor is absent.
+// One number, or *out as it was when the tensor is absent.
 static enum status load_scalar(struct model *model, const char *name, float *out,
                                struct error *err) {
     if (!weight_files_find(model->files, name, NULL)) {
@@ -273,11 +273,7 @@ static enum status load_scalar(struct model *model, const char *name, float *out
     if (status != STATUS_OK) {
         return status;
     }
-    float value = element_to_f32(tensor.data, tensor.dtype, 0);
-    if (!isfinite(value)) {
-        return error_set(err, STATUS_MALFORMED, name, "tensor %s is not a finite number", name);
-    }
-    *out = value;
+    *out = element_to_f32(tensor.data, tensor.dtype, 0);
     return STATUS_OK;
 }
 

@@ -37,8 +37,8 @@ struct model;
 // Opens a Hugging Face directory and packs its matrices for products of the given precision. The
 // files stay mapped until model_close, for the embedding. Borrows `backend` until model_close.
 // Reads every weight byte, for the hash too. Errors name the tensor and what was expected: those of
-// model_config_read and weight_files_open; STATUS_NOT_FOUND, STATUS_SHAPE and STATUS_UNSUPPORTED
-// (dtype) for a tensor that config.json calls for.
+// model_config_read and weight_files_open; STATUS_NOT_FOUND, STATUS_SHAPE, STATUS_UNSUPPORTED
+// (dtype) and STATUS_MALFORMED (NaN, infinity) for a tensor that config.json calls for.
 MUST_CHECK enum status model_open(const char *directory, struct backend *backend,
                                   enum precision precision, struct model **out, struct error *err);
 void model_close(struct model *model); // NULL allowed

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/model/finite.h"
 #include "worker/model/safetensors.h"
 
 struct weight_files {
@@ -89,7 +90,7 @@ enum status weight_files_get(struct weight_files *files, const char *name, int32
             const void *data = safetensors_find(files->safetensors, name)->data;
             *out = (struct tensor){
                 .data = (void *)(uintptr_t)data, .dtype = dtype, .rows = rows, .cols = cols};
-            return STATUS_OK;
+            return finite_check(out, name, err);
         }
     }
     return error_set(err, STATUS_UNSUPPORTED, name,

@@ -33,8 +33,9 @@ bool weight_files_find(const struct weight_files *files, const char *name,
                        struct weight_shape *out);
 
 // The tensor as a matrix [rows, cols]; a vector of n may be written [n] or [1, n] and is [1, n]
-// here. The data is borrowed until weight_files_drop. STATUS_NOT_FOUND, STATUS_SHAPE,
-// STATUS_UNSUPPORTED (dtype), STATUS_NO_MEMORY; the error names the tensor.
+// here. Every element is finite. The data is borrowed until weight_files_drop. STATUS_NOT_FOUND,
+// STATUS_SHAPE, STATUS_UNSUPPORTED (dtype), STATUS_MALFORMED (NaN or infinity; the message names
+// the first), STATUS_NO_MEMORY; the error names the tensor.
 MUST_CHECK enum status weight_files_get(struct weight_files *files, const char *name, int32_t rows,
                                         int32_t cols, struct tensor *out, struct error *err);
 
