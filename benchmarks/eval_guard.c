@@ -99,8 +99,7 @@ static enum status count_result(struct rescorer *judge, const char *prompt,
         return STATUS_OK;
     }
     double cost;
-    enum status status =
-        rescorer_cost(judge, prompt, result->token_ids, result->n_token_ids, &cost, err);
+    enum status status = rescorer_cost(judge, prompt, result->text, &cost, err);
     if (status != STATUS_OK) {
         return status;
     }

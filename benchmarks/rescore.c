@@ -21,10 +21,15 @@ struct rescorer {
 
 static enum status check_profile(struct rescorer *rescorer, struct error *err) {
     const struct model_profile *profile = model_get_profile(rescorer->model);
-    if (strcmp(profile->cost_mode, "token_sum_pos") != 0 || !profile->has_discount ||
-        !profile->has_budget) {
+    bool is_cost = strcmp(profile->role, "cost") == 0;
+    if (is_cost && (strcmp(profile->cost_mode, "token_sum_pos") != 0 || !profile->has_discount ||
+                    !profile->has_budget)) {
         return error_set(err, STATUS_UNSUPPORTED, "cost_mode",
                          "the profile must name cost_mode token_sum_pos, discount and budget");
+    }
+    if (!is_cost && !profile->append_eos) {
+        return error_set(err, STATUS_UNSUPPORTED, "append_eos",
+                         "a reward model must be one that reads an end token");
     }
     return template_find(profile->chat_template, &rescorer->chat_template, err);
 }
@@ -86,27 +91,29 @@ double rescorer_budget(const struct rescorer *rescorer) {
     return model_get_profile(rescorer->model)->budget;
 }
 
-enum status rescorer_cost(struct rescorer *rescorer, const char *prompt, const uint32_t *token_ids,
-                          size_t n_tokens, double *cost, struct error *err) {
+// Scores at every token of the prompt and `text`, of an end token as well when `ended`.
+static enum status score_text(struct rescorer *rescorer, const char *prompt, const char *text,
+                              bool ended, size_t *n_prompt, size_t *n_tokens, struct error *err) {
     const struct chat_message message = {.role = "user", .content = prompt};
-    size_t n_prompt = 0;
     enum status status = template_encode(rescorer->tokenizer, rescorer->chat_template, &message, 1,
-                                         rescorer->ids, RESCORE_TOKENS_MAX, &n_prompt, err);
+                                         rescorer->ids, RESCORE_TOKENS_MAX, n_prompt, err);
+    if (status == STATUS_OK) {
+        status = tokenizer_encode(rescorer->tokenizer, text, strlen(text), TOKENIZER_CONTINUATION,
+                                  rescorer->ids + *n_prompt, RESCORE_TOKENS_MAX - *n_prompt - 1,
+                                  n_tokens, err);
+    }
     if (status != STATUS_OK) {
         return status;
     }
-    if (n_prompt + n_tokens > RESCORE_TOKENS_MAX) {
-        return error_set(err, STATUS_LIMIT, "token_ids", "more than %d tokens", RESCORE_TOKENS_MAX);
-    }
-    for (size_t i = 0; i < n_tokens; i++) {
-        rescorer->ids[n_prompt + i] = (int32_t)token_ids[i];
+    if (ended) {
+        rescorer->ids[*n_prompt + (*n_tokens)++] = tokenizer_eos_id(rescorer->tokenizer);
     }
     struct sequence *sequence = sequence_create(rescorer->context);
     ASSERT(sequence != NULL);
     const struct forward_item item = {
         .sequence = sequence,
         .token_ids = rescorer->ids,
-        .n_tokens = (int32_t)(n_prompt + n_tokens),
+        .n_tokens = (int32_t)(*n_prompt + *n_tokens),
         .output = FORWARD_OUTPUT_ALL,
     };
     status = model_forward(rescorer->context, &item, 1, err);
@@ -114,6 +121,14 @@ enum status rescorer_cost(struct rescorer *rescorer, const char *prompt, const u
         status = model_score_outputs(rescorer->context, rescorer->scores);
     }
     sequence_destroy(rescorer->context, sequence);
+    return status;
+}
+
+enum status rescorer_cost(struct rescorer *rescorer, const char *prompt, const char *text,
+                          double *cost, struct error *err) {
+    size_t n_prompt = 0;
+    size_t n_tokens = 0;
+    enum status status = score_text(rescorer, prompt, text, false, &n_prompt, &n_tokens, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -125,4 +140,15 @@ enum status rescorer_cost(struct rescorer *rescorer, const char *prompt, const u
     }
     *cost = sum;
     return STATUS_OK;
+}
+
+enum status rescorer_reward(struct rescorer *rescorer, const char *prompt, const char *text,
+                            double *reward, struct error *err) {
+    size_t n_prompt = 0;
+    size_t n_tokens = 0;
+    enum status status = score_text(rescorer, prompt, text, true, &n_prompt, &n_tokens, err);
+    if (status == STATUS_OK) {
+        *reward = rescorer->scores[n_prompt + n_tokens - 1];
+    }
+    return status;
 }

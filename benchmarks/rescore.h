@@ -1,6 +1,6 @@
-// A judge that knows nothing of the search: scores whole texts from scratch with a cost model of
-// its own, one text at a time, and sums the costs in float64. Used to check what a service
-// returned.
+// A judge that knows nothing of the search: scores whole texts from scratch with a cost or reward
+// model of its own, one text at a time. It takes the text alone, as a client has it, and tokenizes
+// it; costs are summed in float64. Used to check what a service returned.
 #ifndef BENCHMARKS_RESCORE_H
 #define BENCHMARKS_RESCORE_H
 
@@ -11,17 +11,20 @@
 
 struct rescorer;
 
-// Opens a cost model directory whose profile names cost_mode token_sum_pos, discount and chat
-// template.
+// Opens a model directory with a profile that names a chat template: a reward model whose profile
+// says append_eos, or a cost model with cost_mode token_sum_pos and discount.
 MUST_CHECK enum status rescorer_open(const char *directory, int threads, struct rescorer **out,
                                      struct error *err);
 void rescorer_close(struct rescorer *rescorer); // NULL allowed
 
 double rescorer_budget(const struct rescorer *rescorer); // the profile's
 
-// *cost = sum over the response's tokens of discount^t max(0, s_t), the text read in one piece.
+// *cost = sum over the tokens of `text` of discount^t max(0, s_t). An end token costs nothing.
 MUST_CHECK enum status rescorer_cost(struct rescorer *rescorer, const char *prompt,
-                                     const uint32_t *token_ids, size_t n_tokens, double *cost,
-                                     struct error *err);
+                                     const char *text, double *cost, struct error *err);
+
+// *reward = score after `text` and the end token.
+MUST_CHECK enum status rescorer_reward(struct rescorer *rescorer, const char *prompt,
+                                       const char *text, double *reward, struct error *err);
 
 #endif

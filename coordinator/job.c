@@ -29,6 +29,7 @@ static void candidate_destroy(struct job_candidate *candidate) {
         free(candidate->block_ends);
         free(candidate->block_costs);
         free(candidate->text);
+        free(candidate->read_ids);
         free(candidate);
     }
 }
@@ -125,6 +126,7 @@ static struct job_candidate *candidate_create(const struct job *job,
         memcpy(candidate->block_costs, parent->block_costs,
                parent->n_blocks * sizeof *candidate->block_costs);
         candidate->n_tokens = parent->n_tokens;
+        candidate->n_scores = parent->n_scores;
         candidate->n_blocks = parent->n_blocks;
     }
     return candidate;
@@ -183,11 +185,35 @@ static enum status check_tokens(const Surefoot__Row *row, uint32_t left, struct 
     return STATUS_OK;
 }
 
+// The reading of a finished text; *count: how many places the row's token scores are of.
+static enum status check_reading(const Surefoot__Row *row, uint32_t before, uint32_t *count,
+                                 struct error *err) {
+    size_t length = before + row->n_token_ids;
+    *count = (uint32_t)length;
+    if (!row->has_read_from) {
+        return STATUS_OK;
+    }
+    size_t n_read = row->read_from + row->n_read_ids;
+    if (row->finish == SUREFOOT__FINISH__FINISH_NONE || row->read_from > length ||
+        n_read > LIMIT_CONTEXT_TOKENS) {
+        return error_set(err, STATUS_MALFORMED, "row.read_from",
+                         "a reading of %zu tokens, from %u of %zu on", n_read, row->read_from,
+                         length);
+    }
+    for (size_t i = 0; i < row->n_read_ids; i++) {
+        if (row->read_ids[i] >= LIMIT_VOCAB) {
+            return error_set(err, STATUS_MALFORMED, "row.read_ids", "token %zu is out of range", i);
+        }
+    }
+    *count = n_read > 0 ? (uint32_t)n_read : 1;
+    return STATUS_OK;
+}
+
 static bool is_cost(const struct job *job, uint32_t scorer_index) {
     return job->spec->scorers[scorer_index].role == SCORER_ROLE_COST;
 }
 
-// One scorer's part of a row that makes a response of `before` tokens one of `length`.
+// One scorer's part of a row after which `length` places have scores; before it `before` had.
 static enum status check_score(const struct job *job, const Surefoot__RowScore *score,
                                uint32_t before, uint32_t length, struct error *err) {
     uint32_t index = score->scorer_index;
@@ -198,9 +224,10 @@ static enum status check_score(const struct job *job, const Surefoot__RowScore *
     if (!is_cost(job, index)) {
         return STATUS_OK;
     }
-    if (score->scores_from > before || score->n_token_scores != length - score->scores_from) {
+    if (score->scores_from > before || score->scores_from > length ||
+        score->n_token_scores != length - score->scores_from) {
         return error_set(err, STATUS_MALFORMED, "row.scores",
-                         "scorer %u: %zu scores from token %u for a response of %u", index,
+                         "scorer %u: %zu scores from token %u for a text of %u", index,
                          score->n_token_scores, score->scores_from, length);
     }
     for (size_t i = 0; i < score->n_token_scores; i++) {
@@ -213,7 +240,7 @@ static enum status check_score(const struct job *job, const Surefoot__RowScore *
 }
 
 static enum status check_scores(const struct job *job, const Surefoot__Row *row, uint32_t before,
-                                struct error *err) {
+                                uint32_t length, struct error *err) {
     bool seen[LIMIT_SCORERS] = {false};
     size_t n_scorers = job->spec->n_scorers;
     if (row->n_scores != n_scorers) {
@@ -227,8 +254,7 @@ static enum status check_scores(const struct job *job, const Surefoot__Row *row,
                              score->scorer_index, n_scorers);
         }
         seen[score->scorer_index] = true;
-        enum status status =
-            check_score(job, score, before, before + (uint32_t)row->n_token_ids, err);
+        enum status status = check_score(job, score, before, length, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -236,10 +262,31 @@ static enum status check_scores(const struct job *job, const Surefoot__Row *row,
     return STATUS_OK;
 }
 
-// Stores the scores of a checked row; returns the first response token whose cost may have changed.
+// Room for `count` scores of each scorer.
+static bool reserve_scores(const struct job *job, struct job_candidate *candidate, uint32_t count) {
+    if (count <= candidate->capacity) {
+        return true;
+    }
+    size_t n_scorers = job->spec->n_scorers;
+    float *scores = calloc(n_scorers * count + 1, sizeof *scores);
+    if (scores == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < n_scorers; i++) {
+        memcpy(scores + i * count, candidate->token_scores + i * candidate->capacity,
+               candidate->capacity * sizeof *scores);
+    }
+    free(candidate->token_scores);
+    candidate->token_scores = scores;
+    candidate->capacity = count;
+    return true;
+}
+
+// Stores the scores of a checked row, of `length` places then; returns the first place whose cost
+// may have changed.
 static uint32_t take_scores(struct job *job, struct job_candidate *candidate,
-                            const Surefoot__Row *row) {
-    uint32_t from = candidate->n_tokens;
+                            const Surefoot__Row *row, uint32_t length) {
+    uint32_t from = candidate->n_scores < length ? candidate->n_scores : length;
     for (size_t i = 0; i < row->n_scores; i++) {
         const Surefoot__RowScore *score = row->scores[i];
         uint32_t index = score->scorer_index;
@@ -256,6 +303,7 @@ static uint32_t take_scores(struct job *job, struct job_candidate *candidate,
             from = score->scores_from < from ? score->scores_from : from;
         }
     }
+    candidate->n_scores = length;
     return from;
 }
 
@@ -287,30 +335,53 @@ double job_prompt_cost(const struct job *job) {
     return weighted(job->spec, SCORER_ROLE_COST, job->prompt_scores);
 }
 
+// *length: how many places have scores after the row.
 static enum status check_row(const struct job *job, const Surefoot__Row *row, uint64_t parent_id,
-                             uint32_t asked, struct error *err) {
+                             uint32_t asked, uint32_t *length, struct error *err) {
     uint32_t before = 0;
     enum status status = length_before(job, row->candidate_id, parent_id, &before, err);
     if (status == STATUS_OK) {
         uint32_t left = job->spec->search.max_tokens - before;
         status = check_tokens(row, asked < left ? asked : left, err);
     }
-    return status == STATUS_OK ? check_scores(job, row, before, err) : status;
+    if (status == STATUS_OK) {
+        status = check_reading(row, before, length, err);
+    }
+    return status == STATUS_OK ? check_scores(job, row, before, *length, err) : status;
+}
+
+// What a result shows of a finished candidate.
+static enum status take_text(struct job_candidate *candidate, const Surefoot__Row *row) {
+    candidate->text = strdup(row->text != NULL ? row->text : "");
+    candidate->has_reading = row->has_read_from;
+    candidate->read_from = row->read_from;
+    candidate->read_ids = malloc((row->n_read_ids + 1) * sizeof *candidate->read_ids);
+    if (candidate->text == NULL || candidate->read_ids == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < row->n_read_ids; i++) {
+        candidate->read_ids[i] = row->read_ids[i];
+    }
+    candidate->n_read_ids = row->n_read_ids;
+    return STATUS_OK;
 }
 
 enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
                        uint32_t asked, struct error *err) {
     struct job_candidate *candidate = NULL;
-    enum status status = check_row(job, row, parent_id, asked, err);
+    uint32_t length = 0;
+    enum status status = check_row(job, row, parent_id, asked, &length, err);
     if (status == STATUS_OK) {
         status = take_record(job, row->candidate_id, parent_id, &candidate, err);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    uint32_t length = candidate->n_tokens + (uint32_t)row->n_token_ids;
-    uint32_t from = take_scores(job, candidate, row);
-    double *costs = malloc((length - from + 1) * sizeof *costs);
+    if (!reserve_scores(job, candidate, length)) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a row");
+    }
+    uint32_t from = take_scores(job, candidate, row, length);
+    double *costs = malloc(((size_t)length - from + 1) * sizeof *costs);
     if (costs == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a row");
     }
@@ -329,17 +400,17 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t paren
         .n_costs = length - from,
     };
     // The record first: the search may release the candidate within this call.
-    candidate->n_tokens = length;
-    candidate->block_ends[candidate->n_blocks] = length;
+    candidate->n_tokens += (uint32_t)row->n_token_ids;
+    candidate->block_ends[candidate->n_blocks] = candidate->n_tokens;
     candidate->block_costs[candidate->n_blocks] = converted.end_cost;
     candidate->n_blocks++;
     job->prompt_tokens = row->has_prompt_tokens ? row->prompt_tokens : job->prompt_tokens;
-    if (row->finish != SUREFOOT__FINISH__FINISH_NONE || length == candidate->capacity) {
-        free(candidate->text);
-        candidate->text = strdup(row->text != NULL ? row->text : "");
-        status = candidate->text != NULL
-                     ? STATUS_OK
-                     : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a text");
+    if (row->finish != SUREFOOT__FINISH__FINISH_NONE ||
+        candidate->n_tokens == job->spec->search.max_tokens) {
+        status = take_text(candidate, row);
+        if (status != STATUS_OK) {
+            error_set(err, status, NULL, "no memory for a text");
+        }
     }
     if (status == STATUS_OK) {
         status = search_on_row(job->search, &converted, err);

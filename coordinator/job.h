@@ -16,13 +16,18 @@
 // What the rows said of one candidate, beyond what the search keeps.
 struct job_candidate {
     uint32_t n_tokens;
-    uint32_t capacity;
+    uint32_t n_scores;   // n_tokens; of a finished one the places of its reading, at least 1
+    uint32_t capacity;   // of the rows of token_scores
     float *token_scores; // [n_scorers][capacity], cost scorers' rows only are used
     double end_scores[LIMIT_SCORERS];
     uint32_t n_blocks;
     uint32_t *block_ends; // [n_blocks] tokens at the end of each block
     double *block_costs;  // [n_blocks] weighted cost at the end of each block
     char *text;           // of a finished candidate
+    bool has_reading;     // of a finished one: read otherwise than it was written
+    uint32_t read_from;   // the reading: so many tokens of the response, then
+    uint32_t *read_ids;   // [n_read_ids] these
+    size_t n_read_ids;
 };
 
 // Groups lost while they worked on the job. A loss in company makes the job a suspect, which has

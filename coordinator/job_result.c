@@ -17,13 +17,14 @@ enum status job_check_answer(const struct job *job, const struct search_answer *
         chosen.n_tokens != candidate->n_tokens) {
         return error_set(err, STATUS_INTERNAL, NULL, "the chosen candidate has no record");
     }
-    double *costs = malloc((candidate->n_tokens + 1) * sizeof *costs);
+    double *costs = malloc(((size_t)candidate->n_scores + 1) * sizeof *costs);
     if (costs == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory to check the answer");
     }
-    job_weighted_costs(job, candidate, 0, candidate->n_tokens, costs);
+    job_weighted_costs(job, candidate, 0, candidate->n_scores, costs);
     const struct safety_input input = {
         .token_costs = costs,
+        .n_costs = candidate->n_scores,
         .n_tokens = candidate->n_tokens,
         .block_ends = candidate->block_ends,
         .block_scores = candidate->block_costs,
@@ -99,7 +100,7 @@ static void fill_scorers(const struct job *job, const struct job_candidate *cand
         result->end_score = candidate->end_scores[i];
         if (scorer->role == SCORER_ROLE_COST) {
             result->token_scores = candidate->token_scores + i * candidate->capacity;
-            result->n_token_scores = candidate->n_tokens;
+            result->n_token_scores = candidate->n_scores;
         }
         parts->scorer_list[i] = result;
     }
@@ -168,6 +169,10 @@ static void fill_text(const struct search_candidate *chosen, const struct job_ca
     message->token_logprobs = (float *)chosen->logprobs;
     message->n_token_logprobs = chosen->logprobs != NULL ? chosen->n_tokens : 0;
     message->finish_reason = (char *)finish_name(chosen->finish);
+    message->has_read_from = candidate->has_reading;
+    message->read_from = candidate->read_from;
+    message->read_ids = candidate->read_ids;
+    message->n_read_ids = candidate->n_read_ids;
 }
 
 // What the search found, whatever the job's end: counts, the shown candidate's numbers, and, for a

@@ -21,11 +21,21 @@ static bool reserve_tokens(struct candidate *candidate, uint32_t count) {
         return true;
     }
     if (!resize(&candidate->tokens, count, sizeof *candidate->tokens) ||
-        !resize(&candidate->logprobs, count, sizeof *candidate->logprobs) ||
-        !resize(&candidate->token_costs, count, sizeof *candidate->token_costs)) {
+        !resize(&candidate->logprobs, count, sizeof *candidate->logprobs)) {
         return false;
     }
     candidate->token_capacity = count;
+    return true;
+}
+
+static bool reserve_costs(struct candidate *candidate, uint32_t count) {
+    if (count <= candidate->cost_capacity) {
+        return true;
+    }
+    if (!resize(&candidate->token_costs, count, sizeof *candidate->token_costs)) {
+        return false;
+    }
+    candidate->cost_capacity = count;
     return true;
 }
 
@@ -42,14 +52,17 @@ static bool reserve_blocks(struct candidate *candidate, uint32_t count) {
 }
 
 static bool copy_history(struct candidate *child, const struct candidate *parent) {
-    if (!reserve_tokens(child, parent->n_tokens) || !reserve_blocks(child, parent->n_blocks)) {
+    if (!reserve_tokens(child, parent->n_tokens) || !reserve_costs(child, parent->n_costs) ||
+        !reserve_blocks(child, parent->n_blocks)) {
         return false;
     }
     if (parent->n_tokens > 0) {
         memcpy(child->tokens, parent->tokens, parent->n_tokens * sizeof *child->tokens);
         memcpy(child->logprobs, parent->logprobs, parent->n_tokens * sizeof *child->logprobs);
+    }
+    if (parent->n_costs > 0) {
         memcpy(child->token_costs, parent->token_costs,
-               parent->n_tokens * sizeof *child->token_costs);
+               parent->n_costs * sizeof *child->token_costs);
     }
     if (parent->n_blocks > 0) {
         memcpy(child->block_ends, parent->block_ends, parent->n_blocks * sizeof *child->block_ends);
@@ -57,6 +70,7 @@ static bool copy_history(struct candidate *child, const struct candidate *parent
                parent->n_blocks * sizeof *child->block_scores);
     }
     child->n_tokens = parent->n_tokens;
+    child->n_costs = parent->n_costs;
     child->n_blocks = parent->n_blocks;
     child->prompt_cost = parent->prompt_cost;
     return true;
@@ -93,6 +107,7 @@ void candidate_drop_arrays(struct candidate *candidate) {
     candidate->block_ends = NULL;
     candidate->block_scores = NULL;
     candidate->token_capacity = 0;
+    candidate->cost_capacity = 0;
     candidate->block_capacity = 0;
 }
 
@@ -118,12 +133,14 @@ static enum status check_scores(const struct candidate *candidate, const struct 
                          "candidate %" PRIu64 ": the cost is not a finite number",
                          row->candidate_id);
     }
-    if (row->costs_from > candidate->n_tokens ||
-        (uint64_t)row->costs_from + row->n_costs != (uint64_t)candidate->n_tokens + row->n_tokens) {
+    // A finished text can be read in more or fewer tokens than it was written in.
+    uint64_t end = (uint64_t)row->costs_from + row->n_costs;
+    uint64_t n_tokens = (uint64_t)candidate->n_tokens + row->n_tokens;
+    if (row->costs_from > candidate->n_costs || end > UINT32_MAX ||
+        (row->finish == SEARCH_FINISH_NONE && end != n_tokens)) {
         return error_set(err, STATUS_MALFORMED, "row.token_costs",
-                         "candidate %" PRIu64 ": costs %u..%u do not end at token %u",
-                         row->candidate_id, row->costs_from, row->costs_from + row->n_costs,
-                         candidate->n_tokens + row->n_tokens);
+                         "candidate %" PRIu64 ": %u costs from token %u for %" PRIu64 " tokens",
+                         row->candidate_id, row->n_costs, row->costs_from, n_tokens);
     }
     for (uint32_t i = 0; i < row->n_costs; i++) {
         if (!isfinite(row->token_costs[i])) {
@@ -153,7 +170,8 @@ enum status candidate_check_row(const struct candidate *candidate, const struct 
 enum status candidate_append_row(struct candidate *candidate, const struct search_spec *spec,
                                  const struct search_row *row) {
     uint32_t n_tokens = candidate->n_tokens + row->n_tokens;
-    if (!reserve_tokens(candidate, n_tokens) ||
+    uint32_t n_costs = spec->has_cost ? row->costs_from + row->n_costs : 0;
+    if (!reserve_tokens(candidate, n_tokens) || !reserve_costs(candidate, n_costs) ||
         !reserve_blocks(candidate, candidate->n_blocks + 1)) {
         return STATUS_NO_MEMORY;
     }
@@ -163,11 +181,12 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
         memcpy(candidate->logprobs + candidate->n_tokens, row->logprobs,
                row->n_tokens * sizeof *row->logprobs);
     }
-    if (spec->has_cost && row->n_costs > 0) {
+    if (n_costs > 0 && row->n_costs > 0) {
         memcpy(candidate->token_costs + row->costs_from, row->token_costs,
                row->n_costs * sizeof *row->token_costs);
     }
     candidate->n_tokens = n_tokens;
+    candidate->n_costs = n_costs;
     candidate->block_ends[candidate->n_blocks] = n_tokens;
     candidate->block_scores[candidate->n_blocks] = row->end_cost;
     candidate->n_blocks++;
@@ -181,6 +200,7 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
         row->finish == SEARCH_FINISH_NONE && full ? SEARCH_FINISH_LENGTH : row->finish;
     const struct safety_input input = {
         .token_costs = candidate->token_costs,
+        .n_costs = candidate->n_costs,
         .n_tokens = candidate->n_tokens,
         .block_ends = candidate->block_ends,
         .block_scores = candidate->block_scores,

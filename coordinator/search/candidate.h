@@ -13,11 +13,13 @@ struct candidate {
     uint64_t parent_id;
     uint32_t *tokens;     // [n_tokens] response so far
     float *logprobs;      // [n_tokens] nats
-    double *token_costs;  // [n_tokens] s_i; unused without a cost scorer
+    double *token_costs;  // [n_costs] s_i; unused without a cost scorer
     uint32_t *block_ends; // [n_blocks]
     double *block_scores; // [n_blocks]
     uint32_t n_tokens;
+    uint32_t n_costs; // n_tokens; of a finished text the places of its reading
     uint32_t token_capacity;
+    uint32_t cost_capacity;
     uint32_t n_blocks;
     uint32_t block_capacity;
     uint32_t grow_tokens; // what is or will be asked for

@@ -36,15 +36,17 @@ static double block_cost(const struct search_spec *spec, const struct safety_inp
     return score - (block == 0 ? input->prompt_cost : input->block_scores[block - 1]);
 }
 
-// Walks the tokens in order; costs of block modes fall on the block's last token. gamma advances
-// per token or per block.
+// Walks the tokens in order: those that were read for token modes, those of the response for block
+// modes, whose costs fall on a block's last token. gamma advances per token or per block.
 static struct running_cost accumulate(const struct search_spec *spec,
                                       const struct safety_input *input) {
     struct running_cost running = {.sum = 0.0, .weight = 1.0, .exceeded = false};
     bool per_token = is_token_mode(spec->cost_mode);
+    uint32_t n = per_token ? input->n_costs : input->n_tokens;
     uint32_t block = 0;
-    for (uint32_t i = 0; i < input->n_tokens; i++) {
-        bool block_ends = block < input->n_blocks && input->block_ends[block] == i + 1;
+    for (uint32_t i = 0; i < n; i++) {
+        bool block_ends = per_token ? (i + 1) % spec->block_tokens == 0 || i + 1 == n
+                                    : block < input->n_blocks && input->block_ends[block] == i + 1;
         if (per_token) {
             running_cost_add(&running, token_cost(spec->cost_mode, input->token_costs[i]),
                              spec->budget);

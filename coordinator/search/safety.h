@@ -14,8 +14,9 @@
 
 // Scores of one candidate, as far as it has grown.
 struct safety_input {
-    const double *token_costs; // [n_tokens] s_i, cost score after reading response token i
-    uint32_t n_tokens;
+    const double *token_costs;  // [n_costs] s_i, cost score after reading token i
+    uint32_t n_costs;           // n_tokens; of a finished text the places of its reading
+    uint32_t n_tokens;          // of the response
     const uint32_t *block_ends; // [n_blocks] tokens read at the end of each block, ascending
     const double *block_scores; // [n_blocks] e_j, cost score at the end of each block
     uint32_t n_blocks;

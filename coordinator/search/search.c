@@ -324,8 +324,7 @@ void search_get_candidate(const struct search *search, size_t index, struct sear
         .tokens = candidate->tokens,
         .logprobs = candidate->logprobs,
         .token_costs = search->spec.has_cost ? candidate->token_costs : NULL,
-        .n_costs =
-            search->spec.has_cost && candidate->token_costs != NULL ? candidate->n_tokens : 0,
+        .n_costs = candidate->token_costs != NULL ? candidate->n_costs : 0,
         .n_tokens = candidate->n_tokens,
         .reward = candidate->reward,
         .end_cost = candidate->end_cost,

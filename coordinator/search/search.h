@@ -103,11 +103,13 @@ struct search_row {
     const float *logprobs;     // [n_tokens]
     uint32_t n_tokens;
     enum search_finish finish;
-    double reward;             // weighted reward after the last token
-    double prompt_cost;        // weighted cost score at the end of the prompt (e_0)
-    double end_cost;           // weighted cost score at the end of the text so far (e_j)
-    uint32_t costs_from;       // response index of token_costs[0]
-    const double *token_costs; // [n_costs] weighted s_i, restated from costs_from to the end
+    double reward;       // weighted reward after the last token
+    double prompt_cost;  // weighted cost score at the end of the prompt (e_0)
+    double end_cost;     // weighted cost score at the end of the text so far (e_j)
+    uint32_t costs_from; // response index of token_costs[0]
+    // [n_costs] weighted s_i, restated from costs_from to the end: of the response, or of the
+    // reading of a finished text, which can have more or fewer tokens.
+    const double *token_costs;
     uint32_t n_costs;
 };
 
@@ -174,9 +176,9 @@ uint64_t search_candidates_bound(const struct search_spec *spec);
 MUST_CHECK enum status search_create(const struct search_spec *spec, struct search **out);
 void search_destroy(struct search *search); // NULL allowed
 
-// Takes the next candidate to grow: those that have begun first, then in the order of creation. What
-// a search decides does not depend on it. False: nothing to issue now (wait for rows,
-// or done). What was taken is outstanding until search_on_row or search_return.
+// Takes the next candidate to grow: those that have begun first, then in the order of creation.
+// What a search decides does not depend on it. False: nothing to issue now (wait for rows, or
+// done). What was taken is outstanding until search_on_row or search_return.
 bool search_next(struct search *search, struct search_grow *out);
 // How many search_next would give now without another row.
 size_t search_ready_count(const struct search *search);

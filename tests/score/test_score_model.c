@@ -11,7 +11,7 @@
 #include "worker/decode/response.h"
 #include "worker/score/score_model.h"
 
-enum { TOKENS_MAX = 60, POOL = 10, CONTEXT = 250, OUTPUT_ROWS = 23, IDS_MAX = 512 };
+enum { TOKENS_MAX = 40, POOL = 10, CONTEXT = 250, OUTPUT_ROWS = 23, IDS_MAX = 512 };
 
 struct world {
     char *directory;
@@ -100,17 +100,24 @@ struct candidate {
     bool used;
     struct response response;
     struct scorer_state *state;
-    float token_scores[TOKENS_MAX];
+    float token_scores[IDS_MAX];
     float end_score;
 };
 
 static struct scorer_text view(const struct response *response) {
+    if (response->finish != DECODE_FINISH_NONE) {
+        return (struct scorer_text){.token_ids = response->read_ids,
+                                    .text_ends = response->read_ends,
+                                    .n_tokens = response->n_read > 0 ? response->n_read : 1,
+                                    .text = response->text,
+                                    .ended = response->finish == DECODE_FINISH_EOS,
+                                    .finished = true,
+                                    .empty = response->n_read == 0};
+    }
     return (struct scorer_text){.token_ids = response->token_ids,
                                 .text_ends = response->text_ends,
                                 .n_tokens = response->n_tokens,
-                                .text = response->text,
-                                .ended = response->finish == DECODE_FINISH_EOS,
-                                .finished = response->finish != DECODE_FINISH_NONE};
+                                .text = response->text};
 }
 
 // The scores of a text by one pass over all of it.
@@ -126,7 +133,7 @@ static void score_from_scratch(struct loaded *loaded, const struct response *res
     bool shared = score_model_shares_ids(loaded->scorer);
     size_t n = 0;
     if (shared) {
-        n = (size_t)text.n_tokens;
+        n = text.empty ? 0 : (size_t)text.n_tokens;
         memcpy(ids + n_prefix, text.token_ids, n * sizeof *ids);
     } else {
         assert_ok(tokenizer_encode(
@@ -151,6 +158,7 @@ static void score_from_scratch(struct loaded *loaded, const struct response *res
     assert_ok(model_score_outputs(loaded->context, scores), &error);
     sequence_destroy(loaded->context, sequence);
     *end_score = scores[item.n_tokens - 1];
+    n -= text.ended ? 1 : 0; // an end token costs nothing
     memset(token_scores, 0, (size_t)text.n_tokens * sizeof *token_scores);
     size_t byte = 0;
     for (size_t i = 0; i < n; i++) {
@@ -196,9 +204,23 @@ static void finish(struct candidate *candidate, bool with_eos) {
     if (with_eos) {
         assert_ok(response_append(&candidate->response, TINY_EOS, 0, true), NULL);
     }
-    assert_ok(
-        response_end(&candidate->response, with_eos ? DECODE_FINISH_EOS : DECODE_FINISH_LENGTH, -1),
-        NULL);
+    assert_ok(response_flush(&candidate->response), NULL);
+    response_end(&candidate->response, with_eos ? DECODE_FINISH_EOS : DECODE_FINISH_LENGTH, -1);
+    struct error error = {0};
+    assert_ok(response_read(&candidate->response, &error), &error);
+}
+
+// A stop string was found: the text ends at a byte of any token.
+static void cut(struct candidate *candidate, uint64_t seed, uint32_t *counter) {
+    struct response *response = &candidate->response;
+    int32_t shown = (int32_t)draw(seed, counter, (uint32_t)response->text_bytes + 1);
+    while (shown > 0 && shown < response->text_bytes &&
+           ((unsigned char)response->text[shown] & 0xC0) == 0x80) {
+        shown--;
+    }
+    response_end(response, DECODE_FINISH_STOP, shown);
+    struct error error = {0};
+    assert_ok(response_read(response, &error), &error);
 }
 
 static void drop(struct candidate *candidate) {
@@ -226,7 +248,7 @@ static bool eos_is_appended(const struct settings *settings, const struct respon
 static void extend_and_check(struct loaded *loaded, const struct settings *settings,
                              struct candidate *pool) {
     struct scorer_extension extensions[POOL];
-    float scores[POOL][TOKENS_MAX];
+    float scores[POOL][IDS_MAX];
     struct candidate *owners[POOL];
     int32_t n = 0;
     for (int i = 0; i < POOL; i++) {
@@ -243,10 +265,10 @@ static void extend_and_check(struct loaded *loaded, const struct settings *setti
         struct candidate *candidate = owners[i];
         assert_ok(extensions[i].error.status, &extensions[i].error);
         int32_t from = extensions[i].scores_from;
-        int32_t n_tokens = candidate->response.n_tokens;
+        int32_t n_tokens = extensions[i].text.n_tokens;
         memcpy(candidate->token_scores + from, scores[i] + from,
                (size_t)(n_tokens - from) * sizeof(float));
-        float expected[TOKENS_MAX];
+        float expected[IDS_MAX];
         float end_score;
         score_from_scratch(loaded, &candidate->response,
                            eos_is_appended(settings, &candidate->response), expected, &end_score);
@@ -280,7 +302,11 @@ static void mutate_pool(const struct world *world, struct scorer_job *job, struc
         if (pool[i].used && pool[i].response.finish == DECODE_FINISH_NONE) {
             write_tokens(&pool[i], seed, counter, 1 + (int32_t)draw(seed, counter, 9));
             if (draw(seed, counter, 5) == 0 || pool[i].response.n_tokens == TOKENS_MAX) {
-                finish(&pool[i], draw(seed, counter, 2) == 0);
+                if (draw(seed, counter, 3) == 0) {
+                    cut(&pool[i], seed, counter);
+                } else {
+                    finish(&pool[i], draw(seed, counter, 2) == 0);
+                }
             }
         }
     }
@@ -400,6 +426,37 @@ static void test_retokenized_border_restates_earlier_scores(void **state) {
     unload(&loaded);
 }
 
+// cost_eos append: e_0 stands on an end token as every e_j does, so that differences compare like
+// with like; the token scores do not see it.
+static void test_appended_end_token_is_read_after_the_prompt_too(void **state) {
+    struct world *world = *state;
+    struct loaded loaded = load(world, "cost", 40);
+    struct scorer_job *job = open_job(&loaded, SCORER_ROLE_COST, true);
+    struct scorer_job *bare = open_job(&loaded, SCORER_ROLE_COST, false);
+    int32_t ids[IDS_MAX];
+    size_t n = 0;
+    struct error error = {0};
+    assert_ok(
+        template_encode(loaded.tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX, &n, &error),
+        &error);
+    ids[n++] = TINY_EOS;
+    struct sequence *sequence = sequence_create(loaded.context);
+    const struct forward_item item = {.sequence = sequence,
+                                      .token_ids = ids,
+                                      .n_tokens = (int32_t)n,
+                                      .output = FORWARD_OUTPUT_ALL};
+    float scores[IDS_MAX];
+    assert_ok(model_forward(loaded.context, &item, 1, &error), &error);
+    assert_ok(model_score_outputs(loaded.context, scores), &error);
+    sequence_destroy(loaded.context, sequence);
+    assert_true(scorer_prompt_score(job) == scores[n - 1]);
+    assert_true(scorer_prompt_score(bare) == scores[n - 2]);
+    assert_true(scores[n - 1] != scores[n - 2]);
+    scorer_job_close(job);
+    scorer_job_close(bare);
+    unload(&loaded);
+}
+
 static void test_prompt_and_responses_that_do_not_fit_are_refused(void **state) {
     struct world *world = *state;
     struct loaded own = load(world, "cost", 40);
@@ -467,6 +524,7 @@ int main(void) {
         cmocka_unit_test(test_tokenizer_that_lengthens_its_text),
         cmocka_unit_test(test_tokenizers_agree_or_not),
         cmocka_unit_test(test_retokenized_border_restates_earlier_scores),
+        cmocka_unit_test(test_appended_end_token_is_read_after_the_prompt_too),
         cmocka_unit_test(test_prompt_and_responses_that_do_not_fit_are_refused),
         cmocka_unit_test(test_too_little_kv_is_reported_and_states_can_be_dropped),
     };

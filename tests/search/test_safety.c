@@ -38,7 +38,7 @@ static void test_state_equals_the_recursion(void **state) {
             sum += weight * costs[i];
             weight *= spec.discount;
         }
-        const struct safety_input input = {.token_costs = costs, .n_tokens = n};
+        const struct safety_input input = {.token_costs = costs, .n_costs = n, .n_tokens = n};
         struct safety_state out;
         safety_evaluate(&spec, &input, &out);
         assert_true(fabs(out.z - z) <= 1e-9 * (1.0 + fabs(z)));
@@ -53,10 +53,12 @@ static void test_budget_exactly_met_is_admissible(void **state) {
     const double exact[] = {1.0, 2.0};
     const double above[] = {1.0, 2.0 + 0x1p-50};
     struct safety_state out;
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = exact, .n_tokens = 2}, &out);
+    safety_evaluate(
+        &spec, &(struct safety_input){.token_costs = exact, .n_costs = 2, .n_tokens = 2}, &out);
     assert_true(out.admissible);
     assert_false(out.certain_loss);
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = above, .n_tokens = 2}, &out);
+    safety_evaluate(
+        &spec, &(struct safety_input){.token_costs = above, .n_costs = 2, .n_tokens = 2}, &out);
     assert_false(out.admissible);
     assert_false(safety_within_budget(NAN, 1.0));
 }
@@ -98,6 +100,7 @@ static void test_every_cost_mode_and_admit_rule(void **state) {
         struct search_spec spec = make_spec(expected->mode, expected->rule, 1.0, 0.5);
         const struct safety_input input = {
             .token_costs = scores,
+            .n_costs = 4,
             .n_tokens = 4,
             .block_ends = ends,
             .block_scores = block_scores,
@@ -116,7 +119,7 @@ static void test_every_cost_mode_and_admit_rule(void **state) {
 static void test_prefix_remembers_an_overrun_that_terminal_forgives(void **state) {
     (void)state;
     const double scores[] = {2.0, -2.0};
-    const struct safety_input input = {.token_costs = scores, .n_tokens = 2};
+    const struct safety_input input = {.token_costs = scores, .n_costs = 2, .n_tokens = 2};
     struct safety_state out;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
     safety_evaluate(&spec, &input, &out);
@@ -136,6 +139,7 @@ static void test_block_discount_advances_once_a_block(void **state) {
     const double block_scores[] = {1.0, 1.0};
     const struct safety_input input = {
         .token_costs = scores,
+        .n_costs = 4,
         .n_tokens = 4,
         .block_ends = ends,
         .block_scores = block_scores,
@@ -156,13 +160,17 @@ static void test_certain_loss_allows_for_negative_costs(void **state) {
     const double recoverable[] = {1.0, 0.5};
     const double lost[] = {1.0, 0.7};
     struct safety_state out;
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = recoverable, .n_tokens = 2}, &out);
+    safety_evaluate(&spec,
+                    &(struct safety_input){.token_costs = recoverable, .n_costs = 2, .n_tokens = 2},
+                    &out);
     assert_false(out.admissible);
     assert_false(out.certain_loss);
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_tokens = 2}, &out);
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_costs = 2, .n_tokens = 2},
+                    &out);
     assert_true(out.certain_loss);
     spec.has_cost_min = false;
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_tokens = 2}, &out);
+    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_costs = 2, .n_tokens = 2},
+                    &out);
     assert_false(out.certain_loss);
 }
 

@@ -142,6 +142,12 @@ void assert_rows_equal(const Surefoot__Row *a, const Surefoot__Row *b) {
     if (a->text != NULL) {
         assert_string_equal(a->text, b->text);
     }
+    assert_int_equal(a->has_read_from, b->has_read_from);
+    assert_int_equal(a->read_from, b->read_from);
+    assert_int_equal(a->n_read_ids, b->n_read_ids);
+    for (size_t i = 0; i < a->n_read_ids; i++) {
+        assert_int_equal(a->read_ids[i], b->read_ids[i]);
+    }
     assert_int_equal(a->n_scores, b->n_scores);
     for (size_t i = 0; i < a->n_scores; i++) {
         const Surefoot__RowScore *x = a->scores[i];

@@ -42,7 +42,7 @@ Surefoot__Gathered *order_run(struct rank *rank, struct order_fixture *order);
 const Surefoot__Row *order_find_row(const Surefoot__Gathered *gathered, uint64_t job_id,
                                     uint64_t candidate_id);
 
-// Same tokens, log-probabilities, finish, text and scores, bit for bit; no errors.
+// Same tokens, log-probabilities, finish, text, reading and scores, bit for bit; no errors.
 void assert_rows_equal(const Surefoot__Row *a, const Surefoot__Row *b);
 // The same for all rows, in order.
 void assert_gathered_equal(const Surefoot__Gathered *a, const Surefoot__Gathered *b);

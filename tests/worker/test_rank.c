@@ -159,7 +159,8 @@ static void test_finished_rows_have_text_and_nothing_held(void **state) {
         assert_true(row->prompt_tokens > 10);
         assert_false(
             rank_holds(fixture->rank, 31, grown[i].candidate_id, (uint32_t)grown[i].n_tokens));
-        assert_int_equal(row->scores[1]->n_token_scores, row->n_token_ids);
+        size_t n_read = row->has_read_from ? row->read_from + row->n_read_ids : row->n_token_ids;
+        assert_int_equal(row->scores[1]->n_token_scores, n_read);
         assert_int_equal(row->scores[0]->n_token_scores, 0);
     }
     free(grown);
@@ -178,6 +179,7 @@ static uint32_t add_only(struct order_fixture *order, uint32_t drawn, uint32_t *
     return order_add_penalty(order, ids, values, n);
 }
 
+// The scorers' last word is on the text before the stop string.
 static void test_stop_string_and_lexical_scorer_reach_the_row(void **state) {
     struct rank_fixture *fixture = *state;
     static const char *const scorers[] = {"lexical", "cost", NULL};
@@ -206,11 +208,52 @@ static void test_stop_string_and_lexical_scorer_reach_the_row(void **state) {
     assert_int_equal(row->finish, SUREFOOT__FINISH__FINISH_STOP);
     assert_int_equal(row->n_token_ids, 6);
     assert_string_equal(row->text, "ee");
-    const float expected[] = {0, 1, 0, 1, 0, 1};
-    assert_int_equal(row->scores[0]->n_token_scores, 6);
+    assert_true(row->has_read_from);
+    assert_int_equal(row->read_from, 2);
+    assert_int_equal(row->n_read_ids, 0);
+    const float expected[] = {0, 1};
+    assert_int_equal(row->scores[0]->n_token_scores, 2);
     assert_memory_equal(row->scores[0]->token_scores, expected, sizeof expected);
-    assert_true(row->scores[0]->end_score == 3);
-    assert_int_equal(row->scores[1]->n_token_scores, 6);
+    assert_true(row->scores[0]->end_score == 1);
+    assert_int_equal(row->scores[1]->n_token_scores, 2);
+    order_destroy(order);
+    wire_free(WIRE_GATHERED, rows);
+}
+
+// A character that the limit cuts becomes U+FFFD, and a stop string of U+FFFD does not let it pass.
+// What is left is the empty text: no token, one place for the verdict on its end.
+static void test_stop_string_finds_a_cut_character(void **state) {
+    struct rank_fixture *fixture = *state;
+    static const char *const scorers[] = {"lexical", "cost", NULL};
+    Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;
+    char *stop = (char *)"\ufffd";
+    sampling.stop = &stop;
+    sampling.n_stop = 1;
+    struct order_fixture *order = order_create();
+    const struct order_job job = {
+        .id = 52, .prompt = "a", .max_tokens = 1, .scorers = scorers, .sampling = &sampling};
+    Surefoot__GroupJob *message = order_add_job(order, &job);
+    Surefoot__LexicalSpec lexical = SUREFOOT__LEXICAL_SPEC__INIT;
+    char *required = (char *)"dog";
+    lexical.required = &required;
+    lexical.n_required = 1;
+    message->scorers[0]->lexical = &lexical;
+    message->scorers[0]->role = (char *)"cost";
+    uint32_t ids[TINY_VOCAB];
+    float values[TINY_VOCAB];
+    order_add_item(order, 52, 1, 0, NULL, 0, 1)->penalty_index = add_only(order, 0xE2, ids, values);
+    Surefoot__Gathered *rows = order_run(fixture->rank, order);
+    const Surefoot__Row *row = rows->rows[0];
+    assert_null(row->error);
+    assert_int_equal(row->finish, SUREFOOT__FINISH__FINISH_STOP);
+    assert_string_equal(row->text, "");
+    assert_int_equal(row->n_token_ids, 1);
+    assert_true(row->has_read_from && row->read_from == 0 && row->n_read_ids == 0);
+    assert_int_equal(row->scores[0]->n_token_scores, 1);
+    assert_true(row->scores[0]->token_scores[0] == 1); // "dog" is missing
+    assert_int_equal(row->scores[1]->n_token_scores, 1);
+    assert_true(row->scores[1]->token_scores[0] == 0);
+    assert_true(row->scores[1]->end_score == row->scores[1]->prompt_score);
     order_destroy(order);
     wire_free(WIRE_GATHERED, rows);
 }
@@ -441,6 +484,7 @@ int main(void) {
         cmocka_unit_test(test_penalty_changes_only_its_item),
         cmocka_unit_test(test_finished_rows_have_text_and_nothing_held),
         cmocka_unit_test(test_stop_string_and_lexical_scorer_reach_the_row),
+        cmocka_unit_test(test_stop_string_finds_a_cut_character),
         cmocka_unit_test(test_text_of_any_bytes_is_a_wire_string),
         cmocka_unit_test(test_candidates_share_the_kv_of_their_prompt),
         cmocka_unit_test(test_lost_parent_is_read_once_for_all_its_children),

@@ -263,19 +263,21 @@ static enum status append_token(struct decoder *decoder, const struct decode_tas
     if (status != STATUS_OK) {
         return status;
     }
-    if (is_end) {
-        return response_end(response, DECODE_FINISH_EOS, -1);
+    // A cut character at the end can be what a stop string waits for.
+    bool is_last = is_end || response->n_tokens >= task->params->max_tokens;
+    if (is_last) {
+        status = response_flush(response);
     }
-    if (response->n_tokens >= task->params->min_tokens) {
-        int32_t stop = find_stop(response, task->params, text_before);
-        if (stop >= 0) {
-            return response_end(response, DECODE_FINISH_STOP, stop);
-        }
+    bool may_stop = response->n_tokens >= task->params->min_tokens;
+    int32_t stop = may_stop ? find_stop(response, task->params, text_before) : -1;
+    if (status == STATUS_OK && (stop >= 0 || is_last)) {
+        response_end(response,
+                     stop >= 0 ? DECODE_FINISH_STOP
+                     : is_end  ? DECODE_FINISH_EOS
+                               : DECODE_FINISH_LENGTH,
+                     stop);
     }
-    if (response->n_tokens >= task->params->max_tokens) {
-        return response_end(response, DECODE_FINISH_LENGTH, -1);
-    }
-    return STATUS_OK;
+    return status;
 }
 
 static void fill_row(const struct decoder *decoder, const struct decode_task *task,

@@ -114,8 +114,9 @@ struct decode_task {
 // takes the place of one that is done in the step after. A response finishes with an end token
 // (EOS, kept as its last token); when a stop string appears in its text (STOP: tokens up to the one
 // that completed it are kept, shown_bytes ends before the earliest match); or at max_tokens
-// (LENGTH). STATUS_LIMIT: the KV does not suffice; the tasks are then of no use but for being
-// dropped. The same holds for STATUS_NO_MEMORY and STATUS_DEVICE.
+// (LENGTH). An end token or the limit that leaves a character incomplete makes it U+FFFD, and a
+// stop string that this completes stops the text. STATUS_LIMIT: the KV does not suffice; the tasks
+// are then of no use but for being dropped. The same holds for STATUS_NO_MEMORY and STATUS_DEVICE.
 MUST_CHECK enum status decoder_grow(struct decoder *decoder, const struct decode_task *tasks,
                                     int32_t n, struct error *err);
 

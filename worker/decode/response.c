@@ -32,6 +32,8 @@ void response_finish(struct response *response) {
     free(response->logprobs);
     free(response->text_ends);
     free(response->text);
+    free(response->read_ids);
+    free(response->read_ends);
     *response = (struct response){0};
 }
 
@@ -75,12 +77,23 @@ enum status response_fork(struct response *out, const struct response *parent) {
 }
 
 static enum status append_text(struct response *response, const char *bytes, size_t count) {
-    enum status status = reserve_text(response, (int32_t)count);
-    if (status == STATUS_OK) {
-        memcpy(response->text + response->text_bytes, bytes, count);
-        response->text_bytes += (int32_t)count;
+    static const char replacement[] = "\xEF\xBF\xBD";
+    enum { REPLACEMENT_BYTES = sizeof replacement - 1 };
+    enum status status = reserve_text(response, (int32_t)count * REPLACEMENT_BYTES);
+    if (status != STATUS_OK) {
+        return status;
     }
-    return status;
+    char *end = response->text + response->text_bytes;
+    for (size_t i = 0; i < count; i++) {
+        if (bytes[i] != '\0') {
+            *end++ = bytes[i];
+        } else {
+            memcpy(end, replacement, REPLACEMENT_BYTES);
+            end += REPLACEMENT_BYTES;
+        }
+    }
+    response->text_bytes = (int32_t)(end - response->text);
+    return STATUS_OK;
 }
 
 enum status response_append(struct response *response, int32_t token_id, float logprob,
@@ -110,20 +123,91 @@ enum status response_append(struct response *response, int32_t token_id, float l
     return STATUS_OK;
 }
 
-enum status response_end(struct response *response, enum decode_finish finish,
-                         int32_t shown_bytes) {
-    ASSERT(response->n_tokens > 0 && finish != DECODE_FINISH_NONE);
+enum status response_flush(struct response *response) {
+    ASSERT(response->n_tokens > 0 && response->finish == DECODE_FINISH_NONE);
     char piece[DETOKENIZER_OUT_BYTES_MAX];
     size_t bytes = 0;
     enum status status = detokenizer_finish(&response->detokenizer, piece, sizeof piece, &bytes);
     if (status == STATUS_OK) {
         status = append_text(response, piece, bytes);
     }
+    response->text_ends[response->n_tokens - 1] = response->text_bytes;
+    return status;
+}
+
+void response_end(struct response *response, enum decode_finish finish, int32_t shown_bytes) {
+    ASSERT(response->n_tokens > 0 && finish != DECODE_FINISH_NONE);
+    ASSERT(shown_bytes <= response->text_bytes);
+    response->shown_bytes = shown_bytes < 0 ? response->text_bytes : shown_bytes;
+    response->finish = finish;
+}
+
+// The ids of the text that is returned, and room for one more. A tokenizer that lengthens its text
+// needs more ids than the text has bytes.
+static enum status encode_shown(struct response *response, struct error *err) {
+    size_t capacity = (size_t)response->shown_bytes + 1;
+    size_t count = 0;
+    for (;;) {
+        int32_t *ids = realloc(response->read_ids, (capacity + 1) * sizeof *ids);
+        if (ids == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory to read a text");
+        }
+        response->read_ids = ids;
+        enum status status = tokenizer_encode(response->detokenizer.tokenizer, response->text,
+                                              (size_t)response->shown_bytes, TOKENIZER_CONTINUATION,
+                                              ids, capacity, &count, err);
+        if (status == STATUS_LIMIT && count > capacity) {
+            capacity = count;
+            continue;
+        }
+        response->n_read = (int32_t)count;
+        return status;
+    }
+}
+
+// Where in the text each id of the reading ends. Ids that the policy wrote end where they did then.
+static enum status find_ends(struct response *response) {
+    struct detokenizer detokenizer;
+    detokenizer_init(&detokenizer, response->detokenizer.tokenizer, TOKENIZER_CONTINUATION);
+    int64_t end = 0;
+    for (int32_t i = 0; i < response->n_read; i++) {
+        char piece[DETOKENIZER_OUT_BYTES_MAX];
+        size_t bytes = 0;
+        enum status status =
+            detokenizer_push(&detokenizer, response->read_ids[i], piece, sizeof piece, &bytes);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        end += (int64_t)bytes;
+        response->read_ends[i] = end < response->shown_bytes ? (int32_t)end : response->shown_bytes;
+    }
+    response->read_ends[response->n_read > 0 ? response->n_read - 1 : 0] = response->shown_bytes;
+    return STATUS_OK;
+}
+
+enum status response_read(struct response *response, struct error *err) {
+    ASSERT(response->finish != DECODE_FINISH_NONE && response->read_ids == NULL);
+    enum status status = encode_shown(response, err);
     if (status != STATUS_OK) {
         return status;
     }
-    response->text_ends[response->n_tokens - 1] = response->text_bytes;
-    response->shown_bytes = shown_bytes < 0 ? response->text_bytes : shown_bytes;
-    response->finish = finish;
+    if (response->finish == DECODE_FINISH_EOS) {
+        response->read_ids[response->n_read++] = response->token_ids[response->n_tokens - 1];
+    }
+    response->read_ends = malloc(((size_t)response->n_read + 1) * sizeof *response->read_ends);
+    status = response->read_ends != NULL ? find_ends(response) : STATUS_NO_MEMORY;
+    if (status != STATUS_OK) {
+        return error_set(err, status, NULL, "a text could not be read again");
+    }
+    int32_t from = 0;
+    while (from < response->n_read && from < response->n_tokens &&
+           response->read_ids[from] == response->token_ids[from]) {
+        from++;
+    }
+    response->read_from = from;
     return STATUS_OK;
+}
+
+bool response_reads_as_written(const struct response *response) {
+    return response->read_from == response->n_read && response->n_read == response->n_tokens;
 }

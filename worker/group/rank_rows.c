@@ -49,7 +49,12 @@ enum status rank_row_add_score(const struct rank_item *item, int index,
     score->prompt_score = scorer_prompt_score(scorer->job);
     item->row->scores[index] = score;
     // Token scores of rewards are not asked for: rewards count at the end of a block only.
-    if (scorer->role != SCORER_ROLE_COST || n_scores == 0) {
+    if (scorer->role != SCORER_ROLE_COST) {
+        return STATUS_OK;
+    }
+    score->has_scores_from = true;
+    score->scores_from = (uint32_t)extension->scores_from;
+    if (n_scores == 0) {
         return STATUS_OK;
     }
     score->token_scores = malloc((size_t)n_scores * sizeof *score->token_scores);
@@ -59,31 +64,38 @@ enum status rank_row_add_score(const struct rank_item *item, int index,
     memcpy(score->token_scores, extension->token_scores + extension->scores_from,
            (size_t)n_scores * sizeof *score->token_scores);
     score->n_token_scores = (size_t)n_scores;
-    score->has_scores_from = true;
-    score->scores_from = (uint32_t)extension->scores_from;
     return STATUS_OK;
 }
 
-// The text that is returned, as a string of the wire: a NUL character, which such a string cannot
-// hold, becomes U+FFFD. Returns owned, NULL: no memory.
-static char *copy_text(const struct response *response) {
-    static const char replacement[] = "\xef\xbf\xbd";
-    size_t bytes = (size_t)response->shown_bytes;
-    char *text = malloc(bytes * (sizeof replacement - 1) + 1);
-    if (text == NULL) {
-        return NULL;
+// The scorers read other tokens than the policy wrote: says which.
+static enum status fill_reading(const struct response *response, Surefoot__Row *row) {
+    size_t n = (size_t)(response->n_read - response->read_from);
+    row->has_read_from = true;
+    row->read_from = (uint32_t)response->read_from;
+    if (n == 0) {
+        return STATUS_OK;
     }
-    char *end = text;
-    for (size_t i = 0; i < bytes; i++) {
-        if (response->text[i] != '\0') {
-            *end++ = response->text[i];
-        } else {
-            memcpy(end, replacement, sizeof replacement - 1);
-            end += sizeof replacement - 1;
-        }
+    row->read_ids = malloc(n * sizeof *row->read_ids);
+    if (row->read_ids == NULL) {
+        return STATUS_NO_MEMORY;
     }
-    *end = '\0';
-    return text;
+    memcpy(row->read_ids, response->read_ids + response->read_from, n * sizeof *row->read_ids);
+    row->n_read_ids = n;
+    return STATUS_OK;
+}
+
+// The end, the text and the reading of a finished response.
+static enum status fill_finish(const struct response *response, Surefoot__Row *row) {
+    row->has_finish = true;
+    row->finish = (uint32_t)response->finish;
+    if (response->finish == DECODE_FINISH_NONE) {
+        return STATUS_OK;
+    }
+    row->text = strndup(response->text, (size_t)response->shown_bytes);
+    if (row->text == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    return response_reads_as_written(response) ? STATUS_OK : fill_reading(response, row);
 }
 
 enum status rank_row_fill(const struct rank_item *item) {
@@ -92,11 +104,8 @@ enum status rank_row_fill(const struct rank_item *item) {
     size_t n = (size_t)(response->n_tokens - item->n_before);
     row->token_ids = malloc(n * sizeof *row->token_ids);
     row->logprobs = malloc(n * sizeof *row->logprobs);
-    if (response->finish != DECODE_FINISH_NONE) {
-        row->text = copy_text(response);
-    }
     if (row->token_ids == NULL || row->logprobs == NULL ||
-        (response->finish != DECODE_FINISH_NONE && row->text == NULL)) {
+        fill_finish(response, row) != STATUS_OK) {
         return STATUS_NO_MEMORY;
     }
     for (size_t i = 0; i < n; i++) {
@@ -104,8 +113,6 @@ enum status rank_row_fill(const struct rank_item *item) {
         row->logprobs[i] = response->logprobs[item->n_before + (int32_t)i];
     }
     row->n_token_ids = row->n_logprobs = n;
-    row->has_finish = true;
-    row->finish = (uint32_t)response->finish;
     row->has_prompt_tokens = true;
     row->prompt_tokens = (uint32_t)item->job->params.n_prompt;
     row->n_scores = (size_t)item->job->n_scorers;
@@ -123,9 +130,12 @@ void rank_row_clear(Surefoot__Row *row, int n_scorers) {
     free(row->token_ids);
     free(row->logprobs);
     free(row->text);
+    free(row->read_ids);
     row->scores = NULL;
     row->token_ids = NULL;
     row->logprobs = NULL;
     row->text = NULL;
-    row->n_scores = row->n_token_ids = row->n_logprobs = 0;
+    row->read_ids = NULL;
+    row->has_read_from = false;
+    row->n_scores = row->n_token_ids = row->n_logprobs = row->n_read_ids = 0;
 }

@@ -15,17 +15,23 @@ void rank_report_progress(void *context) {
     }
 }
 
-// The first n_tokens of a response as scorers see it.
+// A response as scorers see it: the first n_tokens of one that goes on, the reading of a finished
+// one.
 static struct scorer_text view(const struct response *response, int32_t n_tokens) {
-    bool whole = n_tokens == response->n_tokens;
-    return (struct scorer_text){
-        .token_ids = response->token_ids,
-        .text_ends = response->text_ends,
-        .n_tokens = n_tokens,
-        .text = response->text,
-        .ended = whole && response->finish == DECODE_FINISH_EOS,
-        .finished = whole && response->finish != DECODE_FINISH_NONE,
-    };
+    if (response->finish == DECODE_FINISH_NONE) {
+        return (struct scorer_text){.token_ids = response->token_ids,
+                                    .text_ends = response->text_ends,
+                                    .n_tokens = n_tokens,
+                                    .text = response->text};
+    }
+    bool empty = response->n_read == 0;
+    return (struct scorer_text){.token_ids = response->read_ids,
+                                .text_ends = response->read_ends,
+                                .n_tokens = empty ? 1 : response->n_read,
+                                .text = response->text,
+                                .ended = response->finish == DECODE_FINISH_EOS,
+                                .finished = true,
+                                .empty = empty};
 }
 
 // Lists the extensions of the items that use `scorer`, from `count` on; with `given` only those of
@@ -241,7 +247,18 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
                                               .penalty = items[i].penalty,
                                               .lineage = items[i].item->candidate_id};
     }
-    return decoder_grow(rank->decoder, rank->tasks, n, err);
+    enum status status = decoder_grow(rank->decoder, rank->tasks, n, err);
+    for (int32_t i = 0; i < n && status == STATUS_OK; i++) {
+        struct response *response = rank->tasks[i].response;
+        struct error error = {0};
+        if (response->finish == DECODE_FINISH_NONE ||
+            response_read(response, &error) == STATUS_OK) {
+            continue;
+        }
+        status = error.status == STATUS_NO_MEMORY ? STATUS_NO_MEMORY
+                                                  : rank_row_fail(items[i].row, &error);
+    }
+    return status;
 }
 
 // Rows of failed items stay empty; candidates that cannot go on are not held.

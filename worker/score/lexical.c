@@ -411,12 +411,12 @@ static enum status state_fork(const struct scorer_state *base, struct scorer_sta
 // Compares the violations at tokens before the last extension's end with what they were.
 static void store_violations(struct lexical_state *state, struct scorer_extension *extension,
                              const float *violations) {
+    int32_t n = extension->text.n_tokens;
     int32_t from = 0;
-    while (from < state->n_tokens && violations[from] == state->violations[from]) {
+    while (from < state->n_tokens && from < n && violations[from] == state->violations[from]) {
         from++;
     }
     extension->scores_from = from;
-    int32_t n = extension->text.n_tokens;
     memcpy(state->violations, violations, (size_t)n * sizeof *violations);
     state->n_tokens = n;
     if (extension->token_scores != NULL) {

@@ -32,7 +32,7 @@ struct model_scorer {
 
 struct model_job {
     struct scorer_job base;
-    int32_t *prefix; // [n_prefix], prompt in the scorer's template
+    int32_t *prefix; // [n_prefix], prompt in the scorer's template, and room for an end token
     int32_t n_prefix;
     bool eos_append;           // cost_eos of the job, cost role only
     struct sequence *sequence; // holds the prefix; NULL while not prepared
@@ -50,6 +50,7 @@ struct model_state {
     int32_t n_policy_tokens; // at the last extension
     int32_t kept;            // of the extension under way: ids that the KV held already
     bool eos_appended;       // of the extension under way: ids[n_ids] is a forgotten end token
+    bool ends_with_eos;      // the last of ids is an end token
 };
 
 static struct model_scorer *scorer_of(const struct scorer_job *job) {
@@ -63,7 +64,7 @@ static enum status encode_prompt(const struct model_scorer *scorer,
     size_t count = 0;
     size_t capacity = 256;
     for (;;) {
-        int32_t *ids = realloc(job->prefix, capacity * sizeof *ids);
+        int32_t *ids = realloc(job->prefix, (capacity + 1) * sizeof *ids);
         if (ids == NULL) {
             return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a prompt");
         }
@@ -92,6 +93,9 @@ static enum status encode_prompt(const struct model_scorer *scorer,
                          count, spec->max_tokens, limit);
     }
     job->n_prefix = (int32_t)count;
+    if (job->eos_append) {
+        job->prefix[count] = scorer->eos_id;
+    }
     return STATUS_OK;
 }
 
@@ -169,12 +173,13 @@ static enum status prepare_some(struct model_scorer *scorer, struct scorer_job *
             status = error_set(err, STATUS_LIMIT, NULL, "no sequence is free for a prompt");
             break;
         }
+        int32_t n_tokens = job->n_prefix + (job->eos_append ? 1 : 0);
         scorer->items[n_items] = (struct forward_item){.sequence = job->sequence,
                                                        .token_ids = job->prefix,
-                                                       .n_tokens = job->n_prefix,
+                                                       .n_tokens = n_tokens,
                                                        .output = FORWARD_OUTPUT_LAST};
         scorer->work[n_items++].extension = i;
-        scorer->base.counts.prompt_tokens += job->n_prefix;
+        scorer->base.counts.prompt_tokens += n_tokens;
     }
     if (status == STATUS_OK && n_items > 0) {
         status = model_forward(scorer->context, scorer->items, n_items, err);
@@ -183,11 +188,12 @@ static enum status prepare_some(struct model_scorer *scorer, struct scorer_job *
         status = model_score_outputs(scorer->context, scorer->scores);
     }
     for (int32_t k = 0; k < n_items; k++) {
-        struct scorer_job *job = jobs[scorer->work[k].extension];
+        struct model_job *job = (struct model_job *)jobs[scorer->work[k].extension];
         if (status == STATUS_OK) {
-            ((struct model_job *)job)->prompt_score = scorer->scores[k];
+            job->prompt_score = scorer->scores[k];
+            sequence_truncate(scorer->context, job->sequence, job->n_prefix);
         } else {
-            job_unload(job);
+            job_unload(&job->base);
         }
     }
     *next = i;
@@ -301,7 +307,7 @@ static enum status encode_response(struct model_scorer *scorer, const struct sco
                                    const int32_t **ids, int32_t *n_ids, struct error *err) {
     if (scorer->shares_ids) {
         *ids = text->token_ids;
-        *n_ids = text->n_tokens;
+        *n_ids = text->empty ? 0 : text->n_tokens;
         return STATUS_OK;
     }
     size_t bytes = (size_t)text->text_ends[text->n_tokens - 1];
@@ -414,6 +420,7 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
                          n_ids);
     }
     replace_ids(scorer, extension, state, ids, n_ids);
+    state->ends_with_eos = text->ended && (scorer->shares_ids || scorer->eos_id >= 0);
     state->eos_appended = append;
     if (append) {
         state->ids[n_ids] = scorer->eos_id;
@@ -483,7 +490,8 @@ static void report(struct model_scorer *scorer, struct scorer_extension *extensi
     for (int32_t t = from; t < extension->text.n_tokens; t++) {
         extension->token_scores[t] = 0;
     }
-    for (int32_t i = 0; i < state->n_ids; i++) {
+    int32_t n_text = state->n_ids - (state->ends_with_eos ? 1 : 0);
+    for (int32_t i = 0; i < n_text; i++) {
         if (state->owners[i] >= from) {
             extension->token_scores[state->owners[i]] += state->scores[i];
         }

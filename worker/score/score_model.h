@@ -3,7 +3,7 @@
 // so that token scores exist for either form; a CLASS head is trained at the last position only.
 //
 // What it reads of the response. When the tokenizer equals the policy's (tokenizer_fingerprint) and
-// the vocabulary suffices, the policy's token ids as they are. Otherwise the response's text,
+// the vocabulary suffices, the token ids as they are given. Otherwise the response's text,
 // tokenized anew at every extension as a continuation of the prompt, plus the scorer's own end
 // token when the policy wrote one. The ids are compared with those already read: the common
 // beginning stays in the KV, the rest is read again. So each extension equals reading that text
@@ -15,9 +15,10 @@
 // once, as sums over tokens need it. (A tokenizer that changes the length of the text it normalises
 // moves scores by as many bytes.) end_score is the score after the last scorer token.
 //
-// An end token that is not part of the response is read, scored and forgotten: for a finished text
-// without one when the model's profile says append_eos, and for any text without one when the job
-// appends it for costs. It changes end_score only.
+// An end token is not part of the text: it has no token score (0 at its place), and what the model
+// says after it is the end_score. One that is not part of the response is read, scored and
+// forgotten: for a finished text without one when the model's profile says append_eos, and for any
+// text without one, the prompt included, when the job appends it for costs (cost_eos).
 #ifndef WORKER_SCORE_SCORE_MODEL_H
 #define WORKER_SCORE_SCORE_MODEL_H
 

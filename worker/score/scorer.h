@@ -2,8 +2,9 @@
 // opens it with its prompt (scorer_job), every candidate has a state of its own (scorer_state) that
 // is forked and dropped with it. One call extends many candidates of many jobs. A scorer reads only
 // what is new since the state's last extension, and the scores are those of reading the whole text
-// from scratch, bit for bit. Scorers read every token that a candidate keeps, a stop string
-// included. Engine thread only.
+// from scratch, bit for bit. While a candidate grows, they read the tokens that the policy wrote;
+// once it has ended, the reading of the text that is returned (worker/decode/response.h). Engine
+// thread only.
 #ifndef WORKER_SCORE_SCORER_H
 #define WORKER_SCORE_SCORER_H
 
@@ -27,14 +28,15 @@ struct scorer_job_spec {
     int32_t max_tokens;                   // of the response, policy tokens
 };
 
-// A candidate's whole response so far, as the policy wrote it. Borrowed during the call.
+// A candidate's whole response so far, in tokens of the policy's. Borrowed during the call.
 struct scorer_text {
-    const int32_t *token_ids; // [n_tokens], the policy's
+    const int32_t *token_ids; // [n_tokens]
     const int32_t *text_ends; // [n_tokens], bytes of `text` complete after each token, ascending
-    int32_t n_tokens;
-    const char *text; // [text_ends[n_tokens - 1]], valid UTF-8
-    bool ended;       // the last token is an end token; it has no text
-    bool finished;    // nothing follows
+    int32_t n_tokens;         // > 0
+    const char *text;         // [text_ends[n_tokens - 1]], valid UTF-8
+    bool ended;               // the last token is an end token; it has no text
+    bool finished;            // nothing follows
+    bool empty;               // there is no token: the one place stands for the end of the text
 };
 
 struct scorer_state;
@@ -42,7 +44,7 @@ struct scorer_state;
 // One candidate of a batch.
 struct scorer_extension {
     struct scorer_state *state;
-    struct scorer_text text; // extends the text of the state's last extension
+    struct scorer_text text; // extends the text of the state's last extension, or is its reading
     float *token_scores;     // out [text.n_tokens], written from scores_from on; NULL: not wanted
     int32_t scores_from;     // out: earlier tokens' scores are as the last extension gave them
     float end_score;         // out: after the last token so far
