@@ -152,7 +152,9 @@ static enum status read_prompt(struct search *search, struct error *err) {
     job.job_id = search->job_id;
     job.prompt = (char *)search->settings->prompt;
     job.seed = search->job_id;
-    job.max_tokens = search->settings->max_tokens;
+    // One more than is grown: a text that ends is read again where its tokens are not the
+    // tokenizer's own, as the random ones of a model without training are.
+    job.max_tokens = search->settings->max_tokens + 1;
     job.scorers = spec_list;
     job.n_scorers = 2;
     order.jobs = &job_list;
