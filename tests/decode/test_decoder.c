@@ -14,6 +14,8 @@ enum { MAX_TOKENS = 40, STATES = 64, BATCH_ROWS = 7 };
 struct scripted {
     struct proposal base;
     const char *script;
+    uint64_t broken_lineage; // whose logits are no numbers at broken_position; 0: nobody's
+    uint32_t broken_position;
     bool ended_too_early; // drew the end token although it was forbidden
 };
 
@@ -26,6 +28,12 @@ static enum status draw_script(struct proposal *proposal, struct model_context *
         char c = scripted->script[rows[i].position];
         rows[i].token_id = c == '$' ? TINY_EOS : (unsigned char)c;
         rows[i].logprob = -1;
+        rows[i].not_finite = scripted->broken_lineage > 0 &&
+                             rows[i].lineage == scripted->broken_lineage &&
+                             rows[i].position == scripted->broken_position;
+        if (rows[i].not_finite) {
+            rows[i].token_id = -1;
+        }
         for (int32_t k = 0; k < rows[i].n_forbidden; k++) {
             scripted->ended_too_early |= rows[i].forbidden_ids[k] == rows[i].token_id;
         }
@@ -143,6 +151,9 @@ static void grow(struct decoder *decoder, const struct decode_params *params,
     }
     struct error error = {0};
     assert_ok(decoder_grow(decoder, tasks, n, &error), &error);
+    for (int32_t i = 0; i < n; i++) {
+        assert_ok(tasks[i].error.status, &tasks[i].error);
+    }
 }
 
 static void assert_same_response(const struct response *a, const struct response *b) {
@@ -209,6 +220,39 @@ static void test_place_of_a_finished_task_is_filled_in_the_same_block(void **sta
         assert_int_equal(all[i].response.n_tokens, i == 3 ? 12 : 3);
         drop(world, world->scripted, &all[i]);
     }
+}
+
+// A task without a next token ends with its reason; those beside it go on, and others take its
+// place.
+static void test_task_without_a_next_token_fails_alone(void **state) {
+    struct world *world = *state;
+    struct decode_params params = make_params(MAX_TOKENS);
+    enum { N = BATCH_ROWS + 2 };
+    struct candidate all[N];
+    struct decode_task tasks[N];
+    world->script.script = "abcdefgh";
+    for (int i = 0; i < N; i++) {
+        all[i] = start(world, world->scripted, &params);
+        tasks[i] = (struct decode_task){.params = &params,
+                                        .sequence = all[i].sequence,
+                                        .response = &all[i].response,
+                                        .state = all[i].state,
+                                        .grow_tokens = 5,
+                                        .lineage = (uint64_t)i + 1};
+    }
+    world->script.broken_lineage = 3;
+    world->script.broken_position = 2;
+    struct error error = {0};
+    assert_ok(decoder_grow(world->scripted, tasks, N, &error), &error);
+    world->script.broken_lineage = 0;
+    for (int i = 0; i < N; i++) {
+        bool broken = i == 2;
+        assert_status(broken ? STATUS_DEVICE : STATUS_OK, tasks[i].error.status);
+        assert_int_equal(all[i].response.n_tokens, broken ? 2 : 5);
+        drop(world, world->scripted, &all[i]);
+    }
+    assert_non_null(strstr(tasks[2].error.message, "after 2 tokens"));
+    assert_non_null(strstr(tasks[2].error.message, "NaN"));
 }
 
 // Two blocks, a block from a copied state and one from re-read tokens give what a long one gives.
@@ -402,6 +446,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_candidate_alone_equals_among_forty),
         cmocka_unit_test(test_place_of_a_finished_task_is_filled_in_the_same_block),
+        cmocka_unit_test(test_task_without_a_next_token_fails_alone),
         cmocka_unit_test(test_where_a_block_is_cut_changes_nothing),
         cmocka_unit_test(test_ends_of_texts),
         cmocka_unit_test(test_text_ends_fall_between_characters),

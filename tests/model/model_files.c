@@ -105,3 +105,50 @@ void model_files_write_raw(const char *directory, const char *name, uint64_t hea
     }
     assert_int_equal(fclose(file), 0);
 }
+
+static long element_offset(const char *path, const char *tensor, size_t index, size_t width) {
+    char *bytes = testkit_read_file(path, NULL);
+    uint64_t header;
+    memcpy(&header, bytes, sizeof header);
+    json_t *json = json_loadb(bytes + 8, header, 0, NULL);
+    const json_t *offsets = json_object_get(json_object_get(json, tensor), "data_offsets");
+    assert_non_null(offsets);
+    long begin = (long)json_integer_value(json_array_get(offsets, 0));
+    json_decref(json);
+    free(bytes);
+    return 8 + (long)header + begin + (long)(index * width);
+}
+
+void model_files_exchange_element(const char *directory, const char *tensor, size_t index,
+                                  size_t width, const void *value, void *old) {
+    char path[4200];
+    join(path, directory, "model.safetensors");
+    long offset = element_offset(path, tensor, index, width);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fread(old, width, 1, file), 1);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fwrite(value, width, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void set_element(const char *directory, const char *tensor, size_t index, float value) {
+    float old;
+    model_files_exchange_element(directory, tensor, index, sizeof value, &value, &old);
+}
+
+// Dimension 0 of the residual belongs to the token alone until the first feed-forward, which
+// multiplies it by the largest numbers.
+void model_files_overflow_after(const char *directory, int32_t vocab_size, int32_t hidden_dim,
+                                int32_t token) {
+    size_t hidden = (size_t)hidden_dim;
+    for (int32_t id = 0; id < vocab_size; id++) {
+        set_element(directory, "model.embed_tokens.weight", (size_t)id * hidden,
+                    id == token ? 100 : 0);
+    }
+    for (size_t i = 0; i < hidden; i++) {
+        set_element(directory, "model.layers.0.self_attn.o_proj.weight", i, 0);
+    }
+    set_element(directory, "model.layers.0.mlp.up_proj.weight", 0, 3e38f);
+}

@@ -2,7 +2,6 @@
 // randomly damaged files are either opened or refused, never a crash.
 #include "worker/model/model.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,36 +249,6 @@ static void test_refuses_a_configuration_larger_than_the_weights(void **state) {
     assert_string_equal(err.field, "config.json");
 }
 
-// Where a tensor's element lies in directory/model.safetensors; its width is that of the dtype.
-static long element_offset(const char *directory, const char *name, size_t index, size_t width) {
-    char path[4200];
-    snprintf(path, sizeof path, "%s/%s", directory, weights_name);
-    size_t size;
-    char *bytes = testkit_read_file(path, &size);
-    uint64_t header;
-    memcpy(&header, bytes, sizeof header);
-    json_t *json = json_loadb(bytes + 8, header, 0, NULL);
-    const json_t *offsets = json_object_get(json_object_get(json, name), "data_offsets");
-    assert_non_null(offsets);
-    long begin = (long)json_integer_value(json_array_get(offsets, 0));
-    json_decref(json);
-    free(bytes);
-    return 8 + (long)header + begin + (long)(index * width);
-}
-
-static void overwrite_element(const char *directory, long offset, const void *value, size_t width,
-                              void *old) {
-    char path[4200];
-    snprintf(path, sizeof path, "%s/%s", directory, weights_name);
-    FILE *file = fopen(path, "r+b");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
-    assert_int_equal(fread(old, width, 1, file), 1);
-    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
-    assert_int_equal(fwrite(value, width, 1, file), 1);
-    assert_int_equal(fclose(file), 0);
-}
-
 struct other_number {
     enum reference_dtype dtype;
     uint32_t bits;
@@ -297,9 +266,8 @@ static void check_other_number(const char *directory, const char *name, size_t i
                                const char *place, const struct other_number *number,
                                struct backend *backend) {
     size_t width = number->dtype == REFERENCE_F32 ? 4 : 2;
-    uint32_t old;
-    long offset = element_offset(directory, name, index, width);
-    overwrite_element(directory, offset, &number->bits, width, &old);
+    uint32_t old, ignored;
+    model_files_exchange_element(directory, name, index, width, &number->bits, &old);
     struct error err;
     enum status status = open_directory(directory, backend, &err);
     if (status != STATUS_MALFORMED || strcmp(err.field, name) != 0 ||
@@ -307,8 +275,7 @@ static void check_other_number(const char *directory, const char *name, size_t i
         fail_msg("%s, bits %x: %s at %s: %s", name, number->bits, status_name(status), err.field,
                  err.message);
     }
-    uint32_t ignored;
-    overwrite_element(directory, offset, &old, width, &ignored);
+    model_files_exchange_element(directory, name, index, width, &old, &ignored);
 }
 
 static void check_every_tensor(const struct reference_shape *shape, struct backend *backend) {

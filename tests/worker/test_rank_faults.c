@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/model/model_files.h"
 #include "tests/support/testkit.h"
 #include "tests/worker/rank_fixture.h"
 #include "tests/worker/tiny_models.h"
@@ -155,6 +156,54 @@ static void test_candidate_too_large_for_the_kv_fails_alone(void **state) {
     rank_close(small);
 }
 
+// Two jobs in one order on a rank whose model `name` overflows behind a '%'.
+static void check_overflow(const char *name, const char *field) {
+    static const char *const scorers[] = {"reward-eos", "cost", "foreign-cost", NULL};
+    const Surefoot__Sampling greedy = {
+        .base = PROTOBUF_C_MESSAGE_INIT(&surefoot__sampling__descriptor), .has_temperature = true};
+    char *directory = tiny_models_make();
+    model_files_overflow_after(tiny_model_path(directory, name), TINY_VOCAB, 32, '%');
+    struct rank *rank = rank_fixture_open(directory, 1, 16, 0);
+    struct order_job good = {
+        .id = 1, .prompt = "tell me", .max_tokens = 30, .scorers = scorers, .sampling = &greedy};
+    struct order_job bad = good;
+    bad.id = 2;
+    bad.prompt = "9 % of them";
+    Surefoot__Gathered *rows[2];
+    for (int turn = 0; turn < 2; turn++) { // alone, then behind and beside what overflows
+        struct order_fixture *order = order_create();
+        if (turn == 1) {
+            order_add_job(order, &bad);
+            order_add_item(order, 2, 1, 0, NULL, 0, 6);
+        }
+        order_add_job(order, &good);
+        order_add_item(order, 1, (uint64_t)turn + 1, 0, NULL, 0, 6);
+        rows[turn] = order_run(rank, order);
+        order_destroy(order);
+    }
+    const Surefoot__Row *row = order_find_row(rows[1], 2, 1);
+    assert_non_null(row->error);
+    assert_status(STATUS_DEVICE, row->error->status);
+    assert_string_equal(row->error->field, field);
+    assert_non_null(strstr(row->error->message, "NaN or infinite"));
+    assert_int_equal(row->n_token_ids, 0);
+    assert_null(order_find_row(rows[1], 1, 2)->error);
+    rows[0]->rows[0]->candidate_id = 2;
+    assert_rows_equal(order_find_row(rows[0], 1, 2), order_find_row(rows[1], 1, 2));
+    wire_free(WIRE_GATHERED, rows[0]);
+    wire_free(WIRE_GATHERED, rows[1]);
+    rank_close(rank);
+    testkit_remove_tree(directory);
+}
+
+static void test_numbers_that_overflow_fail_their_job_alone(void **state) {
+    (void)state;
+    check_overflow("policy", "policy");
+    check_overflow("reward-eos", "scorers[0]");
+    check_overflow("cost", "scorers[1]");
+    check_overflow("foreign-cost", "scorers[2]");
+}
+
 static void test_more_jobs_than_the_table_holds_are_asked_for_again(void **state) {
     struct rank_fixture *fixture = *state;
     struct rank *small = rank_fixture_open(fixture->directory, 1, 1, 0);
@@ -215,6 +264,7 @@ int main(void) {
         cmocka_unit_test(test_faulty_jobs_are_named),
         cmocka_unit_test(test_faulty_items_are_named),
         cmocka_unit_test(test_candidate_too_large_for_the_kv_fails_alone),
+        cmocka_unit_test(test_numbers_that_overflow_fail_their_job_alone),
         cmocka_unit_test(test_more_jobs_than_the_table_holds_are_asked_for_again),
         cmocka_unit_test(test_open_refuses_what_does_not_fit_together),
     };

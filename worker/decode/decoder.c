@@ -254,6 +254,17 @@ static int32_t find_stop(const struct response *response, const struct decode_pa
     return earliest;
 }
 
+// The policy's numbers left no token to draw.
+static void fail_task(struct decode_task *task, const struct sampling_row *row) {
+    error_set(&task->error, STATUS_DEVICE, "policy",
+              row->not_finite
+                  ? "the logits after %d tokens of the response are NaN or infinite: the "
+                    "model's numbers overflow"
+                  : "no token can be drawn after %d tokens of the response: every logit "
+                    "is minus infinity, or its token forbidden",
+              task->response->n_tokens);
+}
+
 static enum status append_token(struct decoder *decoder, const struct decode_task *task,
                                 const struct sampling_row *row) {
     struct response *response = task->response;
@@ -302,8 +313,8 @@ static void fill_row(const struct decoder *decoder, const struct decode_task *ta
 }
 
 // One token for the tasks named by live[count].
-static enum status step(struct decoder *decoder, const struct decode_task *tasks,
-                        const int32_t *live, int32_t count, struct error *err) {
+static enum status step(struct decoder *decoder, struct decode_task *tasks, const int32_t *live,
+                        int32_t count, struct error *err) {
     for (int32_t i = 0; i < count; i++) {
         const struct decode_task *task = &tasks[live[i]];
         decoder->row_index[i] = task->state;
@@ -322,7 +333,11 @@ static enum status step(struct decoder *decoder, const struct decode_task *tasks
     decoder->counts.sampled_tokens += count;
     int32_t n_items = 0;
     for (int32_t i = 0; i < count; i++) {
-        const struct decode_task *task = &tasks[live[i]];
+        struct decode_task *task = &tasks[live[i]];
+        if (decoder->rows[i].token_id < 0) {
+            fail_task(task, &decoder->rows[i]);
+            continue;
+        }
         status = append_token(decoder, task, &decoder->rows[i]);
         if (status != STATUS_OK) {
             return error_set(err, status == STATUS_LIMIT ? STATUS_INTERNAL : status, NULL,
@@ -341,18 +356,19 @@ static enum status step(struct decoder *decoder, const struct decode_task *tasks
 }
 
 // Fills free places of the batch with the next tasks; returns how many it has now.
-static int32_t refill(struct decoder *decoder, const struct decode_task *tasks, int32_t n,
-                      int32_t *next, int32_t n_live) {
+static int32_t refill(struct decoder *decoder, struct decode_task *tasks, int32_t n, int32_t *next,
+                      int32_t n_live) {
     while (n_live < decoder->batch_rows && *next < n) {
-        const struct decode_task *task = &tasks[*next];
+        struct decode_task *task = &tasks[*next];
         ASSERT(task->grow_tokens > 0 && task->response->finish == DECODE_FINISH_NONE);
+        task->error = (struct error){.status = STATUS_OK};
         decoder->targets[n_live] = task->response->n_tokens + task->grow_tokens;
         decoder->live[n_live++] = (*next)++;
     }
     return n_live;
 }
 
-enum status decoder_grow(struct decoder *decoder, const struct decode_task *tasks, int32_t n,
+enum status decoder_grow(struct decoder *decoder, struct decode_task *tasks, int32_t n,
                          struct error *err) {
     int32_t next = 0;
     int32_t n_live = 0;
@@ -363,9 +379,9 @@ enum status decoder_grow(struct decoder *decoder, const struct decode_task *task
         }
         int32_t kept = 0;
         for (int32_t i = 0; i < n_live; i++) {
-            const struct response *response = tasks[decoder->live[i]].response;
-            if (response->finish == DECODE_FINISH_NONE &&
-                response->n_tokens < decoder->targets[i]) {
+            const struct decode_task *task = &tasks[decoder->live[i]];
+            if (task->error.status == STATUS_OK && task->response->finish == DECODE_FINISH_NONE &&
+                task->response->n_tokens < decoder->targets[i]) {
                 decoder->targets[kept] = decoder->targets[i];
                 decoder->live[kept++] = decoder->live[i];
             }

@@ -108,6 +108,10 @@ struct decode_task {
     int32_t grow_tokens;       // > 0
     struct token_values penalty; // subtracted from the logits of every step
     uint64_t lineage;
+    // Out: STATUS_OK, or why no next token could be drawn (STATUS_DEVICE): the task grew no
+    // further, and its sequence and response are of no use but for being dropped. No other task is
+    // touched.
+    struct error error;
 };
 
 // Grows each task by at most grow_tokens tokens. At most batch_rows grow at once; the next task
@@ -117,7 +121,7 @@ struct decode_task {
 // (LENGTH). An end token or the limit that leaves a character incomplete makes it U+FFFD, and a
 // stop string that this completes stops the text. STATUS_LIMIT: the KV does not suffice; the tasks
 // are then of no use but for being dropped. The same holds for STATUS_NO_MEMORY and STATUS_DEVICE.
-MUST_CHECK enum status decoder_grow(struct decoder *decoder, const struct decode_task *tasks,
-                                    int32_t n, struct error *err);
+MUST_CHECK enum status decoder_grow(struct decoder *decoder, struct decode_task *tasks, int32_t n,
+                                    struct error *err);
 
 #endif

@@ -442,8 +442,8 @@ static int32_t sample(struct work *work, const struct plan *plan,
     return draw_from_blocks(work, no_cut);
 }
 
-enum status sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_t vocab,
-                          struct sampling_row *row, void *scratch) {
+void sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_t vocab,
+                   struct sampling_row *row, void *scratch) {
     struct arena arena = {.base = scratch};
     struct work work;
     divide(&work, &arena, vocab);
@@ -451,19 +451,19 @@ enum status sampling_draw(const struct sampling_kernels *kernels, float *logits,
     work.logits = work.edit.logits = logits;
     struct plan plan = make_plan(&work, row);
     double log_sum;
-    if (!read_row(&work, &plan, &log_sum)) {
-        return STATUS_DEVICE;
-    }
     row->token_id = -1;
     row->logprob = -INFINITY;
+    row->not_finite = !read_row(&work, &plan, &log_sum);
+    if (row->not_finite) {
+        return;
+    }
     if (plan.edited && work.largest > -INFINITY) {
         edit_row(&work, row);
     }
     if (work.largest == -INFINITY) {
-        return STATUS_OK;
+        return;
     }
     work.u = rng_uniform(row->seed, row->lineage, row->position, 0);
     row->token_id = sample(&work, &plan, row->params);
     row->logprob = (float)((double)sampling_edit_original(&work.edit, row->token_id) - log_sum);
-    return STATUS_OK;
 }

@@ -1,5 +1,6 @@
 // One wave: candidates that fit into the KV together are placed (forked, continued or rebuilt),
 // grown by the decoder and scored by their jobs' scorers; then their rows are filled.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,26 @@ static enum status extend_all(struct rank *rank, int32_t n_lexical, struct error
     return status == STATUS_OK ? rank_run_scorers(rank, extend_scorer, err) : status;
 }
 
+// A verdict must be a number: one that is none fails its candidate.
+static void check_finite(struct rank *rank, int32_t index) {
+    struct scorer_extension *extension = &rank->extensions[index];
+    const struct rank_item *item = rank->extension_items[index];
+    const struct scorer_job *job = item->job->scorers[rank->extension_indices[index]].job;
+    if (extension->error.status != STATUS_OK) {
+        return;
+    }
+    bool finite = isfinite(extension->end_score) && isfinite(scorer_prompt_score(job));
+    for (int32_t t = extension->scores_from; finite && t < extension->text.n_tokens; t++) {
+        finite = isfinite(extension->token_scores[t]);
+    }
+    if (!finite) {
+        error_set(&extension->error, STATUS_DEVICE, NULL,
+                  "the score of a response of %d tokens is NaN or infinite: the model's numbers "
+                  "overflow",
+                  extension->text.n_tokens);
+    }
+}
+
 // Room for the token scores of the listed extensions. Returns owned, NULL: no memory.
 static float *give_scores(struct rank *rank, int32_t count) {
     size_t n_scores = 0;
@@ -115,6 +136,7 @@ static enum status score_all(struct rank *rank, struct rank_item *items, int32_t
     }
     enum status status = extend_all(rank, n_lexical, err);
     for (int32_t i = 0; i < count && status == STATUS_OK; i++) {
+        check_finite(rank, i);
         if (rank->extensions[i].error.status != STATUS_OK) {
             status = fail_extension(rank, i);
         } else if (!given) {
@@ -250,9 +272,9 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
     enum status status = decoder_grow(rank->decoder, rank->tasks, n, err);
     for (int32_t i = 0; i < n && status == STATUS_OK; i++) {
         struct response *response = rank->tasks[i].response;
-        struct error error = {0};
-        if (response->finish == DECODE_FINISH_NONE ||
-            response_read(response, &error) == STATUS_OK) {
+        struct error error = rank->tasks[i].error;
+        if (error.status == STATUS_OK && (response->finish == DECODE_FINISH_NONE ||
+                                          response_read(response, &error) == STATUS_OK)) {
             continue;
         }
         status = error.status == STATUS_NO_MEMORY ? STATUS_NO_MEMORY
