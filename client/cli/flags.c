@@ -104,6 +104,8 @@ static enum status read_value(const struct flag *flag, const char *text, struct 
         return read_u64(flag, text, flag->target, err);
     case FLAG_REAL:
         return read_real(flag, text, err);
+    case FLAG_RENAMED:
+        break;
     }
     return STATUS_INTERNAL;
 }
@@ -117,6 +119,9 @@ static enum status read_flag(const struct command_line *line, int argc, char **a
     const struct flag *flag = find_flag(line, name, length);
     if (flag == NULL) {
         return error_set(err, STATUS_INVALID_ARGUMENT, argv[*index], "unknown flag; see --help");
+    }
+    if (flag->kind == FLAG_RENAMED) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, argv[*index], "is %s now", flag->help);
     }
     const char *text = equals != NULL ? equals + 1 : NULL;
     if (text == NULL && flag->kind != FLAG_SWITCH) {
@@ -171,6 +176,9 @@ void flags_print_help(const struct command_line *line, FILE *out) {
     for (int i = 0; i < line->n_tables; i++) {
         fputc('\n', out);
         for (const struct flag *flag = line->tables[i]; flag->name != NULL; flag++) {
+            if (flag->kind == FLAG_RENAMED) {
+                continue;
+            }
             char left[64];
             snprintf(left, sizeof left, "--%s%s%s", flag->name, flag->value != NULL ? " " : "",
                      flag->value != NULL ? flag->value : "");

@@ -11,12 +11,13 @@
 #include "common/status.h"
 
 enum flag_kind {
-    FLAG_SWITCH, // int: 1 when named alone; --flag=true and --flag=false too
-    FLAG_TEXT,   // const char *, borrowed from argv
-    FLAG_LIST,   // struct flag_list: each time the flag is named adds one
-    FLAG_U32,    // uint32_t in [min, max]
-    FLAG_U64,    // uint64_t, any
-    FLAG_REAL,   // double, finite, in [min, max] unless both are 0
+    FLAG_SWITCH,  // int: 1 when named alone; --flag=true and --flag=false too
+    FLAG_TEXT,    // const char *, borrowed from argv
+    FLAG_LIST,    // struct flag_list: each time the flag is named adds one
+    FLAG_U32,     // uint32_t in [min, max]
+    FLAG_U64,     // uint64_t, any
+    FLAG_REAL,    // double, finite, in [min, max] unless both are 0
+    FLAG_RENAMED, // refused; help says what it is now
 };
 
 enum { FLAG_LIST_MAX = 1024, FLAG_TABLES_MAX = 5 };

@@ -6,39 +6,20 @@
 #include <stdint.h>
 
 #include "client/cli/cli.h"
-#include "client/cli/flags.h"
 #include "client/cli/process.h"
+#include "client/cli/service_settings.h"
 
 enum {
-    SERVICE_GROUPS_MAX = 64,
-    SERVICE_PATH_BYTES = 4096,
     SERVICE_ENDPOINT_BYTES = 256,
     SERVICE_PROCESSES_MAX = SERVICE_GROUPS_MAX + 1,
-    SERVICE_FLAGS_COUNT = 14,
 };
-
-struct service_flags {
-    struct flag table[SERVICE_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
-    uint32_t groups;
-    uint32_t ranks;
-    uint32_t threads;   // per rank, 0: the machine's cores shared among all ranks
-    uint32_t slots;     // candidates of each rank, 0: the worker's default
-    uint32_t timeout_s; // until every group is registered
-    const char *policy;
-    const char *precision;    // NULL: the worker's default
-    const char *kv_dtype;     // likewise
-    struct flag_list rewards; // NAME=DIR
-    struct flag_list costs;
-    const char *comm; // "mpi", "local", NULL: mpi when there is an mpirun
-};
-
-void service_flags_init(struct service_flags *flags);
 
 struct service {
     char directory[SERVICE_PATH_BYTES];
     char client_endpoint[SERVICE_ENDPOINT_BYTES];
     char group_endpoint[SERVICE_ENDPOINT_BYTES];
-    struct process processes[SERVICE_PROCESSES_MAX]; // the coordinator first
+    struct service_settings settings;
+    struct process processes[SERVICE_PROCESSES_MAX]; // the coordinator first, group i + 1 at i
     int n_processes;
 };
 
@@ -47,17 +28,33 @@ struct service {
 MUST_CHECK enum status service_directory(const char *given, char out[SERVICE_PATH_BYTES],
                                          struct error *err);
 
-// The directory of the shipped models (policy, reward and cost in it): $SUREFOOT_MODELS, the source
-// tree above build/bin, the installed share directory. STATUS_NOT_FOUND.
-MUST_CHECK enum status service_find_models(const struct cli *cli, char out[SERVICE_PATH_BYTES],
-                                           struct error *err);
-
 // Starts everything in `directory` and waits until every group is registered. With `bound` the
 // processes end when this one dies. On failure nothing is left running, and the end of the log that
 // tells why has been printed on stderr.
 MUST_CHECK enum status service_start(struct cli *cli, const struct service_flags *flags,
                                      const char *directory, bool bound, struct service *out,
                                      struct error *err);
+
+// What service_mend() started.
+struct service_mended {
+    bool coordinator;
+    uint32_t groups;
+};
+
+// Starts again what has died of a loaded service whose settings are known, and as many groups more
+// as `groups` asks for; waits until every group is registered. What still runs goes on. On failure
+// what was started is stopped again.
+MUST_CHECK enum status service_mend(struct cli *cli, struct service *service, uint32_t groups,
+                                    uint32_t start_timeout_ms, struct service_mended *out,
+                                    struct error *err);
+
+// Waits until the groups of `service` are registered, those with fresh[i] set anew, i from 0, after
+// `since_ms` (monotonic). Ends early when a process ends or a signal comes; the end of the log that
+// tells why is then printed on stderr. STATUS_DEADLINE after timeout_ms.
+MUST_CHECK enum status service_wait_registered(struct cli *cli, const struct service *service,
+                                               const bool fresh[SERVICE_GROUPS_MAX],
+                                               int64_t since_ms, uint32_t timeout_ms,
+                                               struct error *err);
 
 // Ends all processes. STATUS_INTERNAL: some process could not be ended.
 MUST_CHECK enum status service_stop(const struct service *service, struct error *err);

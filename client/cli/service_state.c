@@ -49,8 +49,9 @@ enum status service_save(const struct service *service, struct error *err) {
                                                    (int)process->pid, "start_ticks",
                                                    (json_int_t)process->start_ticks));
     }
-    json_t *state = json_pack("{s:s, s:s, s:o}", "client_endpoint", service->client_endpoint,
-                              "group_endpoint", service->group_endpoint, "processes", processes);
+    json_t *state = json_pack("{s:s, s:s, s:o, s:o}", "client_endpoint", service->client_endpoint,
+                              "group_endpoint", service->group_endpoint, "processes", processes,
+                              "settings", service_settings_json(&service->settings));
     char path[SERVICE_PATH_BYTES];
     char part[SERVICE_PATH_BYTES];
     state_path(service->directory, "", path);
@@ -98,6 +99,8 @@ enum status service_load(const char *directory, struct service *out, struct erro
         out->n_processes = (int)i + 1;
     }
     if (good) {
+        // Not known when another version wrote the file.
+        service_settings_read(json_object_get(state, "settings"), &out->settings);
         snprintf(out->directory, sizeof out->directory, "%s", directory);
         snprintf(out->client_endpoint, sizeof out->client_endpoint, "%s", client);
         snprintf(out->group_endpoint, sizeof out->group_endpoint, "%s", group);

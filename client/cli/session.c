@@ -53,6 +53,14 @@ static enum status find_endpoint(struct cli *cli, const struct session_flags *fl
                                  const struct service_flags *start, struct session *out,
                                  const char **endpoint, struct error *err) {
     const char *named = flags->endpoint != NULL ? flags->endpoint : getenv("SUREFOOT_ENDPOINT");
+    const char *given = start == NULL ? NULL : service_flags_given(start);
+    if (named != NULL && given != NULL) {
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "--%s", given);
+        return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                         "has no effect on the service at %.120s, which was started without it",
+                         named);
+    }
     if (named != NULL) {
         *endpoint = named;
         return STATUS_OK;
@@ -65,9 +73,17 @@ static enum status find_endpoint(struct cli *cli, const struct session_flags *fl
     status = service_load(directory, &out->service, err);
     if (status == STATUS_OK && service_alive(&out->service)) {
         *endpoint = out->service.client_endpoint;
-        return STATUS_OK;
+        return start == NULL
+                   ? STATUS_OK
+                   : service_settings_check(cli, &out->service.settings, start, false, err);
     }
-    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+    if (status == STATUS_OK) {
+        return error_set(err, STATUS_UNAVAILABLE, "--dir",
+                         "the service of %s has died; `surefoot up` starts it again as it was, "
+                         "`surefoot down` forgets it",
+                         directory);
+    }
+    if (status != STATUS_NOT_FOUND) {
         return status;
     }
     if (start == NULL) {

@@ -24,25 +24,38 @@ static int lock_directory(const char *directory, struct error *err) {
     return -1;
 }
 
+// Starts what is missing of a service that `surefoot down` has not ended.
+static enum status mend(struct cli *cli, const struct service_flags *flags, struct service *service,
+                        struct service_mended *mended, struct error *err) {
+    enum status status = service_settings_check(cli, &service->settings, flags, true, err);
+    return status == STATUS_OK
+               ? service_mend(cli, service, flags->groups, flags->start_timeout_ms, mended, err)
+               : status;
+}
+
 static enum status start(struct cli *cli, const struct service_flags *flags, const char *directory,
-                         struct service *service, struct error *err) {
+                         struct service *service, struct service_mended *mended,
+                         struct error *err) {
     service_remove_stale(directory);
     enum status status = service_load(directory, service, err);
-    if (status == STATUS_OK && service_alive(service)) {
+    bool known = status == STATUS_OK && service->settings.groups > 0;
+    if (status == STATUS_OK && !known) {
         return error_set(err, STATUS_ALREADY_EXISTS, "--dir",
-                         "a service is up in %s already, at %s", directory,
-                         service->client_endpoint);
+                         "another version started a service in %s; `surefoot down` first",
+                         directory);
     }
-    if (status == STATUS_OK) { // its coordinator died: end what is left of it
-        status = service_stop(service, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+    if (known) {
+        status = mend(cli, flags, service, mended, err);
+        return status == STATUS_OK ? service_save(service, err) : status;
+    }
+    if (status != STATUS_NOT_FOUND) {
+        return status;
     }
     status = service_start(cli, flags, directory, false, service, err);
     if (status != STATUS_OK) {
         return status;
     }
+    *mended = (struct service_mended){.coordinator = true, .groups = flags->groups};
     status = service_save(service, err);
     if (status != STATUS_OK) {
         struct error ignored;
@@ -50,6 +63,25 @@ static enum status start(struct cli *cli, const struct service_flags *flags, con
         return stopped == STATUS_OK ? status : stopped;
     }
     return STATUS_OK;
+}
+
+static const char *plural(uint32_t count) {
+    return count == 1 ? "" : "s";
+}
+
+static void print_up(const struct service *service, const struct service_mended *mended) {
+    const struct service_settings *settings = &service->settings;
+    bool all = mended->coordinator && mended->groups == settings->groups;
+    printf("up: %u group%s of %u rank%s at %s\n", settings->groups, plural(settings->groups),
+           settings->ranks, plural(settings->ranks), service->client_endpoint);
+    if (!all && !mended->coordinator && mended->groups == 0) {
+        printf("all of it was up already\n");
+    } else if (!all) {
+        printf("started now: %s%u group%s; the rest was up already\n",
+               mended->coordinator ? "the coordinator, " : "", mended->groups,
+               plural(mended->groups));
+    }
+    printf("logs and store: %s\n", service->directory);
 }
 
 int verb_up(struct cli *cli, int argc, char **argv) {
@@ -70,7 +102,11 @@ int verb_up(struct cli *cli, int argc, char **argv) {
     const struct command_line line = {
         .usage = "up [FLAGS]",
         .about = "Starts a coordinator and worker groups and returns when every group is "
-                 "registered.\nJSON: client_endpoint, group_endpoint, directory, groups, ranks.",
+                 "registered. Of a service\nthat was not taken down it starts what has died, and "
+                 "more groups if "
+                 "--groups asks for them; other flags must\nfit what runs.\n"
+                 "JSON: client_endpoint, group_endpoint, directory, groups, ranks, "
+                 "started{coordinator, groups}.",
         .tables = {flags.table, own},
         .n_tables = 2,
     };
@@ -78,6 +114,7 @@ int verb_up(struct cli *cli, int argc, char **argv) {
     bool help = false;
     struct error err;
     struct service service = {0};
+    struct service_mended mended = {0};
     char directory[SERVICE_PATH_BYTES];
     int lock = -1;
     enum status status = flags_parse(&line, argc, argv, NULL, &n_positional, &help, &err);
@@ -90,7 +127,7 @@ int verb_up(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         lock = lock_directory(directory, &err);
-        status = lock < 0 ? err.status : start(cli, &flags, directory, &service, &err);
+        status = lock < 0 ? err.status : start(cli, &flags, directory, &service, &mended, &err);
     }
     if (lock >= 0) {
         close(lock);
@@ -99,14 +136,13 @@ int verb_up(struct cli *cli, int argc, char **argv) {
         return cli_fail(&err, json);
     }
     if (json) {
-        json_t *object =
-            json_pack("{s:s, s:s, s:s, s:i, s:i}", "client_endpoint", service.client_endpoint,
-                      "group_endpoint", service.group_endpoint, "directory", service.directory,
-                      "groups", (int)flags.groups, "ranks", (int)flags.ranks);
+        json_t *object = json_pack(
+            "{s:s, s:s, s:s, s:i, s:i, s:{s:b, s:i}}", "client_endpoint", service.client_endpoint,
+            "group_endpoint", service.group_endpoint, "directory", service.directory, "groups",
+            (int)service.settings.groups, "ranks", (int)service.settings.ranks, "started",
+            "coordinator", mended.coordinator, "groups", (int)mended.groups);
         return print_json_line(object, stdout) == STATUS_OK ? CLI_EXIT_OK : CLI_EXIT_SYSTEM;
     }
-    printf("up: %u group%s of %u rank%s at %s\nlogs and store: %s\n", flags.groups,
-           flags.groups == 1 ? "" : "s", flags.ranks, flags.ranks == 1 ? "" : "s",
-           service.client_endpoint, service.directory);
+    print_up(&service, &mended);
     return CLI_EXIT_OK;
 }
