@@ -118,6 +118,7 @@ void faults_judge(struct coordinator *coordinator) {
         log_error("group %s is set aside until it is started again: %s",
                   groups_get(coordinator->groups, group)->name, why.message);
         groups_set_aside(coordinator->groups, group, why.message);
+        groups_get(coordinator->groups, group)->is_out = true;
         scheduler_remove_group(coordinator->scheduler, group);
     }
 }

@@ -165,6 +165,11 @@ void groups_set_aside(struct groups *groups, int group, const char *why) {
     note(&groups->places[group], why);
 }
 
+void groups_stall(struct groups *groups, int group, const char *why) {
+    groups->places[group].stalled = true;
+    note(&groups->places[group], why);
+}
+
 void groups_blame(struct groups *groups, int group) {
     groups->places[group].faults++;
     groups->places[group].good_rows = 0;
@@ -214,7 +219,8 @@ size_t groups_alive(const struct groups *groups) {
 size_t groups_serving(const struct groups *groups) {
     size_t count = 0;
     for (int g = 0; g < LIMIT_GROUPS; g++) {
-        count += groups->places[g].alive && !groups->places[g].set_aside ? 1 : 0;
+        const struct group *group = &groups->places[g];
+        count += group->alive && !group->set_aside && !group->stalled ? 1 : 0;
     }
     return count;
 }

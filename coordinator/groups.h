@@ -22,7 +22,9 @@ struct group {
     bool used;
     bool alive;
     bool set_aside; // its answers were bad: no orders until another process takes its place
-    char why[ERROR_MESSAGE_BYTES]; // it is set aside, or was lost
+    bool stalled;   // one of its ranks gives no sign of life
+    bool is_out;    // of the schedule, set aside or stalled beside others
+    char why[ERROR_MESSAGE_BYTES]; // it is set aside or stalled, or was lost
     uint64_t bad_rows;             // of all that it answered
     uint32_t faults;               // of these its own, not their jobs'; forgotten after GOOD_ROWS
     uint32_t good_rows;            // since the last of its faults
@@ -92,7 +94,9 @@ void groups_count_good_row(struct groups *groups, int group);
 // A serving group with so many faults that it is to be set aside, or -1.
 int groups_faulty(const struct groups *groups);
 
-// Living groups, and those of them that get orders.
+void groups_stall(struct groups *groups, int group, const char *why);
+
+// Living groups, and those of them that are neither set aside nor stalled.
 size_t groups_serving(const struct groups *groups);
 size_t groups_alive(const struct groups *groups);
 

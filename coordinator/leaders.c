@@ -271,9 +271,48 @@ static void on_gathered(struct coordinator *coordinator, int group,
     faults_judge(coordinator);
 }
 
+// One of the group's ranks gives no sign of life: others do its order, if there are any; otherwise
+// it is waited for.
+static void on_stall(struct coordinator *coordinator, int group,
+                     const Surefoot__Heartbeat *heartbeat) {
+    struct group *member = groups_get(coordinator->groups, group);
+    struct error cause;
+    error_set(&cause, STATUS_PEER_LOST, NULL, "rank %u gives no sign of life for %" PRIu64 " ms",
+              heartbeat->stalled_rank, heartbeat->stalled_ms);
+    if (!member->stalled) {
+        log_warn("group %s is stalled: %s", member->name, cause.message);
+    }
+    if (member->set_aside) {
+        return;
+    }
+    groups_stall(coordinator->groups, group, cause.message);
+    if (!member->is_out && groups_serving(coordinator->groups) > 0) {
+        take_out(coordinator, group, &cause);
+        member->is_out = true;
+    }
+}
+
+static void on_heartbeat(struct coordinator *coordinator, int group,
+                         const Surefoot__Heartbeat *heartbeat) {
+    struct group *member = groups_get(coordinator->groups, group);
+    if (heartbeat->has_stalled_rank) {
+        on_stall(coordinator, group, heartbeat);
+    } else if (member->stalled) {
+        log_info("group %s goes on", member->name);
+        member->stalled = false;
+        if (member->is_out && !member->set_aside) {
+            member->is_out = false;
+            scheduler_add_group(coordinator->scheduler, group, member->slots);
+        }
+    }
+}
+
 static void on_known(struct coordinator *coordinator, int group,
                      const Surefoot__GroupMessage *message) {
     groups_seen(coordinator->groups, group, clock_monotonic_ms());
+    if (message->heartbeat != NULL) {
+        on_heartbeat(coordinator, group, message->heartbeat);
+    }
     if (message->gathered != NULL) {
         on_gathered(coordinator, group, message->gathered);
     }

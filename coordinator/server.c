@@ -295,9 +295,12 @@ static void fill_group(const struct coordinator *coordinator, int number, const 
     status->has_order_ms = status->has_joined_ms = true;
     status->order_ms = group->order_ms;
     status->joined_ms = (double)(clock_monotonic_ms() - group->joined_ms);
-    const char *condition = !group->alive ? "lost" : group->set_aside ? "set-aside" : "serving";
-    status->condition = (char *)condition;
-    status->why = group->alive && !group->set_aside ? NULL : (char *)group->why;
+    status->condition = !group->alive      ? "lost"
+                        : group->set_aside ? "set-aside"
+                        : group->stalled   ? "stalled"
+                                           : "serving";
+    bool serves = group->alive && !group->set_aside && !group->stalled;
+    status->why = serves ? NULL : (char *)group->why;
     status->has_bad_rows = true;
     status->bad_rows = group->bad_rows;
     status->models = parts->model_list;

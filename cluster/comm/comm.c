@@ -4,9 +4,45 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/deadline.h"
+
 void comm_set_idle(struct comm *comm, comm_idle_fn idle, void *context) {
     comm->idle = idle;
     comm->idle_context = context;
+}
+
+void comm_report(struct comm *comm) {
+    if (comm->rank != 0 && deadline_passed(comm->report_at_ms)) {
+        comm->report_at_ms = deadline_after_ms(COMM_REPORT_MS);
+        comm->ops->report(comm);
+    }
+}
+
+int comm_most_silent(struct comm *comm, int64_t *silent_ms) {
+    ASSERT(comm->rank == 0);
+    int silent = -1;
+    int64_t oldest_ms = INT64_MAX;
+    for (int rank = 1; rank < comm->world_size; rank++) {
+        int64_t heard_ms = comm->ops->heard_ms(comm, rank);
+        if (heard_ms < oldest_ms) {
+            oldest_ms = heard_ms;
+            silent = rank;
+        }
+    }
+    *silent_ms = silent >= 0 ? clock_monotonic_ms() - oldest_ms : 0;
+    return silent;
+}
+
+void comm_give_up(struct comm *comm) {
+    comm->given_up = true;
+}
+
+bool comm_wait_on(struct comm *comm) {
+    comm_report(comm);
+    if (comm->idle != NULL) {
+        comm->idle(comm->idle_context);
+    }
+    return !comm->given_up;
 }
 
 enum status comm_broadcast(struct comm *comm, void *bytes, size_t size, int root,

@@ -6,6 +6,7 @@
 #ifndef CLUSTER_COMM_COMM_H
 #define CLUSTER_COMM_COMM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,8 @@ struct comm_ops {
     enum status (*all_reduce_max)(struct comm *comm, double *values, int count,
                                   int64_t deadline_ms);
     enum status (*barrier)(struct comm *comm, int64_t deadline_ms);
+    void (*report)(struct comm *comm);                // tells rank 0 of this rank; never blocks
+    int64_t (*heard_ms)(struct comm *comm, int rank); // on rank 0: when it last did
     void (*abort)(struct comm *comm, int exit_code);
     void (*close)(struct comm *comm);
 };
@@ -30,7 +33,7 @@ struct comm_ops {
 // still work. Must not call collectives.
 typedef void (*comm_idle_fn)(void *context);
 
-enum { COMM_IDLE_MS = 10 };
+enum { COMM_IDLE_MS = 10, COMM_REPORT_MS = 20 };
 
 // Embedded first in each implementation's struct.
 struct comm {
@@ -39,6 +42,8 @@ struct comm {
     int world_size;
     comm_idle_fn idle; // NULL: none
     void *idle_context;
+    int64_t report_at_ms; // when this rank's next sign of life is due
+    bool given_up;
 };
 
 // Ranks as threads: fills out[world_size]; each is closed by comm_close.
@@ -52,6 +57,21 @@ MUST_CHECK enum status comm_mpi_open(struct comm **out, struct error *err);
 // Sets the callback of this rank's waits; NULL for none. Borrows `context` until set again or
 // closed.
 void comm_set_idle(struct comm *comm, comm_idle_fn idle, void *context);
+
+// A sign of life of this rank: ranks that work say so by this as often as they like (rank 0 is told
+// at most every COMM_REPORT_MS), ranks that wait in a collective do by themselves. A rank that does
+// neither hangs.
+void comm_report(struct comm *comm);
+
+// On rank 0: the other rank that has given no sign of life for longest, and for how long (or since
+// the communicator was made); -1 in a world of one.
+int comm_most_silent(struct comm *comm, int64_t *silent_ms);
+
+// From within the idle callback: the wait under way ends with STATUS_PEER_LOST.
+void comm_give_up(struct comm *comm);
+
+// Of the implementations: about every COMM_IDLE_MS of a wait. False: it was given up.
+bool comm_wait_on(struct comm *comm);
 
 // Each collective: STATUS_LIMIT for more than INT_MAX bytes (nothing was sent, the communicator
 // stays usable), STATUS_DEADLINE, STATUS_PEER_LOST. Sends root's `size` bytes to all.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct world {
     uint64_t n_done;    // collectives carried out
     bool broken;        // a rank missed its deadline, aborted or closed: final
     struct call *calls; // [world_size], by rank
+    _Atomic int64_t *heard_ms; // [world_size], by rank
 };
 
 struct comm_local {
@@ -114,15 +116,14 @@ static enum status wait_done(struct comm *comm, struct world *world, uint64_t nu
             mark_broken(world);
             return STATUS_DEADLINE;
         }
-        if (comm->idle == NULL) {
-            wait_until(world, deadline_ms);
-            continue;
-        }
         int64_t turn_ms = deadline_after_ms(COMM_IDLE_MS);
         wait_until(world, turn_ms < deadline_ms ? turn_ms : deadline_ms);
         pthread_mutex_unlock(&world->mutex);
-        comm->idle(comm->idle_context);
+        bool goes_on = comm_wait_on(comm);
         pthread_mutex_lock(&world->mutex);
+        if (!goes_on) {
+            mark_broken(world);
+        }
     }
     return STATUS_OK;
 }
@@ -170,6 +171,16 @@ static enum status local_barrier(struct comm *comm, int64_t deadline_ms) {
     return join(comm, &call, deadline_ms);
 }
 
+static void local_report(struct comm *comm) {
+    struct world *world = ((struct comm_local *)comm)->world;
+    atomic_store(&world->heard_ms[comm->rank], clock_monotonic_ms());
+}
+
+static int64_t local_heard_ms(struct comm *comm, int rank) {
+    struct world *world = ((struct comm_local *)comm)->world;
+    return atomic_load(&world->heard_ms[rank]);
+}
+
 static void local_abort(struct comm *comm, int exit_code) {
     (void)exit_code; // the ranks are threads of one process, which has one exit code: main's
     struct world *world = ((struct comm_local *)comm)->world;
@@ -182,6 +193,7 @@ static void world_destroy(struct world *world) {
     pthread_cond_destroy(&world->changed);
     pthread_mutex_destroy(&world->mutex);
     free(world->calls);
+    free(world->heard_ms);
     free(world);
 }
 
@@ -203,6 +215,8 @@ static const struct comm_ops local_ops = {
     .all_gather = local_all_gather,
     .all_reduce_max = local_all_reduce_max,
     .barrier = local_barrier,
+    .report = local_report,
+    .heard_ms = local_heard_ms,
     .abort = local_abort,
     .close = local_close,
 };
@@ -213,9 +227,15 @@ static struct world *world_create(int world_size) {
         return NULL;
     }
     world->calls = calloc((size_t)world_size, sizeof *world->calls);
-    if (world->calls == NULL) {
+    world->heard_ms = calloc((size_t)world_size, sizeof *world->heard_ms);
+    if (world->calls == NULL || world->heard_ms == NULL) {
+        free(world->calls);
+        free(world->heard_ms);
         free(world);
         return NULL;
+    }
+    for (int i = 0; i < world_size; i++) {
+        atomic_init(&world->heard_ms[i], clock_monotonic_ms());
     }
     world->world_size = world_size;
     world->n_open = world_size;

@@ -17,12 +17,17 @@ enum {
     SLEEP_SHARE = 64,
     SLEEP_MIN_NS = 5 * 1000,
     SLEEP_MAX_NS = 1000 * 1000,
+    REPORT_TAG = 1, // the only messages between two ranks; collectives are apart from them
 };
 
 struct comm_mpi {
     struct comm base;
     bool finalize; // MPI was initialised here
     bool broken;   // a request may be pending: MPI must not be entered again except to abort
+    bool reporting;            // `report` is under way
+    MPI_Request report;        // of a rank other than 0
+    unsigned char report_byte; // what it carries: that it comes is all it says
+    int64_t *heard_ms;         // [world_size], on rank 0
 };
 
 static struct comm_mpi *from_base(struct comm *comm) {
@@ -63,8 +68,10 @@ static enum status wait_request(struct comm *comm, MPI_Request *request, int64_t
         if (deadline_passed(deadline_ms)) {
             return STATUS_DEADLINE;
         }
-        if (comm->idle != NULL && deadline_passed(idle_at_ms)) {
-            comm->idle(comm->idle_context);
+        if (deadline_passed(idle_at_ms)) {
+            if (!comm_wait_on(comm)) {
+                return STATUS_PEER_LOST;
+            }
             idle_at_ms = deadline_after_ms(COMM_IDLE_MS);
         }
         if (n_tests == SPIN_TESTS) {
@@ -125,6 +132,39 @@ static enum status mpi_barrier(struct comm *comm, int64_t deadline_ms) {
     return complete(comm, code, &request, deadline_ms);
 }
 
+// One report at a time: while rank 0 does not take the last one, there is nothing to add to it.
+static void mpi_report(struct comm *comm) {
+    struct comm_mpi *mpi = from_base(comm);
+    int done = 1;
+    if (mpi->broken ||
+        (mpi->reporting &&
+         (MPI_Test(&mpi->report, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || !done))) {
+        return;
+    }
+    mpi->reporting = MPI_Isend(&mpi->report_byte, 1, MPI_BYTE, 0, REPORT_TAG, MPI_COMM_WORLD,
+                               &mpi->report) == MPI_SUCCESS;
+}
+
+static void take_reports(struct comm_mpi *mpi) {
+    int waiting = 0;
+    MPI_Status from;
+    while (!mpi->broken &&
+           MPI_Iprobe(MPI_ANY_SOURCE, REPORT_TAG, MPI_COMM_WORLD, &waiting, &from) == MPI_SUCCESS &&
+           waiting) {
+        unsigned char byte;
+        if (MPI_Recv(&byte, 1, MPI_BYTE, from.MPI_SOURCE, REPORT_TAG, MPI_COMM_WORLD, &from) !=
+            MPI_SUCCESS) {
+            return;
+        }
+        mpi->heard_ms[from.MPI_SOURCE] = clock_monotonic_ms();
+    }
+}
+
+static int64_t mpi_heard_ms(struct comm *comm, int rank) {
+    take_reports(from_base(comm));
+    return from_base(comm)->heard_ms[rank];
+}
+
 static void mpi_abort(struct comm *comm, int exit_code) {
     (void)comm;
     MPI_Abort(MPI_COMM_WORLD, exit_code);
@@ -134,9 +174,12 @@ static void mpi_abort(struct comm *comm, int exit_code) {
 static void mpi_close(struct comm *comm) {
     struct comm_mpi *mpi = from_base(comm);
     comm->idle = NULL;
+    comm->report_at_ms = INT64_MAX; // no more signs of life, so that none is left behind
     if (mpi->finalize && mpi_barrier(comm, deadline_after_ms(CLOSE_TIMEOUT_MS)) == STATUS_OK) {
+        take_reports(mpi);
         MPI_Finalize();
     }
+    free(mpi->heard_ms);
     free(mpi);
 }
 
@@ -146,6 +189,8 @@ static const struct comm_ops mpi_ops = {
     .all_gather = mpi_all_gather,
     .all_reduce_max = mpi_all_reduce_max,
     .barrier = mpi_barrier,
+    .report = mpi_report,
+    .heard_ms = mpi_heard_ms,
     .abort = mpi_abort,
     .close = mpi_close,
 };
@@ -171,6 +216,14 @@ enum status comm_mpi_open(struct comm **out, struct error *err) {
     mpi->base.ops = &mpi_ops;
     MPI_Comm_rank(MPI_COMM_WORLD, &mpi->base.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &mpi->base.world_size);
+    mpi->heard_ms = calloc((size_t)mpi->base.world_size, sizeof *mpi->heard_ms);
+    if (mpi->heard_ms == NULL) {
+        free(mpi);
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the communicator");
+    }
+    for (int i = 0; i < mpi->base.world_size; i++) {
+        mpi->heard_ms[i] = clock_monotonic_ms();
+    }
     *out = &mpi->base;
     return STATUS_OK;
 }

@@ -122,6 +122,20 @@ static void expect_recovery(struct service *service, const char *key) {
     free(made_key);
 }
 
+static bool group_is_stalled(void *context) {
+    struct service *service = context;
+    Surefoot__ServiceStatus *status = NULL;
+    struct error err;
+    if (surefoot_status(service->client, 1000, &status, &err) != STATUS_OK) {
+        return false;
+    }
+    const Surefoot__GroupStatus *group = status->groups[0];
+    bool stalled = strcmp(group->condition, "stalled") == 0;
+    assert_true(!stalled || strstr(group->why, "rank 1") != NULL);
+    surefoot_status_free(status);
+    return stalled;
+}
+
 static void test_group_ends_with_a_rank_and_the_service_goes_on(void **state) {
     (void)state;
     struct service service;
@@ -130,6 +144,7 @@ static void test_group_ends_with_a_rank_and_the_service_goes_on(void **state) {
 
     print_message("a follower hangs while the group is idle\n");
     kill(find_rank(&service.groups[0], 1), SIGSTOP);
+    assert_true(process_wait_until(group_is_stalled, &service, SERVICE_WAIT_MS));
     expect_exit(&service.groups[0], EXIT_LOST);
     expect_recovery(&service, "after-hang");
 

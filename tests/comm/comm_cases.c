@@ -1,9 +1,12 @@
 #include "tests/comm/comm_cases.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/deadline.h"
 
 static const size_t sizes[] = {0, 1, 7, 4096, 100003};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0], SIZE_LARGEST = 100003, WORLD_MAX = 16 };
@@ -127,6 +130,24 @@ static bool limits(struct comm *comm, uint8_t *bytes, uint8_t *receive, int64_t 
                   "all_reduce_max above INT_MAX", comm->rank);
 }
 
+// Rank 0 leaves this once every other rank was heard of since it came here: the others say so by
+// themselves while they wait for it.
+static bool reports(struct comm *comm, int64_t deadline_ms) {
+    int64_t start_ms = clock_monotonic_ms();
+    int64_t silent_ms = INT64_MAX;
+    comm_report(comm);
+    while (comm->rank == 0 && comm->world_size > 1 && silent_ms > clock_monotonic_ms() - start_ms &&
+           !deadline_passed(deadline_ms)) {
+        int rank = comm_most_silent(comm, &silent_ms);
+        if (rank < 1 || rank >= comm->world_size) {
+            fprintf(stderr, "rank %d is the most silent\n", rank);
+            return false;
+        }
+        sched_yield();
+    }
+    return expect(STATUS_OK, comm_barrier(comm, deadline_ms), "reports", comm->rank);
+}
+
 bool comm_cases_run(struct comm *comm, int64_t deadline_ms) {
     bool good = false;
     uint8_t *bytes = malloc(SIZE_LARGEST);
@@ -137,7 +158,7 @@ bool comm_cases_run(struct comm *comm, int64_t deadline_ms) {
     good = broadcasts(comm, bytes, deadline_ms) && all_gathers(comm, bytes, receive, deadline_ms) &&
            all_reduces(comm, deadline_ms) && limits(comm, bytes, receive, deadline_ms) &&
            message_broadcasts(comm, bytes, deadline_ms) &&
-           message_gathers(comm, bytes, deadline_ms) &&
+           message_gathers(comm, bytes, deadline_ms) && reports(comm, deadline_ms) &&
            expect(STATUS_OK, comm_barrier(comm, deadline_ms), "barrier", comm->rank);
 out:
     free(receive);

@@ -139,6 +139,22 @@ static void test_idle_callback_runs_while_a_rank_waits(void **state) {
     comm_close(ranks[1].comm);
 }
 
+static void give_up(void *context) {
+    comm_give_up(((struct rank_thread *)context)->comm);
+}
+
+static void test_wait_that_is_given_up_ends(void **state) {
+    (void)state;
+    struct rank_thread ranks[2];
+    start_world(ranks, 2, NULL);
+    comm_set_idle(ranks[0].comm, give_up, &ranks[0]);
+    assert_int_equal(pthread_create(&ranks[0].thread, NULL, wait_at_barrier, &ranks[0]), 0);
+    pthread_join(ranks[0].thread, NULL); // though the other rank never comes
+    assert_status(STATUS_PEER_LOST, ranks[0].status);
+    comm_close(ranks[0].comm);
+    comm_close(ranks[1].comm);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_collectives_are_exact_for_every_world_size),
@@ -147,6 +163,7 @@ int main(void) {
         cmocka_unit_test(test_abort_wakes_every_waiting_rank),
         cmocka_unit_test(test_closed_rank_is_a_lost_peer),
         cmocka_unit_test(test_idle_callback_runs_while_a_rank_waits),
+        cmocka_unit_test(test_wait_that_is_given_up_ends),
     };
     return cmocka_run_group_tests_name("comm_local", tests, NULL, NULL);
 }

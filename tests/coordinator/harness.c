@@ -363,6 +363,9 @@ static void pump_group(struct fake_group *group) {
         group->beat_at_ms = clock_monotonic_ms() + HARNESS_BEAT_MS;
         Surefoot__Heartbeat heartbeat = SUREFOOT__HEARTBEAT__INIT;
         Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
+        heartbeat.has_stalled_rank = heartbeat.has_stalled_ms = group->is_stalled;
+        heartbeat.stalled_rank = 3;
+        heartbeat.stalled_ms = 4567;
         message.heartbeat = &heartbeat;
         group_send(group, &message);
     }

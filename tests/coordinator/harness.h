@@ -42,6 +42,7 @@ struct fake_group {
     const char *kv_dtype;
     bool is_mute;      // neither beats nor answers
     bool holds_orders; // beats, but keeps its order
+    bool is_stalled;   // its beats say that a rank hangs
     bool reverses_rows;
     bool forgets_jobs;     // once: says that it knows no job of the next order
     enum status row_error; // of the next order's first row, once

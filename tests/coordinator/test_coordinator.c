@@ -351,6 +351,51 @@ static void test_bad_row_is_tried_with_another_group(void **state) {
     }
 }
 
+// Waits until `group` is in `condition`.
+static void await_condition(struct harness *harness, const char *group, const char *condition) {
+    bool found = false;
+    while (!found) {
+        Surefoot__ClientReply *reply = get_status(harness);
+        for (size_t g = 0; g < reply->status->n_groups; g++) {
+            found = found || (strcmp(reply->status->groups[g]->name, group) == 0 &&
+                              strcmp(reply->status->groups[g]->condition, condition) == 0);
+        }
+        harness_free(reply);
+    }
+}
+
+static void test_stalled_group_is_replaced_by_others_or_waited_for(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    run_held(harness, group, "alone", &spec);
+    group->is_stalled = true;
+    await_condition(harness, "group-0", "stalled");
+    group->is_stalled = group->holds_orders = false;
+    harness_answer_held(group); // nobody else was there to do it
+    expect_outcome(harness, "alone", SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    await_condition(harness, "group-0", "serving");
+
+    run_held(harness, group, "helped", &spec);
+    harness_connect(harness, 1, 64);
+    group->is_stalled = true;
+    expect_outcome(harness, "helped", SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    Surefoot__ClientReply *reply = get_status(harness);
+    for (size_t g = 0; g < reply->status->n_groups; g++) {
+        const Surefoot__GroupStatus *status = reply->status->groups[g];
+        assert_true(status->alive);
+        assert_true((status->why != NULL) == (strcmp(status->name, "group-0") == 0));
+        assert_true(status->why == NULL || strstr(status->why, "rank 3") != NULL);
+    }
+    harness_free(reply);
+    group->is_stalled = group->holds_orders = false;
+    harness_answer_held(group); // too late
+    await_condition(harness, "group-0", "serving");
+    harness_disconnect(harness, 1);
+    harness_accept(harness, "after", &spec);
+    expect_outcome(harness, "after", SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+}
+
 static void test_row_that_no_group_can_do_fails_its_job_only(void **state) {
     enum { JOBS = 12 };
     struct harness *harness = *state;
@@ -882,6 +927,7 @@ int main(void) {
         CASE(test_candidate_that_never_comes_back_fails_its_job),
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
         CASE(test_bad_row_is_tried_with_another_group),
+        CASE(test_stalled_group_is_replaced_by_others_or_waited_for),
         CASE(test_row_that_no_group_can_do_fails_its_job_only),
         CASE(test_job_that_kills_its_groups_ends_and_takes_no_other_along),
         CASE(test_restart_does_not_forget_what_a_job_has_killed),

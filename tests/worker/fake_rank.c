@@ -32,11 +32,20 @@ void fake_control_finish(struct fake_control *control) {
     pthread_mutex_destroy(&control->mutex);
 }
 
-void fake_block(struct fake_control *control, int rank_index) {
+static void block(struct fake_control *control, int rank_index, bool is_frozen) {
     pthread_mutex_lock(&control->mutex);
     control->blocked_rank = rank_index;
+    control->is_frozen = is_frozen;
     pthread_cond_broadcast(&control->changed);
     pthread_mutex_unlock(&control->mutex);
+}
+
+void fake_block(struct fake_control *control, int rank_index) {
+    block(control, rank_index, false);
+}
+
+void fake_freeze(struct fake_control *control, int rank_index) {
+    block(control, rank_index, true);
 }
 
 void fake_break(struct fake_control *control, int rank_index, enum status fault) {
@@ -95,8 +104,9 @@ static void work(struct rank *rank) {
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&control->changed, &control->mutex, &until);
+        bool is_frozen = control->is_frozen;
         pthread_mutex_unlock(&control->mutex);
-        if (rank->progress != NULL) {
+        if (rank->progress != NULL && !is_frozen) {
             rank->progress(rank->progress_context, ++rank->n_progress);
         }
         pthread_mutex_lock(&control->mutex);

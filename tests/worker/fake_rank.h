@@ -17,6 +17,7 @@ struct fake_control {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     int blocked_rank; // its executions do not end; -1 none
+    bool is_frozen;   // nor does it give signs of life
     int faulty_rank;  // its executions fail; -1 none
     enum status fault;
     bool forgetful;   // jobs must come with every order
@@ -26,6 +27,7 @@ struct fake_control {
 void fake_control_init(struct fake_control *control);
 void fake_control_finish(struct fake_control *control);
 void fake_block(struct fake_control *control, int rank_index); // -1 lets all go on
+void fake_freeze(struct fake_control *control, int rank_index); // ended by fake_block(control, -1)
 void fake_break(struct fake_control *control, int rank_index, enum status fault);
 void fake_forget(struct fake_control *control);
 

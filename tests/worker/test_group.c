@@ -198,6 +198,59 @@ static void test_heartbeats_go_on_while_the_leader_waits_for_a_slow_rank(void **
     stop_and_close(&group);
 }
 
+// Takes heartbeats until one names `rank` as stalled, or with -1 none.
+static void await_stall(struct group_fixture *group, int rank) {
+    bool found = false;
+    while (!found) {
+        Surefoot__GroupMessage *message = group_receive_any(group);
+        assert_non_null(message->heartbeat);
+        int stalled =
+            message->heartbeat->has_stalled_rank ? (int)message->heartbeat->stalled_rank : -1;
+        assert_true(stalled == rank || stalled == -1 || rank == -1);
+        found = stalled == rank;
+        if (found && rank >= 0) {
+            assert_true(message->heartbeat->stalled_ms >= 3 * BEAT_MS);
+        }
+        wire_free(WIRE_GROUP_MESSAGE, message);
+    }
+}
+
+static void test_rank_without_a_sign_of_life_is_named_until_it_goes_on(void **state) {
+    (void)state;
+    struct group_fixture group;
+    group_open(&group, 3);
+    group_start(&group);
+    group_admit(&group, BEAT_MS, NEVER_MS);
+    fake_freeze(&group.control, 2);
+    struct test_order test;
+    make_order(&test, 1, 5);
+    send_order(&group, &test);
+    await_stall(&group, 2);
+    fake_block(&group.control, 2); // it works again, but does not come to an end
+    await_stall(&group, -1);
+    fake_block(&group.control, -1);
+    expect_rows(&group, &test);
+    stop_and_close(&group);
+}
+
+static void test_rank_that_hangs_for_good_is_not_waited_for(void **state) {
+    (void)state;
+    struct group_fixture group;
+    group_open(&group, 3);
+    group.options.timeouts.collective_ms = 300; // the order's time is GROUP_WAIT_MS
+    group_start(&group);
+    group_admit(&group, BEAT_MS, NEVER_MS);
+    fake_freeze(&group.control, 1);
+    struct test_order test;
+    make_order(&test, 1, 6);
+    send_order(&group, &test);
+    expect_goodbye(&group);
+    fake_block(&group.control, -1);
+    group_join(&group);
+    expect_ends(&group, GROUP_END_LOST);
+    group_close(&group);
+}
+
 static void test_silent_coordinator_is_greeted_again(void **state) {
     (void)state;
     struct group_fixture group;
@@ -419,6 +472,8 @@ int main(void) {
         cmocka_unit_test(test_idle_followers_hear_from_the_leader),
         cmocka_unit_test(test_heartbeats_go_on_while_the_leader_works),
         cmocka_unit_test(test_heartbeats_go_on_while_the_leader_waits_for_a_slow_rank),
+        cmocka_unit_test(test_rank_without_a_sign_of_life_is_named_until_it_goes_on),
+        cmocka_unit_test(test_rank_that_hangs_for_good_is_not_waited_for),
         cmocka_unit_test(test_silent_coordinator_is_greeted_again),
         cmocka_unit_test(test_restarted_coordinator_can_ask_for_hello),
         cmocka_unit_test(test_group_waits_for_a_coordinator_that_starts_later),

@@ -54,8 +54,14 @@ static enum status answer_idle(struct comm *comm, const struct group_timeouts *t
                            status_text(status));
 }
 
-enum group_end follower_run(struct comm *comm, struct rank *rank,
-                            const struct group_timeouts *timeouts, struct error *err) {
+// Called while the rank works.
+static void on_progress(void *context, uint64_t progress) {
+    (void)progress;
+    comm_report(context);
+}
+
+static enum group_end follow(struct comm *comm, struct rank *rank,
+                             const struct group_timeouts *timeouts, struct error *err) {
     struct error worst = {.status = STATUS_OK};
     for (;;) {
         Surefoot__Order *order = NULL;
@@ -85,4 +91,12 @@ enum group_end follower_run(struct comm *comm, struct rank *rank,
             return GROUP_END_FAULT;
         }
     }
+}
+
+enum group_end follower_run(struct comm *comm, struct rank *rank,
+                            const struct group_timeouts *timeouts, struct error *err) {
+    rank_set_progress(rank, on_progress, comm);
+    enum group_end end = follow(comm, rank, timeouts, err);
+    rank_set_progress(rank, NULL, NULL);
+    return end;
 }

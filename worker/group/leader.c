@@ -16,6 +16,9 @@ enum {
     DEAD_AFTER_FACTOR = 10,    // heartbeats, where the welcome does not say
     HEARTBEAT_MAX_MS = 60000,
     DEAD_AFTER_MAX_MS = 3600000,
+    STALL_BEATS = 3,         // a rank that gives no sign of life for so long is said to be stalled,
+    STALL_MIN_MS = 200,      // for so long at least,
+    STALL_LEARNED_BEATS = 20 // or for twice as long as it once took and then went on, up to here
 };
 
 enum session {
@@ -41,6 +44,9 @@ struct leader {
     int64_t idle_at_ms;
     int idle_ms;
     uint64_t progress;
+    int stalled_rank;    // -1 none
+    int64_t stalled_ms;  // so far
+    int64_t longest_ms;  // that a stalled rank took before it went on
     int64_t received_ns; // the message being handled
     int64_t n_orders;
     int64_t first_order_ns;
@@ -74,16 +80,53 @@ static enum status send_message(struct leader *leader, Surefoot__GroupMessage *m
     return status;
 }
 
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+// A step may take long, a rank that steps must not: signs of life come after every layer. One that
+// was taken for a hang teaches how long steps take here. A rank that stays away longer than ranks
+// wait for each other is not waited for until the order's time is up.
+static void watch_ranks(struct leader *leader) {
+    int64_t silent_ms = 0;
+    int rank = comm_most_silent(leader->comm, &silent_ms);
+    int64_t learned_ms = 2 * leader->longest_ms;
+    int64_t limit_ms =
+        larger(larger(STALL_BEATS * (int64_t)leader->heartbeat_ms, STALL_MIN_MS), learned_ms);
+    if (rank >= 0 && silent_ms >= limit_ms) {
+        if (leader->stalled_rank != rank) {
+            log_warn("rank %d gives no sign of life for %lld ms", rank, (long long)silent_ms);
+        }
+        leader->stalled_rank = rank;
+        leader->stalled_ms = silent_ms;
+        if (silent_ms >= larger(leader->options->timeouts.collective_ms, limit_ms)) {
+            log_error("rank %d is given up after %lld ms", rank, (long long)silent_ms);
+            comm_give_up(leader->comm);
+        }
+    } else if (leader->stalled_rank >= 0) {
+        log_info("rank %d goes on after %lld ms", leader->stalled_rank,
+                 (long long)leader->stalled_ms);
+        leader->stalled_rank = -1;
+        int64_t most_ms = STALL_LEARNED_BEATS * (int64_t)leader->heartbeat_ms;
+        leader->longest_ms =
+            larger(leader->longest_ms, leader->stalled_ms < most_ms ? leader->stalled_ms : most_ms);
+    }
+}
+
 static void beat_if_due(struct leader *leader) {
     if (leader->session != SESSION_WELCOMED || !deadline_passed(leader->beat_at_ms)) {
         return;
     }
     leader->beat_at_ms = deadline_after_ms(leader->heartbeat_ms);
+    watch_ranks(leader);
     Surefoot__Heartbeat heartbeat = SUREFOOT__HEARTBEAT__INIT;
     heartbeat.has_progress = heartbeat.has_slots_busy = heartbeat.has_kv_blocks_free = true;
     heartbeat.progress = leader->progress;
     heartbeat.slots_busy = leader->slots_busy;
     heartbeat.kv_blocks_free = leader->kv_blocks_free;
+    heartbeat.has_stalled_rank = heartbeat.has_stalled_ms = leader->stalled_rank >= 0;
+    heartbeat.stalled_rank = leader->stalled_rank >= 0 ? (uint32_t)leader->stalled_rank : 0;
+    heartbeat.stalled_ms = (uint64_t)leader->stalled_ms;
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
     message.heartbeat = &heartbeat;
     if (send_message(leader, &message) != STATUS_OK) {
@@ -99,7 +142,7 @@ static void on_progress(void *context, uint64_t progress) {
     beat_if_due(leader);
 }
 
-// Called while rank 0 waits for the others: alive, but that alone is no progress.
+// Called while rank 0 waits for the others.
 static void on_wait(void *context) {
     beat_if_due(context);
 }
@@ -383,6 +426,7 @@ enum group_end leader_run(const struct leader_options *options, struct comm *com
         .comm = comm,
         .rank = rank,
         .session = SESSION_CLOSED,
+        .stalled_rank = -1,
         .hello_wait_ms = HELLO_WAIT_MS,
         .heartbeat_ms = options->heartbeat_ms,
         .idle_ms = options->timeouts.collective_ms / 3 < IDLE_ORDER_MS
