@@ -368,11 +368,14 @@ enum status surefoot_status(struct surefoot_client *client, int32_t timeout_ms,
     return status;
 }
 
-// Asks after a silent job without waiting; what comes back is news like any other.
+// Asks after a silent job without waiting; what comes back is news like any other. A service that
+// was started anew does not know who followed what: asking is also following again.
 static enum status ask_after(struct surefoot_client *client, struct stream *row,
                              struct error *err) {
     Surefoot__FetchJob fetch = SUREFOOT__FETCH_JOB__INIT;
     fetch.job_key = row->job_key;
+    fetch.has_stream = true;
+    fetch.stream = true;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.fetch = &fetch;
     uint8_t *bytes = NULL;

@@ -159,6 +159,10 @@ static void turn(struct coordinator *coordinator) {
     // Orders leave before the commit, so that groups work while the disk does.
     leaders_dispatch(coordinator);
     server_tick(coordinator, now_ms);
+    log_limit_tick(&coordinator->groups_log);
+    log_limit_tick(&coordinator->rows_log);
+    log_limit_tick(&coordinator->jobs_log);
+    log_limit_tick(&coordinator->clients_log);
     writes_flush(coordinator);
 }
 
@@ -181,6 +185,7 @@ enum status coordinator_run(struct coordinator *coordinator, int stop_fd) {
         turn(coordinator);
         coordinator->busy_ns += clock_monotonic_ns() - begin_ns;
     }
+    server_stop(coordinator);
     return STATUS_OK;
 }
 
@@ -302,6 +307,10 @@ enum status coordinator_open(const struct coordinator_options *options, struct c
     }
     coordinator->next_deadline_ms = INT64_MAX;
     coordinator->retry_ms = INT64_MAX;
+    coordinator->groups_log.kind = "groups";
+    coordinator->rows_log.kind = "rows";
+    coordinator->jobs_log.kind = "jobs";
+    coordinator->clients_log.kind = "clients";
     coordinator->started_ms = clock_monotonic_ms();
     enum status status = take_options(coordinator, options, err);
     if (status != STATUS_OK) {

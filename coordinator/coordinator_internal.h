@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/log.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/groups.h"
 #include "coordinator/job_table.h"
@@ -62,6 +63,10 @@ struct coordinator {
     int64_t next_progress_ms; // when streams are looked at again
     int64_t retry_ms;         // when results that could not be stored are tried again
     int64_t retry_delay_ms;   // 0 while the store works
+    struct log_limit groups_log;
+    struct log_limit rows_log;
+    struct log_limit jobs_log;
+    struct log_limit clients_log;
     bool more;                // the next turn has work already, from a socket or a commit
 };
 
@@ -83,6 +88,8 @@ void server_on_message(struct coordinator *coordinator, const struct channel_pee
                        const uint8_t *bytes, size_t size);
 // Pushes progress and answers overdue fetches.
 void server_tick(struct coordinator *coordinator, int64_t now_ms);
+// Answers waiting fetches before the process ends.
+void server_stop(struct coordinator *coordinator);
 // Answers what a write was for, once it is committed or has failed.
 void server_on_written(struct coordinator *coordinator, struct write *write);
 

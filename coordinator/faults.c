@@ -42,7 +42,8 @@ static void count_loss(struct coordinator *coordinator, struct job *job,
     losses->at_tokens = tokens_sampled(job);
     losses->newest_id = scheduler_last_order_id(coordinator->scheduler);
     if (losses->count < LOSSES_MAX) {
-        log_warn("job %" PRIu64 ": a group was lost while it worked on this job alone", job->id);
+        log_limited(&coordinator->jobs_log, LOG_LEVEL_WARN,
+                    "job %" PRIu64 ": a group was lost while it worked on this job alone", job->id);
         writes_add_losses(coordinator, job);
         return;
     }
@@ -51,7 +52,8 @@ static void count_loss(struct coordinator *coordinator, struct job *job,
               "%u groups were lost one after the other while they worked on this job alone; the "
               "last: %s",
               losses->count, cause->message);
-    log_error("job %" PRIu64 " is ended: %s", job->id, err.message);
+    log_limited(&coordinator->jobs_log, LOG_LEVEL_ERROR, "job %" PRIu64 " is ended: %s", job->id,
+                err.message);
     coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
 }
 
@@ -80,8 +82,9 @@ void faults_on_bad_row(struct coordinator *coordinator, struct scheduler_order *
     const struct group *group = groups_get(coordinator->groups, order->group);
     ASSERT(job != NULL && group != NULL);
     groups_count_bad_row(coordinator->groups, order->group, malformed);
-    log_warn("job %" PRIu64 ": a row of group %s is of no use: %s %s", job->id, group->name,
-             err->field, err->message);
+    log_limited(&coordinator->rows_log, LOG_LEVEL_WARN,
+                "job %" PRIu64 ": a row of group %s is of no use: %s %s", job->id, group->name,
+                err->field, err->message);
     if (!item->was_bad && scheduler_has_other_group(coordinator->scheduler, order->group)) {
         item->avoid = order->group;
         item->was_bad = true;

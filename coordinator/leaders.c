@@ -75,7 +75,8 @@ static void take_out(struct coordinator *coordinator, int group, const struct er
 static void lose(struct coordinator *coordinator, int group, bool at_work, const char *why) {
     struct error cause = {.status = STATUS_PEER_LOST};
     snprintf(cause.message, sizeof cause.message, "%s", why);
-    log_warn("group %s is lost: %s", groups_get(coordinator->groups, group)->name, why);
+    log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "group %s is lost: %s",
+                groups_get(coordinator->groups, group)->name, why);
     groups_lose(coordinator->groups, group, why);
     take_out(coordinator, group, at_work ? &cause : NULL);
 }
@@ -113,8 +114,8 @@ static void on_hello(struct coordinator *coordinator, const struct channel_peer 
         return;
     }
     if (groups_add(coordinator->groups, &args, &group, &replaced, &err) != STATUS_OK) {
-        log_warn("group %s is refused: %s %s", hello->name != NULL ? hello->name : "?", err.field,
-                 err.message);
+        log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "group %s is refused: %s %s",
+                    hello->name != NULL ? hello->name : "?", err.field, err.message);
         reject(coordinator, peer, &err);
         if (known >= 0) {
             lose(coordinator, known, false, "its new hello was refused");
@@ -131,8 +132,9 @@ static void on_hello(struct coordinator *coordinator, const struct channel_peer 
     }
     scheduler_add_group(coordinator->scheduler, group, hello->slots);
     welcome(coordinator, peer);
-    log_info("group %s joined: %u ranks, %u slots, policy %s", hello->name, hello->n_ranks,
-             hello->slots, groups_models(coordinator->groups)->policy.name);
+    log_limited(&coordinator->groups_log, LOG_LEVEL_INFO,
+                "group %s joined: %u ranks, %u slots, policy %s", hello->name, hello->n_ranks,
+                hello->slots, groups_models(coordinator->groups)->policy.name);
 }
 
 static bool is_refusal(enum status status) {
@@ -206,7 +208,8 @@ static bool on_row(struct coordinator *coordinator, struct scheduler_order *orde
         return true;
     }
     if (status != STATUS_OK) {
-        log_error("job %" PRIu64 ": a row cannot be taken: %s", job->id, err.message);
+        log_limited(&coordinator->jobs_log, LOG_LEVEL_ERROR,
+                    "job %" PRIu64 ": a row cannot be taken: %s", job->id, err.message);
         coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
         return true;
     }
@@ -244,8 +247,8 @@ static void on_gathered(struct coordinator *coordinator, int group,
     struct error cause = {.status = STATUS_UNAVAILABLE, .message = "the group gave no row for it"};
     if (gathered->error != NULL) {
         wire_error_read(gathered->error, &cause);
-        log_warn("group %s failed an order: %s", groups_get(coordinator->groups, group)->name,
-                 cause.message);
+        log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "group %s failed an order: %s",
+                    groups_get(coordinator->groups, group)->name, cause.message);
         if (!is_refusal(cause.status)) {
             faults_on_lost_order(coordinator, order, &cause); // it is about to leave
         }
@@ -280,7 +283,8 @@ static void on_stall(struct coordinator *coordinator, int group,
     error_set(&cause, STATUS_PEER_LOST, NULL, "rank %u gives no sign of life for %" PRIu64 " ms",
               heartbeat->stalled_rank, heartbeat->stalled_ms);
     if (!member->stalled) {
-        log_warn("group %s is stalled: %s", member->name, cause.message);
+        log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "group %s is stalled: %s",
+                    member->name, cause.message);
     }
     if (member->set_aside) {
         return;
@@ -298,7 +302,7 @@ static void on_heartbeat(struct coordinator *coordinator, int group,
     if (heartbeat->has_stalled_rank) {
         on_stall(coordinator, group, heartbeat);
     } else if (member->stalled) {
-        log_info("group %s goes on", member->name);
+        log_limited(&coordinator->groups_log, LOG_LEVEL_INFO, "group %s goes on", member->name);
         member->stalled = false;
         if (member->is_out && !member->set_aside) {
             member->is_out = false;

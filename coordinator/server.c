@@ -12,7 +12,8 @@
 
 enum { PROGRESS_MS = 200, WAIT_MS_MAX = 3600 * 1000 };
 
-static void send_reply(struct coordinator *coordinator, const struct channel_peer *peer,
+// False when the peer is gone for good: what waits for it can be forgotten.
+static bool send_reply(struct coordinator *coordinator, const struct channel_peer *peer,
                        uint64_t request_id, Surefoot__ClientReply *reply) {
     reply->has_schema_major = true;
     reply->schema_major = WIRE_SCHEMA_MAJOR;
@@ -30,6 +31,7 @@ static void send_reply(struct coordinator *coordinator, const struct channel_pee
     if (status != STATUS_OK) {
         log_debug("a reply is dropped: %s", status_text(status));
     }
+    return status != STATUS_PEER_LOST;
 }
 
 static void send_error(struct coordinator *coordinator, const struct channel_peer *peer,
@@ -59,13 +61,13 @@ static void send_accepted(struct coordinator *coordinator, const struct write *w
     send_reply(coordinator, &write->peer, write->request_id, &reply);
 }
 
-static void send_progress(struct coordinator *coordinator, const struct watcher *watcher,
+static bool send_progress(struct coordinator *coordinator, const struct watcher *watcher,
                           const struct job *job) {
     Surefoot__JobProgress progress;
     Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
     job_fill_progress(job, &progress);
     reply.progress = &progress;
-    send_reply(coordinator, &watcher->peer, watcher->request_id, &reply);
+    return send_reply(coordinator, &watcher->peer, watcher->request_id, &reply);
 }
 
 static void send_result(struct coordinator *coordinator, const struct channel_peer *peer,
@@ -73,7 +75,8 @@ static void send_result(struct coordinator *coordinator, const struct channel_pe
     void *result = NULL;
     struct error err = {0};
     if (wire_unpack(WIRE_JOB_RESULT, bytes, size, &result, &err) != STATUS_OK) {
-        log_error("a stored result cannot be read: %s", err.message);
+        log_limited(&coordinator->clients_log, LOG_LEVEL_ERROR,
+                    "a stored result cannot be read: %s", err.message);
         error_set(&err, STATUS_MALFORMED, "store", "the stored result cannot be read");
         send_error(coordinator, peer, request_id, &err);
         return;
@@ -168,6 +171,21 @@ static void on_submit(const struct request *request, Surefoot__ClientRequest *me
     write->accepted_ms = clock_realtime_ms();
 }
 
+// A client that finds no room here still has fetch.
+static void follow(struct coordinator *coordinator, const struct channel_peer *peer,
+                   uint64_t job_id) {
+    const struct watcher watcher = {
+        .peer = *peer,
+        .job_id = job_id,
+        .stream = true,
+        .deadline_ms = INT64_MAX,
+    };
+    if (watchers_add(coordinator->watchers, &watcher) != STATUS_OK) {
+        log_limited(&coordinator->clients_log, LOG_LEVEL_WARN,
+                    "a stream is refused: %d requests wait already", WATCHERS_MAX);
+    }
+}
+
 static enum status watch(const struct request *request, const struct job *job, int64_t wait_ms,
                          struct error *err) {
     const struct watcher watcher = {
@@ -189,6 +207,9 @@ static void on_fetch(const struct request *request, const Surefoot__FetchJob *fe
     int64_t wait_ms = fetch->has_wait_ms ? fetch->wait_ms : 0;
     if (wait_ms > WAIT_MS_MAX) {
         wait_ms = WAIT_MS_MAX;
+    }
+    if (job != NULL && fetch->stream) {
+        follow(coordinator, request->peer, job->id);
     }
     if (job != NULL && wait_ms > 0) {
         if (watch(request, job, wait_ms, &err) != STATUS_OK) {
@@ -456,6 +477,16 @@ static uint64_t progress_mark(const struct job *job) {
     return now.tokens + now.step + now.pruned + (uint64_t)job->state;
 }
 
+void server_stop(struct coordinator *coordinator) {
+    for (size_t i = 0; i < watchers_count(coordinator->watchers); i++) {
+        const struct watcher *watcher = watchers_get(coordinator->watchers, i);
+        const struct job *job = job_table_find_id(coordinator->jobs, watcher->job_id);
+        if (!watcher->stream && job != NULL) {
+            send_progress(coordinator, watcher, job);
+        }
+    }
+}
+
 void server_tick(struct coordinator *coordinator, int64_t now_ms) {
     bool push = now_ms >= coordinator->next_progress_ms;
     if (push) {
@@ -465,12 +496,12 @@ void server_tick(struct coordinator *coordinator, int64_t now_ms) {
         struct watcher *watcher = watchers_get(coordinator->watchers, i);
         const struct job *job = job_table_find_id(coordinator->jobs, watcher->job_id);
         ASSERT(job != NULL);
-        if (watcher->stream && push && progress_mark(job) != watcher->shown) {
+        bool ends = !watcher->stream && now_ms >= watcher->deadline_ms;
+        if (ends || (watcher->stream && push && progress_mark(job) != watcher->shown)) {
             watcher->shown = progress_mark(job);
-            send_progress(coordinator, watcher, job);
+            ends = !send_progress(coordinator, watcher, job) || ends;
         }
-        if (!watcher->stream && now_ms >= watcher->deadline_ms) {
-            send_progress(coordinator, watcher, job);
+        if (ends) {
             watchers_remove(coordinator->watchers, i);
         } else {
             i++;
@@ -497,18 +528,9 @@ static void release_watchers(struct coordinator *coordinator, const struct job *
     }
 }
 
-static void follow(struct coordinator *coordinator, const struct write *write) {
-    const struct watcher watcher = {
-        .peer = write->peer,
-        .job_id = write->job_id,
-        .stream = true,
-        .deadline_ms = INT64_MAX,
-    };
+static void follow_written(struct coordinator *coordinator, const struct write *write) {
     if (job_table_find_id(coordinator->jobs, write->job_id) != NULL) {
-        // A client that finds no room here still has fetch.
-        if (watchers_add(coordinator->watchers, &watcher) != STATUS_OK) {
-            log_warn("a stream is refused: %d requests wait already", WATCHERS_MAX);
-        }
+        follow(coordinator, &write->peer, write->job_id);
         return;
     }
     struct store_job stored;
@@ -537,7 +559,7 @@ static void on_job_written(struct coordinator *coordinator, struct write *write)
     }
     send_accepted(coordinator, write, !write->is_new);
     if (write->stream) {
-        follow(coordinator, write);
+        follow_written(coordinator, write);
     }
 }
 

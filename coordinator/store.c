@@ -77,6 +77,7 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 struct store {
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENT_COUNT];
+    struct log_limit log;
 };
 
 // Converts a SQLite result; `doing` ends the sentence "cannot ...".
@@ -97,7 +98,8 @@ static enum status convert(struct store *store, int rc, const char *doing, struc
     }
     // A full disk is told to everybody who meets it, and passes.
     if (status != STATUS_DISK_FULL) {
-        log_error("store: cannot %s: %s", doing, sqlite3_errmsg(store->database));
+        log_limited(&store->log, LOG_LEVEL_ERROR, "store: cannot %s: %s", doing,
+                    sqlite3_errmsg(store->database));
     }
     return error_set(err, status, "store", "cannot %s: %s", doing, sqlite3_errmsg(store->database));
 }
@@ -209,6 +211,7 @@ enum status store_open(const struct store_options *options, struct store **out, 
     if (store == NULL) {
         return error_set(err, STATUS_NO_MEMORY, "store", "no memory");
     }
+    store->log.kind = "the store";
     int rc =
         sqlite3_open_v2(options->path, &store->database,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);

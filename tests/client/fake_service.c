@@ -150,7 +150,7 @@ static void submit(struct fake_service *service, const struct channel_peer *peer
         snprintf(job->prompt, sizeof job->prompt, "%s", prompt);
         job->seed = submit_job->spec->seed;
     }
-    job->stream = submit_job->stream;
+    job->stream = submit_job->stream && !service->script.forgets_streams;
     job->peer = *peer;
     Surefoot__JobAccepted accepted = SUREFOOT__JOB_ACCEPTED__INIT;
     accepted.job_key = job->key;
@@ -171,9 +171,11 @@ static void fetch(struct fake_service *service, const struct channel_peer *peer,
     }
     if (job == NULL) {
         send_error(service, peer, request_id, STATUS_NOT_FOUND, "job_key");
-    } else if (job->done) {
+    } else if (job->done && !service->script.forgets_streams) {
         send_result(service, peer, job, request_id);
     } else {
+        job->stream = job->stream || fetch_job->stream;
+        job->peer = *peer;
         Surefoot__JobProgress progress = SUREFOOT__JOB_PROGRESS__INIT;
         progress.job_key = job->key;
         progress.has_state = 1;

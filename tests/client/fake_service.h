@@ -12,6 +12,7 @@ struct fake_script {
     int drop_replies;        // so many replies are lost, the work behind them done
     int refuse_submits;      // so many submissions are answered UNAVAILABLE
     bool silent_streams;     // results are not pushed, only fetched
+    bool forgets_streams;    // submissions are not followed by pushes, as after a restart
     bool hold_results;       // jobs stay QUEUED until fake_service_release
     int results_max;         // after so many results jobs stay QUEUED; 0: no limit
     int forget_asks;         // at so many questions after a job it is forgotten

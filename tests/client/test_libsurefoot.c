@@ -200,6 +200,11 @@ static void test_silent_jobs_are_asked_after(void **state) {
     follow_many(&(struct fake_script){.silent_streams = true});
 }
 
+static void test_jobs_are_followed_again_after_a_restart(void **state) {
+    (void)state;
+    follow_many(&(struct fake_script){.forgets_streams = true}); // fetched results do not come
+}
+
 static void test_followed_duplicate_gives_its_old_result(void **state) {
     (void)state;
     struct fake_service *service = start(&(struct fake_script){0});
@@ -328,6 +333,7 @@ int main(void) {
         cmocka_unit_test(test_unfinished_job_has_no_result),
         cmocka_unit_test(test_results_of_followed_jobs_are_pushed),
         cmocka_unit_test(test_silent_jobs_are_asked_after),
+        cmocka_unit_test(test_jobs_are_followed_again_after_a_restart),
         cmocka_unit_test(test_followed_duplicate_gives_its_old_result),
         cmocka_unit_test(test_forgotten_job_is_reported_lost),
         cmocka_unit_test(test_progress_arrives_while_a_job_runs),

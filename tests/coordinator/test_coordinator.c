@@ -641,6 +641,53 @@ static void test_stream_brings_progress_and_result(void **state) {
     }
 }
 
+static void test_followed_again_after_a_restart_a_job_streams(void **state) {
+    struct harness *harness = *state;
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    harness_free(harness_submit(harness, "job", &spec, true));
+    harness_stop(harness);
+    harness_start(harness);
+    Surefoot__FetchJob fetch = SUREFOOT__FETCH_JOB__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    fetch.job_key = "job";
+    fetch.has_stream = fetch.stream = true;
+    request.fetch = &fetch;
+    Surefoot__ClientReply *reply = harness_call(harness, &request);
+    assert_int_equal(reply->progress->state, SUREFOOT__JOB_STATE__JOB_STATE_QUEUED);
+    harness_free(reply);
+    harness_connect(harness, 0, 64);
+    harness_await(harness, has_result_push, harness);
+}
+
+static void test_waiting_fetch_is_answered_when_the_service_stops(void **state) {
+    struct harness *harness = *state;
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    Surefoot__FetchJob fetch = SUREFOOT__FETCH_JOB__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    fetch.job_key = "job";
+    fetch.has_wait_ms = true;
+    fetch.wait_ms = HARNESS_WAIT_MS;
+    request.fetch = &fetch;
+    request.has_schema_major = request.has_request_id = true;
+    request.schema_major = WIRE_SCHEMA_MAJOR;
+    request.request_id = 77;
+    uint8_t *bytes;
+    size_t size;
+    assert_ok(wire_pack(WIRE_CLIENT_REQUEST, &request, &bytes, &size), NULL);
+    assert_ok(channel_send(harness->client, NULL, bytes, size), NULL);
+    free(bytes);
+    harness_free(get_status(harness)); // so the fetch was read before
+    harness_stop(harness);
+    Surefoot__ClientReply *reply = NULL;
+    while (reply == NULL) {
+        reply = harness_pump(harness);
+    }
+    assert_int_equal(reply->request_id, 77);
+    assert_non_null(reply->progress);
+    harness_free(reply);
+}
+
 static bool said_hello_again(void *context) {
     const struct fake_group *group = context;
     return group->say_hellos > 0 && group->welcomes > 1;
@@ -939,6 +986,8 @@ int main(void) {
         CASE(test_queued_jobs_start_by_client_in_turn),
         CASE(test_waiting_fetch_is_answered_with_progress_in_time),
         CASE(test_stream_brings_progress_and_result),
+        CASE(test_followed_again_after_a_restart_a_job_streams),
+        CASE(test_waiting_fetch_is_answered_when_the_service_stops),
         CASE(test_restart_runs_unfinished_jobs_again),
         CASE(test_job_of_an_unknown_scorer_is_rejected_when_groups_come),
         CASE(test_group_with_other_models_or_a_taken_name_is_refused),
