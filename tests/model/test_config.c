@@ -376,6 +376,7 @@ static void test_refuses_wrong_profiles_by_name(void **state) {
         {"{\"schema\": 1, \"role\": \"judge\"}", STATUS_INVALID_ARGUMENT, "role"},
         {"{\"schema\": 1, \"role\": 1}", STATUS_MALFORMED, "role"},
         {"{\"schema\": 1, \"cost_eos\": \"always\"}", STATUS_INVALID_ARGUMENT, "cost_eos"},
+        {"{\"schema\": 1, \"pooling\": \"mean\"}", STATUS_INVALID_ARGUMENT, "pooling"},
         {"{\"schema\": 1, \"discount\": 0}", STATUS_LIMIT, "discount"},
         {"{\"schema\": 1, \"discount\": 1.01}", STATUS_LIMIT, "discount"},
         {"{\"schema\": 1, \"budget\": 1e300}", STATUS_LIMIT, "budget"},

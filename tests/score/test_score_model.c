@@ -1,11 +1,14 @@
 // Incremental scoring against scoring from scratch. What a state reports after any history of
 // forks, prunes and extensions must equal, bit for bit, one forward pass over the whole text with
 // its scores laid out by a second, byte by byte, formulation of the attribution rule.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/rng.h"
+#include "tests/model/model_files.h"
 #include "tests/support/testkit.h"
 #include "tests/worker/tiny_models.h"
 #include "worker/decode/response.h"
@@ -25,6 +28,7 @@ struct loaded {
     struct tokenizer *tokenizer;
     struct model_context *context;
     struct scorer *scorer;
+    int32_t padding_id; // that a class head's pooling skips; -1: none
 };
 
 static int setup(void **state) {
@@ -67,6 +71,9 @@ static struct loaded load(const struct world *world, const char *name, int32_t n
                                                .output_rows = OUTPUT_ROWS,
                                                .context_tokens = CONTEXT};
     assert_ok(score_model_open(&scorer, &loaded.scorer, &error), &error);
+    const struct model_config *config = model_get_config(loaded.model);
+    bool skips = config->head == MODEL_HEAD_CLASS && !model_get_profile(loaded.model)->pools_last;
+    loaded.padding_id = skips ? config->pad_id : -1;
     return loaded;
 }
 
@@ -120,6 +127,20 @@ static struct scorer_text view(const struct response *response) {
                                 .text = response->text};
 }
 
+// scores[i]: what transformers' pooling gives for the text up to there, the first of the head's
+// values when all of it is padding.
+static void pool(const struct loaded *loaded, const int32_t *ids, int32_t n, float *scores) {
+    float values[IDS_MAX];
+    memcpy(values, scores, (size_t)n * sizeof *values);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t place = 0;
+        for (int32_t k = 0; k <= i; k++) {
+            place = ids[k] != loaded->padding_id ? k : place;
+        }
+        scores[i] = values[place];
+    }
+}
+
 // The scores of a text by one pass over all of it.
 static void score_from_scratch(struct loaded *loaded, const struct response *response,
                                bool append_eos, float *token_scores, float *end_score) {
@@ -157,6 +178,7 @@ static void score_from_scratch(struct loaded *loaded, const struct response *res
     assert_ok(model_forward(loaded->context, &item, 1, &error), &error);
     assert_ok(model_score_outputs(loaded->context, scores), &error);
     sequence_destroy(loaded->context, sequence);
+    pool(loaded, ids, item.n_tokens, scores);
     *end_score = scores[item.n_tokens - 1];
     n -= text.ended ? 1 : 0; // an end token costs nothing
     memset(token_scores, 0, (size_t)text.n_tokens * sizeof *token_scores);
@@ -361,6 +383,178 @@ static void test_class_head_with_shared_ids(void **state) {
                                         .profile_eos = true});
 }
 
+// The model pads with `id`, and its tokenizer knows nothing of it.
+static void set_padding(const char *directory, int32_t id) {
+    char change[64];
+    model_files_change_json(directory, "tokenizer_config.json", "{\"pad_token\": \"</s>\"}");
+    snprintf(change, sizeof change, id >= 0 ? "{\"pad_token_id\": %d}" : "{\"pad_token_id\": null}",
+             id);
+    model_files_change_json(directory, "config.json", change);
+}
+
+// The padding token is a common letter, the end of the prompt, the end token, or never written.
+static void test_class_head_reads_the_last_token_that_is_not_padding(void **state) {
+    const struct world *world = *state;
+    static const int32_t paddings[] = {'e', ':', TINY_EOS, 7};
+    static const char *const pooling[] = {"{\"pooling\": \"last-non-pad\"}",
+                                          "{\"pooling\": \"last\"}"};
+    const char *directory = tiny_model_path(world->directory, "reward");
+    for (size_t i = 0; i < sizeof paddings / sizeof paddings[0]; i++) {
+        set_padding(directory, paddings[i]);
+        run_trees(state, &(struct settings){.model = "reward", .role = SCORER_ROLE_REWARD});
+        if (paddings[i] != TINY_EOS) {
+            run_trees(state, &(struct settings){.model = "reward",
+                                                .role = SCORER_ROLE_COST,
+                                                .cost_eos_append = true});
+        }
+        for (int k = 0; k < 2; k++) {
+            model_files_change_json(directory, "surefoot.json", pooling[k]);
+            run_tree(*state, &(struct settings){.model = "reward", .role = SCORER_ROLE_REWARD}, 9);
+        }
+        model_files_change_json(directory, "surefoot.json", "{\"pooling\": null}");
+    }
+    set_padding(directory, -1);
+}
+
+static void test_prompts_score_by_the_same_rule(void **state) {
+    struct world *world = *state;
+    const char *directory = tiny_model_path(world->directory, "reward");
+    struct loaded plain = load(world, "reward", 40);
+    int32_t ids[IDS_MAX];
+    float scores[IDS_MAX];
+    size_t n = 0;
+    struct error error = {0};
+    assert_ok(
+        template_encode(plain.tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX - 1, &n, &error),
+        &error);
+    ids[n] = TINY_EOS;
+    const struct forward_item item = {.sequence = sequence_create(plain.context),
+                                      .token_ids = ids,
+                                      .n_tokens = (int32_t)n + 1,
+                                      .output = FORWARD_OUTPUT_ALL};
+    assert_ok(model_forward(plain.context, &item, 1, &error), &error);
+    assert_ok(model_score_outputs(plain.context, scores), &error);
+    sequence_destroy(plain.context, item.sequence);
+    unload(&plain);
+    assert_int_equal(ids[n - 1], ':');
+    set_padding(directory, ':');
+    struct loaded pooled = load(world, "reward", 40);
+    struct scorer_job *bare = open_job(&pooled, SCORER_ROLE_COST, false);
+    struct scorer_job *appended = open_job(&pooled, SCORER_ROLE_COST, true);
+    assert_true(scorer_prompt_score(bare) == scores[n - 2]);
+    assert_true(scorer_prompt_score(appended) == scores[n]);
+    scorer_job_close(bare);
+    scorer_job_close(appended);
+    unload(&pooled);
+    set_padding(directory, -1);
+}
+
+// An end token that the pooling skips cannot be what a text is scored after.
+static void test_an_appended_end_token_that_is_padding_is_refused(void **state) {
+    struct world *world = *state;
+    struct error error = {0};
+    const char *directory = tiny_model_path(world->directory, "reward-eos");
+    struct model *model = NULL;
+    set_padding(directory, TINY_EOS);
+    struct loaded loaded = {0};
+    assert_ok(model_open(directory, world->backend, PRECISION_STORED, &model, &error), &error);
+    assert_ok(tokenizer_open(directory, &loaded.tokenizer, &error), &error);
+    const struct model_context_options options = {.n_kv_blocks = 4,
+                                                  .n_sequences = 2,
+                                                  .batch_rows = 16,
+                                                  .output_rows = 16,
+                                                  .context_tokens = 64};
+    assert_ok(model_context_create(model, &options, &loaded.context, &error), &error);
+    const struct score_model_options scorer = {.context = loaded.context,
+                                               .tokenizer = loaded.tokenizer,
+                                               .policy_tokenizer = world->policy_tokenizer,
+                                               .output_rows = 16,
+                                               .context_tokens = 64};
+    assert_status(STATUS_UNSUPPORTED, score_model_open(&scorer, &loaded.scorer, &error));
+    assert_string_equal(error.field, "append_eos");
+    assert_non_null(strstr(error.message, "pooling"));
+    model_context_destroy(loaded.context);
+    tokenizer_close(loaded.tokenizer);
+    model_close(model);
+    set_padding(directory, -1);
+    directory = tiny_model_path(world->directory, "reward");
+    set_padding(directory, TINY_EOS);
+    loaded = load(world, "reward", 40);
+    const struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
+                                         .messages = prompt,
+                                         .n_messages = 1,
+                                         .chat_template = TEMPLATE_BEAVER,
+                                         .cost_eos_append = true,
+                                         .max_tokens = TOKENS_MAX};
+    struct scorer_job *job = NULL;
+    assert_status(STATUS_UNSUPPORTED, scorer_job_open(loaded.scorer, &spec, &job, &error));
+    assert_non_null(strstr(error.message, "cost_eos"));
+    unload(&loaded);
+    set_padding(directory, -1);
+}
+
+static void copy_file(const char *from, const char *to, const char *name) {
+    char path[4400];
+    size_t size;
+    snprintf(path, sizeof path, "%s/%s", from, name);
+    char *bytes = testkit_read_file(path, &size);
+    snprintf(path, sizeof path, "%s/%s", to, name);
+    testkit_write_file(path, bytes, size);
+    free(bytes);
+}
+
+// End score of ids 1 5 9 33 77 | 200 300 2, read with a tokenizer whose bytes are their own ids.
+static float score_handed_ids(const struct world *world, const char *model) {
+    static const struct chat_message bytes[] = {{.role = "user", .content = "\x01\x05\x09!M"}};
+    const struct scorer_job_spec spec = {.messages = bytes,
+                                         .n_messages = 1,
+                                         .chat_template = TEMPLATE_RAW,
+                                         .max_tokens = TOKENS_MAX};
+    struct world own = *world; // the policy has the same tokenizer
+    struct error error = {0};
+    const char *path = tiny_model_path(world->directory, model);
+    assert_ok(tokenizer_open(path, &own.policy_tokenizer, &error), &error);
+    struct loaded loaded = load(&own, model, 40);
+    struct scorer_job *job = NULL;
+    assert_ok(scorer_job_open(loaded.scorer, &spec, &job, &error), &error);
+    assert_ok(scorer_prepare(loaded.scorer, &job, 1, &error), &error);
+    struct scorer_extension extension = {.text = {.token_ids = (const int32_t[]){200, 300, 2},
+                                                  .text_ends = (const int32_t[]){0, 0, 0},
+                                                  .n_tokens = 3,
+                                                  .text = "",
+                                                  .finished = true}};
+    assert_ok(scorer_state_open(job, &extension.state), NULL);
+    assert_ok(scorer_extend(loaded.scorer, &extension, 1, &error), &error);
+    assert_ok(extension.error.status, &extension.error);
+    scorer_state_drop(extension.state);
+    scorer_job_close(job);
+    unload(&loaded);
+    tokenizer_close(own.policy_tokenizer);
+    return extension.end_score;
+}
+
+static void test_handed_model_whose_padding_is_its_end_token(void **state) {
+    const struct world *world = *state;
+    const char *handed = testkit_case_path("07_rm_pad_equals_eos");
+    if (handed == NULL) {
+        skip();
+    }
+    const char *directory = tiny_model_path(world->directory, "handed");
+    assert_int_equal(mkdir(directory, 0700), 0);
+    copy_file(handed, directory, "config.json");
+    copy_file(handed, directory, "model.safetensors");
+    copy_file(tiny_model_path(world->directory, "policy"), directory, "tokenizer.json");
+    static const char config[] = "{\"add_bos_token\": false}";
+    char path[4400];
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
+    testkit_write_file(path, config, strlen(config));
+    assert_true(fabsf(score_handed_ids(world, "handed") - 0.39697f) < 1e-4f);
+    static const char profile[] = "{\"schema\": 1, \"pooling\": \"last\"}";
+    snprintf(path, sizeof path, "%s/surefoot.json", directory);
+    testkit_write_file(path, profile, strlen(profile));
+    assert_true(fabsf(score_handed_ids(world, "handed") + 1.07523f) < 1e-4f);
+}
+
 static void test_score_head_retokenized(void **state) {
     run_trees(state, &(struct settings){.model = "foreign-cost", .role = SCORER_ROLE_COST});
     run_trees(state, &(struct settings){.model = "foreign-cost",
@@ -519,6 +713,10 @@ int main(void) {
         cmocka_unit_test(test_score_head_with_shared_ids),
         cmocka_unit_test(test_score_head_with_forked_end_tokens),
         cmocka_unit_test(test_class_head_with_shared_ids),
+        cmocka_unit_test(test_class_head_reads_the_last_token_that_is_not_padding),
+        cmocka_unit_test(test_prompts_score_by_the_same_rule),
+        cmocka_unit_test(test_handed_model_whose_padding_is_its_end_token),
+        cmocka_unit_test(test_an_appended_end_token_that_is_padding_is_refused),
         cmocka_unit_test(test_score_head_retokenized),
         cmocka_unit_test(test_class_head_retokenized),
         cmocka_unit_test(test_tokenizer_that_lengthens_its_text),

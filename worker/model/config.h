@@ -65,6 +65,7 @@ struct model_profile {
     char chat_template[64]; // "" unknown
     char cost_mode[24];     // role cost always names it; else "" and the job must
     bool append_eos;        // score a finished text with the end token appended
+    bool pools_last;        // a CLASS head is read at the last token, even where that is padding
     bool cost_eos_append;   // cost_eos "append": score partial texts on a forked end token
     bool has_budget, has_discount, has_cost_min;
     double budget;

@@ -10,6 +10,7 @@ static const char *const roles[] = {"policy", "reward", "cost", NULL};
 static const char *const cost_modes[] = {"end_delta", "token_sum", "token_sum_pos",
                                          "block_end", "end_sign",  NULL};
 static const char *const cost_eos_rules[] = {"none", "append", NULL};
+static const char *const poolings[] = {"last-non-pad", "last", NULL};
 
 // Reads a string that must be one of `names`, whose list goes into the error.
 static enum status read_name(const json_t *json, const char *key, const char *const *names,
@@ -38,7 +39,7 @@ static enum status read_number(const json_t *json, const char *key, double min, 
 
 static enum status read_names(const json_t *json, struct model_profile *profile,
                               struct error *err) {
-    char cost_eos[16] = "none";
+    char cost_eos[16] = "none", pooling[16] = "";
     enum status status = read_name(json, "role", roles, profile->role, sizeof profile->role, err);
     if (status == STATUS_OK) {
         status = json_string_get(json, "chat_template", profile->chat_template,
@@ -60,7 +61,11 @@ static enum status read_names(const json_t *json, struct model_profile *profile,
     if (status == STATUS_OK) {
         status = read_name(json, "cost_eos", cost_eos_rules, cost_eos, sizeof cost_eos, err);
     }
+    if (status == STATUS_OK) {
+        status = read_name(json, "pooling", poolings, pooling, sizeof pooling, err);
+    }
     profile->cost_eos_append = strcmp(cost_eos, "append") == 0;
+    profile->pools_last = strcmp(pooling, "last") == 0;
     return status;
 }
 

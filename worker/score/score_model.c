@@ -19,6 +19,7 @@ struct model_scorer {
     bool shares_ids;
     bool append_eos;     // profile: finished texts are scored with the end token
     int32_t eos_id;      // -1 none
+    int32_t padding_id;  // that the pooling of a CLASS head skips; -1 none
     int32_t output_rows; // positions that one forward call may score
     int32_t context_tokens;
     // Scratch of a batch.
@@ -36,7 +37,8 @@ struct model_job {
     int32_t n_prefix;
     bool eos_append;           // cost_eos of the job, cost role only
     struct sequence *sequence; // holds the prefix; NULL while not prepared
-    float prompt_score;
+    float prefix_score;        // after the prefix
+    float prompt_score;        // the same, an appended end token counted
 };
 
 struct model_state {
@@ -52,6 +54,10 @@ struct model_state {
     bool eos_appended;       // of the extension under way: ids[n_ids] is a forgotten end token
     bool ends_with_eos;      // the last of ids is an end token
 };
+
+#define PADDING_MESSAGE                                                                            \
+    "%s has no effect: the end token is the padding token too, which the model's pooling skips; "  \
+    "pooling last in its profile reads it"
 
 static struct model_scorer *scorer_of(const struct scorer_job *job) {
     return (struct model_scorer *)job->scorer;
@@ -120,6 +126,9 @@ static enum status job_open(struct scorer *base, const struct scorer_job_spec *s
                          "only the scorer named lexical takes these parameters");
     }
     bool eos_append = spec->cost_eos_append && spec->role == SCORER_ROLE_COST;
+    if (eos_append && scorer->eos_id >= 0 && scorer->eos_id == scorer->padding_id) {
+        return error_set(err, STATUS_UNSUPPORTED, "name", PADDING_MESSAGE, "cost_eos append");
+    }
     if (eos_append && scorer->eos_id < 0) {
         return error_set(err, STATUS_UNSUPPORTED, "name",
                          "the model has no end token to append for cost_eos");
@@ -157,46 +166,86 @@ static enum status reserve_work(struct model_scorer *scorer, int32_t n) {
     return STATUS_OK;
 }
 
-// Reads the prefixes of at most output_rows jobs that are not prepared; *next moves past them.
-static enum status prepare_some(struct model_scorer *scorer, struct scorer_job *const *jobs,
-                                int32_t n, int32_t *next, struct error *err) {
-    int32_t n_items = 0;
-    int32_t i = *next;
-    enum status status = STATUS_OK;
-    for (; i < n && n_items < scorer->output_rows; i++) {
-        struct model_job *job = (struct model_job *)jobs[i];
+// Tokens up to the one whose score is that of ids[n]: the rightmost that is not padding, or the
+// first, as transformers' *ForSequenceClassification pools one sequence.
+static int32_t scored_length(const struct model_scorer *scorer, const int32_t *ids, int32_t n) {
+    while (n > 1 && ids[n - 1] == scorer->padding_id) {
+        n--;
+    }
+    return n;
+}
+
+// The prefix is read up to its score. What is left of it, and an appended end token, which is
+// forgotten again.
+static enum status finish_prefix(struct model_scorer *scorer, struct model_job *job,
+                                 struct error *err) {
+    int32_t n_read = sequence_length(job->sequence);
+    int32_t scored = scored_length(scorer, job->prefix, job->n_prefix + (job->eos_append ? 1 : 0));
+    int32_t total = scored > job->n_prefix ? scored : job->n_prefix;
+    job->prompt_score = job->prefix_score;
+    if (total == n_read) {
+        return STATUS_OK;
+    }
+    const struct forward_item item = {.sequence = job->sequence,
+                                      .token_ids = job->prefix + n_read,
+                                      .n_tokens = total - n_read,
+                                      .output = FORWARD_OUTPUT_LAST};
+    scorer->base.counts.prompt_tokens += item.n_tokens;
+    enum status status = model_forward(scorer->context, &item, 1, err);
+    if (status == STATUS_OK) {
+        status = model_score_outputs(scorer->context, scorer->scores);
+    }
+    if (status == STATUS_OK && scored > n_read) {
+        job->prompt_score = scorer->scores[0];
+    }
+    sequence_truncate(scorer->context, job->sequence, job->n_prefix);
+    return status;
+}
+
+// Lists the next jobs that are not prepared, at most output_rows, each with a sequence; *next moves
+// past them.
+static enum status list_prefixes(struct model_scorer *scorer, struct scorer_job *const *jobs,
+                                 int32_t n, int32_t *next, int32_t *n_items, struct error *err) {
+    for (; *next < n && *n_items < scorer->output_rows; (*next)++) {
+        struct model_job *job = (struct model_job *)jobs[*next];
         if (job->sequence != NULL) {
             continue;
         }
         job->sequence = sequence_create(scorer->context);
         if (job->sequence == NULL) {
-            status = error_set(err, STATUS_LIMIT, NULL, "no sequence is free for a prompt");
-            break;
+            return error_set(err, STATUS_LIMIT, NULL, "no sequence is free for a prompt");
         }
-        int32_t n_tokens = job->n_prefix + (job->eos_append ? 1 : 0);
-        scorer->items[n_items] = (struct forward_item){.sequence = job->sequence,
-                                                       .token_ids = job->prefix,
-                                                       .n_tokens = n_tokens,
-                                                       .output = FORWARD_OUTPUT_LAST};
-        scorer->work[n_items++].extension = i;
+        int32_t n_tokens = scored_length(scorer, job->prefix, job->n_prefix);
+        scorer->items[*n_items] = (struct forward_item){.sequence = job->sequence,
+                                                        .token_ids = job->prefix,
+                                                        .n_tokens = n_tokens,
+                                                        .output = FORWARD_OUTPUT_LAST};
+        scorer->work[(*n_items)++].extension = *next;
         scorer->base.counts.prompt_tokens += n_tokens;
     }
+    return STATUS_OK;
+}
+
+// Reads the prefixes of at most output_rows jobs that are not prepared; *next moves past them.
+static enum status prepare_some(struct model_scorer *scorer, struct scorer_job *const *jobs,
+                                int32_t n, int32_t *next, struct error *err) {
+    int32_t n_items = 0;
+    enum status status = list_prefixes(scorer, jobs, n, next, &n_items, err);
     if (status == STATUS_OK && n_items > 0) {
         status = model_forward(scorer->context, scorer->items, n_items, err);
     }
     if (status == STATUS_OK && n_items > 0) {
         status = model_score_outputs(scorer->context, scorer->scores);
     }
-    for (int32_t k = 0; k < n_items; k++) {
-        struct model_job *job = (struct model_job *)jobs[scorer->work[k].extension];
-        if (status == STATUS_OK) {
-            job->prompt_score = scorer->scores[k];
-            sequence_truncate(scorer->context, job->sequence, job->n_prefix);
-        } else {
-            job_unload(&job->base);
-        }
+    for (int32_t k = 0; k < n_items && status == STATUS_OK; k++) {
+        ((struct model_job *)jobs[scorer->work[k].extension])->prefix_score = scorer->scores[k];
     }
-    *next = i;
+    for (int32_t k = 0; k < n_items && status == STATUS_OK; k++) {
+        status = finish_prefix(scorer, (struct model_job *)jobs[scorer->work[k].extension], err);
+    }
+    for (int32_t k = 0; k < n_items && status != STATUS_OK; k++) {
+        job_unload(jobs[scorer->work[k].extension]);
+    }
     return status;
 }
 
@@ -430,6 +479,17 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
     return STATUS_OK;
 }
 
+// Padding has the score of what stands before it.
+static void take_scores(const struct model_scorer *scorer, struct model_state *state, int32_t begin,
+                        int32_t count, const float *scores) {
+    const struct model_job *job = (const struct model_job *)state->base.job;
+    for (int32_t i = begin; i < begin + count; i++) {
+        bool padding = state->ids[i] == scorer->padding_id;
+        float before = i > 0 ? state->scores[i - 1] : job->prefix_score;
+        state->scores[i] = padding ? before : scores[i - begin];
+    }
+}
+
 // Reads the ids of all work, at most output_rows in one call, longer ones in pieces.
 static enum status forward_work(struct model_scorer *scorer,
                                 const struct scorer_extension *extensions, int32_t n_work,
@@ -462,7 +522,7 @@ static enum status forward_work(struct model_scorer *scorer,
             struct forward_work *work = &scorer->work[first + i];
             struct model_state *state = (struct model_state *)extensions[work->extension].state;
             int32_t count = scorer->items[i].n_tokens;
-            memcpy(state->scores + work->done, scores, (size_t)count * sizeof *scores);
+            take_scores(scorer, state, work->done, count, scores);
             scores += count;
             work->done += count;
         }
@@ -481,7 +541,7 @@ static void report(struct model_scorer *scorer, struct scorer_extension *extensi
         sequence_truncate(scorer->context, state->sequence, job->n_prefix + state->n_ids);
     } else {
         extension->end_score =
-            state->n_ids > 0 ? state->scores[state->n_ids - 1] : job->prompt_score;
+            state->n_ids > 0 ? state->scores[state->n_ids - 1] : job->prefix_score;
     }
     if (extension->token_scores == NULL) {
         return;
@@ -561,6 +621,11 @@ enum status score_model_open(const struct score_model_options *options, struct s
     if (append_eos && eos_id < 0) {
         return error_set(err, STATUS_UNSUPPORTED, "append_eos", "the model has no end token");
     }
+    bool skips = config->head == MODEL_HEAD_CLASS && !model_get_profile(model)->pools_last;
+    int32_t padding_id = skips ? config->pad_id : -1;
+    if (append_eos && eos_id == padding_id) {
+        return error_set(err, STATUS_UNSUPPORTED, "append_eos", PADDING_MESSAGE, "append_eos");
+    }
     struct model_scorer *scorer = calloc(1, sizeof *scorer);
     if (scorer == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
@@ -574,6 +639,7 @@ enum status score_model_open(const struct score_model_options *options, struct s
                       tokenizer_vocab_size(options->tokenizer) <= config->vocab_size,
         .append_eos = append_eos,
         .eos_id = eos_id,
+        .padding_id = padding_id,
         .output_rows = options->output_rows,
         .context_tokens = options->context_tokens,
     };

@@ -15,6 +15,11 @@
 // once, as sums over tokens need it. (A tokenizer that changes the length of the text it normalises
 // moves scores by as many bytes.) end_score is the score after the last scorer token.
 //
+// A CLASS head pools as transformers' *ForSequenceClassification does: the score of a text is that of
+// its rightmost token that is not config.json's pad_token_id, so padding has the score of what stands
+// before it, wherever it stands. Where that is not meant (the end token pads too, and the model was
+// trained to be read there) the profile says pooling "last".
+//
 // An end token is not part of the text: it has no token score (0 at its place), and what the model
 // says after it is the end_score. One that is not part of the response is read, scored and
 // forgotten: for a finished text without one when the model's profile says append_eos, and for any
@@ -34,7 +39,7 @@ struct score_model_options {
 };
 
 // Borrows what `options` points to until scorer_close. STATUS_UNSUPPORTED: an LM head, or the
-// profile asks for an end token and the model has none.
+// profile asks for an end token and the model has none, or skips it.
 MUST_CHECK enum status score_model_open(const struct score_model_options *options,
                                         struct scorer **out, struct error *err);
 
