@@ -19,7 +19,8 @@ struct run {
     const struct batch *batch;
     struct flight *flights; // [in_flight]
     int n_flights;
-    int64_t sign_ms; // when the service gave its last sign
+    struct flight *again; // [in_flight], jobs that the service forgot, to be submitted first
+    int n_again;
     int64_t hold_ms; // no submission before
 };
 
@@ -60,15 +61,16 @@ static enum status submit(struct run *run, size_t index, int lost, bool *taken, 
     const Surefoot__JobSpec *spec = NULL;
     const char *key = NULL;
     run->batch->ops->describe(run->batch->user, index, &spec, &key);
-    const struct surefoot_submit args = {
-        .spec = spec, .job_key = key, .follow = true, .timeout_ms = run->batch->timeout_ms};
+    const struct surefoot_submit args = {.spec = spec,
+                                         .job_key = key,
+                                         .follow = true,
+                                         .timeout_ms = watch_timeout(run->batch->watch)};
     struct flight *flight = &run->flights[run->n_flights];
     *flight = (struct flight){.index = index, .lost = lost};
     enum status status = surefoot_submit(run->batch->client, &args, flight->key, NULL, err);
     *taken = true;
     if (status == STATUS_OK) {
         run->n_flights++;
-        run->sign_ms = clock_monotonic_ms();
         return STATUS_OK;
     }
     if (is_refusal(status) && is_about_prompt(err->field)) {
@@ -76,9 +78,7 @@ static enum status submit(struct run *run, size_t index, int lost, bool *taken, 
         return report_rejected(run, index, key, &why, err);
     }
     *taken = false;
-    if (status == STATUS_UNAVAILABLE) { // it answers, but has no room
-        run->sign_ms = clock_monotonic_ms();
-    } else if (status != STATUS_DEADLINE) {
+    if (status != STATUS_UNAVAILABLE && status != STATUS_DEADLINE) { // no room, or away
         return status;
     }
     run->hold_ms = deadline_after_ms(HOLD_MS);
@@ -95,7 +95,6 @@ static struct flight *find_flight(struct run *run, const char *key) {
 }
 
 static enum status handle(struct run *run, const struct surefoot_event *event, struct error *err) {
-    run->sign_ms = clock_monotonic_ms();
     struct flight *at = find_flight(run, event->job_key);
     if (at == NULL || event->kind == SUREFOOT_EVENT_PROGRESS) {
         return STATUS_OK;
@@ -103,6 +102,7 @@ static enum status handle(struct run *run, const struct surefoot_event *event, s
     struct flight flight = *at;
     *at = run->flights[--run->n_flights];
     if (event->kind == SUREFOOT_EVENT_RESULT) {
+        watch_note_work(run->batch->watch);
         const Surefoot__JobResult *result = event->result;
         const Surefoot__ErrorInfo *why = result->error;
         if (result->outcome == SUREFOOT__OUTCOME__OUTCOME_REJECTED && why != NULL &&
@@ -118,15 +118,9 @@ static enum status handle(struct run *run, const struct surefoot_event *event, s
         return error_set(err, STATUS_UNAVAILABLE, NULL, "the service forgot job %.40s %d times",
                          flight.key, LOST_MAX + 1);
     }
-    bool taken = false;
-    enum status status = STATUS_OK;
-    while (status == STATUS_OK && !taken &&
-           clock_monotonic_ms() - run->sign_ms < run->batch->patience_ms) {
-        status = submit(run, flight.index, flight.lost + 1, &taken, err);
-    }
-    return status != STATUS_OK || taken
-               ? status
-               : error_set(err, STATUS_UNAVAILABLE, NULL, "the service gives no sign");
+    flight.lost++;
+    run->again[run->n_again++] = flight;
+    return STATUS_OK;
 }
 
 // Waits for news, or for a moment when nothing is in flight.
@@ -150,33 +144,49 @@ static enum status wait_news(struct run *run, struct error *err) {
     return status;
 }
 
+// Submits what there is room for: first what the service forgot, then the items from *next on.
+static enum status submit_some(struct run *run, const size_t *indexes, size_t count, size_t *next,
+                               struct error *err) {
+    enum status status = STATUS_OK;
+    bool taken = true;
+    while (status == STATUS_OK && taken && (run->n_again > 0 || *next < count) &&
+           run->n_flights < run->batch->in_flight && deadline_passed(run->hold_ms)) {
+        bool again = run->n_again > 0;
+        struct flight flight =
+            again ? run->again[run->n_again - 1] : (struct flight){.index = indexes[*next]};
+        status = submit(run, flight.index, flight.lost, &taken, err);
+        if (status == STATUS_OK && taken && again) {
+            run->n_again--;
+        } else if (status == STATUS_OK && taken) {
+            ++*next;
+        }
+    }
+    return status;
+}
+
 enum status batch_run(const struct batch *batch, const size_t *indexes, size_t count,
                       struct error *err) {
-    struct run run = {.batch = batch, .sign_ms = clock_monotonic_ms()};
+    struct run run = {.batch = batch};
     run.flights = calloc((size_t)batch->in_flight, sizeof *run.flights);
-    if (run.flights == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the batch");
-    }
+    run.again = calloc((size_t)batch->in_flight, sizeof *run.again);
     enum status status = STATUS_OK;
+    if (run.flights == NULL || run.again == NULL) {
+        status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the batch");
+    }
     size_t next = 0;
-    while (status == STATUS_OK && (next < count || run.n_flights > 0)) {
-        bool taken = true;
-        while (status == STATUS_OK && taken && next < count && run.n_flights < batch->in_flight &&
-               deadline_passed(run.hold_ms)) {
-            status = submit(&run, indexes[next], 0, &taken, err);
-            next += status == STATUS_OK && taken;
-        }
-        if (status == STATUS_OK && (run.n_flights > 0 || next < count)) {
+    while (status == STATUS_OK && (next < count || run.n_flights + run.n_again > 0)) {
+        status = submit_some(&run, indexes, count, &next, err);
+        if (status == STATUS_OK && (next < count || run.n_flights + run.n_again > 0)) {
             status = wait_news(&run, err);
         }
         if (status == STATUS_OK) {
             status = batch->ops->tick(batch->user, err);
         }
-        if (status == STATUS_OK && clock_monotonic_ms() - run.sign_ms > batch->patience_ms) {
-            status = error_set(err, STATUS_UNAVAILABLE, NULL, "the service gave no sign for %lld s",
-                               (long long)(batch->patience_ms / 1000));
+        if (status == STATUS_OK && (next < count || run.n_flights + run.n_again > 0)) {
+            status = watch_look(batch->watch, err);
         }
     }
     free(run.flights);
+    free(run.again);
     return status;
 }

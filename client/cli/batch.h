@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "client/cli/watch.h"
 #include "client/surefoot.h"
 
 struct batch_ops {
@@ -19,18 +20,16 @@ struct batch_ops {
 
 struct batch {
     struct surefoot_client *client;
+    struct watch *watch; // borrowed; tells when to give up
     int wake_fd;         // readable: the batch ends with STATUS_CANCELLED
     int in_flight;       // [1, SUREFOOT_STREAMS_MAX]
-    int32_t timeout_ms;  // of one request
-    int64_t patience_ms; // how long a service may give no sign before the batch gives up
     const struct batch_ops *ops;
     void *user;
 };
 
 // Runs the jobs indexes[0..count). A job that the service refuses because of its prompt ends as
-// REJECTED; any other refusal ends the batch, because it would meet every job. STATUS_UNAVAILABLE:
-// the service gave no sign for patience_ms; STATUS_CANCELLED. Jobs in flight then go on at the
-// service.
+// REJECTED; any other refusal ends the batch, because it would meet every job. Errors of
+// watch_look(), and STATUS_CANCELLED. Jobs in flight then go on at the service.
 MUST_CHECK enum status batch_run(const struct batch *batch, const size_t *indexes, size_t count,
                                  struct error *err);
 

@@ -1,9 +1,10 @@
 #include "client/cli/batch_flags.h"
 
+#include "client/cli/watch.h"
 #include "client/surefoot.h"
 
 void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default) {
-    *flags = (struct batch_flags){.in_flight = in_flight_default, .patience_s = 60};
+    *flags = (struct batch_flags){.in_flight = in_flight_default, .patience_ms = 60000};
     snprintf(flags->in_flight_help, sizeof flags->in_flight_help,
              "jobs at the service at once, default %u", in_flight_default);
     flags->table[0] = (struct flag){.name = "prompt-column",
@@ -23,14 +24,8 @@ void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default) {
                                     .max = SUREFOOT_STREAMS_MAX,
                                     .value = "N",
                                     .help = flags->in_flight_help};
-    flags->table[2] =
-        (struct flag){.name = "patience-s",
-                      .kind = FLAG_U32,
-                      .target = &flags->patience_s,
-                      .min = 1,
-                      .max = 86400,
-                      .value = "N",
-                      .help = "give up when the service gives no sign for so long, default 60"};
+    flags->table[2] = watch_flag(&flags->patience_ms);
+    flags->table[5] = watch_renamed_flag();
     flags->table[3] = (struct flag){
         .name = "quiet", .kind = FLAG_SWITCH, .target = &flags->quiet, .help = "no progress"};
 }

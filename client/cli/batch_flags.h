@@ -4,7 +4,7 @@
 
 #include "client/cli/flags.h"
 
-enum { BATCH_FLAGS_COUNT = 6 };
+enum { BATCH_FLAGS_COUNT = 7 };
 
 struct batch_flags {
     struct flag table[BATCH_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
@@ -12,7 +12,7 @@ struct batch_flags {
     const char *prompt_column; // NULL: found out
     const char *id_column;     // likewise
     uint32_t in_flight;        // jobs
-    uint32_t patience_s;
+    uint32_t patience_ms;
     int quiet;
 };
 

@@ -41,6 +41,7 @@ struct compare {
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
     struct progress progress;
+    struct watch watch;
 };
 
 struct compare_flags {
@@ -118,8 +119,9 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
     compare->progress.failed += result->outcome != SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE &&
                                 result->outcome != SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
     enum status status = surefoot_close_job(compare->session.client, compare->keys[index],
-                                            compare->session.timeout_ms, err);
-    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+                                            watch_timeout(&compare->watch), err);
+    // The result is in hand; a stored copy that stays costs only space at the service.
+    return status == STATUS_NOT_FOUND || status == STATUS_DEADLINE ? STATUS_OK : status;
 }
 
 static enum status tick(void *user, struct error *err) {
@@ -143,12 +145,13 @@ static enum status run_methods(struct cli *cli, struct compare *compare,
     }
     progress_start(&compare->progress, stderr, flags->batch.quiet,
                    (size_t)compare->n_methods * count, 0);
+    watch_init(&compare->watch, compare->session.client, compare->session.timeout_ms,
+               flags->batch.patience_ms);
     const struct batch batch = {
         .client = compare->session.client,
         .wake_fd = cli->signal_fd,
         .in_flight = (int)flags->batch.in_flight,
-        .timeout_ms = compare->session.timeout_ms,
-        .patience_ms = (int64_t)flags->batch.patience_s * 1000,
+        .watch = &compare->watch,
         .ops = &compare_ops,
         .user = compare,
     };

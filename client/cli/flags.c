@@ -121,7 +121,9 @@ static enum status read_flag(const struct command_line *line, int argc, char **a
         return error_set(err, STATUS_INVALID_ARGUMENT, argv[*index], "unknown flag; see --help");
     }
     if (flag->kind == FLAG_RENAMED) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, argv[*index], "is %s now", flag->help);
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "--%s", flag->name);
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "is %s now", flag->help);
     }
     const char *text = equals != NULL ? equals + 1 : NULL;
     if (text == NULL && flag->kind != FLAG_SWITCH) {

@@ -2,21 +2,27 @@
 #include "client/cli/job_flags.h"
 #include "client/cli/outcome.h"
 #include "client/cli/session.h"
+#include "client/cli/watch.h"
 
-enum { FETCH_WAIT_MS = 60000 };
+enum { FETCH_WAIT_MS = 1000 };
 
 // Waits as long as the job takes; a deadline of the job itself ends it at the service.
-static enum status wait_result(struct session *session, const char *job_key,
+static enum status wait_result(struct session *session, const char *job_key, uint32_t patience_ms,
                                Surefoot__JobResult **result, struct error *err) {
+    struct watch watch;
+    watch_init(&watch, session->client, session->timeout_ms, patience_ms);
     enum status status = STATUS_OK;
     while (status == STATUS_OK && *result == NULL) {
-        status = surefoot_fetch(session->client, job_key, FETCH_WAIT_MS, session->timeout_ms,
+        status = surefoot_fetch(session->client, job_key, FETCH_WAIT_MS, watch_timeout(&watch),
                                 result, err);
+        if (status == STATUS_DEADLINE || (status == STATUS_OK && *result == NULL)) {
+            status = watch_look(&watch, err);
+        }
     }
     return status;
 }
 
-static enum status run_job(struct session *session, struct job_flags *job,
+static enum status run_job(struct session *session, struct job_flags *job, uint32_t patience_ms,
                            Surefoot__JobResult **result, struct error *err) {
     char job_key[SUREFOOT_KEY_BYTES];
     const struct surefoot_submit args = {.spec = &job->spec, .timeout_ms = session->timeout_ms};
@@ -24,7 +30,7 @@ static enum status run_job(struct session *session, struct job_flags *job,
     if (status != STATUS_OK) {
         return status;
     }
-    status = wait_result(session, job_key, result, err);
+    status = wait_result(session, job_key, patience_ms, result, err);
     if (status != STATUS_OK) {
         if (!session->private_service) {
             fprintf(stderr, "surefoot: the job goes on; `surefoot fetch %s` waits for it\n",
@@ -48,7 +54,9 @@ int verb_run(struct cli *cli, int argc, char **argv) {
     session_flags_init(&session_flags);
     service_flags_init(&service_flags);
     job_flags_init(&job);
+    uint32_t patience_ms = 60000;
     const struct flag own[] = {
+        watch_flag(&patience_ms),
         {.name = "details", .kind = FLAG_SWITCH, .target = &view.details, .help = "in JSON"},
         {.name = "show-unsafe",
          .kind = FLAG_SWITCH,
@@ -86,7 +94,7 @@ int verb_run(struct cli *cli, int argc, char **argv) {
         status = session_open(cli, &session_flags, &service_flags, &session, &err);
     }
     if (status == STATUS_OK) {
-        status = run_job(&session, &job, &result, &err);
+        status = run_job(&session, &job, patience_ms, &result, &err);
     }
     session_close(&session);
     view.json = session_flags.json;

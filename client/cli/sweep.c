@@ -29,12 +29,14 @@ struct sweep {
     struct item_key *keys; // [items.count]
     struct outfile outfile;
     struct progress progress;
+    struct watch watch;
     const char *system;     // message before every item, or NULL
     Surefoot__JobSpec spec; // of the item described last
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
     size_t unsynced[SYNC_RECORDS_MAX]; // items recorded since the last sync
     int n_unsynced;
+    bool away; // the service did not answer the last time, and no result has come since
     int64_t synced_ms;
 };
 
@@ -51,10 +53,11 @@ static enum status sync_records(struct sweep *sweep, struct error *err) {
         return STATUS_OK;
     }
     enum status status = outfile_sync(&sweep->outfile, err);
-    for (int i = 0; status == STATUS_OK && i < sweep->n_unsynced; i++) {
+    for (int i = 0; status == STATUS_OK && !sweep->away && i < sweep->n_unsynced; i++) {
         status = surefoot_close_job(sweep->session.client, sweep->keys[sweep->unsynced[i]].text,
-                                    sweep->session.timeout_ms, err);
-        // A service that is away forgets the job at the next rerun.
+                                    watch_timeout(&sweep->watch), err);
+        // One question is enough for a service that is away; the next rerun closes the jobs.
+        sweep->away = status == STATUS_DEADLINE;
         if (status == STATUS_DEADLINE || status == STATUS_NOT_FOUND) {
             status = STATUS_OK;
         }
@@ -104,6 +107,7 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
     if (status != STATUS_OK) {
         return status;
     }
+    sweep->away = false;
     sweep->progress.done++;
     count_outcome(&sweep->progress, surefoot_outcome_name(result->outcome));
     sweep->unsynced[sweep->n_unsynced++] = index;
@@ -176,17 +180,19 @@ static enum status run_sweep(struct cli *cli, struct sweep *sweep, const struct 
                        sweep->items.count - count);
         sweep->progress.refused = before.refused;
         sweep->progress.failed = before.failed;
+        watch_init(&sweep->watch, sweep->session.client, sweep->session.timeout_ms,
+                   flags->batch.patience_ms);
         const struct batch batch = {
             .client = sweep->session.client,
             .wake_fd = cli->signal_fd,
             .in_flight = (int)flags->batch.in_flight,
-            .timeout_ms = sweep->session.timeout_ms,
-            .patience_ms = (int64_t)flags->batch.patience_s * 1000,
+            .watch = &sweep->watch,
             .ops = &sweep_ops,
             .user = sweep,
         };
         status = batch_run(&batch, indexes, count, err);
         // Whatever ended the batch, what it wrote shall be safe.
+        sweep->away = sweep->away || status == STATUS_UNAVAILABLE;
         struct error late;
         enum status synced = sync_records(sweep, &late);
         if (status == STATUS_OK && synced != STATUS_OK) {

@@ -196,7 +196,8 @@ static void send_status(struct fake_service *service, const struct channel_peer 
     Surefoot__GroupStatus group = SUREFOOT__GROUP_STATUS__INIT;
     group.name = "group-1";
     group.has_alive = 1;
-    group.alive = 1;
+    group.alive = service->script.alive_asks != 1;
+    service->script.alive_asks -= service->script.alive_asks > 1;
     group.n_models = 1;
     group.models = models;
     Surefoot__GroupStatus *groups[] = {&group};
@@ -213,6 +214,9 @@ static void send_status(struct fake_service *service, const struct channel_peer 
 static void acknowledge(struct fake_service *service, const struct channel_peer *peer, char *key,
                         bool close_it, uint64_t request_id) {
     struct job *job = find_job(service, key);
+    if (close_it && service->script.ignore_closes) {
+        return;
+    }
     if (job == NULL && !close_it) {
         send_error(service, peer, request_id, STATUS_NOT_FOUND, "job_key");
         return;

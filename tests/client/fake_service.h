@@ -11,6 +11,7 @@ struct fake_service;
 struct fake_script {
     int drop_replies;        // so many replies are lost, the work behind them done
     int refuse_submits;      // so many submissions are answered UNAVAILABLE
+    bool ignore_closes;      // they are not answered
     bool silent_streams;     // results are not pushed, only fetched
     bool forgets_streams;    // submissions are not followed by pushes, as after a restart
     bool hold_results;       // jobs stay QUEUED until fake_service_release
@@ -18,6 +19,7 @@ struct fake_script {
     int forget_asks;         // at so many questions after a job it is forgotten
     bool over_budget;        // results are over budget
     bool no_groups;          // the state shows no group
+    int alive_asks;          // from this question after the state on its group is lost; 0: never
     bool wrong_version;      // replies carry another schema major
     const char *reject_word; // prompts with this word are refused at submission, field spec.prompt
     const char *fail_word;   // prompts with this word end FAILED

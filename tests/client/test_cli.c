@@ -144,6 +144,7 @@ static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
     EXPECT(2, "no such verb", "jump");
     EXPECT(2, "--n: \"0\" is not in [1, 4096]", "run", "--n", "0", "hello");
     EXPECT(2, "--nn: unknown flag", "run", "--nn", "hello");
+    EXPECT(2, "--patience-s: is --patience-ms", "sweep", "x", "--patience-s=3");
     EXPECT(2, "--timeout-s: is --start-timeout-ms", "up", "--timeout-s", "3");
     EXPECT(2, "usage: surefoot run PROMPT", "run");
     EXPECT(2, "--out: required", "sweep", "x.jsonl");
@@ -423,6 +424,47 @@ static void test_killed_sweep_goes_on(void **state) {
     interrupt_and_go_on(*state, SIGKILL, 128 + SIGKILL);
 }
 
+// 180 s are not enough for the old way, a whole timeout for each record.
+static void test_sweep_keeps_its_patience_when_the_service_dies(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    char endpoint[PATH_BYTES];
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/clients", place->directory);
+    struct fake_service *service = fake_service_start(
+        endpoint, &(struct fake_script){.results_max = ITEMS / 3, .ignore_closes = true});
+    struct process process;
+    char *words[] = {"sweep",   place->in,       "--out",       place->out, "--endpoint",
+                     endpoint,  "--quiet",       "--in-flight", "16",       "--timeout-ms",
+                     "3600000", "--patience-ms", "1500",        NULL};
+    start_program(place, words, &process);
+    assert_true(process_wait_until(has_records, place, WAIT_MS));
+    fake_service_stop(service);
+    int code = -1;
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    char *output = testkit_read_file(place->log, NULL);
+    assert_non_null(strstr(output, "--patience-ms: the service does not answer, for 1500 ms"));
+    expect_code(4, code, output);
+}
+
+static void test_waiting_for_a_lost_group_is_said_and_ends(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    const struct fake_script script = {.results_max = 1, .alive_asks = 2};
+    struct fake_service *service = fake_service_start("tcp://127.0.0.1:*", &script);
+    char *output = NULL;
+    int code = RUN(place, &output, "sweep", place->in, "--out", place->out, "--endpoint",
+                   (char *)fake_service_endpoint(service), "--patience-ms", "2500", "--quiet");
+    assert_non_null(strstr(output, "s: no group is alive: group-1; giving up after 3 s"));
+    assert_non_null(strstr(output, "--patience-ms: no group is alive: group-1, for 2500 ms"));
+    expect_code(4, code, output);
+    code = RUN(place, &output, "run", "hello", "--endpoint", (char *)fake_service_endpoint(service),
+               "--patience-ms", "2500");
+    assert_non_null(strstr(output, "s: no group is alive: group-1; giving up after 3 s"));
+    assert_non_null(strstr(output, "surefoot fetch"));
+    expect_code(4, code, output);
+    fake_service_stop(service);
+}
+
 static void test_sweep_without_groups_or_service_exits_with_4(void **state) {
     struct place *place = *state;
     write_items(place, "");
@@ -472,6 +514,8 @@ int main(void) {
         CASE(test_refused_prompts_are_records_and_refused_flags_end_the_sweep),
         CASE(test_interrupted_sweep_goes_on),
         CASE(test_killed_sweep_goes_on),
+        CASE(test_sweep_keeps_its_patience_when_the_service_dies),
+        CASE(test_waiting_for_a_lost_group_is_said_and_ends),
         CASE(test_sweep_without_groups_or_service_exits_with_4),
         CASE(test_compare_prints_a_line_for_each_method),
     };
