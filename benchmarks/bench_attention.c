@@ -7,7 +7,9 @@
 // batch's visits and to turn and store its new keys and values in one layer.
 //
 //   bench_attention [--threads T] [--kv-dtype f32|f16|bf16|int8] [--shape heads:kv_heads:head_dim]
-//                   [--layers L] [--repeats R] sequences:prompt:suffix:new ...
+//                   [--layers L] [--repeats R] [--window W] sequences:prompt:suffix:new ...
+//
+// With a window, arithmetic and bytes are still those of full attention, so that the times compare.
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +31,7 @@ struct settings {
     int32_t n_heads;
     int32_t n_kv_heads;
     int32_t head_dim;
+    int32_t window; // tokens that a row sees; 0: all
 };
 
 struct attention_case {
@@ -101,8 +104,8 @@ static void take_arrays(struct world *world, const struct attention_case *c) {
     arrays->positions = take(rows * sizeof(int32_t));
     arrays->kv_block = take(rows * sizeof(int32_t));
     arrays->pieces = take((size_t)c->n_sequences * sizeof(struct batch_piece));
-    arrays->visits = take((size_t)world->kv.n_blocks * sizeof(struct kv_visit));
-    arrays->visit_rows = take((size_t)visits_rows_max((int32_t)rows, blocks) * sizeof(int32_t));
+    arrays->visits.visits = take((size_t)world->kv.n_blocks * sizeof(struct kv_visit));
+    arrays->visits.rows = take((size_t)visits_rows_max((int32_t)rows, blocks) * sizeof(int32_t));
     arrays->visit_of_block = take((size_t)world->kv.n_blocks * sizeof(int32_t));
 }
 
@@ -122,6 +125,11 @@ static void begin_plan(struct world *world) {
                                       .kv_block = world->arrays.kv_block};
 }
 
+static struct attention_layer layer_of(const struct settings *settings, int32_t layer) {
+    return (struct attention_layer){
+        .index = layer, .n_heads = settings->n_heads, .window = settings->window, .scale = 0.125f};
+}
+
 // Stores keys and values for tokens [first, end) of a sequence in all layers.
 static void fill(struct world *world, const struct settings *settings,
                  const struct sequence *sequence, int32_t first, int32_t end) {
@@ -131,8 +139,8 @@ static void fill(struct world *world, const struct settings *settings,
         struct tensor qkv = make(world->backend, world->plan.n_rows, world->qkv.cols);
         (void)!world->backend->ops->batch_begin(world->backend, &world->plan);
         for (int32_t layer = 0; layer < settings->n_layers; ++layer) {
-            world->backend->ops->rope_store(world->backend, &qkv, &world->kv, layer,
-                                            settings->n_heads);
+            const struct attention_layer attention = layer_of(settings, layer);
+            world->backend->ops->rope_store(world->backend, &qkv, &world->kv, &attention);
         }
         world->backend->ops->release(world->backend, qkv.data);
     }
@@ -143,6 +151,8 @@ static void world_open(struct world *world, struct backend *backend,
     float *still = take((size_t)settings->head_dim * sizeof(float)); // turns nothing
     *world = (struct world){.backend = backend,
                             .kv = {.inv_freq = still,
+                                   .rotary_dim = settings->head_dim,
+                                   .rotary_scale = 1,
                                    .dtype = settings->dtype,
                                    .n_layers = settings->n_layers,
                                    .n_kv_heads = settings->n_kv_heads,
@@ -173,8 +183,8 @@ static void world_close(struct world *world, const struct attention_case *c) {
     free(world->arrays.positions);
     free(world->arrays.kv_block);
     free(world->arrays.pieces);
-    free(world->arrays.visits);
-    free(world->arrays.visit_rows);
+    free(world->arrays.visits.visits);
+    free(world->arrays.visits.rows);
     free(world->arrays.visit_of_block);
     world->backend->ops->kv_destroy(world->backend, &world->kv);
     world->backend->ops->release(world->backend, world->qkv.data);
@@ -199,15 +209,17 @@ static struct timing median_timing(struct world *world, const struct settings *s
             add_rows(world, &world->sequences[s], c->prompt + c->suffix, c->n_new, s);
         }
         int64_t begin = clock_monotonic_ns(), store_ns = 0, attend_ns = 0;
-        visits_build(&world->arrays, c->n_sequences, &world->plan);
+        world->plan.visits =
+            visits_build(&world->arrays, c->n_sequences, settings->window, &world->arrays.visits);
+        world->plan.windowed = world->plan.visits;
         int64_t planned = clock_monotonic_ns();
         (void)!ops->batch_begin(world->backend, &world->plan);
         for (int32_t layer = 0; layer < settings->n_layers; ++layer) {
+            const struct attention_layer attention = layer_of(settings, layer);
             int64_t before = clock_monotonic_ns();
-            ops->rope_store(world->backend, &world->qkv, &world->kv, layer, settings->n_heads);
+            ops->rope_store(world->backend, &world->qkv, &world->kv, &attention);
             int64_t stored = clock_monotonic_ns();
-            ops->attention(world->backend, &world->out, &world->qkv, &world->kv, layer,
-                           settings->n_heads, 0.125f);
+            ops->attention(world->backend, &world->out, &world->qkv, &world->kv, &attention);
             store_ns += stored - before;
             attend_ns += clock_monotonic_ns() - stored;
         }
@@ -257,7 +269,7 @@ static void measure(struct backend *backend, const struct settings *settings,
 static int usage(void) {
     fputs("usage: bench_attention [--threads 1..256] [--kv-dtype f32|f16|bf16|int8]\n"
           "           [--shape heads:kv_heads:head_dim] [--layers 1..1024] [--repeats 1..1001]\n"
-          "           sequences:prompt:suffix:new ...\n",
+          "           [--window 1..1048576] sequences:prompt:suffix:new ...\n",
           stderr);
     return 2;
 }
@@ -277,10 +289,13 @@ static bool parse_shape(const char *text, struct settings *settings) {
 }
 
 static bool parse_settings(int argc, char **argv, struct settings *settings) {
-    static const struct option options[] = {
-        {"threads", required_argument, NULL, 't'}, {"kv-dtype", required_argument, NULL, 'd'},
-        {"shape", required_argument, NULL, 's'},   {"layers", required_argument, NULL, 'l'},
-        {"repeats", required_argument, NULL, 'r'}, {0}};
+    static const struct option options[] = {{"threads", required_argument, NULL, 't'},
+                                            {"kv-dtype", required_argument, NULL, 'd'},
+                                            {"shape", required_argument, NULL, 's'},
+                                            {"layers", required_argument, NULL, 'l'},
+                                            {"repeats", required_argument, NULL, 'r'},
+                                            {"window", required_argument, NULL, 'w'},
+                                            {0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 't') {
             settings->n_threads = parse_int(optarg, 256);
@@ -288,13 +303,15 @@ static bool parse_settings(int argc, char **argv, struct settings *settings) {
             settings->repeats = parse_int(optarg, REPEATS_MAX);
         } else if (option == 'l') {
             settings->n_layers = parse_int(optarg, 1024);
+        } else if (option == 'w') {
+            settings->window = parse_int(optarg, TOKENS_MAX);
         } else if (!(option == 'd' && kv_dtype_find(optarg, &settings->dtype)) &&
                    !(option == 's' && parse_shape(optarg, settings))) {
             return false;
         }
     }
     return settings->n_threads > 0 && settings->repeats > 0 && settings->n_layers > 0 &&
-           optind < argc;
+           settings->window >= 0 && optind < argc;
 }
 
 static bool parse_case(const char *text, struct attention_case *c) {

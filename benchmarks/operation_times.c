@@ -36,14 +36,13 @@ static void linear_gated(struct backend *backend, struct tensor *out, const stru
 }
 
 static void rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
-                       int32_t layer, int32_t n_heads) {
-    TIMED(OPERATION_STORE, timed->rope_store(backend, qkv, storage, layer, n_heads));
+                       const struct attention_layer *layer) {
+    TIMED(OPERATION_STORE, timed->rope_store(backend, qkv, storage, layer));
 }
 
 static void attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
-                      const struct kv_storage *storage, int32_t layer, int32_t n_heads,
-                      float scale) {
-    TIMED(OPERATION_ATTENTION, timed->attention(backend, out, qkv, storage, layer, n_heads, scale));
+                      const struct kv_storage *storage, const struct attention_layer *layer) {
+    TIMED(OPERATION_ATTENTION, timed->attention(backend, out, qkv, storage, layer));
 }
 
 static enum status sample(struct backend *backend, struct tensor *logits, struct sampling_row *rows,

@@ -21,6 +21,11 @@ enum {
 
 static const float scale = 0.3f;
 
+static struct attention_layer layer_of(int32_t n_heads, int32_t window) {
+    return (struct attention_layer){
+        .index = LAYER, .n_heads = n_heads, .window = window, .scale = scale};
+}
+
 struct heads {
     int32_t n_heads;
     int32_t n_kv_heads;
@@ -34,6 +39,7 @@ struct tree {
     struct kv_storage kv;
     struct heads heads;
     int32_t shared_tokens;
+    int32_t window;     // of attention, 0: none
     const float *gains; // of q, k and v; NULL: 1
     struct sequence sequences[SEQUENCES];
     int32_t blocks[SEQUENCES][BLOCKS_MAX];
@@ -93,13 +99,17 @@ static struct batch_plan plan_pieces(struct tree *tree, int32_t n_pieces) {
         }
     }
     assert_in_range(plan.n_rows, 1, ROWS_MAX);
-    visits_build(arrays, n_pieces, &plan);
+    plan.visits = visits_build(arrays, n_pieces, 0, &arrays->visits);
+    if (tree->window > 0) {
+        plan.windowed = visits_build(arrays, n_pieces, tree->window, &arrays->windowed);
+    }
     return plan;
 }
 
 // Every place of every block holds NaN until a token is stored there: reading one shows.
 static void poison(struct tree *tree) {
     struct tensor qkv = {.dtype = DTYPE_F32, .rows = KV_BLOCK_TOKENS, .cols = columns(tree)};
+    const struct attention_layer layer = layer_of(tree->heads.n_heads, 0);
     float *values = malloc((size_t)qkv.rows * (size_t)qkv.cols * sizeof(float));
     qkv.data = values;
     for (int32_t block = 0; block < tree->kv.n_blocks; ++block) {
@@ -114,19 +124,20 @@ static void poison(struct tree *tree) {
             values[i] = NAN;
         }
         assert_ok(tree->backend->ops->batch_begin(tree->backend, &plan), NULL);
-        tree->backend->ops->rope_store(tree->backend, &qkv, &tree->kv, LAYER, tree->heads.n_heads);
+        tree->backend->ops->rope_store(tree->backend, &qkv, &tree->kv, &layer);
     }
     free(values);
 }
 
 static void store_tokens(struct tree *tree, int32_t length) {
+    const struct attention_layer layer = layer_of(tree->heads.n_heads, 0);
     for (int32_t s = 0; s < SEQUENCES; ++s) {
         tree->arrays.pieces[0] =
             (struct batch_piece){.sequence = &tree->sequences[s], .n_rows = length};
         struct batch_plan plan = plan_pieces(tree, 1);
         struct tensor qkv = make_rows(tree, 1, plan.n_rows);
         assert_ok(tree->backend->ops->batch_begin(tree->backend, &plan), NULL);
-        tree->backend->ops->rope_store(tree->backend, &qkv, &tree->kv, LAYER, tree->heads.n_heads);
+        tree->backend->ops->rope_store(tree->backend, &qkv, &tree->kv, &layer);
         free(qkv.data);
     }
 }
@@ -155,15 +166,20 @@ static void tree_open(struct tree *tree, struct backend *backend, enum kv_dtype 
                                  .n_kv_heads = heads->n_kv_heads,
                                  .head_dim = heads->head_dim,
                                  .n_positions = TOKENS_MAX,
-                                 .inv_freq = still}};
+                                 .inv_freq = still,
+                                 .rotary_dim = heads->head_dim,
+                                 .rotary_scale = 1}};
     assert_true(length <= TOKENS_MAX && heads->head_dim <= 1024);
     struct batch_arrays *arrays = &tree->arrays;
     arrays->token_ids = calloc(ROWS_MAX, sizeof(int32_t));
     arrays->positions = calloc(ROWS_MAX, sizeof(int32_t));
     arrays->kv_block = calloc(ROWS_MAX, sizeof(int32_t));
     arrays->pieces = calloc(ROWS_MAX, sizeof(struct batch_piece));
-    arrays->visits = calloc((size_t)tree->kv.n_blocks, sizeof(struct kv_visit));
-    arrays->visit_rows = calloc((size_t)visits_rows_max(ROWS_MAX, BLOCKS_MAX), sizeof(int32_t));
+    struct visit_arrays *lists[] = {&arrays->visits, &arrays->windowed};
+    for (int i = 0; i < 2; ++i) {
+        lists[i]->visits = calloc((size_t)tree->kv.n_blocks, sizeof(struct kv_visit));
+        lists[i]->rows = calloc((size_t)visits_rows_max(ROWS_MAX, BLOCKS_MAX), sizeof(int32_t));
+    }
     arrays->visit_of_block = calloc((size_t)tree->kv.n_blocks, sizeof(int32_t));
     assert_ok(backend->ops->kv_create(backend, &tree->kv), NULL);
     for (int32_t s = 0; s < SEQUENCES; ++s) {
@@ -180,8 +196,10 @@ static void tree_close(struct tree *tree) {
     free(tree->arrays.positions);
     free(tree->arrays.kv_block);
     free(tree->arrays.pieces);
-    free(tree->arrays.visits);
-    free(tree->arrays.visit_rows);
+    free(tree->arrays.visits.visits);
+    free(tree->arrays.visits.rows);
+    free(tree->arrays.windowed.visits);
+    free(tree->arrays.windowed.rows);
     free(tree->arrays.visit_of_block);
 }
 
@@ -194,8 +212,8 @@ static float *attend(struct tree *tree, int32_t n_pieces) {
                          .cols = tree->heads.n_heads * tree->heads.head_dim};
     out.data = malloc((size_t)out.rows * (size_t)out.cols * sizeof(float));
     assert_ok(tree->backend->ops->batch_begin(tree->backend, &plan), NULL);
-    tree->backend->ops->attention(tree->backend, &out, &qkv, &tree->kv, LAYER, tree->heads.n_heads,
-                                  scale);
+    const struct attention_layer layer = layer_of(tree->heads.n_heads, tree->window);
+    tree->backend->ops->attention(tree->backend, &out, &qkv, &tree->kv, &layer);
     free(qkv.data);
     return out.data;
 }
@@ -235,8 +253,10 @@ static void reference_row(const struct tree *tree, int32_t sequence, int32_t pos
     // too, relative to the number itself or to the largest of its like.
     double step = tree->kv.dtype == KV_BF16 ? 0x1p-9 : tree->kv.dtype == KV_INT8 ? 1.0 / 255 : 0;
     float kept[DIM_MAX];
+    bool cut = tree->window > 0 && position >= tree->window;
+    int32_t first = cut ? position - tree->window + 1 : 0;
     assert_true(dim <= DIM_MAX);
-    for (int32_t t = 0; t <= position; ++t) {
+    for (int32_t t = first; t <= position; ++t) {
         double score = 0, noise = 0;
         for (int32_t d = 0; d < dim; ++d) {
             kept[d] = element(tree, 1, sequence, t, kv_head * dim + d);
@@ -252,12 +272,12 @@ static void reference_row(const struct tree *tree, int32_t sequence, int32_t pos
         largest = fmax(largest, score);
         score_noise = fmax(score_noise, step * sqrt(noise));
     }
-    for (int32_t t = 0; t <= position; ++t) {
+    for (int32_t t = first; t <= position; ++t) {
         weights[t] = exp(weights[t] - largest);
         sum += weights[t];
     }
     memset(out, 0, (size_t)dim * sizeof(*out));
-    for (int32_t t = 0; t <= position; ++t) {
+    for (int32_t t = first; t <= position; ++t) {
         for (int32_t d = 0; d < dim; ++d) {
             kept[d] = element(tree, 2, sequence, t, kv_head * dim + d);
         }
@@ -320,6 +340,49 @@ static void test_equals_the_reference(void **state) {
     }
 }
 
+// Windows that end within a block, with a block, with a span, and beyond the text.
+static const int32_t windows[] = {1, 2, 15, 16, 63, 64, 65, 100, 128, 299, 301};
+enum { WINDOWS = sizeof(windows) / sizeof(windows[0]) };
+
+static void test_windows_equal_the_reference(void **state) {
+    (void)state;
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 2);
+        for (int dtype = 0; backend != NULL && dtype < KV_DTYPES; ++dtype) {
+            struct tree tree;
+            tree_open(&tree, backend, dtype, &shapes[2], 301, 96, false);
+            for (int w = 0; w < WINDOWS; ++w) {
+                tree.window = windows[w];
+                check_reference(&tree, 2, 58, 14);
+                check_reference(&tree, 1, 289, 12);
+            }
+            tree_close(&tree);
+        }
+        backend_destroy(backend);
+    }
+}
+
+// A window that hides nothing gives the bits of none.
+static void test_a_wide_window_changes_nothing(void **state) {
+    (void)state;
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 1);
+        for (int dtype = 0; backend != NULL && dtype < KV_DTYPES; ++dtype) {
+            struct tree tree;
+            tree_open(&tree, backend, dtype, &shapes[2], 200, 96, false);
+            tree.arrays.pieces[0] = piece_of(&tree, 1, 130, 70);
+            float *without = attend(&tree, 1);
+            tree.window = 200;
+            float *with = attend(&tree, 1);
+            assert_memory_equal(without, with, 70 * 6 * 64 * sizeof(float));
+            free(without);
+            free(with);
+            tree_close(&tree);
+        }
+        backend_destroy(backend);
+    }
+}
+
 // The rows of all sequences from `first` on, one by one from blocks of their own, by one thread.
 static float *attend_alone(struct tree *copied, int32_t first, int32_t n_rows) {
     size_t row_size = (size_t)copied->heads.n_heads * (size_t)copied->heads.head_dim;
@@ -358,13 +421,14 @@ static void check_batches(struct tree *tree, const float *alone, int32_t first, 
 }
 
 static void check_invariance(const char *isa, enum kv_dtype dtype, const struct heads *heads,
-                             int32_t shared, int32_t first, int32_t n_rows) {
+                             int32_t shared, int32_t first, int32_t n_rows, int32_t window) {
     struct backend *backend = reference_backend(isa, 1);
     if (backend == NULL) {
         return;
     }
     struct tree copied;
     tree_open(&copied, backend, dtype, heads, first + n_rows, shared, true);
+    copied.window = window;
     float *alone = attend_alone(&copied, first, n_rows);
     check_batches(&copied, alone, first, n_rows);
     tree_close(&copied);
@@ -373,6 +437,7 @@ static void check_invariance(const char *isa, enum kv_dtype dtype, const struct 
         struct tree tree;
         backend = reference_backend(isa, threads);
         tree_open(&tree, backend, dtype, heads, first + n_rows, shared, false);
+        tree.window = window;
         check_batches(&tree, alone, first, n_rows);
         tree_close(&tree);
         backend_destroy(backend);
@@ -385,10 +450,21 @@ static void test_rows_do_not_depend_on_sharing_batch_or_threads(void **state) {
     for (int i = 0; i < REFERENCE_ISAS; ++i) {
         for (int dtype = 0; dtype < KV_DTYPES; ++dtype) {
             for (int s = 1; s < SHAPES - 1; ++s) {
-                check_invariance(reference_isas[i], dtype, &shapes[s], 96, 150, 1);
-                check_invariance(reference_isas[i], dtype, &shapes[s], 64, 61, 50);
+                check_invariance(reference_isas[i], dtype, &shapes[s], 96, 150, 1, 0);
+                check_invariance(reference_isas[i], dtype, &shapes[s], 64, 61, 50, 0);
             }
-            check_invariance(reference_isas[i], dtype, &shapes[1], 0, 0, 40);
+            check_invariance(reference_isas[i], dtype, &shapes[1], 0, 0, 40, 0);
+        }
+    }
+}
+
+static void test_rows_with_windows_do_not_depend_on_sharing_batch_or_threads(void **state) {
+    (void)state;
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        for (int dtype = 0; dtype < KV_DTYPES; ++dtype) {
+            check_invariance(reference_isas[i], dtype, &shapes[2], 96, 150, 1, 60);
+            check_invariance(reference_isas[i], dtype, &shapes[4], 64, 101, 50, 33);
+            check_invariance(reference_isas[i], dtype, &shapes[1], 130, 200, 50, 64);
         }
     }
 }
@@ -398,7 +474,7 @@ static void test_wide_groups_are_cut(void **state) {
     (void)state;
     const struct heads wide = {.n_heads = 80, .n_kv_heads = 1, .head_dim = 1024};
     for (int i = 0; i < REFERENCE_ISAS; ++i) {
-        check_invariance(reference_isas[i], KV_F32, &wide, 16, 20, 1);
+        check_invariance(reference_isas[i], KV_F32, &wide, 16, 20, 1, 0);
     }
 }
 
@@ -470,7 +546,10 @@ static void test_extremes_stay_numbers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_the_reference),
+        cmocka_unit_test(test_windows_equal_the_reference),
+        cmocka_unit_test(test_a_wide_window_changes_nothing),
         cmocka_unit_test(test_rows_do_not_depend_on_sharing_batch_or_threads),
+        cmocka_unit_test(test_rows_with_windows_do_not_depend_on_sharing_batch_or_threads),
         cmocka_unit_test(test_wide_groups_are_cut),
         cmocka_unit_test(test_extremes_stay_numbers),
         cmocka_unit_test(test_copied_blocks_are_the_same),

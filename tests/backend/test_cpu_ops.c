@@ -133,14 +133,16 @@ static void test_rope_rotates_half_pairs_by_position(void **state) {
                             .n_kv_heads = 1,
                             .head_dim = DIM,
                             .n_positions = 100001,
-                            .inv_freq = inv_freq};
+                            .inv_freq = inv_freq,
+                            .rotary_dim = DIM,
+                            .rotary_scale = 1};
     assert_ok(backend->ops->kv_create(backend, &kv), NULL);
     struct tensor x = make(ROWS, COLS, 13), old = make(ROWS, COLS, 13);
     const int32_t positions[ROWS] = {0, 1, 77, 100000}, zeros[ROWS] = {0};
     const struct batch_plan plan = {
         .n_rows = ROWS, .token_ids = zeros, .positions = positions, .kv_block = zeros};
     assert_ok(backend->ops->batch_begin(backend, &plan), NULL);
-    backend->ops->rope_store(backend, &x, &kv, 0, HEADS);
+    backend->ops->rope_store(backend, &x, &kv, &(struct attention_layer){.n_heads = HEADS});
     for (int32_t r = 0; r < ROWS; ++r) {
         for (int32_t c = 0; c < HEADS * DIM; ++c) {
             int32_t i = c % DIM % (DIM / 2);

@@ -141,24 +141,48 @@ static void test_reads_the_other_architectures(void **state) {
     assert_true(config.score_mean == 0.5f && config.score_var == 4);
 }
 
-static void test_cuts_the_context_to_the_sliding_window(void **state) {
+// Which of five layers are windowed, as digits.
+static void test_windows_belong_to_the_layers_that_the_model_means(void **state) {
     (void)state;
-    struct model_config config;
-    struct error err;
-    assert_ok(read_changed("{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 100}",
-                           &config, &err),
-              &err);
-    assert_int_equal(config.context_length, 100);
-    assert_ok(read_changed("{\"architectures\": [\"Qwen2ForCausalLM\"], "
-                           "\"use_sliding_window\": true, \"sliding_window\": 100}",
-                           &config, &err),
-              &err);
-    assert_int_equal(config.context_length, 100);
-    assert_ok(
-        read_changed("{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 4096}",
-                     &config, &err),
-        &err);
-    assert_int_equal(config.context_length, 256);
+    static const struct {
+        const char *change;
+        int32_t window;
+        const char *layers;
+    } cases[] = {
+        {"{\"sliding_window\": 100}", 0, "00000"},
+        {"{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 100}", 100, "11111"},
+        {"{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": null}", 0, "00000"},
+        {"{\"architectures\": [\"MistralForCausalLM\"]}", 4096, "11111"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"sliding_window\": 100}", 0, "00000"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": true,"
+         " \"sliding_window\": 100}",
+         0, "00000"}, // the first 28 layers are not
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": true,"
+         " \"sliding_window\": 100, \"max_window_layers\": 3}",
+         100, "00011"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": true,"
+         " \"max_window_layers\": 0}",
+         4096, "11111"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": true,"
+         " \"sliding_window\": 7, \"layer_types\": [\"full_attention\", \"sliding_attention\","
+         " \"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+         7, "01010"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_config config;
+        struct error err;
+        json_t *change = json_loads(cases[i].change, 0, NULL);
+        json_object_set_new(change, "num_hidden_layers", json_integer(5));
+        char *text = json_dumps(change, 0);
+        assert_ok(read_changed(text, &config, &err), &err);
+        assert_int_equal(config.sliding_window, cases[i].window);
+        assert_int_equal(config.context_length, 256);
+        for (int32_t layer = 0; layer < 5; layer++) {
+            assert_int_equal(config.windowed[layer], cases[i].layers[layer] == '1');
+        }
+        json_decref(change);
+        free(text);
+    }
 }
 
 static void test_merges_end_tokens_of_the_generation_config(void **state) {
@@ -279,6 +303,20 @@ static const struct refusal refusals[] = {
     {"{\"partial_rotary_factor\": 0.5}", STATUS_UNSUPPORTED, "partial_rotary_factor"},
     {"{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": -1}", STATUS_LIMIT,
      "sliding_window"},
+    {"{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 9,"
+     " \"layer_types\": [\"sliding_attention\", \"full_attention\"]}",
+     STATUS_UNSUPPORTED, "layer_types"},
+    {"{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}", STATUS_INVALID_ARGUMENT,
+     "layer_types"},
+    {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": true,"
+     " \"layer_types\": [\"full_attention\"]}",
+     STATUS_MALFORMED, "layer_types"},
+    {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": true,"
+     " \"layer_types\": [\"full_attention\", \"chunked_attention\"]}",
+     STATUS_UNSUPPORTED, "layer_types"},
+    {"{\"architectures\": [\"Qwen2ForCausalLM\"],"
+     " \"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
+     STATUS_INVALID_ARGUMENT, "layer_types"},
     {"{\"bos_token_id\": 100}", STATUS_LIMIT, "bos_token_id"},
     {"{\"eos_token_id\": -2}", STATUS_LIMIT, "eos_token_id"},
     {"{\"eos_token_id\": [1, \"2\"]}", STATUS_LIMIT, "eos_token_id"},
@@ -404,7 +442,7 @@ int main(void) {
         cmocka_unit_test(test_fills_in_defaults),
         cmocka_unit_test(test_reads_llama3_rope_scaling_in_both_forms),
         cmocka_unit_test(test_reads_the_other_architectures),
-        cmocka_unit_test(test_cuts_the_context_to_the_sliding_window),
+        cmocka_unit_test(test_windows_belong_to_the_layers_that_the_model_means),
         cmocka_unit_test(test_merges_end_tokens_of_the_generation_config),
         cmocka_unit_test(test_numbers_above_64_bits_are_no_limit),
         cmocka_unit_test(test_a_context_without_limit_is_the_largest_one),

@@ -10,14 +10,12 @@ struct batch {
     int32_t visit_rows[ROWS];
     int32_t visit_of_block[BLOCKS]; // as a new context's: no mark names a visit of this batch
     struct batch_arrays arrays;
-    struct batch_plan plan;
 };
 
 static void batch_init(struct batch *batch) {
     *batch = (struct batch){0};
     batch->arrays = (struct batch_arrays){.pieces = batch->pieces,
-                                          .visits = batch->visits,
-                                          .visit_rows = batch->visit_rows,
+                                          .visits = {batch->visits, batch->visit_rows},
                                           .visit_of_block = batch->visit_of_block};
 }
 
@@ -32,8 +30,8 @@ static void test_block_0_is_shared_like_any_other(void **state) {
     batch.pieces[0] = (struct batch_piece){&sequences[0], 0, 0, 1};
     batch.pieces[1] = (struct batch_piece){&sequences[1], KV_BLOCK_TOKENS, 1, 1};
     batch.pieces[2] = (struct batch_piece){&sequences[1], KV_BLOCK_TOKENS, 2, 1};
-    visits_build(&batch.arrays, 3, &batch.plan);
-    assert_int_equal(batch.plan.n_visits, 2);
+    const struct visit_list list = visits_build(&batch.arrays, 3, 0, &batch.arrays.visits);
+    assert_int_equal(list.n_visits, 2);
     assert_int_equal(batch.visits[0].n_blocks, 1);
     assert_int_equal(batch.visits[0].row_count, 1);
     assert_int_equal(batch.visits[1].n_blocks, 2);

@@ -59,12 +59,14 @@ enum {
 };
 
 // Key/value storage of one model: n_blocks blocks of KV_BLOCK_TOKENS positions for every layer and
-// KV head. The layout inside is the backend's own. The caller sets the last seven members.
+// KV head. The layout inside is the backend's own. The caller sets all but the first three members.
 struct kv_storage {
-    void *keys;   // device memory
-    void *values; // device memory
-    void *angles; // device memory, cosines and sines of all positions
-    const float *inv_freq; // [head_dim / 2] device memory, read by kv_create only
+    void *keys;            // device memory
+    void *values;          // device memory
+    void *angles;          // device memory, cosines and sines of all positions
+    const float *inv_freq; // [rotary_dim / 2] device memory, read by kv_create only
+    int32_t rotary_dim;    // how much of each head is rotated, its first elements; even
+    float rotary_scale;    // of what is rotated, normally 1
     enum kv_dtype dtype;
     int32_t n_layers;
     int32_t n_blocks;
@@ -74,27 +76,45 @@ struct kv_storage {
 };
 
 // Up to KV_VISIT_BLOCKS consecutive KV blocks that `row_count` rows of the batch attend to:
-// visit_rows[row_begin ...]. Positions are cut into spans of KV_VISIT_TOKENS; a row appears exactly
-// once in every span up to its own position, with the blocks of that span up to its own. Visits are
-// ordered by span, so each row meets its blocks from the first position to the last; rows that have
-// all blocks of a span in common share one visit.
+// rows[row_begin ...] of the list. Positions are cut into spans of KV_VISIT_TOKENS; a row appears
+// exactly once in every span up to its own position, with the blocks of that span up to its own.
+// Visits are ordered by span, so each row meets its blocks from the first position to the last;
+// rows that have all blocks of a span in common share one visit.
 struct kv_visit {
     int32_t blocks[KV_VISIT_BLOCKS]; // indices into kv_storage; n_blocks of them
     int32_t n_blocks;
     int32_t start;     // position of the first block's first token, a multiple of KV_VISIT_TOKENS
-    int32_t row_begin; // into batch_plan.visit_rows
+    int32_t row_begin; // into the list's rows
     int32_t row_count;
+};
+
+struct visit_list {
+    int32_t n_visits;
+    const struct kv_visit *visits; // [n_visits]
+    const int32_t *rows;           // row numbers, referenced by visits; ascending within a visit
 };
 
 // Index arrays of one forward batch; host memory, borrowed until the next batch_begin.
 struct batch_plan {
     int32_t n_rows;
-    const int32_t *token_ids; // [n_rows]
-    const int32_t *positions; // [n_rows], 0-based position in the row's sequence
-    const int32_t *kv_block;  // [n_rows], block that takes the row's key and value
-    int32_t n_visits;
-    const struct kv_visit *visits; // [n_visits]
-    const int32_t *visit_rows;     // row numbers, referenced by visits; ascending within a visit
+    const int32_t *token_ids;   // [n_rows]
+    const int32_t *positions;   // [n_rows], 0-based position in the row's sequence
+    const int32_t *kv_block;    // [n_rows], block that takes the row's key and value
+    struct visit_list visits;   // of layers that look back all the way
+    struct visit_list windowed; // of layers with a window: spans before it have no such visits
+};
+
+// What tells the attention of one layer from that of others.
+struct attention_layer {
+    int32_t index;   // in the KV storage
+    int32_t n_heads; // of queries
+    int32_t window;  // a row at position p sees positions above p - window only; 0: all up to p
+    float scale;     // of q k^T
+    // Weights of the RMS norms that each head's query and key pass before they are rotated, f32
+    // [1, head_dim]; data NULL: none.
+    struct tensor query_norm;
+    struct tensor key_norm;
+    float norm_eps;
 };
 
 struct sampling_row; // worker/decode/sampling.h
@@ -141,18 +161,17 @@ struct backend_ops {
     void (*linear_gated)(struct backend *backend, struct tensor *out, const struct tensor *x,
                          const struct weight *weight);
     // qkv[n_rows, (n_heads + 2 * n_kv_heads) * head_dim] holds a row's queries, keys and values, in
-    // this order. Rotates queries and keys in place by the batch's positions, halves paired as in
-    // Hugging Face's Llama (Su et al. 2021, section 3.4.2), and stores keys and values at the
-    // batch's blocks and positions.
+    // this order. Normalises queries and keys where the layer does, rotates them in place by the
+    // batch's positions, halves of the rotated part paired as in Hugging Face's Llama (Su et al.
+    // 2021, section 3.4.2), and stores keys and values at the batch's blocks and positions.
     void (*rope_store)(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
-                       int32_t layer, int32_t n_heads);
+                       const struct attention_layer *layer);
     // out[n_rows, n_heads * head_dim] = softmax(q k^T * scale) v over each row's visits, causal: a
-    // row at position p sees positions 0..p (Vaswani et al. 2017, eq. 1); n_heads / n_kv_heads
-    // query heads share a KV head (Ainslie et al. 2023, section 2.2). q: the first columns of qkv,
-    // rotated.
+    // row at position p sees positions 0..p (Vaswani et al. 2017, eq. 1), or the last `window` of
+    // them; n_heads / n_kv_heads query heads share a KV head (Ainslie et al. 2023, section 2.2). q:
+    // the first columns of qkv, rotated.
     void (*attention)(struct backend *backend, struct tensor *out, const struct tensor *qkv,
-                      const struct kv_storage *storage, int32_t layer, int32_t n_heads,
-                      float scale);
+                      const struct kv_storage *storage, const struct attention_layer *layer);
     // out[i, :] = x[rows[i], :]; rows is host memory.
     void (*gather_rows)(struct backend *backend, struct tensor *out, const struct tensor *x,
                         const int32_t *rows, int32_t n);

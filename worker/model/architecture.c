@@ -30,6 +30,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
             .attention_norm = "input_layernorm",
             .ffn_norm = "post_attention_layernorm",
             .window = ARCHITECTURE_WINDOW_ALL,
+            .default_window = 4096,
         },
     [MODEL_ARCHITECTURE_QWEN2] =
         {
@@ -45,6 +46,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
             .attention_norm = "input_layernorm",
             .ffn_norm = "post_attention_layernorm",
             .window = ARCHITECTURE_WINDOW_SWITCHED,
+            .default_window = 4096,
         },
 };
 

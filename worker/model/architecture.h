@@ -27,7 +27,8 @@ enum architecture_bias { ARCHITECTURE_BIAS_NEVER, ARCHITECTURE_BIAS_ALWAYS };
 enum architecture_window {
     ARCHITECTURE_WINDOW_NONE,     // the key has no meaning
     ARCHITECTURE_WINDOW_ALL,      // every layer
-    ARCHITECTURE_WINDOW_SWITCHED, // none unless use_sliding_window
+    ARCHITECTURE_WINDOW_SWITCHED, // with use_sliding_window: those that layer_types names, or those
+                                  // from max_window_layers on
 };
 
 // The products of a layer with weights.
@@ -45,6 +46,7 @@ struct architecture {
     const char *attention_norm;
     const char *ffn_norm;
     enum architecture_window window;
+    int32_t default_window; // where config.json does not mention sliding_window; 0: none
     bool has_score_classes; // the Beaver form exists
 };
 

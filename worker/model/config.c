@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "common/log.h"
 #include "worker/model/json_fields.h"
 
 static enum status read_architecture(const json_t *json, struct model_config *config,
@@ -150,29 +149,83 @@ static enum status read_rope(const json_t *json, struct model_config *config, st
     return status;
 }
 
-// Full attention over a context no longer than the window is the windowed model exactly, so the
-// context is cut instead of refusing the model.
+// What layer_types says of one layer.
+static enum status read_layer_type(const json_t *value, bool *windowed, struct error *err) {
+    const char *type = json_is_string(value) ? json_string_value(value) : "something else";
+    if (strcmp(type, "sliding_attention") != 0 && strcmp(type, "full_attention") != 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "layer_types",
+                         "a layer of type %.32s is not supported: full_attention and "
+                         "sliding_attention are",
+                         type);
+    }
+    *windowed = type[0] == 's';
+    return STATUS_OK;
+}
+
+// Layers may be named one by one, which only some architectures heed: of the others it may say no
+// more than what they are.
+static enum status read_layer_types(const json_t *json, bool heeded, struct model_config *config,
+                                    struct error *err) {
+    const json_t *types = json_value_find(json, "layer_types");
+    if (types == NULL) {
+        return STATUS_OK;
+    }
+    if (!json_is_array(types) || json_array_size(types) != (size_t)config->n_layers) {
+        return error_set(err, STATUS_MALFORMED, "layer_types",
+                         "layer_types is not an array of %d layers", config->n_layers);
+    }
+    for (int32_t i = 0; i < config->n_layers; i++) {
+        bool windowed = false;
+        enum status status = read_layer_type(json_array_get(types, (size_t)i), &windowed, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (windowed && config->sliding_window == 0) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "layer_types",
+                             "layer %d is of sliding_attention, but there is no window", i);
+        }
+        if (!heeded && windowed != config->windowed[i]) {
+            return error_set(err, STATUS_UNSUPPORTED, "layer_types",
+                             "layer %d of this architecture cannot be of type %s", i,
+                             windowed ? "sliding_attention" : "full_attention");
+        }
+        config->windowed[i] = windowed;
+    }
+    return STATUS_OK;
+}
+
 static enum status read_sliding_window(const json_t *json, struct model_config *config,
                                        struct error *err) {
-    enum architecture_window window = architecture_get(config->architecture)->window;
-    bool used = window == ARCHITECTURE_WINDOW_ALL;
+    const struct architecture *architecture = architecture_get(config->architecture);
+    bool switched = architecture->window == ARCHITECTURE_WINDOW_SWITCHED;
+    bool used = architecture->window == ARCHITECTURE_WINDOW_ALL;
+    int32_t window = 0, first = switched ? 28 : 0;
     enum status status = STATUS_OK;
-    if (window == ARCHITECTURE_WINDOW_SWITCHED) {
+    if (switched) {
         status = json_bool_get(json, "use_sliding_window", &used, err);
     }
-    if (status == STATUS_OK) {
-        status = json_limit_get(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX,
-                                &config->sliding_window, err);
+    if (status == STATUS_OK && switched) {
+        status = json_limit_get(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, &first, err);
     }
-    if (!used) {
-        config->sliding_window = 0;
+    if (json_object_get(json, "sliding_window") == NULL) {
+        window = architecture->default_window;
     }
-    if (status == STATUS_OK && config->sliding_window > 0 &&
-        config->sliding_window < config->context_length) {
-        log_info("config.json: context of %d tokens cut to the sliding window of %d",
-                 config->context_length, config->sliding_window);
-        config->context_length = config->sliding_window;
+    if (status == STATUS_OK && architecture->window != ARCHITECTURE_WINDOW_NONE) {
+        status = json_limit_get(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX, &window, err);
     }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    config->sliding_window = used ? window : 0;
+    for (int32_t i = first; config->sliding_window > 0 && i < config->n_layers; i++) {
+        config->windowed[i] = true;
+    }
+    status = read_layer_types(json, switched, config, err);
+    bool any = false;
+    for (int32_t i = 0; i < config->n_layers; i++) {
+        any = any || config->windowed[i];
+    }
+    config->sliding_window = any ? config->sliding_window : 0;
     return status;
 }
 

@@ -37,9 +37,10 @@ struct model_config {
     int32_t n_heads;
     int32_t n_kv_heads;
     int32_t head_dim;
-    int32_t context_length; // tokens: max_position_embeddings, or the sliding window where that is
-                            // smaller (within it, full attention is the windowed model exactly)
-    int32_t sliding_window; // tokens, 0 is none
+    int32_t context_length; // tokens: max_position_embeddings
+    int32_t sliding_window; // tokens that windowed layers see, the row's own included; 0: no layer
+                            // is windowed
+    bool windowed[MODEL_LAYERS_MAX]; // [n_layers]
     float norm_eps;
     float rope_theta;
     struct rope_scaling rope_scaling;

@@ -21,6 +21,8 @@ static struct kv_storage kv_shape(const struct model *model,
         .n_positions =
             positions < options->context_tokens ? (int32_t)positions : options->context_tokens,
         .inv_freq = model_get_weights(model)->inv_freq,
+        .rotary_dim = config->head_dim,
+        .rotary_scale = 1,
     };
 }
 
@@ -73,8 +75,9 @@ static int64_t visit_rows_max(const struct model_context_options *options) {
 }
 
 // Lays the index arrays out in `memory` and returns how much they take.
-static size_t lay_out_arrays(const struct model_context_options *options, char *memory,
-                             struct batch_arrays *arrays) {
+static size_t lay_out_arrays(const struct model *model, const struct model_context_options *options,
+                             char *memory, struct batch_arrays *arrays) {
+    int32_t window = model_get_config(model)->sliding_window;
     size_t rows = (size_t)options->batch_rows;
     size_t blocks = (size_t)options->n_kv_blocks;
     size_t visit_rows = (size_t)visit_rows_max(options);
@@ -85,8 +88,12 @@ static size_t lay_out_arrays(const struct model_context_options *options, char *
     arrays->kv_block = carve(memory, &used, rows * sizeof(int32_t));
     arrays->output_rows = carve(memory, &used, rows * sizeof(int32_t));
     arrays->pieces = carve(memory, &used, rows * sizeof(struct batch_piece));
-    arrays->visits = carve(memory, &used, visits * sizeof(struct kv_visit));
-    arrays->visit_rows = carve(memory, &used, visit_rows * sizeof(int32_t));
+    arrays->visits.visits = carve(memory, &used, visits * sizeof(struct kv_visit));
+    arrays->visits.rows = carve(memory, &used, visit_rows * sizeof(int32_t));
+    if (window > 0 && window < options->context_tokens) { // else it hides nothing
+        arrays->windowed.visits = carve(memory, &used, visits * sizeof(struct kv_visit));
+        arrays->windowed.rows = carve(memory, &used, visit_rows * sizeof(int32_t));
+    }
     arrays->visit_of_block = carve(memory, &used, blocks * sizeof(int32_t));
     arrays->growths = carve(memory, &used, sequences * sizeof(struct kv_growth));
     arrays->old_lengths = carve(memory, &used, sequences * sizeof(int32_t));
@@ -101,7 +108,7 @@ void model_context_plan(const struct model *model, const struct model_context_op
     const struct tensor *tensors = (const struct tensor *)&act;
     struct batch_arrays arrays;
     plan->kv_bytes = model_get_backend(model)->ops->kv_bytes(&kv);
-    plan->scratch_bytes = lay_out_arrays(options, NULL, &arrays) + kv_tree_bytes(&tree);
+    plan->scratch_bytes = lay_out_arrays(model, options, NULL, &arrays) + kv_tree_bytes(&tree);
     for (int i = 0; i < ACTIVATION_COUNT; ++i) {
         plan->scratch_bytes += tensor_bytes(&tensors[i]);
     }
@@ -149,13 +156,13 @@ static enum status take_memory(struct model_context *context) {
     if (status != STATUS_OK) {
         return status;
     }
-    size_t size = lay_out_arrays(options, NULL, &context->arrays);
+    size_t size = lay_out_arrays(context->model, options, NULL, &context->arrays);
     context->array_memory = aligned_alloc(64, size);
     if (context->array_memory == NULL) {
         return STATUS_NO_MEMORY;
     }
     memset(context->array_memory, 0, size);
-    lay_out_arrays(options, context->array_memory, &context->arrays);
+    lay_out_arrays(context->model, options, context->array_memory, &context->arrays);
     struct kv_storage kv = kv_shape(context->model, options);
     status = ops->kv_create(context->backend, &kv);
     if (status != STATUS_OK) {

@@ -28,18 +28,24 @@ struct batch_piece {
     int32_t n_rows;
 };
 
+// Memory of one list of visits.
+struct visit_arrays {
+    struct kv_visit *visits; // [visits_rows_max, n_blocks at most]
+    int32_t *rows;           // [visits_rows_max]
+};
+
 // Index arrays of one batch, host memory.
 struct batch_arrays {
-    int32_t *token_ids;         // [B]
-    int32_t *positions;         // [B]
-    int32_t *kv_block;          // [B]
-    int32_t *output_rows;       // [B], rows whose state is wanted
-    struct batch_piece *pieces; // [B]
-    struct kv_visit *visits;    // [visits_rows_max, n_blocks at most]
-    int32_t *visit_rows;        // [visits_rows_max]
-    int32_t *visit_of_block;    // [n_blocks], the visit that ends with the block
-    struct kv_growth *growths; // [n_sequences]
-    int32_t *old_lengths;      // [n_sequences]
+    int32_t *token_ids;           // [B]
+    int32_t *positions;           // [B]
+    int32_t *kv_block;            // [B]
+    int32_t *output_rows;         // [B], rows whose state is wanted
+    struct batch_piece *pieces;   // [B]
+    struct visit_arrays visits;   // of layers that look back all the way
+    struct visit_arrays windowed; // of layers with a window; NULL members where none has
+    int32_t *visit_of_block;      // [n_blocks], the visit that ends with the block
+    struct kv_growth *growths;    // [n_sequences]
+    int32_t *old_lengths;         // [n_sequences]
 };
 
 struct model_context {

@@ -137,7 +137,11 @@ static int32_t build_batch(struct model_context *context, struct cursor *cursor,
     while (cursor->item < cursor->n_items && plan->n_rows < context->options.batch_rows) {
         add_piece(context, cursor, plan, &arrays->pieces[n_pieces++], &n_outputs);
     }
-    visits_build(arrays, n_pieces, plan);
+    plan->visits = visits_build(arrays, n_pieces, 0, &arrays->visits);
+    if (arrays->windowed.visits != NULL) {
+        int32_t window = model_get_config(context->model)->sliding_window;
+        plan->windowed = visits_build(arrays, n_pieces, window, &arrays->windowed);
+    }
     return n_outputs;
 }
 
@@ -149,9 +153,25 @@ static void set_rows(struct activations *act, int32_t n_rows) {
     }
 }
 
+static struct attention_layer attention_layer(const struct model_context *context, int32_t layer) {
+    const struct model_config *config = model_get_config(context->model);
+    const struct layer_weights *w = &model_get_weights(context->model)->layers[layer];
+    bool windowed = config->windowed[layer] && context->arrays.windowed.visits != NULL;
+    return (struct attention_layer){
+        .index = layer,
+        .n_heads = config->n_heads,
+        .window = windowed ? config->sliding_window : 0,
+        .scale = 1.0f / sqrtf((float)config->head_dim),
+        .query_norm = w->query_norm,
+        .key_norm = w->key_norm,
+        .norm_eps = config->norm_eps,
+    };
+}
+
 // Queries, keys and values of all rows; keys and values go to the layer's KV blocks.
 static void attention_inputs(struct model_context *context, int32_t layer) {
     const struct backend_ops *ops = context->backend->ops;
+    const struct attention_layer attention = attention_layer(context, layer);
     const struct model_config *config = model_get_config(context->model);
     const struct model_weights *weights = model_get_weights(context->model);
     const struct layer_weights *w = &weights->layers[layer];
@@ -159,14 +179,14 @@ static void attention_inputs(struct model_context *context, int32_t layer) {
     ops->rms_norm(context->backend, &act->normed, &act->residual, &w->attention_norm,
                   config->norm_eps);
     ops->linear(context->backend, &act->qkv, &act->normed, &w->qkv);
-    ops->rope_store(context->backend, &act->qkv, &context->kv, layer, config->n_heads);
+    ops->rope_store(context->backend, &act->qkv, &context->kv, &attention);
 }
 
-static void attention(struct model_context *context, int32_t layer) {
-    const struct model_config *config = model_get_config(context->model);
+static void attend(struct model_context *context, int32_t layer) {
+    const struct attention_layer attention = attention_layer(context, layer);
     struct activations *act = &context->act;
-    context->backend->ops->attention(context->backend, &act->heads, &act->qkv, &context->kv, layer,
-                                     config->n_heads, 1.0f / sqrtf((float)config->head_dim));
+    context->backend->ops->attention(context->backend, &act->heads, &act->qkv, &context->kv,
+                                     &attention);
 }
 
 static void swap(struct tensor *a, struct tensor *b) {
@@ -222,7 +242,7 @@ static enum status run_batch(struct model_context *context, const struct batch_p
         if (last && n_outputs == 0) {
             return STATUS_OK;
         }
-        attention(context, layer);
+        attend(context, layer);
         if (last && n_outputs < plan->n_rows) {
             keep_outputs(context, n_outputs);
         }

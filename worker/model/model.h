@@ -13,11 +13,13 @@
 // Matrices are packed for the backend's products. Vectors are DTYPE_F32.
 struct layer_weights {
     struct tensor attention_norm; // [1, hidden]
-    struct weight qkv;            // [(n_heads + 2 * n_kv_heads) * head_dim, hidden], with biases
-    struct weight o;              // [hidden, n_heads * head_dim]
-    struct tensor ffn_norm;       // [1, hidden]
-    struct weight gate_up;        // gated, [2 * ffn, hidden]
-    struct weight down;           // [hidden, ffn]
+    struct weight qkv;            // [(n_heads + 2 * n_kv_heads) * head_dim, hidden]
+    struct tensor query_norm;     // [1, head_dim], likewise key_norm; data NULL: none
+    struct tensor key_norm;
+    struct weight o;        // [hidden, n_heads * head_dim]
+    struct tensor ffn_norm; // [1, hidden]
+    struct weight gate_up;  // gated, [2 * ffn, hidden]
+    struct weight down;     // [hidden, ffn]
 };
 
 struct model_weights {
@@ -29,7 +31,7 @@ struct model_weights {
     float score_bias;
     float score_mean; // normaliser buffers; 0 and 1 when absent
     float score_std;  // the divisor itself: sqrt(var) + 1e-8
-    float *inv_freq;  // device memory [head_dim / 2], rope scaling applied
+    float *inv_freq;  // device memory [rotary_dim / 2], rope scaling applied
 };
 
 struct model;

@@ -147,10 +147,21 @@ INLINE vector_i vector_iota(void) {
     return v;
 }
 
-// Scores past the tokens that a row sees become -infinity; what stood there is never looked at.
-INLINE void hide_scores(float scores[KV_VISIT_TOKENS], int32_t visible) {
+// Whether the pair's row sees every token of a span.
+INLINE bool sees_all(const struct attention_tile *tile, int i) {
+    return tile->visible[i] - tile->hidden[i] == KV_VISIT_TOKENS;
+}
+
+// Lanes of the tokens that it sees among those of vector v.
+INLINE vector_i seen_tokens(const struct attention_tile *tile, int i, int v) {
+    vector_i token = vector_iota() + v * WIDTH;
+    return (token < tile->visible[i]) & (token >= tile->hidden[i]);
+}
+
+// Scores of tokens that a row does not see become -infinity; what stood there is never looked at.
+INLINE void hide_scores(const struct attention_tile *tile, int i, float scores[KV_VISIT_TOKENS]) {
     for (int v = 0; v < SPAN_VECTORS; ++v) {
-        vector_i seen = vector_iota() + v * WIDTH < visible;
+        vector_i seen = seen_tokens(tile, i, v);
         vector_f hidden = vector_set(-INFINITY);
         vector_store(scores + v * WIDTH,
                      vector_select(seen, vector_load(scores + v * WIDTH), hidden));
@@ -176,8 +187,8 @@ INLINE void raise_maxima(const struct attention_tile *tile, float scores[][KV_VI
                          struct softmax_step *step) {
     int n = tile->n_pairs;
     for (int i = 0; i < n; ++i) {
-        if (tile->visible[i] < KV_VISIT_TOKENS) {
-            hide_scores(scores[i], tile->visible[i]);
+        if (!sees_all(tile, i)) {
+            hide_scores(tile, i, scores[i]);
         }
         step->span[i] = largest_score(scores[i]);
         step->shrink[i] = tile->states[i]->maximum;

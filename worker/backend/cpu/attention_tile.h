@@ -317,7 +317,7 @@ INLINE void weigh_scores_int8(struct visit_state *state, const struct attention_
     for (int v = 0; v < SPAN_VECTORS; ++v) {
         vector_f inverse = vector_load(inverses[v]);
         if (!all_seen) {
-            vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
+            vector_i seen = seen_tokens(tile, i, v);
             inverse = vector_select(seen, inverse, (vector_f){0});
         }
         vector_f weights = vector_exp2_above_0(vector_load(scores + v * WIDTH) - top);
@@ -348,7 +348,7 @@ INLINE void weigh_int8(struct visit_state *state, const struct attention_tile *t
     }
     scale_weights(state, tile->n_pairs);
     for (int i = 0; i < tile->n_pairs; ++i) {
-        if (tile->visible[i] == KV_VISIT_TOKENS) {
+        if (sees_all(tile, i)) {
             weigh_scores_int8(state, tile, i, inverses, true);
         } else {
             weigh_scores_int8(state, tile, i, inverses, false);
@@ -379,7 +379,7 @@ INLINE void weigh_scores_pairs(struct visit_state *state, const struct attention
         vector_f score = vector_load(scores + v * WIDTH) - state->step.maxima[i];
         weights[v] = exp2_of_pairs(score);
         if (!all_seen) {
-            vector_i seen = vector_iota() + v * WIDTH < tile->visible[i];
+            vector_i seen = seen_tokens(tile, i, v);
             weights[v] = vector_select(seen, weights[v], (vector_f){0});
         }
         sum += weights[v];
@@ -393,7 +393,7 @@ INLINE void weigh_scores_pairs(struct visit_state *state, const struct attention
 
 INLINE void weigh_pairs(struct visit_state *state, const struct attention_tile *tile) {
     for (int i = 0; i < tile->n_pairs; ++i) {
-        if (tile->visible[i] == KV_VISIT_TOKENS) {
+        if (sees_all(tile, i)) {
             weigh_scores_pairs(state, tile, i, true);
         } else {
             weigh_scores_pairs(state, tile, i, false);

@@ -13,11 +13,13 @@ struct attention_call {
     const struct cpu_backend *cpu;
     const struct attention_kernel *kernel;
     const struct kv_storage *storage;
+    const struct visit_list *list;
     struct kv_layer layer;
     float *out;     // [n_rows, n_heads * head_dim]
     const float *q; // rows q_stride apart
     int32_t n_heads;
     int32_t q_stride;
+    int32_t window;      // 0: none
     float factor;        // of the queries
     int32_t n_row_parts; // work items: n_kv_heads * n_row_parts
 };
@@ -101,7 +103,7 @@ static int32_t rows_from(const int32_t *rows, int32_t n, int32_t row) {
 }
 
 static bool has_rows(const struct walk *walk, const struct kv_visit *visit) {
-    const int32_t *rows = walk->call->cpu->plan.visit_rows + visit->row_begin;
+    const int32_t *rows = walk->call->list->rows + visit->row_begin;
     return rows[0] < walk->row_end && rows[visit->row_count - 1] >= walk->row_begin;
 }
 
@@ -137,18 +139,18 @@ static void queue_visit(const struct walk *walk, const struct kv_visit *visit) {
 
 // Queues visits as far as the lookahead goes, at least the next one that begins.
 static void look_ahead(const struct walk *walk) {
-    const struct batch_plan *plan = &walk->call->cpu->plan;
+    const struct visit_list *list = walk->call->list;
     struct lookahead *ahead = walk->ahead;
     while (ahead->bytes < LOOKAHEAD_BYTES &&
            ahead->queue.end - ahead->queue.first <= FETCH_RUNS - 2 * KV_VISIT_BLOCKS) {
-        if (ahead->visit == plan->n_visits) {
+        if (ahead->visit == list->n_visits) {
             if (ahead->kv_head + 1 >= ahead->kv_head_end) {
                 return;
             }
             ahead->kv_head += 1;
             ahead->visit = 0;
         }
-        const struct kv_visit *visit = &plan->visits[ahead->visit++];
+        const struct kv_visit *visit = &list->visits[ahead->visit++];
         if (has_rows(walk, visit)) {
             queue_visit(walk, visit);
         }
@@ -185,10 +187,12 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit, co
     }
     const int32_t *positions = call->cpu->plan.positions;
     int32_t n_heads = walk->n_heads, row_begin = walk->row_begin, start = visit->start;
+    int32_t before = call->window > 0 ? start + call->window - 1 : INT32_MAX;
     size_t padded = (size_t)walk->padded;
     float *queries = walk->queries, *sums = walk->sums;
     for (int32_t i = 0; i < n; ++i) {
         int32_t visible = min_int(positions[rows[i]] - start + 1, KV_VISIT_TOKENS);
+        int32_t hidden = positions[rows[i]] > before ? positions[rows[i]] - before : 0;
         size_t pair = (size_t)(rows[i] - row_begin) * n_heads;
         for (int32_t h = 0; h < n_heads; ++h, ++pair) {
             int place = tile.n_pairs++;
@@ -196,6 +200,7 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit, co
             tile.sums[place] = sums + pair * padded;
             tile.states[place] = &walk->states[pair];
             tile.visible[place] = visible;
+            tile.hidden[place] = hidden;
             if (place + 1 == ATTENTION_PAIRS) {
                 call->kernel->visit(&tile);
                 tile.n_pairs = 0;
@@ -208,13 +213,13 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit, co
 }
 
 static void walk_visits(const struct walk *walk) {
-    const struct batch_plan *plan = &walk->call->cpu->plan;
-    for (int32_t i = 0; i < plan->n_visits; ++i) {
-        const struct kv_visit *visit = &plan->visits[i];
+    const struct visit_list *list = walk->call->list;
+    for (int32_t i = 0; i < list->n_visits; ++i) {
+        const struct kv_visit *visit = &list->visits[i];
         if (!has_rows(walk, visit)) {
             continue;
         }
-        const int32_t *rows = plan->visit_rows + visit->row_begin;
+        const int32_t *rows = list->rows + visit->row_begin;
         int32_t begin = rows_from(rows, visit->row_count, walk->row_begin);
         int32_t end = rows_from(rows, visit->row_count, walk->row_end);
         begin_visit(walk, visit);
@@ -278,8 +283,9 @@ static void attention_part(void *argument, int index, int count) {
 }
 
 void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
-                   const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale) {
+                   const struct kv_storage *storage, const struct attention_layer *layer) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
+    int32_t n_heads = layer->n_heads;
     int32_t head_dim = storage->head_dim, n_kv_heads = storage->n_kv_heads;
     ASSERT(qkv->rows == cpu->plan.n_rows);
     ASSERT(qkv->cols == (n_heads + 2 * n_kv_heads) * head_dim);
@@ -291,17 +297,20 @@ void cpu_attention(struct backend *backend, struct tensor *out, const struct ten
         .cpu = cpu,
         .kernel = cpu->attention[storage->dtype],
         .storage = storage,
-        .layer = cpu_kv_layer(storage, layer),
+        .list = layer->window > 0 ? &cpu->plan.windowed : &cpu->plan.visits,
+        .layer = cpu_kv_layer(storage, layer->index),
         .out = out->data,
         .q = qkv->data,
         .n_heads = n_heads,
         .q_stride = qkv->cols,
-        .factor = scale * log2_e,
+        .window = layer->window,
+        .factor = layer->scale * log2_e,
         .n_row_parts = 1,
     };
     double work = 0;
-    for (int32_t i = 0; i < cpu->plan.n_visits; ++i) {
-        work += 2.0 * cpu->plan.visits[i].row_count * cpu->plan.visits[i].n_blocks * out->cols;
+    for (int32_t i = 0; i < call.list->n_visits; ++i) {
+        const struct kv_visit *visit = &call.list->visits[i];
+        work += 2.0 * visit->row_count * visit->n_blocks * out->cols;
     }
     int n_threads = cpu_threads_for(cpu, work);
     // Heads go whole to threads where they come out even, so that each block is read by one thread;

@@ -76,11 +76,11 @@ static inline char *kv_layer_values(const struct kv_layer *layer, int32_t kv_hea
 size_t cpu_rope_bytes(const struct kv_storage *storage);
 void cpu_rope_fill(struct cpu_backend *cpu, struct kv_storage *storage);
 void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
-                    int32_t layer, int32_t n_heads);
+                    const struct attention_layer *layer);
 
 // cpu_attention.c
 void cpu_attention(struct backend *backend, struct tensor *out, const struct tensor *qkv,
-                   const struct kv_storage *storage, int32_t layer, int32_t n_heads, float scale);
+                   const struct kv_storage *storage, const struct attention_layer *layer);
 
 // cpu_ops.c
 void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table);

@@ -1,15 +1,15 @@
-// Rotary position embedding and the storing of keys and values. Angles are taken in double
-// precision, because a float angle of position 10 000 is already off by 5e-4, once for all
-// positions that a storage can have.
+// Norms of query and key heads, rotary position embedding, and the storing of keys and values.
+// Angles are taken in double precision, because a float angle of position 10 000 is already off by
+// 5e-4, once for all positions that a storage can have.
 #include <math.h>
 
 #include "worker/backend/cpu/cpu_private.h"
 
 enum { BY_HEAD_ROWS_MAX = 128 };
 
-// Floats of one position: cosines[head_dim / 2], then sines.
+// Floats of one position: cosines[rotary_dim / 2], then sines.
 static size_t position_floats(const struct kv_storage *storage) {
-    return (size_t)storage->head_dim;
+    return (size_t)storage->rotary_dim;
 }
 
 size_t cpu_rope_bytes(const struct kv_storage *storage) {
@@ -18,7 +18,8 @@ size_t cpu_rope_bytes(const struct kv_storage *storage) {
 
 static void fill_part(void *argument, int index, int count) {
     const struct kv_storage *storage = argument;
-    int32_t half = storage->head_dim / 2;
+    int32_t half = storage->rotary_dim / 2;
+    double scale = (double)storage->rotary_scale;
     long begin, end;
     thread_pool_range(storage->n_positions, 1, index, count, &begin, &end);
     for (long position = begin; position < end; ++position) {
@@ -26,23 +27,23 @@ static void fill_part(void *argument, int index, int count) {
         for (int32_t i = 0; i < half; ++i) {
             double sine, cosine;
             sincos((double)position * (double)storage->inv_freq[i], &sine, &cosine);
-            cosines[i] = (float)cosine;
-            cosines[half + i] = (float)sine;
+            cosines[i] = (float)(cosine * scale);
+            cosines[half + i] = (float)(sine * scale);
         }
     }
 }
 
 void cpu_rope_fill(struct cpu_backend *cpu, struct kv_storage *storage) {
-    double work = 25.0 * storage->n_positions * storage->head_dim;
+    double work = 25.0 * storage->n_positions * storage->rotary_dim;
     thread_pool_run(cpu->pool, fill_part, storage, cpu_threads_for(cpu, work));
 }
 
 struct rope_call {
     const struct cpu_backend *cpu;
     const struct kv_storage *storage;
+    const struct attention_layer *attention;
     float *qkv;
     struct kv_layer layer;
-    int32_t n_heads;
     bool by_head; // threads share the KV heads out, not the rows
 };
 
@@ -83,24 +84,35 @@ static void store_row(const struct rope_part *part, long row, const float *keys,
     }
 }
 
+// x[n_heads, head_dim], in place.
+static void norm_heads(const struct rope_call *call, float *x, int32_t n_heads,
+                       const struct tensor *weight) {
+    if (weight->data != NULL) {
+        call->cpu->kernels->rms_norm(x, x, weight->data, weight->dtype, call->attention->norm_eps,
+                                     n_heads, call->storage->head_dim);
+    }
+}
+
 static void rotate_row(const struct rope_part *part, float *q, float *keys, int32_t position) {
     const struct rope_call *call = part->call;
     const struct kv_storage *storage = call->storage;
-    int32_t head_dim = storage->head_dim, half = head_dim / 2;
-    int32_t group = call->n_heads / storage->n_kv_heads;
+    int32_t head_dim = storage->head_dim, half = storage->rotary_dim / 2;
+    int32_t group = call->attention->n_heads / storage->n_kv_heads;
     int32_t n_kv_heads = (int32_t)(part->head_end - part->head_begin);
     ASSERT(position < storage->n_positions);
     const float *cosines = (float *)storage->angles + (size_t)position * position_floats(storage);
-    call->cpu->kernels->rotate(q + part->head_begin * group * head_dim, n_kv_heads * group, cosines,
-                               cosines + half, half);
-    call->cpu->kernels->rotate(keys + part->head_begin * head_dim, n_kv_heads, cosines,
-                               cosines + half, half);
+    q += part->head_begin * group * head_dim;
+    keys += part->head_begin * head_dim;
+    norm_heads(call, q, n_kv_heads * group, &call->attention->query_norm);
+    norm_heads(call, keys, n_kv_heads, &call->attention->key_norm);
+    call->cpu->kernels->rotate(q, n_kv_heads * group, head_dim, cosines, cosines + half, half);
+    call->cpu->kernels->rotate(keys, n_kv_heads, head_dim, cosines, cosines + half, half);
 }
 
 static void rotate_and_store(const struct rope_part *part) {
     const struct rope_call *call = part->call;
     const struct kv_storage *storage = call->storage;
-    size_t keys = (size_t)call->n_heads * storage->head_dim;
+    size_t keys = (size_t)call->attention->n_heads * storage->head_dim;
     size_t values = keys + (size_t)storage->n_kv_heads * storage->head_dim;
     size_t stride = 2 * values - keys;
     for (long row = part->row_begin; row < part->row_end; ++row) {
@@ -127,16 +139,16 @@ static void rope_part(void *argument, int index, int count) {
 }
 
 void cpu_rope_store(struct backend *backend, struct tensor *qkv, struct kv_storage *storage,
-                    int32_t layer, int32_t n_heads) {
+                    const struct attention_layer *layer) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
     ASSERT(qkv->rows == cpu->plan.n_rows);
-    ASSERT(qkv->cols == (n_heads + 2 * storage->n_kv_heads) * storage->head_dim);
-    ASSERT(storage->head_dim % 2 == 0);
+    ASSERT(qkv->cols == (layer->n_heads + 2 * storage->n_kv_heads) * storage->head_dim);
+    ASSERT(storage->rotary_dim % 2 == 0 && storage->rotary_dim <= storage->head_dim);
     struct rope_call call = {.cpu = cpu,
                              .storage = storage,
+                             .attention = layer,
                              .qkv = qkv->data,
-                             .layer = cpu_kv_layer(storage, layer),
-                             .n_heads = n_heads};
+                             .layer = cpu_kv_layer(storage, layer->index)};
     double work = 3.0 * qkv->rows * qkv->cols;
     int n_threads = cpu_threads_for(cpu, work);
     // As attention shares out the heads, so that it finds what its thread has stored. That of many

@@ -58,7 +58,8 @@ struct attention_tile {
     const void *queries[ATTENTION_PAIRS];          // packed by the same kernel
     float *sums[ATTENTION_PAIRS];                  // [attention_padded(head_dim)], weights . values
     struct softmax_state *states[ATTENTION_PAIRS]; // their softmax so far
-    int32_t visible[ATTENTION_PAIRS];              // tokens of the blocks that the row sees, >= 1
+    int32_t visible[ATTENTION_PAIRS];              // the row sees tokens [hidden, visible) of the
+    int32_t hidden[ATTENTION_PAIRS];               // blocks, at least one
     struct fetch_queue *fetch;
     int32_t n_blocks;
     int32_t n_pairs;
@@ -91,9 +92,9 @@ struct cpu_kernels {
     // out[head_dim] = sums[attention_padded(head_dim)] / the sum of state's weights.
     void (*attention_finish)(float *out, const float *sums, const struct softmax_state *state,
                              int32_t head_dim);
-    // x[n_heads, 2 * half]: each head's pairs (i, half + i) turned by its angle.
-    void (*rotate)(float *x, int32_t n_heads, const float *cosines, const float *sines,
-                   int32_t half);
+    // x[n_heads, head_dim]: each head's pairs (i, half + i) turned by its angle.
+    void (*rotate)(float *x, int32_t n_heads, int32_t head_dim, const float *cosines,
+                   const float *sines, int32_t half);
     void (*rms_norm)(float *out, const float *x, const void *weight, enum dtype dtype, float eps,
                      int32_t n_rows, int32_t dim);
     void (*widen)(float *out, const void *values, enum dtype dtype, size_t n);

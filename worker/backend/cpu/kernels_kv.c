@@ -8,9 +8,9 @@
 #include "worker/backend/cpu/attention_simd.h"
 #include "worker/backend/cpu/kernels_private.h"
 
-void KERNEL(rotate)(float *x, int32_t n_heads, const float *cosines, const float *sines,
-                    int32_t half) {
-    for (int32_t head = 0; head < n_heads; ++head, x += 2 * half) {
+void KERNEL(rotate)(float *x, int32_t n_heads, int32_t head_dim, const float *cosines,
+                    const float *sines, int32_t half) {
+    for (int32_t head = 0; head < n_heads; ++head, x += head_dim) {
         int32_t i = 0;
         for (; i + WIDTH <= half; i += WIDTH) {
             vector_f cosine = vector_load(cosines + i), sine = vector_load(sines + i);

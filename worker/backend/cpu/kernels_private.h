@@ -20,8 +20,8 @@ kv_store_fn KERNEL(store_f32), KERNEL(store_f16), KERNEL(store_bf16), KERNEL(sto
 kv_pack_fn KERNEL(pack_query), KERNEL(pack_query_int8);
 void KERNEL(attention_finish)(float *out, const float *sums, const struct softmax_state *state,
                               int32_t head_dim);
-void KERNEL(rotate)(float *x, int32_t n_heads, const float *cosines, const float *sines,
-                    int32_t half);
+void KERNEL(rotate)(float *x, int32_t n_heads, int32_t head_dim, const float *cosines,
+                    const float *sines, int32_t half);
 void KERNEL(rms_norm)(float *out, const float *x, const void *weight, enum dtype dtype, float eps,
                       int32_t n_rows, int32_t dim);
 void KERNEL(widen)(float *out, const void *values, enum dtype dtype, size_t n);
