@@ -28,7 +28,8 @@
     X(PEER_LOST, 15, "peer lost")                                                                  \
     X(DEVICE, 16, "device error")                                                                  \
     X(VERSION, 17, "incompatible version")                                                         \
-    X(INTERNAL, 18, "internal error")
+    X(INTERNAL, 18, "internal error")                                                              \
+    X(RESOURCE_EXHAUSTED, 19, "no room now, try again later")
 
 enum status {
 #define STATUS_ENUM(name, number, text) STATUS_##name = number,

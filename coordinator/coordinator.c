@@ -9,8 +9,10 @@
 #include "coordinator/coordinator_internal.h"
 
 enum {
-    TICK_MS = 50,           // longest sleep of the loop: the resolution of deadlines
-    MESSAGES_PER_TURN = 512 // of one socket, so that neither starves the other nor the commit
+    TICK_MS = 50,                 // longest sleep of the loop: the resolution of deadlines
+    MESSAGES_PER_TURN = 512,      // of one socket, so that neither starves the other nor the commit
+    BYTES_PER_TURN = 4 << 20,     // likewise; they are in memory twice until the commit
+    CLIENT_MESSAGES_WAITING = 32, // of one client; more wait on its side
 };
 
 void coordinator_stop_job(struct coordinator *coordinator, struct job *job,
@@ -39,14 +41,19 @@ void coordinator_abandon_job(struct coordinator *coordinator, struct job *job) {
         scheduler_remove_job(coordinator->scheduler, job->id);
         coordinator->n_running--;
     }
+    coordinator_drop_job(coordinator, job);
+}
+
+void coordinator_drop_job(struct coordinator *coordinator, struct job *job) {
+    coordinator->loaded_bytes -= job->spec != NULL ? job->spec_bytes : 0;
     job_table_remove(coordinator->jobs, job);
 }
 
 enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id,
-                                struct job_spec *spec, int64_t accepted_ms,
+                                struct job_spec *spec, size_t spec_bytes, int64_t accepted_ms,
                                 const struct channel_peer *peer, struct job **out) {
     struct job *job = NULL;
-    enum status status = job_create(job_id, spec, accepted_ms, &job);
+    enum status status = job_create(job_id, spec, spec_bytes, accepted_ms, &job);
     if (status != STATUS_OK) {
         job_spec_destroy(spec);
         return status;
@@ -55,6 +62,11 @@ enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id
     if (status != STATUS_OK) {
         job_destroy(job);
         return status;
+    }
+    if (coordinator->loaded_bytes + spec_bytes > coordinator->options.loaded_bytes_max) {
+        job_unload(job);
+    } else {
+        coordinator->loaded_bytes += spec_bytes;
     }
     if (job->deadline_ms < coordinator->next_deadline_ms) {
         coordinator->next_deadline_ms = job->deadline_ms;
@@ -83,22 +95,53 @@ static void check_deadlines(struct coordinator *coordinator, int64_t now_ms) {
     }
 }
 
+// A specification as it was stored: it was checked then, but perhaps by another version.
+static enum status read_spec(const uint8_t *bytes, size_t size, struct job_spec **spec,
+                             struct error *err) {
+    void *submit = NULL;
+    enum status status = wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &submit, err);
+    if (status == STATUS_OK) {
+        status = job_spec_create(submit, spec, err);
+        if (status != STATUS_OK) {
+            wire_free(WIRE_SUBMIT_JOB, submit);
+        }
+    }
+    return status;
+}
+
+static enum status load_spec(struct coordinator *coordinator, struct job *job, struct error *err) {
+    if (job->spec != NULL) {
+        return STATUS_OK;
+    }
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct job_spec *spec = NULL;
+    enum status status = store_get_spec(coordinator->store, job->id, &bytes, &size, err);
+    if (status == STATUS_OK) {
+        status = read_spec(bytes, size, &spec, err);
+    }
+    free(bytes);
+    if (status == STATUS_OK) {
+        job_load(job, spec);
+        coordinator->loaded_bytes += job->spec_bytes;
+    }
+    return status;
+}
+
 static void start_job(struct coordinator *coordinator, struct job *job) {
     struct error err = {0};
-    enum status status = job_start(job, groups_models(coordinator->groups), &err);
+    enum status status = load_spec(coordinator, job, &err);
+    if (status != STATUS_OK) {
+        coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
+        return;
+    }
+    status = job_start(job, groups_models(coordinator->groups), &err);
     if (status == STATUS_OK) {
-        uint8_t *bytes = NULL;
-        size_t size = 0;
-        status = job_spec_pack(job->spec, &bytes, &size);
-        free(bytes);
-        if (status == STATUS_OK) {
-            status = scheduler_add_job(coordinator->scheduler, job->id, size, job->spec->n_scorers,
-                                       job_next, job);
-        }
+        status = scheduler_add_job(coordinator->scheduler, job->id, job->spec_bytes,
+                                   job->spec->n_scorers, job_next, job);
         if (status == STATUS_OK) {
             scheduler_set_apart(coordinator->scheduler, job->id, job->losses.suspect);
-        }
-        if (status != STATUS_OK) {
+        } else {
             error_set(&err, status, NULL, "the search cannot be started: %s", status_text(status));
         }
         coordinator->n_running++;
@@ -130,7 +173,8 @@ static void start_jobs(struct coordinator *coordinator) {
 static void drain(struct coordinator *coordinator, struct channel *channel,
                   void (*handle)(struct coordinator *coordinator, const struct channel_peer *peer,
                                  const uint8_t *bytes, size_t size)) {
-    for (int i = 0; i < MESSAGES_PER_TURN; i++) {
+    size_t taken = 0;
+    for (int i = 0; i < MESSAGES_PER_TURN && taken < BYTES_PER_TURN; i++) {
         struct channel_peer peer;
         uint8_t *bytes = NULL;
         size_t size = 0;
@@ -139,6 +183,7 @@ static void drain(struct coordinator *coordinator, struct channel *channel,
         }
         handle(coordinator, &peer, bytes, size);
         free(bytes);
+        taken += size;
     }
     coordinator->more = true;
 }
@@ -189,21 +234,13 @@ enum status coordinator_run(struct coordinator *coordinator, int stop_fd) {
     return STATUS_OK;
 }
 
-// A job of an earlier process: it was checked then; a store that a newer version wrote may hold
-// what this one does not accept, which must not keep the others from running.
+// A job of an earlier process: a store that a newer version wrote may hold what this one does not
+// accept, which must not keep the others from running.
 static enum status load_job(void *context, const struct store_job *stored) {
     struct coordinator *coordinator = context;
     struct error err = {0};
-    void *submit = NULL;
     struct job_spec *spec = NULL;
-    enum status status =
-        wire_unpack(WIRE_SUBMIT_JOB, stored->spec, stored->spec_size, &submit, &err);
-    if (status == STATUS_OK) {
-        status = job_spec_create(submit, &spec, &err);
-        if (status != STATUS_OK) {
-            wire_free(WIRE_SUBMIT_JOB, submit);
-        }
-    }
+    enum status status = read_spec(stored->spec, stored->spec_size, &spec, &err);
     if (status == STATUS_NO_MEMORY) {
         return status;
     }
@@ -214,7 +251,7 @@ static enum status load_job(void *context, const struct store_job *stored) {
     }
     int64_t age_ms = clock_realtime_ms() - stored->accepted_ms;
     struct job *job = NULL;
-    status = coordinator_add_job(coordinator, stored->job_id, spec,
+    status = coordinator_add_job(coordinator, stored->job_id, spec, stored->spec_size,
                                  clock_monotonic_ms() - (age_ms > 0 ? age_ms : 0), NULL, &job);
     if (status == STATUS_OK) {
         job->losses.count = stored->losses.count;
@@ -238,6 +275,7 @@ static enum status open_store(struct coordinator *coordinator, struct error *err
     if (status == STATUS_OK) {
         coordinator->n_stored = counts.jobs;
         coordinator->n_results = counts.results;
+        coordinator->stored_bytes = counts.bytes;
         log_info("store %s: %" PRIu64 " jobs, %" PRIu64 " of them finished", options.path,
                  counts.jobs, counts.results);
     }
@@ -247,7 +285,8 @@ static enum status open_store(struct coordinator *coordinator, struct error *err
 static enum status bind_channels(struct coordinator *coordinator, struct error *err) {
     // Twice the limit reaches us, so that a message somewhat too large gets an answer that says so;
     // the socket closes on anything larger.
-    const struct channel_options client = {.message_bytes_max = 2 * LIMIT_CLIENT_MESSAGE_BYTES};
+    const struct channel_options client = {.message_bytes_max = 2 * LIMIT_CLIENT_MESSAGE_BYTES,
+                                           .receive_depth_max = CLIENT_MESSAGES_WAITING};
     const struct channel_options group = {.message_bytes_max = LIMIT_GROUP_MESSAGE_BYTES};
     enum status status = channel_bind(coordinator->context, coordinator->options.client_endpoint,
                                       &client, &coordinator->client_channel, err);
@@ -288,6 +327,12 @@ static enum status take_options(struct coordinator *coordinator,
     if (options->jobs_max > LIMIT_JOBS_STORED) {
         return error_set(err, STATUS_LIMIT, "jobs-max", "%" PRIu64 " is above %d",
                          options->jobs_max, LIMIT_JOBS_STORED);
+    }
+    if (options->loaded_bytes_max == 0) {
+        options->loaded_bytes_max = COORDINATOR_LOADED_MAX;
+    }
+    if (options->bytes_max == 0) {
+        options->bytes_max = COORDINATOR_BYTES_MAX;
     }
     if (options->running_max == 0) {
         options->running_max = COORDINATOR_RUNNING_MAX;

@@ -5,6 +5,7 @@
 #ifndef COORDINATOR_COORDINATOR_H
 #define COORDINATOR_COORDINATOR_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/status.h"
@@ -13,7 +14,10 @@ enum {
     COORDINATOR_HEARTBEAT_MS = 1000,
     COORDINATOR_BEATS_MISSED = 5, // then a group counts as dead
     COORDINATOR_RUNNING_MAX = 64,
+    COORDINATOR_LOADED_MAX = 32 << 20, // what is above stays in the store until its job starts
 };
+
+#define COORDINATOR_BYTES_MAX (UINT64_C(16) << 30)
 
 struct coordinator_options {
     const char *client_endpoint; // bound; may end in ":0" for a free port
@@ -22,6 +26,8 @@ struct coordinator_options {
     int64_t store_pages_max; // of 4096 bytes; 0: as many as the disk holds
     int heartbeat_ms;        // [10, 60000]; 0: COORDINATOR_HEARTBEAT_MS
     int dead_after_ms;       // [heartbeat_ms, 3600000]; 0: COORDINATOR_BEATS_MISSED heartbeats
+    uint64_t bytes_max; // of jobs and results stored and not yet closed; 0: COORDINATOR_BYTES_MAX
+    size_t loaded_bytes_max; // of queued jobs' specifications in memory; 0: COORDINATOR_LOADED_MAX
     uint64_t jobs_max;       // stored and not yet closed; 0: LIMIT_JOBS_STORED
     uint32_t running_max;    // jobs searched at once, [1, 4096]; 0: COORDINATOR_RUNNING_MAX
 };

@@ -28,7 +28,7 @@ struct write {
     bool stream;           // WRITE_JOB: the client wants to follow the job
     struct job_spec *spec; // WRITE_JOB: owned
     uint8_t *bytes;        // WRITE_JOB: [size] packed spec, owned
-    size_t size;
+    size_t size;           // WRITE_RESULT too
     int64_t accepted_ms; // WRITE_JOB: since 1970
     char key[LIMIT_JOB_KEY_BYTES + 1];
     uint64_t job_id;            // WRITE_RESULT, WRITE_LOSSES; set by the commit of WRITE_JOB
@@ -36,8 +36,7 @@ struct write {
     enum status status;
     struct error err;
     bool is_new;  // WRITE_JOB, WRITE_RESULT: not in the store before
-    bool had_job; // WRITE_CLOSE
-    bool had_result;
+    struct store_closed closed; // WRITE_CLOSE
 };
 
 struct coordinator {
@@ -53,6 +52,9 @@ struct coordinator {
     struct write *writes; // [n_writes] of this turn
     size_t n_writes;
     size_t write_capacity;
+    size_t write_bytes;    // of jobs among the turn's writes
+    uint64_t stored_bytes; // of jobs and results in the store
+    size_t loaded_bytes;   // of the specifications in memory, packed
     uint64_t n_stored;  // jobs in the store
     uint64_t n_results; // of them finished
     uint32_t n_running;
@@ -78,10 +80,13 @@ void coordinator_stop_job(struct coordinator *coordinator, struct job *job,
 void coordinator_finish_job(struct coordinator *coordinator, struct job *job);
 // Drops a job without a result (it was closed).
 void coordinator_abandon_job(struct coordinator *coordinator, struct job *job);
-// Adds an accepted job of `peer` (NULL: of an earlier process). On failure the spec is destroyed.
+// Takes a job out of the table and destroys it.
+void coordinator_drop_job(struct coordinator *coordinator, struct job *job);
+// Adds an accepted job of `peer` (NULL: of an earlier process), stored in `spec_bytes`. Takes spec.
 MUST_CHECK enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id,
-                                           struct job_spec *spec, int64_t accepted_ms,
-                                           const struct channel_peer *peer, struct job **out);
+                                           struct job_spec *spec, size_t spec_bytes,
+                                           int64_t accepted_ms, const struct channel_peer *peer,
+                                           struct job **out);
 
 // server.c
 void server_on_message(struct coordinator *coordinator, const struct channel_peer *peer,

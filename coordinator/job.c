@@ -9,13 +9,20 @@
 #include "common/log.h"
 #include "coordinator/job_result.h"
 
-enum status job_create(uint64_t id, struct job_spec *spec, int64_t accepted_ms, struct job **out) {
+enum status job_create(uint64_t id, struct job_spec *spec, size_t spec_bytes, int64_t accepted_ms,
+                       struct job **out) {
     struct job *job = calloc(1, sizeof *job);
-    if (job == NULL) {
+    char *key = strdup(job_spec_key(spec));
+    if (job == NULL || key == NULL) {
+        free(job);
+        free(key);
         return STATUS_NO_MEMORY;
     }
     job->id = id;
+    job->key = key;
     job->spec = spec;
+    job->spec_bytes = spec_bytes;
+    job->seed = spec->seed;
     job->state = SUREFOOT__JOB_STATE__JOB_STATE_QUEUED;
     job->accepted_ms = accepted_ms;
     job->deadline_ms = spec->deadline_ms > 0 ? accepted_ms + spec->deadline_ms : INT64_MAX;
@@ -49,9 +56,21 @@ void job_destroy(struct job *job) {
     if (job != NULL) {
         drop_search(job);
         job_spec_destroy(job->spec);
+        free(job->key);
         free(job->result);
         free(job);
     }
+}
+
+void job_unload(struct job *job) {
+    ASSERT(job->state == SUREFOOT__JOB_STATE__JOB_STATE_QUEUED);
+    job_spec_destroy(job->spec);
+    job->spec = NULL;
+}
+
+void job_load(struct job *job, struct job_spec *spec) {
+    ASSERT(job->spec == NULL && strcmp(job_spec_key(spec), job->key) == 0);
+    job->spec = spec;
 }
 
 enum status job_start(struct job *job, const struct model_set *models, struct error *err) {
@@ -490,7 +509,7 @@ void job_finish(struct job *job, const struct model_set *models) {
 
 void job_fill_progress(const struct job *job, Surefoot__JobProgress *progress) {
     surefoot__job_progress__init(progress);
-    progress->job_key = (char *)job_spec_key(job->spec);
+    progress->job_key = job->key;
     progress->has_state = true;
     progress->state = job->state;
     if (job->search == NULL) {

@@ -43,7 +43,10 @@ struct job_losses {
 
 struct job {
     uint64_t id;
-    struct job_spec *spec; // owned
+    char *key;             // owned
+    struct job_spec *spec; // owned; NULL while QUEUED and unloaded, and DONE without having run
+    size_t spec_bytes;     // packed, as stored
+    uint64_t seed;
     Surefoot__JobState state;
     struct search *search; // owned; NULL unless RUNNING, or DONE after having run
     int64_t accepted_ms;   // CLOCK_MONOTONIC; before the process began for jobs of an earlier one
@@ -67,10 +70,15 @@ struct job {
     struct job *next_by_id;
 };
 
-// Takes `spec`. `accepted_ms` is CLOCK_MONOTONIC.
-MUST_CHECK enum status job_create(uint64_t id, struct job_spec *spec, int64_t accepted_ms,
-                                  struct job **out);
+// Takes `spec`, of which the packed form has `spec_bytes`. `accepted_ms` is CLOCK_MONOTONIC.
+// STATUS_NO_MEMORY: not taken.
+MUST_CHECK enum status job_create(uint64_t id, struct job_spec *spec, size_t spec_bytes,
+                                  int64_t accepted_ms, struct job **out);
 void job_destroy(struct job *job); // NULL allowed
+
+// Gives the specification of a queued job back, or takes it again before it starts.
+void job_unload(struct job *job);
+void job_load(struct job *job, struct job_spec *spec);
 
 // Resolves the specification against the models and starts the search. An error is the job's own:
 // the caller rejects it.

@@ -235,22 +235,23 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     }
     Surefoot__JobResult *message = &parts->message;
     surefoot__job_result__init(message);
-    message->job_key = (char *)job_spec_key(job->spec);
+    message->job_key = job->key;
     message->has_outcome = true;
     message->outcome = ending->outcome;
     message->has_seed = true;
-    message->seed = job->spec->seed;
+    message->seed = job->seed;
     message->has_prompt_tokens = job->prompt_tokens > 0;
     message->prompt_tokens = job->prompt_tokens;
-    message->has_budget = job->spec->resolved && job->spec->search.has_cost;
-    message->budget = job->spec->search.budget;
+    bool resolved = job->spec != NULL && job->spec->resolved;
+    message->has_budget = resolved && job->spec->search.has_cost;
+    message->budget = message->has_budget ? job->spec->search.budget : 0;
     if (ending->why != NULL) {
         surefoot__error_info__init(&parts->error);
         wire_error_fill(&parts->error, ending->why);
         message->error = &parts->error;
     }
     fill_times(job, message);
-    if (ending->models != NULL && job->spec->resolved) {
+    if (ending->models != NULL && resolved) {
         fill_models(job, ending->models, parts);
     }
     enum status status = job->search != NULL ? fill_search(job, ending->outcome, parts) : STATUS_OK;

@@ -93,7 +93,7 @@ void job_table_destroy(struct job_table *table) {
 }
 
 static void link_job(struct job_table *table, struct job *job) {
-    struct job **keys = key_chain(table, job_spec_key(job->spec));
+    struct job **keys = key_chain(table, job->key);
     struct job **ids = id_chain(table, job->id);
     job->next_by_key = *keys;
     *keys = job;
@@ -217,7 +217,7 @@ static void leave_queue(struct job_table *table, struct job *job) {
 }
 
 void job_table_remove(struct job_table *table, struct job *job) {
-    struct job **at = key_chain(table, job_spec_key(job->spec));
+    struct job **at = key_chain(table, job->key);
     while (*at != job) {
         at = &(*at)->next_by_key;
     }
@@ -234,7 +234,7 @@ void job_table_remove(struct job_table *table, struct job *job) {
 
 struct job *job_table_find_key(const struct job_table *table, const char *key) {
     struct job *job = *key_chain(table, key);
-    while (job != NULL && strcmp(job_spec_key(job->spec), key) != 0) {
+    while (job != NULL && strcmp(job->key, key) != 0) {
         job = job->next_by_key;
     }
     return job;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,8 @@ enum exit_code {
     EXIT_CODE_STORE = 4,
 };
 
+enum { LARGE_BLOCK_BYTES = 128 << 10 };
+
 static const char help[] =
     "usage: surefoot-coordinator [flags]\n"
     "\n"
@@ -32,6 +35,7 @@ static const char help[] =
     "  --heartbeat-ms N     interval of heartbeats, 10..60000 (default 1000)\n"
     "  --dead-after-ms N    silence after which a group counts as dead (default 5 heartbeats)\n"
     "  --jobs-max N         jobs stored and not yet closed, 1..1048576 (default 1048576)\n"
+    "  --bytes-max N        bytes of jobs and results stored and not yet closed (default 16 GiB)\n"
     "  --running-max N      jobs searched at once, 1..4096 (default 64)\n"
     "  --ready-file FILE    written once both addresses are bound: lines client=..., group=..., "
     "pid=...\n"
@@ -99,6 +103,12 @@ static bool take_flag(int letter, const char *name, struct flags *flags) {
         }
         flags->options.jobs_max = (uint64_t)number;
         return true;
+    case 'y':
+        if (!parse_number(optarg, 1, LLONG_MAX, name, &number)) {
+            return false;
+        }
+        flags->options.bytes_max = (uint64_t)number;
+        return true;
     case 'n':
         if (!parse_number(optarg, 1, 4096, name, &number)) {
             return false;
@@ -128,6 +138,7 @@ static int parse_flags(int argc, char **argv, struct flags *flags) {
         {"heartbeat-ms", required_argument, NULL, 'b'},
         {"dead-after-ms", required_argument, NULL, 'd'},
         {"jobs-max", required_argument, NULL, 'j'},
+        {"bytes-max", required_argument, NULL, 'y'},
         {"running-max", required_argument, NULL, 'n'},
         {"ready-file", required_argument, NULL, 'r'},
         {"log-level", required_argument, NULL, 'l'},
@@ -222,6 +233,10 @@ int main(int argc, char **argv) {
     if (code >= 0) {
         return code;
     }
+    // Blocks of a message's size go back to the system when they are freed, instead of leaving
+    // holes.
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+    mallopt(M_TRIM_THRESHOLD, LARGE_BLOCK_BYTES);
     log_init("coordinator", (enum log_level)flags.log_level);
     // Blocked before any thread starts, so that signals come through the descriptor alone.
     sigset_t signals;

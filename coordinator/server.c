@@ -121,14 +121,21 @@ static bool is_known(struct coordinator *coordinator, const char *key) {
 }
 
 // Checks of a new job beyond its message: room, and what the groups can do as far as that is known.
-static enum status admit(struct coordinator *coordinator, struct job_spec *spec,
+static enum status admit(struct coordinator *coordinator, struct job_spec *spec, size_t size,
                          struct error *err) {
     uint64_t jobs = coordinator->n_stored + coordinator->n_writes;
     if (jobs >= coordinator->options.jobs_max) {
-        return error_set(err, STATUS_LIMIT, "jobs",
+        return error_set(err, STATUS_RESOURCE_EXHAUSTED, "jobs",
                          "%" PRIu64 " jobs are stored, the limit is %" PRIu64
                          "; close finished ones",
                          coordinator->n_stored, coordinator->options.jobs_max);
+    }
+    uint64_t bytes = coordinator->stored_bytes + coordinator->write_bytes;
+    if (bytes + size > coordinator->options.bytes_max) {
+        return error_set(err, STATUS_RESOURCE_EXHAUSTED, "bytes",
+                         "%" PRIu64 " bytes of jobs and results are stored, %zu more are above the "
+                         "limit %" PRIu64 "; close finished ones",
+                         coordinator->stored_bytes, size, coordinator->options.bytes_max);
     }
     const struct model_set *models = groups_models(coordinator->groups);
     return models != NULL ? job_spec_resolve(spec, models, err) : STATUS_OK;
@@ -144,14 +151,13 @@ static void on_submit(const struct request *request, Surefoot__ClientRequest *me
     enum status status = job_spec_create(message->submit, &spec, &err);
     if (status == STATUS_OK) {
         message->submit = NULL; // the spec's now
-        status =
-            is_known(coordinator, job_spec_key(spec)) ? STATUS_OK : admit(coordinator, spec, &err);
-    }
-    if (status == STATUS_OK) {
         status = job_spec_pack(spec, &bytes, &size);
         if (status != STATUS_OK) {
             error_set(&err, status, "spec", "cannot be packed: %s", status_text(status));
         }
+    }
+    if (status == STATUS_OK && !is_known(coordinator, job_spec_key(spec))) {
+        status = admit(coordinator, spec, size, &err);
     }
     struct write *write = NULL;
     if (status != STATUS_OK) {
@@ -168,6 +174,7 @@ static void on_submit(const struct request *request, Surefoot__ClientRequest *me
     write->spec = spec;
     write->bytes = bytes;
     write->size = size;
+    coordinator->write_bytes += size;
     write->accepted_ms = clock_realtime_ms();
 }
 
@@ -258,7 +265,7 @@ static void on_cancel(const struct request *request, const Surefoot__CancelJob *
         coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_CANCELLED, NULL);
     }
     // One more write of the same result, answered after the commit: the store keeps the first.
-    struct write *write = add_write(request, WRITE_RESULT, job_spec_key(job->spec));
+    struct write *write = add_write(request, WRITE_RESULT, job->key);
     if (write != NULL) {
         write->job_id = job->id;
     }
@@ -549,8 +556,8 @@ static void on_job_written(struct coordinator *coordinator, struct write *write)
         struct job *job = NULL;
         struct job_spec *spec = write->spec;
         write->spec = NULL;
-        if (coordinator_add_job(coordinator, write->job_id, spec, now, &write->peer, &job) !=
-            STATUS_OK) {
+        if (coordinator_add_job(coordinator, write->job_id, spec, write->size, now, &write->peer,
+                                &job) != STATUS_OK) {
             // It is stored and will be found at the next start, but must not be promised now.
             error_set(&write->err, STATUS_NO_MEMORY, NULL, "no memory for the job");
             send_error(coordinator, &write->peer, write->request_id, &write->err);
@@ -567,7 +574,7 @@ static void on_result_written(struct coordinator *coordinator, struct write *wri
     struct job *job = job_table_find_id(coordinator->jobs, write->job_id);
     if (job != NULL && write->status == STATUS_OK) {
         release_watchers(coordinator, job, NULL);
-        job_table_remove(coordinator->jobs, job);
+        coordinator_drop_job(coordinator, job);
     } else if (job != NULL) {
         job->is_saving = false;
     }
@@ -584,7 +591,7 @@ static void on_close_written(struct coordinator *coordinator, struct write *writ
         release_watchers(coordinator, job, &err);
         coordinator_abandon_job(coordinator, job);
     }
-    send_accepted(coordinator, write, !write->had_job);
+    send_accepted(coordinator, write, !write->closed.had_job);
 }
 
 void server_on_written(struct coordinator *coordinator, struct write *write) {

@@ -31,6 +31,8 @@ enum statement {
     STATEMENT_PUT_LOSSES,
     STATEMENT_JOB_EXISTS,
     STATEMENT_GET_JOB,
+    STATEMENT_GET_SPEC,
+    STATEMENT_BYTES,
     STATEMENT_DELETE_RESULT,
     STATEMENT_DELETE_JOB,
     STATEMENT_UNFINISHED,
@@ -49,13 +51,18 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
     [STATEMENT_JOB_EXISTS] = "SELECT 1 FROM jobs WHERE id = ?1",
     [STATEMENT_GET_JOB] = "SELECT id, accepted_ms, spec, result FROM jobs"
                           " LEFT JOIN results ON results.job_id = jobs.id WHERE job_key = ?1",
+    [STATEMENT_GET_SPEC] = "SELECT spec FROM jobs WHERE id = ?1",
+    [STATEMENT_BYTES] = "SELECT length(spec) + ifnull(length(result), 0) FROM jobs"
+                        " LEFT JOIN results ON results.job_id = jobs.id WHERE job_key = ?1",
     [STATEMENT_DELETE_RESULT] =
         "DELETE FROM results WHERE job_id = (SELECT id FROM jobs WHERE job_key = ?1)",
     [STATEMENT_DELETE_JOB] = "DELETE FROM jobs WHERE job_key = ?1",
     [STATEMENT_UNFINISHED] =
         "SELECT id, accepted_ms, spec, losses, lost_at FROM jobs WHERE"
         " NOT EXISTS (SELECT 1 FROM results WHERE job_id = jobs.id) ORDER BY id",
-    [STATEMENT_COUNTS] = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results)",
+    [STATEMENT_COUNTS] = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM results),"
+                         " (SELECT ifnull(sum(length(spec)), 0) FROM jobs) +"
+                         " (SELECT ifnull(sum(length(result)), 0) FROM results)",
 };
 
 // Entry i takes a file of version i to version i + 1. Entries are never changed, new ones go last.
@@ -394,6 +401,23 @@ static bool copy_column(sqlite3_stmt *statement, int column, uint8_t **bytes, si
     return true;
 }
 
+enum status store_get_spec(struct store *store, uint64_t job_id, uint8_t **spec, size_t *size,
+                           struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_GET_SPEC);
+    bind_number(statement, 1, (int64_t)job_id);
+    int rc = sqlite3_step(statement);
+    enum status status = STATUS_OK;
+    if (rc == SQLITE_DONE) {
+        status = error_set(err, STATUS_NOT_FOUND, "store", "no such job");
+    } else if (rc != SQLITE_ROW) {
+        status = convert(store, rc, "read a job", err);
+    } else if (!copy_column(statement, 0, spec, size)) {
+        status = error_set(err, STATUS_NO_MEMORY, "store", "no memory for a job");
+    }
+    sqlite3_reset(statement);
+    return status;
+}
+
 enum status store_get_job(struct store *store, const char *job_key, struct store_job *out,
                           struct error *err) {
     sqlite3_stmt *statement = fresh(store, STATEMENT_GET_JOB);
@@ -449,15 +473,29 @@ static enum status delete_by_key(struct store *store, enum statement which, cons
     return status;
 }
 
-enum status store_close_job(struct store *store, const char *job_key, bool *had_job,
-                            bool *had_result, struct error *err) {
+static enum status count_bytes(struct store *store, const char *job_key, uint64_t *bytes,
+                               struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_BYTES);
+    bind_text(statement, 1, job_key);
+    int rc = sqlite3_step(statement);
+    *bytes = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_reset(statement);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? STATUS_OK
+                                                 : convert(store, rc, "look up a job", err);
+}
+
+enum status store_close_job(struct store *store, const char *job_key, struct store_closed *closed,
+                            struct error *err) {
     bool alone = sqlite3_get_autocommit(store->database) != 0;
     enum status status = alone ? store_begin(store, err) : STATUS_OK;
     if (status == STATUS_OK) {
-        status = delete_by_key(store, STATEMENT_DELETE_RESULT, job_key, had_result, err);
+        status = count_bytes(store, job_key, &closed->bytes, err);
     }
     if (status == STATUS_OK) {
-        status = delete_by_key(store, STATEMENT_DELETE_JOB, job_key, had_job, err);
+        status = delete_by_key(store, STATEMENT_DELETE_RESULT, job_key, &closed->had_result, err);
+    }
+    if (status == STATUS_OK) {
+        status = delete_by_key(store, STATEMENT_DELETE_JOB, job_key, &closed->had_job, err);
     }
     if (alone && status == STATUS_OK) {
         status = store_commit(store, err);
@@ -500,6 +538,7 @@ enum status store_get_counts(struct store *store, struct store_counts *out, stru
     if (rc == SQLITE_ROW) {
         out->jobs = (uint64_t)sqlite3_column_int64(statement, 0);
         out->results = (uint64_t)sqlite3_column_int64(statement, 1);
+        out->bytes = (uint64_t)sqlite3_column_int64(statement, 2);
     } else {
         status = convert(store, rc, "count the jobs", err);
     }

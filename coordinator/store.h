@@ -73,9 +73,18 @@ void store_job_release(struct store_job *job);
 // STATUS_NOT_FOUND unless a job of this key is stored.
 MUST_CHECK enum status store_find_job(struct store *store, const char *job_key, struct error *err);
 
-// Drops a job and its result; unknown keys are fine. *had_job and *had_result tell what there was.
-MUST_CHECK enum status store_close_job(struct store *store, const char *job_key, bool *had_job,
-                                       bool *had_result, struct error *err);
+// The packed specification of a job, owned. STATUS_NOT_FOUND.
+MUST_CHECK enum status store_get_spec(struct store *store, uint64_t job_id, uint8_t **spec,
+                                      size_t *size, struct error *err);
+
+// Drops a job and its result; unknown keys are fine. *closed tells what there was.
+struct store_closed {
+    bool had_job;
+    bool had_result;
+    uint64_t bytes; // of specification and result
+};
+MUST_CHECK enum status store_close_job(struct store *store, const char *job_key,
+                                       struct store_closed *closed, struct error *err);
 
 // Calls `visit` for every job without a result, oldest first; `job` is borrowed during the call.
 // Stops at the first status other than STATUS_OK and returns it. `visit` must not call the store.
@@ -86,6 +95,7 @@ MUST_CHECK enum status store_load_unfinished(struct store *store, store_visit_fn
 struct store_counts {
     uint64_t jobs;    // not yet closed
     uint64_t results; // of them finished
+    uint64_t bytes;   // of specifications and results
 };
 MUST_CHECK enum status store_get_counts(struct store *store, struct store_counts *out,
                                         struct error *err);

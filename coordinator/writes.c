@@ -42,7 +42,7 @@ static void note_failure(struct coordinator *coordinator) {
 
 struct write *writes_add_result(struct coordinator *coordinator, struct job *job) {
     ASSERT(job->state == SUREFOOT__JOB_STATE__JOB_STATE_DONE);
-    struct write *write = writes_add(coordinator, WRITE_RESULT, job_spec_key(job->spec));
+    struct write *write = writes_add(coordinator, WRITE_RESULT, job->key);
     if (write == NULL) {
         note_failure(coordinator);
         return NULL;
@@ -53,7 +53,7 @@ struct write *writes_add_result(struct coordinator *coordinator, struct job *job
 }
 
 void writes_add_losses(struct coordinator *coordinator, const struct job *job) {
-    struct write *write = writes_add(coordinator, WRITE_LOSSES, job_spec_key(job->spec));
+    struct write *write = writes_add(coordinator, WRITE_LOSSES, job->key);
     if (write != NULL) {
         write->job_id = job->id;
         write->losses = (struct store_losses){job->losses.count, job->losses.at_tokens};
@@ -73,6 +73,7 @@ static enum status apply_result(struct coordinator *coordinator, struct write *w
     if (job->result == NULL) {
         return error_set(&write->err, STATUS_NO_MEMORY, NULL, "no memory for the result");
     }
+    write->size = job->result_size;
     return store_put_result(coordinator->store, job->id, job->result, job->result_size,
                             &write->is_new, &write->err);
 }
@@ -89,8 +90,7 @@ static enum status apply(struct coordinator *coordinator, struct write *write) {
     case WRITE_CLOSE:
         break;
     }
-    return store_close_job(coordinator->store, write->key, &write->had_job, &write->had_result,
-                           &write->err);
+    return store_close_job(coordinator->store, write->key, &write->closed, &write->err);
 }
 
 // Faults of the store, as opposed to answers of it: the transaction is lost.
@@ -126,15 +126,18 @@ static void count(struct coordinator *coordinator, const struct write *write) {
     switch (write->kind) {
     case WRITE_JOB:
         coordinator->n_stored += write->is_new ? 1 : 0;
+        coordinator->stored_bytes += write->is_new ? write->size : 0;
         break;
     case WRITE_RESULT:
         coordinator->n_results += write->is_new ? 1 : 0;
+        coordinator->stored_bytes += write->is_new ? write->size : 0;
         break;
     case WRITE_LOSSES:
         break;
     case WRITE_CLOSE:
-        coordinator->n_stored -= write->had_job ? 1 : 0;
-        coordinator->n_results -= write->had_result ? 1 : 0;
+        coordinator->n_stored -= write->closed.had_job ? 1 : 0;
+        coordinator->n_results -= write->closed.had_result ? 1 : 0;
+        coordinator->stored_bytes -= write->closed.bytes;
         break;
     }
 }
@@ -169,6 +172,7 @@ void writes_flush(struct coordinator *coordinator) {
     size_t n = coordinator->n_writes;
     coordinator->writes = NULL;
     coordinator->n_writes = 0;
+    coordinator->write_bytes = 0;
     coordinator->write_capacity = 0;
     for (size_t i = 0; i < n; i++) {
         server_on_written(coordinator, &writes[i]);

@@ -178,9 +178,10 @@ static bool set_options(struct channel *channel, const char *endpoint,
                         const struct channel_options *options) {
     void *socket = channel->socket;
     int depth = options->queue_depth_max > 0 ? options->queue_depth_max : QUEUE_DEPTH_DEFAULT;
+    int receive_depth = options->receive_depth_max > 0 ? options->receive_depth_max : depth;
     int64_t bytes_max = (int64_t)options->message_bytes_max;
     bool set = zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &bytes_max, sizeof bytes_max) == 0 &&
-               set_int(socket, ZMQ_SNDHWM, depth) && set_int(socket, ZMQ_RCVHWM, depth) &&
+               set_int(socket, ZMQ_SNDHWM, depth) && set_int(socket, ZMQ_RCVHWM, receive_depth) &&
                set_int(socket, ZMQ_LINGER, LINGER_MS) &&
                set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) &&
                set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&

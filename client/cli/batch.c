@@ -78,7 +78,8 @@ static enum status submit(struct run *run, size_t index, int lost, bool *taken, 
         return report_rejected(run, index, key, &why, err);
     }
     *taken = false;
-    if (status != STATUS_UNAVAILABLE && status != STATUS_DEADLINE) { // no room, or away
+    if (status != STATUS_UNAVAILABLE && status != STATUS_RESOURCE_EXHAUSTED &&
+        status != STATUS_DEADLINE) { // no room, or away
         return status;
     }
     run->hold_ms = deadline_after_ms(HOLD_MS);

@@ -18,6 +18,7 @@ static int exit_code(enum status status) {
         return CLI_EXIT_USAGE;
     case STATUS_DEADLINE:
     case STATUS_UNAVAILABLE:
+    case STATUS_RESOURCE_EXHAUSTED:
     case STATUS_PEER_LOST:
         return CLI_EXIT_NO_SERVICE;
     case STATUS_CANCELLED:

@@ -920,11 +920,85 @@ static void test_job_limit_is_named(void **state) {
     Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
     harness_accept(harness, "first", &spec);
     Surefoot__ClientReply *reply = harness_submit(harness, "second", &spec, false);
-    assert_int_equal(reply->error->status, STATUS_LIMIT);
+    assert_int_equal(reply->error->status, STATUS_RESOURCE_EXHAUSTED);
     assert_string_equal(reply->error->field, "jobs");
     harness_free(reply);
     harness_free(harness_close_job(harness, "first"));
     harness_accept(harness, "second", &spec);
+}
+
+static void test_bytes_are_limited_and_the_refusal_names_them(void **state) {
+    struct harness *harness = *state;
+    harness_stop(harness);
+    harness->options.bytes_max = 5000;
+    harness_start(harness);
+    static char prompt[3001];
+    memset(prompt, 'p', sizeof prompt - 1);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    spec.prompt = prompt;
+    harness_accept(harness, "first", &spec);
+    for (int i = 0; i < 2; i++) { // a restart counts what is there
+        Surefoot__ClientReply *reply = harness_submit(harness, "second", &spec, false);
+        assert_int_equal(reply->error->status, STATUS_RESOURCE_EXHAUSTED);
+        assert_string_equal(reply->error->field, "bytes");
+        assert_non_null(strstr(reply->error->message, "5000"));
+        harness_free(reply);
+        reply = harness_submit(harness, "first", &spec, false);
+        assert_true(reply->accepted->duplicate); // needs no room
+        harness_free(reply);
+        harness_stop(harness);
+        harness_start(harness);
+    }
+    harness_free(harness_close_job(harness, "first"));
+    harness_accept(harness, "second", &spec);
+    harness_connect(harness, 0, 64);
+    harness_free(harness_result(harness, "second"));
+    spec.prompt = "small"; // but there is a result now
+    char key[32];
+    enum status status = STATUS_OK;
+    for (int i = 0; i < 100 && status == STATUS_OK; i++) {
+        snprintf(key, sizeof key, "small-%d", i);
+        Surefoot__ClientReply *reply = harness_submit(harness, key, &spec, false);
+        status = reply->error != NULL ? (enum status)reply->error->status : STATUS_OK;
+        harness_free(reply);
+    }
+    assert_int_equal(status, STATUS_RESOURCE_EXHAUSTED);
+}
+
+// Jobs that wait need no memory for their prompts.
+static void test_unloaded_jobs_run_and_end_like_others(void **state) {
+    enum { JOBS = 6 };
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    char *expected = run_and_describe(harness, "loaded", &spec);
+    harness_disconnect(harness, 0);
+    harness_stop(harness);
+    harness->options.loaded_bytes_max = 1;
+    harness_start(harness);
+    char key[32];
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+        harness_free(harness_fetch(harness, key, 0));
+    }
+    harness_free(harness_cancel(harness, "job-0"));
+    Surefoot__ClientReply *reply = harness_result(harness, "job-0");
+    assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_CANCELLED);
+    assert_int_equal(reply->result->seed, 3);
+    assert_string_equal(reply->result->job_key, "job-0");
+    harness_free(reply);
+    harness_free(harness_close_job(harness, "job-1"));
+    harness_stop(harness);
+    harness_start(harness);
+    harness_connect(harness, 0, 64);
+    for (int i = 2; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        reply = harness_result(harness, key);
+        expect_same("unloaded", key, expected, describe(reply->result));
+        harness_free(reply);
+    }
+    free(expected);
 }
 
 static void test_queued_jobs_start_by_client_in_turn(void **state) {
@@ -983,6 +1057,8 @@ int main(void) {
         CASE(test_deadline_ends_queued_and_running_jobs),
         CASE(test_same_key_is_the_same_job),
         CASE(test_closed_job_is_gone),
+        CASE(test_bytes_are_limited_and_the_refusal_names_them),
+        CASE(test_unloaded_jobs_run_and_end_like_others),
         CASE(test_queued_jobs_start_by_client_in_turn),
         CASE(test_waiting_fetch_is_answered_with_progress_in_time),
         CASE(test_stream_brings_progress_and_result),

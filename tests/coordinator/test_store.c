@@ -148,13 +148,12 @@ static void test_closed_jobs_are_gone_and_ids_are_not_reused(void **state) {
     uint64_t id = must_put_job(store, "a", "spec");
     must_put_result(store, id, "result");
     struct error err = {0};
-    bool had_job = false;
-    bool had_result = false;
+    struct store_closed closed = {.had_job = false};
     assert_ok(store_find_job(store, "a", &err), &err);
-    assert_ok(store_close_job(store, "a", &had_job, &had_result, &err), &err);
-    assert_true(had_job && had_result);
-    assert_ok(store_close_job(store, "a", &had_job, &had_result, &err), &err);
-    assert_false(had_job || had_result);
+    assert_ok(store_close_job(store, "a", &closed, &err), &err);
+    assert_true(closed.had_job && closed.had_result && closed.bytes > 0);
+    assert_ok(store_close_job(store, "a", &closed, &err), &err);
+    assert_false(closed.had_job || closed.had_result || closed.bytes > 0);
     assert_status(STATUS_NOT_FOUND, store_find_job(store, "a", &err));
     struct store_job job;
     bool is_new = false;
@@ -226,10 +225,9 @@ static void test_full_disk_is_reported_and_passes(void **state) {
     assert_status(STATUS_NOT_FOUND, store_get_job(store, "with-large", &job, &err));
     expect_job(store, "small", "kept", NULL);
     // Closing a job makes room.
-    bool had_job = false;
-    bool had_result = false;
-    assert_ok(store_close_job(store, "large-0", &had_job, &had_result, &err), &err);
-    assert_true(had_job && !had_result);
+    struct store_closed closed = {.had_job = false};
+    assert_ok(store_close_job(store, "large-0", &closed, &err), &err);
+    assert_true(closed.had_job && !closed.had_result);
     assert_ok(put_job(store, "too-large", large, &id, &is_new, &err), &err);
     store_close(store);
 }
