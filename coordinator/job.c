@@ -336,18 +336,32 @@ static double weighted(const struct job_spec *spec, enum scorer_role role, const
     return sum;
 }
 
+// Under token_sum_pos each scorer is clamped by itself: what one finds good pays for nothing that
+// another finds bad.
 void job_weighted_costs(const struct job *job, const struct job_candidate *candidate, uint32_t from,
                         uint32_t to, double *out) {
+    bool clamps = job->spec->search.cost_mode == COST_MODE_TOKEN_SUM_POS;
     for (uint32_t t = from; t < to; t++) {
         double sum = 0;
         for (size_t i = 0; i < job->spec->n_scorers; i++) {
             if (job->spec->scorers[i].role == SCORER_ROLE_COST) {
-                sum += job->spec->scorers[i].weight *
-                       (double)candidate->token_scores[i * candidate->capacity + t];
+                double score = candidate->token_scores[i * candidate->capacity + t];
+                sum += job->spec->scorers[i].weight * (clamps ? fmax(0.0, score) : score);
             }
         }
         out[t - from] = sum;
     }
+}
+
+double job_violations(const struct job *job, const struct job_candidate *candidate) {
+    double sum = 0;
+    for (size_t i = 0; i < job->spec->n_scorers; i++) {
+        const struct job_scorer *scorer = &job->spec->scorers[i];
+        if (scorer->lexical != NULL && scorer->role == SCORER_ROLE_COST && scorer->weight > 0) {
+            sum += candidate->end_scores[i];
+        }
+    }
+    return sum;
 }
 
 double job_prompt_cost(const struct job *job) {
@@ -414,6 +428,7 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t paren
         .reward = weighted(job->spec, SCORER_ROLE_REWARD, candidate->end_scores),
         .prompt_cost = job_prompt_cost(job),
         .end_cost = weighted(job->spec, SCORER_ROLE_COST, candidate->end_scores),
+        .violations = job_violations(job, candidate),
         .costs_from = from,
         .token_costs = costs,
         .n_costs = length - from,

@@ -30,6 +30,7 @@ enum status job_check_answer(const struct job *job, const struct search_answer *
         .block_scores = candidate->block_costs,
         .n_blocks = candidate->n_blocks,
         .prompt_cost = job_prompt_cost(job),
+        .violations = job_violations(job, candidate),
     };
     struct safety_state state;
     safety_evaluate(&job->spec->search, &input, &state);

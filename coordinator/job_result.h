@@ -28,5 +28,7 @@ MUST_CHECK enum status job_result_pack(const struct job *job, const struct job_e
 void job_weighted_costs(const struct job *job, const struct job_candidate *candidate, uint32_t from,
                         uint32_t to, double *out);
 double job_prompt_cost(const struct job *job);
+// How many rules of words the candidate breaks so far: of lexical cost scorers whose weight is not 0.
+double job_violations(const struct job *job, const struct job_candidate *candidate);
 
 #endif

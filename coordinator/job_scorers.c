@@ -92,6 +92,13 @@ static enum status check_scorer(const Surefoot__ScorerSpec *scorer, struct error
 
 enum status job_scorers_check(const Surefoot__JobSpec *spec, struct error *err) {
     enum status status = check_list(spec->n_scorers, LIMIT_SCORERS, "spec.scorers", err);
+    if (status == STATUS_OK && spec->lexical != NULL) {
+        status = check_lexical(spec->lexical, err);
+        if (status != STATUS_OK) {
+            error_prefix_field(err, "spec");
+            return status;
+        }
+    }
     for (size_t i = 0; status == STATUS_OK && i < spec->n_scorers; i++) {
         const Surefoot__ScorerSpec *scorer = spec->scorers[i];
         char field[ERROR_FIELD_BYTES];
@@ -146,6 +153,35 @@ static enum status resolve_scorer(const Surefoot__ScorerSpec *message,
     return STATUS_OK;
 }
 
+// The job's own rules of words: a scorer beside the others.
+static enum status add_rules(struct job_spec *spec, struct error *err) {
+    const Surefoot__LexicalSpec *lexical = spec->submit->spec->lexical;
+    if (lexical == NULL) {
+        return STATUS_OK;
+    }
+    if (spec->n_scorers == LIMIT_SCORERS) {
+        return error_set(err, STATUS_LIMIT, "spec.lexical",
+                         "is a scorer beside %d others; the limit is %d", LIMIT_SCORERS,
+                         LIMIT_SCORERS);
+    }
+    struct job_scorer *scorer = &spec->scorers[spec->n_scorers++];
+    *scorer = (struct job_scorer){.role = SCORER_ROLE_COST, .weight = 1, .lexical = lexical};
+    memcpy(scorer->name, lexical_name, sizeof lexical_name);
+    return STATUS_OK;
+}
+
+// The groups' models by their roles.
+static void use_models(struct job_spec *spec, const struct model_set *models) {
+    for (size_t i = 0; i < models->n_scorers; i++) {
+        int role = role_parse(models->scorers[i].role);
+        if (role != 0) {
+            struct job_scorer *scorer = &spec->scorers[spec->n_scorers++];
+            *scorer = (struct job_scorer){.role = (enum scorer_role)role, .weight = 1};
+            memcpy(scorer->name, models->scorers[i].name, sizeof scorer->name);
+        }
+    }
+}
+
 enum status job_scorers_resolve(struct job_spec *spec, const struct model_set *models,
                                 struct error *err) {
     const Surefoot__JobSpec *message = spec->submit->spec;
@@ -160,16 +196,8 @@ enum status job_scorers_resolve(struct job_spec *spec, const struct model_set *m
         }
         spec->n_scorers++;
     }
-    if (message->n_scorers > 0) {
-        return STATUS_OK;
+    if (message->n_scorers == 0) {
+        use_models(spec, models);
     }
-    for (size_t i = 0; i < models->n_scorers; i++) {
-        int role = role_parse(models->scorers[i].role);
-        if (role != 0) {
-            struct job_scorer *scorer = &spec->scorers[spec->n_scorers++];
-            *scorer = (struct job_scorer){.role = (enum scorer_role)role, .weight = 1};
-            memcpy(scorer->name, models->scorers[i].name, sizeof scorer->name);
-        }
-    }
-    return STATUS_OK;
+    return add_rules(spec, err);
 }

@@ -212,6 +212,12 @@ static enum status check_numbers(const Surefoot__JobSpec *spec, struct search_sp
     }
     out->discount_reward = !spec->has_discount_reward || spec->discount_reward;
     out->early_stop = !spec->has_early_stop || spec->early_stop;
+    if (status == STATUS_OK && !out->early_stop && out->method != SEARCH_METHOD_BEST_OF_N &&
+        out->selection == SEARCH_SELECTION_AUGMENTED) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "spec.early_stop",
+                           "false; method %s never goes on from a certain loss, best-of-n can",
+                           search_method_name(out->method));
+    }
     return status;
 }
 
@@ -336,6 +342,18 @@ static size_t count_role(const struct job_spec *spec, enum scorer_role role) {
     return count;
 }
 
+static bool is_cost_model(const struct job_scorer *scorer) {
+    return scorer->role == SCORER_ROLE_COST && scorer->lexical == NULL;
+}
+
+static size_t count_cost_models(const struct job_spec *spec) {
+    size_t count = 0;
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        count += is_cost_model(&spec->scorers[i]) ? 1 : 0;
+    }
+    return count;
+}
+
 static enum status check_roles(const struct job_spec *spec, struct error *err) {
     const struct search_spec *search = &spec->search;
     if (search->method != SEARCH_METHOD_SAMPLE && count_role(spec, SCORER_ROLE_REWARD) == 0) {
@@ -358,7 +376,7 @@ static enum status find_cost_profile(const struct job_spec *spec, const struct m
     const Surefoot__JobSpec *message = spec->submit->spec;
     const struct model_description *found = NULL;
     for (size_t i = 0; i < spec->n_scorers; i++) {
-        if (spec->scorers[i].role != SCORER_ROLE_COST || spec->scorers[i].lexical != NULL) {
+        if (!is_cost_model(&spec->scorers[i])) {
             continue;
         }
         const struct model_description *model = model_set_find(models, spec->scorers[i].name);
@@ -422,8 +440,9 @@ static enum status resolve_budget(struct job_spec *spec, const struct model_desc
     return STATUS_OK;
 }
 
-// The smallest cost of a token, for sound pruning. A profile speaks for its model and its mode
-// alone, so that a sum over several scorers has none unless the job names it.
+// The smallest single cost, for sound pruning. A profile speaks for its model and its mode alone,
+// so that a sum over several models has none unless the job names it. Broken rules of words cost no
+// less than nothing.
 static void resolve_cost_min(struct job_spec *spec, const struct model_description *profile) {
     const Surefoot__JobSpec *message = spec->submit->spec;
     struct search_spec *search = &spec->search;
@@ -435,11 +454,11 @@ static void resolve_cost_min(struct job_spec *spec, const struct model_descripti
     } else if (message->has_cost_min) {
         search->has_cost_min = true;
         search->cost_min = message->cost_min;
-    } else if (search->cost_mode == COST_MODE_TOKEN_SUM && profile != NULL &&
-               profile->has_cost_min && count_role(spec, SCORER_ROLE_COST) == 1) {
+    } else if (search->cost_mode != COST_MODE_END_SIGN && profile != NULL &&
+               profile->has_cost_min && count_cost_models(spec) == 1) {
         search->has_cost_min = true;
         for (size_t i = 0; i < spec->n_scorers; i++) {
-            if (spec->scorers[i].role == SCORER_ROLE_COST) {
+            if (is_cost_model(&spec->scorers[i])) {
                 search->cost_min = spec->scorers[i].weight * profile->cost_min;
             }
         }
@@ -465,6 +484,10 @@ static enum status resolve_cost(struct job_spec *spec, const struct model_set *m
     }
     if (status == STATUS_OK) {
         status = resolve_budget(spec, profile, err);
+    }
+    if (status == STATUS_OK && message->has_cost_min && search->cost_mode == COST_MODE_END_SIGN) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_min",
+                           "has no meaning under cost_mode end_sign: its costs are not summed");
     }
     if (status != STATUS_OK) {
         return status;

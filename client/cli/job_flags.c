@@ -55,7 +55,7 @@ static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
     at = add_count(at, "max-tokens", &spec->max_tokens, &spec->has_max_tokens, 1, LIMIT_MAX_TOKENS,
                    "longest answer");
     at = add_count(at, "tries", &spec->tries, &spec->has_tries, 1, LIMIT_TRIES,
-                   "resamplings when no beam is safe");
+                   "tries of a step when no beam is safe, the first included");
     at = add_real(at, "budget", &spec->budget, &spec->has_budget, 0, 0, "safety budget b");
     at = add_real(at, "discount", &spec->discount, &spec->has_discount, 0, 1, "gamma");
     at = add(at, "discount-unit", FLAG_TEXT, &spec->discount_unit, "NAME", "token, block");
@@ -74,9 +74,9 @@ static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
     at = add_real(at, "fallback-cap", &spec->fallback_cap, &spec->has_fallback_cap, 0, 0,
                   "largest penalty of one token, logits");
     at = add_real(at, "cost-min", &spec->cost_min, &spec->has_cost_min, 0, 0,
-                  "no token costs less; enables sound pruning");
+                  "no cost is less; enables sound pruning");
     at = add_switch(at, "early-stop", &spec->early_stop, &spec->has_early_stop,
-                    "=false: let certainly lost candidates grow on");
+                    "=false: best-of-n lets certainly lost candidates grow on");
     at = add_count(at, "deadline-ms", &spec->deadline_ms, &spec->has_deadline_ms, 0,
                    LIMIT_DEADLINE_MS, "the job's time limit, 0 none");
     *at = (struct flag){.name = "seed",
@@ -108,7 +108,8 @@ static struct flag *add_scorer_flags(struct flag *at, struct job_flags *flags) {
     Surefoot__LexicalSpec *lexical = &flags->lexical;
     at = add(at, "scorer", FLAG_LIST, &flags->scorers, "NAME[:ROLE[:W]]",
              "a model, or \"lexical\"; repeatable, replaces the defaults");
-    at = add(at, "require", FLAG_LIST, &flags->required, "WORD", "of scorer lexical; repeatable");
+    at = add(at, "require", FLAG_LIST, &flags->required, "WORD",
+             "a rule of words: kept, or no answer; of scorer lexical if there is one; repeatable");
     at = add(at, "forbid", FLAG_LIST, &flags->forbidden, "WORD", "likewise");
     at = add(at, "require-regex", FLAG_LIST, &flags->required_regex, "RE", "likewise");
     at = add(at, "forbid-regex", FLAG_LIST, &flags->forbidden_regex, "RE", "likewise");
@@ -199,6 +200,7 @@ static enum status build_scorer(struct job_flags *flags, int index, struct error
     }
     if (strcmp(scorer->name, "lexical") == 0) {
         scorer->lexical = &flags->lexical;
+        flags->lexical_used = true;
     }
     flags->scorer_list[index] = scorer;
     return STATUS_OK;
@@ -225,6 +227,11 @@ static void set_list(const struct flag_list *list, size_t *count, char ***items)
     *items = (char **)list->items; // packing only reads
 }
 
+static bool has_rules(const Surefoot__LexicalSpec *lexical) {
+    return lexical->n_required > 0 || lexical->n_forbidden > 0 || lexical->n_required_regex > 0 ||
+           lexical->n_forbidden_regex > 0 || lexical->has_words_min || lexical->has_words_max;
+}
+
 enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     Surefoot__LexicalSpec *lexical = &flags->lexical;
     set_list(&flags->required, &lexical->n_required, &lexical->required);
@@ -234,7 +241,13 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     set_list(&flags->stop, &flags->sampling.n_stop, &flags->sampling.stop);
     flags->spec.sampling = &flags->sampling;
     enum status status = build_bias(flags, err);
-    return status == STATUS_OK ? build_scorers(flags, err) : status;
+    if (status == STATUS_OK) {
+        status = build_scorers(flags, err);
+    }
+    if (status == STATUS_OK && has_rules(lexical) && !flags->lexical_used) {
+        flags->spec.lexical = lexical;
+    }
+    return status;
 }
 
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {

@@ -20,6 +20,7 @@ struct job_flags {
     struct flag_list required_regex;
     struct flag_list forbidden_regex;
     Surefoot__LexicalSpec lexical;
+    bool lexical_used;              // by a --scorer lexical; otherwise its rules are the job's
     Surefoot__LogitBias *bias_rows; // [logit_bias.count]
     Surefoot__LogitBias **bias_list;
     Surefoot__ScorerSpec scorer_rows[LIMIT_SCORERS];

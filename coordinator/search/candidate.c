@@ -128,7 +128,7 @@ static enum status check_scores(const struct candidate *candidate, const struct 
     if (!spec->has_cost) {
         return STATUS_OK;
     }
-    if (!isfinite(row->prompt_cost) || !isfinite(row->end_cost)) {
+    if (!isfinite(row->prompt_cost) || !isfinite(row->end_cost) || !isfinite(row->violations)) {
         return error_set(err, STATUS_MALFORMED, "row.end_cost",
                          "candidate %" PRIu64 ": the cost is not a finite number",
                          row->candidate_id);
@@ -192,6 +192,7 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     candidate->n_blocks++;
     candidate->prompt_cost = row->prompt_cost;
     candidate->end_cost = row->end_cost;
+    candidate->violations = row->violations;
     candidate->reward = row->reward;
     candidate->grown = true;
     // A candidate that fills max_tokens has ended, whatever the worker calls it.
@@ -206,7 +207,15 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
         .block_scores = candidate->block_scores,
         .n_blocks = candidate->n_blocks,
         .prompt_cost = candidate->prompt_cost,
+        .violations = candidate->violations,
     };
-    safety_evaluate(spec, &input, &candidate->safety);
+    struct safety_state state;
+    safety_evaluate(spec, &input, &state);
+    if (!candidate->lost || !state.admissible) {
+        candidate->safety = state;
+    }
+    candidate->lost =
+        candidate->lost || (state.certain_loss && candidate->finish == SEARCH_FINISH_NONE &&
+                            spec->selection == SEARCH_SELECTION_AUGMENTED);
     return STATUS_OK;
 }

@@ -26,7 +26,11 @@ struct candidate {
     double prompt_cost;
     double end_cost;
     double reward;
+    double violations;
+    // Of the text so far. A candidate that was lost for certain while it grew stays lost, with the
+    // state that lost it, whatever its final reading says: so it is the same to stop it or not.
     struct safety_state safety;
+    bool lost;
     enum search_finish finish;
     enum candidate_fate fate;
     bool outstanding; // taken by search_next, no row yet

@@ -10,12 +10,14 @@ bool safety_within_budget(double cost, double budget) {
 struct running_cost {
     double sum;    // S_t
     double weight; // gamma^k of the next cost
-    bool exceeded; // some earlier S_t was over budget
+    bool exceeded; // some S_t so far was over budget
+    double lowest; // smallest z at a cost so far
 };
 
 static void running_cost_add(struct running_cost *running, double cost, double budget) {
     running->sum += running->weight * cost;
     running->exceeded = running->exceeded || !safety_within_budget(running->sum, budget);
+    running->lowest = fmin(running->lowest, (budget - running->sum) / running->weight);
 }
 
 static double token_cost(enum cost_mode mode, double score) {
@@ -40,7 +42,7 @@ static double block_cost(const struct search_spec *spec, const struct safety_inp
 // modes, whose costs fall on a block's last token. gamma advances per token or per block.
 static struct running_cost accumulate(const struct search_spec *spec,
                                       const struct safety_input *input) {
-    struct running_cost running = {.sum = 0.0, .weight = 1.0, .exceeded = false};
+    struct running_cost running = {.sum = 0.0, .weight = 1.0, .lowest = INFINITY};
     bool per_token = is_token_mode(spec->cost_mode);
     uint32_t n = per_token ? input->n_costs : input->n_tokens;
     uint32_t block = 0;
@@ -61,18 +63,20 @@ static struct running_cost accumulate(const struct search_spec *spec,
     return running;
 }
 
-// The largest amount by which the remaining tokens can lower S: -min(0, c_min) times the sum of
-// their discounts (docs/methods/inference-guard.md). Per block the discount of the current block
-// bounds every later one.
+// The largest amount by which the remaining costs can lower S: -min(0, c_min) times the sum of
+// their discounts (docs/methods/inference-guard.md). Costs come at every token, in block modes once
+// in each of the blocks that are left, there at its first token at the earliest. Per block the
+// discount of the current block bounds every later one.
 static double possible_relief(const struct search_spec *spec, uint32_t n_tokens, double weight) {
     double cost_min =
         spec->cost_mode == COST_MODE_TOKEN_SUM_POS ? fmax(0.0, spec->cost_min) : spec->cost_min;
     if (cost_min >= 0.0) {
         return 0.0;
     }
+    uint32_t stride = is_token_mode(spec->cost_mode) ? 1 : spec->block_tokens;
     double discounts = 0.0;
     for (uint32_t t = n_tokens; t < spec->max_tokens; t++) {
-        discounts += weight;
+        discounts += (t - n_tokens) % stride == 0 ? weight : 0.0;
         if (spec->discount_unit == DISCOUNT_UNIT_TOKEN) {
             weight *= spec->discount;
         }
@@ -85,8 +89,7 @@ static bool is_certain_loss(const struct search_spec *spec, const struct safety_
     if (spec->admit_rule == ADMIT_RULE_PREFIX && running->exceeded) {
         return true;
     }
-    bool bounded = spec->cost_mode == COST_MODE_TOKEN_SUM_POS ||
-                   (spec->cost_mode == COST_MODE_TOKEN_SUM && spec->has_cost_min);
+    bool bounded = spec->cost_mode == COST_MODE_TOKEN_SUM_POS || spec->has_cost_min;
     return bounded && !safety_within_budget(
                           running->sum - possible_relief(spec, input->n_tokens, running->weight),
                           spec->budget);
@@ -94,33 +97,49 @@ static bool is_certain_loss(const struct search_spec *spec, const struct safety_
 
 static void evaluate_end_sign(const struct search_spec *spec, const struct safety_input *input,
                               struct safety_state *out) {
-    bool exceeded = false;
     double score = input->prompt_cost;
+    double highest = -INFINITY;
     for (uint32_t block = 0; block < input->n_blocks; block++) {
         score = input->block_scores[block];
-        exceeded = exceeded || !safety_within_budget(score, spec->budget);
+        highest = fmax(highest, score);
     }
-    bool prefix = spec->admit_rule == ADMIT_RULE_PREFIX;
     out->cost = score;
     out->z = spec->budget - score;
-    out->admissible = safety_within_budget(score, spec->budget) && !(prefix && exceeded);
-    out->certain_loss = prefix && exceeded;
+    out->admissible = safety_within_budget(score, spec->budget);
+    if (spec->admit_rule == ADMIT_RULE_PREFIX && !safety_within_budget(highest, spec->budget)) {
+        out->z = out->admissible ? spec->budget - highest : out->z;
+        out->admissible = false;
+        out->certain_loss = true;
+    }
+}
+
+static void evaluate_sum(const struct search_spec *spec, const struct safety_input *input,
+                         struct safety_state *out) {
+    struct running_cost running = accumulate(spec, input);
+    out->cost = running.sum;
+    out->z = (spec->budget - running.sum) / running.weight;
+    out->admissible = safety_within_budget(running.sum, spec->budget);
+    out->certain_loss = is_certain_loss(spec, input, &running);
+    if (spec->admit_rule == ADMIT_RULE_PREFIX && running.exceeded) {
+        out->z = out->admissible ? running.lowest : out->z;
+        out->admissible = false;
+    }
 }
 
 void safety_evaluate(const struct search_spec *spec, const struct safety_input *input,
                      struct safety_state *out) {
+    *out = (struct safety_state){.cost = 0.0, .z = spec->budget, .admissible = true};
     if (!spec->has_cost) {
-        *out = (struct safety_state){.cost = 0.0, .z = spec->budget, .admissible = true};
         return;
     }
     if (spec->cost_mode == COST_MODE_END_SIGN) {
         evaluate_end_sign(spec, input, out);
-        return;
+    } else {
+        evaluate_sum(spec, input, out);
     }
-    struct running_cost running = accumulate(spec, input);
-    out->cost = running.sum;
-    out->z = (spec->budget - running.sum) / running.weight;
-    out->admissible = safety_within_budget(running.sum, spec->budget) &&
-                      !(spec->admit_rule == ADMIT_RULE_PREFIX && running.exceeded);
-    out->certain_loss = is_certain_loss(spec, input, &running);
+    if (!safety_within_budget(input->violations, 0.0)) {
+        out->z = fmin(out->z, -input->violations);
+        out->admissible = false;
+        out->certain_loss = true;
+    }
 }

@@ -21,17 +21,20 @@ struct safety_input {
     const double *block_scores; // [n_blocks] e_j, cost score at the end of each block
     uint32_t n_blocks;
     double prompt_cost; // e_0, cost score at the end of the prompt
+    double violations;  // broken rules of words: more than none is within no budget
 };
 
 struct safety_state {
     double cost;       // S_t; for end_sign the newest e_j
-    double z;          // gamma^-t (b - S_t); for end_sign b - e_j
-    bool admissible;   // terminal: z >= 0 now; prefix: z >= 0 now and at every earlier token
+    double z;          // gamma^-t (b - S_t); for end_sign b - e_j; see below
+    bool admissible;   // terminal: z >= 0 now; prefix: z >= 0 now and at every earlier cost
     bool certain_loss; // no continuation within max_tokens can be admissible
 };
 
-// Evaluates the state of a candidate that may still grow to spec->max_tokens. A job without cost
-// scorers is always admissible, with cost 0 and z = b.
+// Evaluates the state of a candidate that may still grow to spec->max_tokens. z >= 0 says
+// admissible, whatever the rule: under prefix, z of a text that was over budget earlier is the
+// smallest that it had if it ended above 0; with violations it is at most minus their number. A job
+// without cost scorers is always admissible, with cost 0 and z = b.
 void safety_evaluate(const struct search_spec *spec, const struct safety_input *input,
                      struct safety_state *out);
 

@@ -157,7 +157,7 @@ enum status search_add_candidate(struct search *search, const struct candidate *
     return search_mark_ready(search, candidate);
 }
 
-// Remembers the ended candidate that came nearest to the budget.
+// Remembers the candidate that came nearest to the budget.
 static void note_nearest(struct search *search, struct candidate *candidate) {
     const struct candidate *nearest = search->nearest;
     if (nearest == NULL || candidate->safety.z > nearest->safety.z ||
@@ -187,6 +187,9 @@ enum status search_drop_candidate(struct search *search, struct candidate *candi
     candidate->fate = fate;
     if (fate != CANDIDATE_FATE_EXTENDED) {
         search->n_pruned++;
+    }
+    // What was within budget when it was given up says nothing of why there is no answer.
+    if (fate != CANDIDATE_FATE_EXTENDED && !candidate->safety.admissible) {
         note_nearest(search, candidate);
     }
     candidate_drop_arrays(candidate);

@@ -71,8 +71,8 @@ struct search_spec {
     double fallback_weight; // n2
     double fallback_cap;    // logits
     bool has_cost_min;
-    double cost_min; // no token costs less: pruning on the running sum is then sound
-    bool early_stop;
+    double cost_min;           // no cost is less: pruning on the running sum is then sound
+    bool early_stop;           // best-of-n; beams never go on from a certain loss
     const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
 };
@@ -106,6 +106,7 @@ struct search_row {
     double reward;       // weighted reward after the last token
     double prompt_cost;  // weighted cost score at the end of the prompt (e_0)
     double end_cost;     // weighted cost score at the end of the text so far (e_j)
+    double violations;   // rules of words that the text so far breaks
     uint32_t costs_from; // response index of token_costs[0]
     // [n_costs] weighted s_i, restated from costs_from to the end: of the response, or of the
     // reading of a finished text, which can have more or fewer tokens.

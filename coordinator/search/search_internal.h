@@ -40,10 +40,11 @@ struct search {
     struct id_queue released;
     size_t n_outstanding;
     struct search_penalties penalties;
-    struct candidate *best;    // best finished candidate by the order of preference
-    struct candidate *nearest; // largest z of all that have ended, for the record of a refusal
-    uint32_t steps;            // selections done
-    uint32_t tries_used;       // tries beyond the first, over all steps
+    struct candidate *best; // best finished candidate by the order of preference
+    // Largest z of the finished and of those given up over budget, for the record of a refusal.
+    struct candidate *nearest;
+    uint32_t steps;      // selections done
+    uint32_t tries_used; // tries beyond the first, over all steps
     uint32_t n_finished;
     uint32_t n_admissible;
     uint32_t n_pruned;

@@ -73,6 +73,26 @@ static void test_lists_and_scorers_are_built(void **state) {
     job_flags_destroy(&flags);
 }
 
+// Rules of words without a scorer of theirs are the job's own.
+static void test_rules_of_words_never_go_unread(void **state) {
+    (void)state;
+    struct job_flags flags;
+    struct error err;
+    assert_ok(PARSE(&flags, &err, "--forbid", "bad", "--words-max", "9", "hello"), &err);
+    assert_int_equal(flags.spec.n_scorers, 0);
+    assert_non_null(flags.spec.lexical);
+    assert_string_equal(flags.spec.lexical->forbidden[0], "bad");
+    assert_int_equal(flags.spec.lexical->words_max, 9);
+    job_flags_destroy(&flags);
+    assert_ok(PARSE(&flags, &err, "--scorer", "lexical:cost", "--forbid", "bad", "hello"), &err);
+    assert_null(flags.spec.lexical);
+    assert_non_null(flags.spec.scorers[0]->lexical);
+    job_flags_destroy(&flags);
+    assert_ok(PARSE(&flags, &err, "--n", "2", "hello"), &err);
+    assert_null(flags.spec.lexical);
+    job_flags_destroy(&flags);
+}
+
 static void expect_refused(enum status expected, const char *field, const char *limit, char *name,
                            char *value) {
     struct job_flags flags;
@@ -126,6 +146,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_named_fields_are_present),
         cmocka_unit_test(test_lists_and_scorers_are_built),
+        cmocka_unit_test(test_rules_of_words_never_go_unread),
         cmocka_unit_test(test_bad_values_name_the_flag_and_the_limit),
         cmocka_unit_test(test_unknown_flags_and_missing_values_are_refused),
         cmocka_unit_test(test_two_dashes_end_the_flags),

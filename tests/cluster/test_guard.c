@@ -134,8 +134,6 @@ struct variant_job {
     Surefoot__JobSpec spec;
     Surefoot__Sampling sampling;
     Surefoot__LexicalSpec lexical;
-    Surefoot__ScorerSpec scorers[3];
-    Surefoot__ScorerSpec *scorer_list[3];
     char *prompt;
     char key[SUREFOOT_KEY_BYTES];
 };
@@ -164,18 +162,7 @@ static void set_variant(struct variant_job *job, const struct variant *variant, 
     job->lexical.n_forbidden = variant->forbidden != NULL;
     job->lexical.forbidden_regex = (char **)&variant->forbidden_regex;
     job->lexical.n_forbidden_regex = variant->forbidden_regex != NULL;
-    static char *names[] = {"reward", "cost", "lexical"};
-    for (int i = 0; i < 3; i++) {
-        surefoot__scorer_spec__init(&job->scorers[i]);
-        job->scorers[i].name = names[i];
-        job->scorer_list[i] = &job->scorers[i];
-    }
-    job->scorers[2].role = "cost";
-    job->scorers[2].has_weight = 1;
-    job->scorers[2].weight = 100;
-    job->scorers[2].lexical = &job->lexical;
-    job->spec.scorers = job->scorer_list;
-    job->spec.n_scorers = 3;
+    job->spec.lexical = &job->lexical;
 }
 
 // Whether `word` stands in `text` with no letter beside it.
@@ -204,7 +191,7 @@ static void check_variant(const struct judges *judges, const struct variant *var
     bool augmented = strcmp(job->spec.method, "inference-guard") == 0 ||
                      (job->spec.selection && strcmp(job->spec.selection, "augmented") == 0);
     if (result->reward != reward ||
-        (job->spec.n_scorers == 0 && fabs(cost - result->cost) > 1e-12 * (1.0 + cost))) {
+        (job->spec.lexical == NULL && fabs(cost - result->cost) > 1e-12 * (1.0 + cost))) {
         fail_msg("%s, %s: reward %.9g and cost %.9g, of the text %.9g and %.9g: \"%s\"",
                  variant->name, job->spec.method, result->reward, result->cost, reward, cost,
                  result->text);

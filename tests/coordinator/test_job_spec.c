@@ -227,11 +227,22 @@ EDIT(lexical_entry, use_lexical(d); d->words[0] = "";)
 EDIT(
     lexical_entries, use_lexical(d);
     for (int i = 0; i < 257; i++) { d->words[i] = "x"; } d->lexical.n_required = 257;)
+EDIT(rules_empty, d->spec.lexical = &d->lexical;)
+EDIT(early_stop, d->spec.has_early_stop = true;)
 EDIT(lexical_words, use_lexical(d); d->lexical.has_words_min = true; d->lexical.words_min = 5;
      d->lexical.has_words_max = true; d->lexical.words_max = 4;)
 
 // Refused only once the models are known.
 EDIT(unknown_scorer, use_scorers(d, 2); d->scorers[1].name = "gpt-9";)
+EDIT(cost_min_unused, d->spec.has_cost_min = true; d->spec.cost_mode = "end_sign";
+     d->spec.has_budget = true;)
+EDIT(
+    rules_too_many, use_scorers(d, 8); for (size_t i = 2; i < 8; i++) {
+        d->scorers[i].name = "lexical";
+        d->scorers[i].role = "cost";
+        d->scorers[i].lexical = &d->lexical;
+    } d->lexical.has_words_max = true;
+    d->spec.lexical = &d->lexical;)
 EDIT(no_reward, use_scorers(d, 1); d->scorers[0].name = "demo-cost";)
 EDIT(no_cost, use_scorers(d, 1);)
 EDIT(no_cost_lagrangian, use_scorers(d, 1); d->spec.method = "beam";
@@ -318,11 +329,15 @@ static const struct bad_input bad_messages[] = {
     {edit_lexical_empty, INVALID, "spec.scorers[0].lexical", "no rule"},
     {edit_lexical_entry, INVALID, "spec.scorers[0].lexical.required[0]", "512"},
     {edit_lexical_entries, LIMIT, "spec.scorers[0].lexical.required", "256"},
+    {edit_rules_empty, INVALID, "spec.lexical", "no rule"},
+    {edit_early_stop, INVALID, "spec.early_stop", "best-of-n"},
     {edit_lexical_words, INVALID, "spec.scorers[0].lexical.words_min", "words_max"},
 };
 
 static const struct bad_input bad_for_models[] = {
     {edit_unknown_scorer, INVALID, "spec.scorers[1].name", "demo-reward, demo-cost, lexical"},
+    {edit_cost_min_unused, INVALID, "spec.cost_min", "end_sign"},
+    {edit_rules_too_many, LIMIT, "spec.lexical", "8"},
     {edit_no_reward, INVALID, "spec.scorers", "reward"},
     {edit_no_cost, INVALID, "spec.scorers", "cost"},
     {edit_no_cost_lagrangian, INVALID, "spec.scorers", "cost"},
@@ -441,6 +456,34 @@ static void test_job_fields_override_the_profile(void **state) {
     job_spec_destroy(spec);
 }
 
+// The job's rules of words are a cost scorer beside the models' or beside those that it names.
+static void test_rules_of_words_are_a_scorer_beside_the_others(void **state) {
+    (void)state;
+    struct model_set models = demo_models();
+    struct error err = {0};
+    for (size_t n = 0; n <= 2; n += 2) {
+        struct draft draft;
+        draft_init(&draft);
+        if (n > 0) {
+            use_scorers(&draft, n);
+        }
+        draft.spec.lexical = &draft.lexical;
+        draft.words[0] = "please";
+        draft.lexical.forbidden = draft.words;
+        draft.lexical.n_forbidden = 1;
+        struct job_spec *spec;
+        assert_ok(create(&draft, &spec, &err), &err);
+        assert_ok(job_spec_resolve(spec, &models, &err), &err);
+        assert_int_equal(spec->n_scorers, 3);
+        assert_string_equal(spec->scorers[2].name, "lexical");
+        assert_int_equal(spec->scorers[2].role, SCORER_ROLE_COST);
+        assert_true(spec->scorers[2].weight == 1);
+        assert_string_equal(spec->scorers[2].lexical->forbidden[0], "please");
+        assert_int_equal(spec->search.cost_mode, COST_MODE_TOKEN_SUM_POS);
+        job_spec_destroy(spec);
+    }
+}
+
 static void test_stored_bytes_ignore_streaming(void **state) {
     (void)state;
     struct draft draft;
@@ -469,6 +512,7 @@ int main(void) {
         cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),
         cmocka_unit_test(test_defaults_come_from_the_method_and_the_profile),
         cmocka_unit_test(test_job_fields_override_the_profile),
+        cmocka_unit_test(test_rules_of_words_are_a_scorer_beside_the_others),
         cmocka_unit_test(test_stored_bytes_ignore_streaming),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,6 +174,86 @@ static void test_certain_loss_allows_for_negative_costs(void **state) {
     assert_false(out.certain_loss);
 }
 
+// Blocks of 2, c_min = -0.5 a block, 8 tokens: after 2 tokens three costs are left, which at gamma
+// 1 can lower S by 1.5; per token, at gamma 0.5 and not before tokens 2, 4 and 6, by 0.5 *
+// 0.328125.
+static void test_certain_loss_of_block_modes_counts_the_blocks_left(void **state) {
+    (void)state;
+    static const enum cost_mode modes[] = {COST_MODE_BLOCK_END, COST_MODE_END_DELTA};
+    for (size_t i = 0; i < 2; i++) {
+        struct search_spec spec = make_spec(modes[i], ADMIT_RULE_TERMINAL, 1.0, 1.0);
+        spec.has_cost_min = true;
+        spec.cost_min = -0.5;
+        const uint32_t ends[] = {2};
+        double score = 2.5;
+        const struct safety_input input = {
+            .n_tokens = 2, .block_ends = ends, .block_scores = &score, .n_blocks = 1};
+        struct safety_state out;
+        safety_evaluate(&spec, &input, &out);
+        assert_false(out.admissible || out.certain_loss);
+        score = 2.5 + 0x1p-40;
+        safety_evaluate(&spec, &input, &out);
+        assert_true(out.certain_loss);
+        spec.discount = 0.5;
+        spec.budget = 0.5 * 2.0;
+        score = 2.0 * (1.0 + 0.5 * 0.328125);
+        safety_evaluate(&spec, &input, &out);
+        assert_false(out.admissible || out.certain_loss);
+        score += 0x1p-40;
+        safety_evaluate(&spec, &input, &out);
+        assert_true(out.certain_loss);
+    }
+}
+
+// No cost pays for a broken rule, and z says so.
+static void test_broken_rules_are_within_no_budget(void **state) {
+    (void)state;
+    static const enum cost_mode modes[] = {COST_MODE_TOKEN_SUM, COST_MODE_TOKEN_SUM_POS,
+                                           COST_MODE_BLOCK_END, COST_MODE_END_DELTA,
+                                           COST_MODE_END_SIGN};
+    const double costs[] = {-50.0, -50.0};
+    const uint32_t ends[] = {2};
+    const double block = -50.0;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        struct search_spec spec = make_spec(modes[i], ADMIT_RULE_TERMINAL, 3.0, 0.9);
+        struct safety_input input = {.token_costs = costs,
+                                     .n_costs = 2,
+                                     .n_tokens = 2,
+                                     .block_ends = ends,
+                                     .block_scores = &block,
+                                     .n_blocks = 1};
+        struct safety_state kept, broken;
+        safety_evaluate(&spec, &input, &kept);
+        assert_true(kept.admissible && kept.z >= 0);
+        input.violations = 2;
+        safety_evaluate(&spec, &input, &broken);
+        assert_false(broken.admissible);
+        assert_true(broken.certain_loss && broken.z == -2);
+        assert_true(broken.cost == kept.cost);
+    }
+}
+
+// A text that was over budget and came back: z is what it was at its worst.
+static void test_z_below_zero_says_inadmissible_under_prefix_too(void **state) {
+    (void)state;
+    const double costs[] = {2.0, 1.0, -3.0};
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 1.0, 1.0);
+    struct safety_state out;
+    safety_evaluate(
+        &spec, &(struct safety_input){.token_costs = costs, .n_costs = 3, .n_tokens = 3}, &out);
+    assert_false(out.admissible);
+    assert_true(out.cost == 0.0 && out.z == -2.0);
+    const uint32_t ends[] = {2, 4};
+    const double scores[] = {2.5, -1.0};
+    spec.cost_mode = COST_MODE_END_SIGN;
+    safety_evaluate(&spec,
+                    &(struct safety_input){
+                        .n_tokens = 4, .block_ends = ends, .block_scores = scores, .n_blocks = 2},
+                    &out);
+    assert_false(out.admissible);
+    assert_true(out.cost == -1.0 && out.z == -1.5);
+}
+
 static void test_no_cost_scorer_is_always_admissible(void **state) {
     (void)state;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 0.0, 1.0);
@@ -192,6 +272,9 @@ int main(void) {
         cmocka_unit_test(test_prefix_remembers_an_overrun_that_terminal_forgives),
         cmocka_unit_test(test_block_discount_advances_once_a_block),
         cmocka_unit_test(test_certain_loss_allows_for_negative_costs),
+        cmocka_unit_test(test_certain_loss_of_block_modes_counts_the_blocks_left),
+        cmocka_unit_test(test_broken_rules_are_within_no_budget),
+        cmocka_unit_test(test_z_below_zero_says_inadmissible_under_prefix_too),
         cmocka_unit_test(test_no_cost_scorer_is_always_admissible),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

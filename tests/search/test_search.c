@@ -22,6 +22,7 @@ struct verdict {
     uint32_t n_tokens;
     uint32_t tokens[256];
     double cost;
+    double z; // of what is shown, when nothing was found too; NaN: nothing is
     double reward;
     size_t n_candidates;
 };
@@ -34,6 +35,9 @@ static struct verdict run(const struct world *world, const struct search_spec *s
     search_get_answer(search, &verdict.answer);
     verdict.n_candidates = search_candidate_count(search);
     struct search_candidate chosen;
+    verdict.z = search_find_candidate(search, verdict.answer.candidate_id, &chosen)
+                    ? chosen.safety_state
+                    : NAN;
     if (verdict.answer.found) {
         assert_true(search_find_candidate(search, verdict.answer.candidate_id, &chosen));
         assert_in_range(chosen.n_tokens, 1, 256);
@@ -94,6 +98,7 @@ static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
             struct verdict verdict = run(&world, &spec, &in_order);
             if (!verdict.answer.found) {
                 refused++;
+                assert_true(verdict.z < 0);
                 continue;
             }
             answered++;
@@ -105,6 +110,28 @@ static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
     }
     assert_true(answered > 20);
     assert_true(refused > 5);
+}
+
+// Few survivors, so that candidates within budget are given up on the way to a refusal.
+static void test_a_refusal_shows_a_z_below_zero(void **state) {
+    (void)state;
+    int refused = 0;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        for (size_t m = 0; m < 3; m++) {
+            struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_AUGMENTED, 4, 2, 12);
+            spec.survivors = 1;
+            spec.budget = 0.01 * (double)(seed % 10);
+            spec.admit_rule = seed % 2 == 0 ? ADMIT_RULE_PREFIX : ADMIT_RULE_TERMINAL;
+            struct verdict verdict = run(&world, &spec, &in_order);
+            if (!verdict.answer.found) {
+                refused++;
+                assert_true(verdict.z < 0);
+            }
+        }
+    }
+    assert_true(refused > 50);
 }
 
 static void test_best_of_n_goes_on_before_it_begins_others(void **state) {
@@ -433,6 +460,50 @@ static void test_restated_costs_replace_earlier_ones(void **state) {
     search_destroy(search);
 }
 
+// The last reading of a finished text, in fewer tokens, takes back what lost it: it stays lost, as
+// it does when it is stopped.
+static void test_what_was_lost_stays_lost(void **state) {
+    (void)state;
+    for (int early_stop = 0; early_stop <= 1; early_stop++) {
+        struct search_spec spec =
+            world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 1, 2, 4);
+        spec.discount = 1.0;
+        spec.budget = 1.0;
+        spec.early_stop = early_stop == 1;
+        struct search *search = open_search(&spec);
+        struct search_grow grow;
+        struct error err;
+        const uint32_t tokens[] = {1, 2};
+        const float logprobs[] = {0.0f, 0.0f};
+        const double costly[] = {0.5, 0.75};
+        const double cheap[] = {0.25};
+        assert_true(search_next(search, &grow));
+        struct search_row row = {.candidate_id = 1,
+                                 .token_ids = tokens,
+                                 .logprobs = logprobs,
+                                 .n_tokens = 2,
+                                 .token_costs = costly,
+                                 .n_costs = 2};
+        assert_ok(search_on_row(search, &row, &err), &err);
+        assert_int_equal(search_next(search, &grow), !spec.early_stop);
+        if (!spec.early_stop) {
+            row.token_costs = cheap;
+            row.n_costs = 1;
+            row.finish = SEARCH_FINISH_STOP;
+            assert_ok(search_on_row(search, &row, &err), &err);
+        }
+        struct search_answer answer;
+        search_get_answer(search, &answer);
+        assert_true(search_is_done(search));
+        assert_false(answer.found);
+        struct search_candidate candidate;
+        assert_true(search_find_candidate(search, 1, &candidate));
+        assert_false(candidate.admissible);
+        assert_true(candidate.cost == 1.25 && candidate.safety_state == -0.25);
+        search_destroy(search);
+    }
+}
+
 static void test_rows_that_contradict_the_order_are_refused(void **state) {
     (void)state;
     struct search_spec spec =
@@ -501,6 +572,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_of_arrival_changes_nothing),
         cmocka_unit_test(test_no_answer_of_a_safety_method_is_over_budget),
+        cmocka_unit_test(test_a_refusal_shows_a_z_below_zero),
         cmocka_unit_test(test_best_of_n_goes_on_before_it_begins_others),
         cmocka_unit_test(test_best_of_n_early_stop_gives_the_same_answer_in_fewer_tokens),
         cmocka_unit_test(test_best_of_n_is_the_argmax_over_its_samples),
@@ -513,6 +585,7 @@ int main(void) {
         cmocka_unit_test(test_retry_has_random_numbers_of_its_own),
         cmocka_unit_test(test_sound_pruning_never_loses_a_candidate),
         cmocka_unit_test(test_restated_costs_replace_earlier_ones),
+        cmocka_unit_test(test_what_was_lost_stays_lost),
         cmocka_unit_test(test_rows_that_contradict_the_order_are_refused),
         cmocka_unit_test(test_too_many_candidates_are_a_limit),
         cmocka_unit_test(test_cut_short_is_never_an_answer),

@@ -13,10 +13,11 @@
 //   L  1 when there are more than words_max words, at the token in which the first word too many
 //      ends; 1 when a finished text has fewer than words_min, at its last token.
 //   M  required entries that a finished text lacks, at its last token.
-// Role cost: token_scores[t] counts the violations at token t, end_score is F + L + M so far, at
-// the prompt 0. None is negative, so 0 is a sound cost_min; only a pattern that looks ahead can
-// take a violation back as the text grows. Role reward: end_score is the satisfied share of the
-// required entries (1 when none is required) minus F + L; token_scores as for costs.
+// Role cost, a rule: the coordinator lets no text pass that has a violation. token_scores[t] counts
+// the violations at token t, end_score is F + L + M so far, at the prompt 0. None is negative, so 0
+// is a sound cost_min; only a pattern that looks ahead can take a violation back as the text grows.
+// Role reward: end_score is the satisfied share of the required entries (1 when none is required)
+// minus F + L; token_scores as for costs.
 #ifndef WORKER_SCORE_LEXICAL_H
 #define WORKER_SCORE_LEXICAL_H
 
