@@ -8,6 +8,7 @@
 #include "common/deadline.h"
 #include "common/log.h"
 #include "coordinator/coordinator_internal.h"
+#include "coordinator/same_job.h"
 
 enum { RETRY_FIRST_MS = 100, RETRY_LAST_MS = 5000 };
 
@@ -78,11 +79,33 @@ static enum status apply_result(struct coordinator *coordinator, struct write *w
                             &write->is_new, &write->err);
 }
 
+// The store compares bytes: the same job may be spelled in others.
+static enum status apply_job(struct coordinator *coordinator, struct write *write) {
+    enum status status =
+        store_put_job(coordinator->store, write->key, write->bytes, write->size, write->accepted_ms,
+                      &write->job_id, &write->is_new, &write->err);
+    if (status != STATUS_ALREADY_EXISTS) {
+        return status;
+    }
+    struct store_job stored;
+    struct error err;
+    bool same = false;
+    if (store_get_job(coordinator->store, write->key, &stored, &err) != STATUS_OK) {
+        return status;
+    }
+    if (same_job(stored.spec, stored.spec_size, write->bytes, write->size, &same) == STATUS_OK &&
+        same) {
+        write->job_id = stored.job_id;
+        status = STATUS_OK;
+    }
+    store_job_release(&stored);
+    return status;
+}
+
 static enum status apply(struct coordinator *coordinator, struct write *write) {
     switch (write->kind) {
     case WRITE_JOB:
-        return store_put_job(coordinator->store, write->key, write->bytes, write->size,
-                             write->accepted_ms, &write->job_id, &write->is_new, &write->err);
+        return apply_job(coordinator, write);
     case WRITE_RESULT:
         return apply_result(coordinator, write);
     case WRITE_LOSSES:

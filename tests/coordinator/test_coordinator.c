@@ -558,8 +558,12 @@ static void test_same_key_is_the_same_job(void **state) {
     Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
     Surefoot__JobSpec other = make_spec("best-of-n", NULL, 4);
     harness_accept(harness, "job", &spec);
+    Surefoot__JobSpec spelled = spec;
+    spelled.has_tries = true;
+    spelled.tries = 2; // the default
     for (int i = 0; i < 2; i++) {
-        Surefoot__ClientReply *reply = harness_submit(harness, "job", &spec, false);
+        Surefoot__ClientReply *reply =
+            harness_submit(harness, "job", i == 0 ? &spec : &spelled, false);
         assert_true(reply->accepted != NULL && reply->accepted->duplicate);
         harness_free(reply);
         reply = harness_submit(harness, "job", &other, false);

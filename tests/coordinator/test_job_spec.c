@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "coordinator/job_spec.h"
+#include "coordinator/same_job.h"
 #include "tests/support/testkit.h"
 
 // A spec that tests edit before it is packed: everything lies in this struct.
@@ -505,6 +506,91 @@ static void test_stored_bytes_ignore_streaming(void **state) {
     free(bytes[1]);
 }
 
+static bool drafts_agree(const struct draft *a, const struct draft *b) {
+    uint8_t *bytes[2] = {NULL, NULL};
+    size_t sizes[2];
+    bool same = false;
+    assert_ok(wire_pack(WIRE_SUBMIT_JOB, &a->submit, &bytes[0], &sizes[0]), NULL);
+    assert_ok(wire_pack(WIRE_SUBMIT_JOB, &b->submit, &bytes[1], &sizes[1]), NULL);
+    assert_ok(same_job(bytes[0], sizes[0], bytes[1], sizes[1], &same), NULL);
+    free(bytes[0]);
+    free(bytes[1]);
+    return same;
+}
+
+// Gives every field its default, as docs/protocol.md has it.
+static void spell_defaults(struct draft *draft, const char *method) {
+    Surefoot__JobSpec *spec = &draft->spec;
+    bool sample = strcmp(method, "sample") == 0;
+    spec->method = (char *)method;
+    spec->selection = strcmp(method, "inference-guard") == 0 ? "augmented" : "plain";
+    spec->has_n = spec->has_survivors = spec->has_block_tokens = spec->has_max_tokens = true;
+    spec->n = sample ? 1 : 32;
+    spec->survivors = sample ? 1 : 8;
+    spec->block_tokens = 32;
+    spec->max_tokens = 128;
+    spec->has_tries = spec->has_discount_reward = spec->has_early_stop = spec->has_seed = true;
+    spec->tries = 2;
+    spec->discount_reward = spec->early_stop = true;
+    spec->discount_unit = "token";
+    spec->admit_rule = "terminal";
+    spec->fallback_penalty = "log1p";
+    spec->has_lagrangian_lambda = spec->has_fallback_weight = spec->has_fallback_cap = true;
+    spec->lagrangian_lambda = 5;
+    spec->fallback_weight = 1;
+    spec->fallback_cap = 10;
+    spec->has_deadline_ms = true;
+    spec->sampling = &draft->sampling;
+    draft->sampling.has_temperature = draft->sampling.has_top_k = draft->sampling.has_top_p = true;
+    draft->sampling.temperature = draft->sampling.top_p = 1;
+    draft->sampling.has_repetition_penalty = draft->sampling.has_frequency_penalty = true;
+    draft->sampling.repetition_penalty = 1;
+    draft->sampling.has_min_tokens = true;
+}
+
+static void test_default_given_is_the_same_job_as_default_left_out(void **state) {
+    (void)state;
+    static const char *const names[] = {"inference-guard", "best-of-n", "beam", "sample"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct draft absent;
+        struct draft given;
+        draft_init(&absent);
+        draft_init(&given);
+        absent.spec.method = i > 0 ? (char *)names[i] : NULL;
+        spell_defaults(&given, names[i]);
+        assert_true(drafts_agree(&absent, &given));
+        // The defaults above are those that a job takes.
+        struct job_spec *specs[2];
+        struct draft *drafts[2] = {&absent, &given};
+        for (int k = 0; k < 2; k++) {
+            uint8_t *bytes;
+            size_t size;
+            void *message;
+            struct error err;
+            assert_ok(wire_pack(WIRE_SUBMIT_JOB, &drafts[k]->submit, &bytes, &size), NULL);
+            assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, &err), &err);
+            assert_ok(job_spec_create(message, &specs[k], &err), &err);
+            free(bytes);
+        }
+        assert_memory_equal(&specs[0]->search, &specs[1]->search, sizeof specs[0]->search);
+        assert_true(specs[0]->seed == specs[1]->seed);
+        assert_int_equal(specs[0]->deadline_ms, specs[1]->deadline_ms);
+        job_spec_destroy(specs[0]);
+        job_spec_destroy(specs[1]);
+        given.spec.tries = 3;
+        assert_false(drafts_agree(&absent, &given));
+        given.spec.tries = 2;
+        given.sampling.top_k = 5;
+        assert_false(drafts_agree(&absent, &given));
+        given.sampling.top_k = 0;
+        given.spec.early_stop = false;
+        assert_false(drafts_agree(&absent, &given));
+        given.spec.early_stop = true;
+        given.spec.prompt = "Another story.";
+        assert_false(drafts_agree(&absent, &given));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_fields_are_refused_by_name_and_limit),
@@ -514,6 +600,7 @@ int main(void) {
         cmocka_unit_test(test_job_fields_override_the_profile),
         cmocka_unit_test(test_rules_of_words_are_a_scorer_beside_the_others),
         cmocka_unit_test(test_stored_bytes_ignore_streaming),
+        cmocka_unit_test(test_default_given_is_the_same_job_as_default_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,131 @@
+// The defaults are those of job_spec.c and docs/protocol.md; tests/coordinator/test_job_spec.c goes
+// through all of them.
+#include "coordinator/same_job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/limits.h"
+#include "proto/wire.h"
+
+// A copy of what can be at its default; the rest is borrowed from the message it was made of.
+struct plain_job {
+    Surefoot__SubmitJob submit;
+    Surefoot__JobSpec spec;
+    Surefoot__Sampling sampling;
+    Surefoot__ScorerSpec scorers[LIMIT_SCORERS];
+    Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS];
+};
+
+static void plain_count(protobuf_c_boolean *has, uint32_t value, uint32_t fallback) {
+    *has = *has && value != fallback;
+}
+
+static void plain_number(protobuf_c_boolean *has, double value, double fallback) {
+    *has = *has && value != fallback;
+}
+
+static void plain_text(char **text, const char *fallback) {
+    *text = *text != NULL && strcmp(*text, fallback) == 0 ? NULL : *text;
+}
+
+static bool is_empty(const Surefoot__Sampling *sampling) {
+    return !sampling->has_temperature && !sampling->has_top_k && !sampling->has_top_p &&
+           !sampling->has_repetition_penalty && !sampling->has_frequency_penalty &&
+           !sampling->has_min_tokens && sampling->n_logit_bias == 0 && sampling->n_stop == 0 &&
+           sampling->base.n_unknown_fields == 0;
+}
+
+static void plain_sampling(struct plain_job *job) {
+    Surefoot__Sampling *sampling = &job->sampling;
+    plain_number(&sampling->has_temperature, sampling->temperature, 1);
+    plain_count(&sampling->has_top_k, sampling->top_k, 0);
+    plain_number(&sampling->has_top_p, sampling->top_p, 1);
+    plain_number(&sampling->has_repetition_penalty, sampling->repetition_penalty, 1);
+    plain_number(&sampling->has_frequency_penalty, sampling->frequency_penalty, 0);
+    plain_count(&sampling->has_min_tokens, sampling->min_tokens, 0);
+    job->spec.sampling = is_empty(sampling) ? NULL : sampling;
+}
+
+// Before anything else is made plain: what these defaults depend on must still be there.
+static void plain_sizes(Surefoot__JobSpec *spec) {
+    bool sample = spec->method != NULL && strcmp(spec->method, "sample") == 0;
+    bool guard = spec->method == NULL || strcmp(spec->method, "inference-guard") == 0;
+    uint32_t n = spec->has_n ? spec->n : sample ? 1 : 32;
+    plain_text(&spec->selection, guard ? "augmented" : "plain");
+    plain_count(&spec->has_survivors, spec->survivors, n >= 4 ? n / 4 : 1);
+    plain_count(&spec->has_n, spec->n, sample ? 1 : 32);
+    plain_count(&spec->has_block_tokens, spec->block_tokens, 32);
+    plain_count(&spec->has_max_tokens, spec->max_tokens, 128);
+    plain_count(&spec->has_tries, spec->tries, 2);
+}
+
+static void plain_spec(Surefoot__JobSpec *spec) {
+    plain_sizes(spec);
+    plain_text(&spec->method, "inference-guard");
+    plain_text(&spec->discount_unit, "token");
+    plain_text(&spec->admit_rule, "terminal");
+    plain_text(&spec->fallback_penalty, "log1p");
+    plain_number(&spec->has_lagrangian_lambda, spec->lagrangian_lambda, 5);
+    plain_number(&spec->has_fallback_weight, spec->fallback_weight, 1);
+    plain_number(&spec->has_fallback_cap, spec->fallback_cap, 10);
+    plain_count(&spec->has_deadline_ms, spec->deadline_ms, 0);
+    spec->has_discount_reward = spec->has_discount_reward && !spec->discount_reward;
+    spec->has_early_stop = spec->has_early_stop && !spec->early_stop;
+    spec->has_seed = spec->has_seed && spec->seed != 0;
+}
+
+static void plain_scorers(struct plain_job *job) {
+    if (job->spec.n_scorers > LIMIT_SCORERS) {
+        return;
+    }
+    for (size_t i = 0; i < job->spec.n_scorers; i++) {
+        job->scorers[i] = *job->spec.scorers[i];
+        plain_number(&job->scorers[i].has_weight, job->scorers[i].weight, 1);
+        job->scorer_list[i] = &job->scorers[i];
+    }
+    job->spec.scorers = job->scorer_list;
+}
+
+// Packs the job without what is at its default.
+static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain,
+                              size_t *plain_size) {
+    void *message = NULL;
+    struct error ignored;
+    enum status status = wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, &ignored);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const Surefoot__SubmitJob *submit = message;
+    struct plain_job job = {.submit = *submit};
+    if (submit->spec != NULL) {
+        job.spec = *submit->spec;
+        job.submit.spec = &job.spec;
+        plain_spec(&job.spec);
+        plain_scorers(&job);
+        if (job.spec.sampling != NULL) {
+            job.sampling = *job.spec.sampling;
+            plain_sampling(&job);
+        }
+    }
+    status = wire_pack(WIRE_SUBMIT_JOB, &job.submit, plain, plain_size);
+    wire_free(WIRE_SUBMIT_JOB, message);
+    return status;
+}
+
+enum status same_job(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size, bool *same) {
+    uint8_t *plain_a = NULL;
+    uint8_t *plain_b = NULL;
+    size_t plain_a_size = 0;
+    size_t plain_b_size = 0;
+    enum status status = pack_plain(a, a_size, &plain_a, &plain_a_size);
+    if (status == STATUS_OK) {
+        status = pack_plain(b, b_size, &plain_b, &plain_b_size);
+    }
+    if (status == STATUS_OK) {
+        *same = plain_a_size == plain_b_size && memcmp(plain_a, plain_b, plain_a_size) == 0;
+    }
+    free(plain_a);
+    free(plain_b);
+    return status;
+}

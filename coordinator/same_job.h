@@ -1,0 +1,18 @@
+// Whether two stored specifications ask for the same: a field that is given with its default and
+// one that is absent are no difference. Defaults that come from models are: they are not known for
+// good.
+#ifndef COORDINATOR_SAME_JOB_H
+#define COORDINATOR_SAME_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+// Both are packed SubmitJobs whose keys are equal. STATUS_NO_MEMORY; STATUS_MALFORMED: one cannot
+// be read.
+MUST_CHECK enum status same_job(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size,
+                                bool *same);
+
+#endif
