@@ -214,9 +214,6 @@ static void send_status(struct fake_service *service, const struct channel_peer 
 static void acknowledge(struct fake_service *service, const struct channel_peer *peer, char *key,
                         bool close_it, uint64_t request_id) {
     struct job *job = find_job(service, key);
-    if (close_it && service->script.ignore_closes) {
-        return;
-    }
     if (job == NULL && !close_it) {
         send_error(service, peer, request_id, STATUS_NOT_FOUND, "job_key");
         return;

@@ -11,7 +11,6 @@ struct fake_service;
 struct fake_script {
     int drop_replies;        // so many replies are lost, the work behind them done
     int refuse_submits;      // so many submissions are answered UNAVAILABLE
-    bool ignore_closes;      // they are not answered
     bool silent_streams;     // results are not pushed, only fetched
     bool forgets_streams;    // submissions are not followed by pushes, as after a restart
     bool hold_results;       // jobs stay QUEUED until fake_service_release

@@ -430,8 +430,8 @@ static void test_sweep_keeps_its_patience_when_the_service_dies(void **state) {
     write_items(place, "");
     char endpoint[PATH_BYTES];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/clients", place->directory);
-    struct fake_service *service = fake_service_start(
-        endpoint, &(struct fake_script){.results_max = ITEMS / 3, .ignore_closes = true});
+    struct fake_service *service =
+        fake_service_start(endpoint, &(struct fake_script){.results_max = ITEMS / 3});
     struct process process;
     char *words[] = {"sweep",   place->in,       "--out",       place->out, "--endpoint",
                      endpoint,  "--quiet",       "--in-flight", "16",       "--timeout-ms",
