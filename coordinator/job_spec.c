@@ -7,6 +7,7 @@
 
 #include "coordinator/job_scorers.h"
 #include "coordinator/spec_check.h"
+#include "proto/defaults.h"
 
 // Ranges of the real-valued fields; the large ones only keep sums away from infinity.
 static const struct number_range range_budget = {.low = -1e9, .high = 1e9};
@@ -108,7 +109,7 @@ static enum status check_method(const Surefoot__JobSpec *spec, struct search_spe
 static enum status check_sizes(const Surefoot__JobSpec *spec, struct search_spec *out,
                                struct error *err) {
     bool sample = out->method == SEARCH_METHOD_SAMPLE;
-    out->n = sample ? 1 : 32;
+    out->n = sample ? 1 : DEFAULT_N;
     enum status status =
         check_count(spec->has_n, spec->n, 1, LIMIT_CANDIDATES, "spec.n", &out->n, err);
     if (status == STATUS_OK && sample && out->n != 1) {
@@ -118,10 +119,10 @@ static enum status check_sizes(const Surefoot__JobSpec *spec, struct search_spec
     if (status != STATUS_OK) {
         return status;
     }
-    out->survivors = out->n >= 4 ? out->n / 4 : 1;
-    out->block_tokens = 32;
-    out->max_tokens = 128;
-    out->tries = 2;
+    out->survivors = out->n >= DEFAULT_SURVIVORS_DIVISOR ? out->n / DEFAULT_SURVIVORS_DIVISOR : 1;
+    out->block_tokens = DEFAULT_BLOCK_TOKENS;
+    out->max_tokens = DEFAULT_MAX_TOKENS;
+    out->tries = DEFAULT_TRIES;
     const struct {
         bool present;
         uint32_t value;
@@ -185,9 +186,9 @@ static enum status check_rules(const Surefoot__JobSpec *spec, struct search_spec
 static enum status check_numbers(const Surefoot__JobSpec *spec, struct search_spec *out,
                                  struct error *err) {
     double ignored = 0; // set for good once the models' defaults are known
-    out->lagrangian_lambda = 5;
-    out->fallback_weight = 1;
-    out->fallback_cap = 10;
+    out->lagrangian_lambda = DEFAULT_LAGRANGIAN_LAMBDA;
+    out->fallback_weight = DEFAULT_FALLBACK_WEIGHT;
+    out->fallback_cap = DEFAULT_FALLBACK_CAP;
     const struct {
         bool present;
         double value;

@@ -1,5 +1,5 @@
-// The names of a sweep's items: equal exactly when id, prompt, system message, job flags, seed and
-// models are equal, so that a rerun meets its own jobs.
+// The names of a sweep's items: equal exactly when id, prompt and settings (job, seed, system
+// message, models) are equal, so that a rerun meets its own jobs.
 #ifndef CLIENT_CLI_ITEM_KEY_H
 #define CLIENT_CLI_ITEM_KEY_H
 
@@ -11,11 +11,9 @@ struct item_key {
     uint64_t seed; // [0, 2^53), the item's own; it depends on the sweep's seed, id and prompt alone
 };
 
-// Returns owned keys [items->count]. `system` may be NULL. `spec` has the sweep's seed and no
-// prompt. STATUS_UNAVAILABLE: no group is alive, so the models are not known; STATUS_NO_MEMORY.
-MUST_CHECK enum status item_keys_make(const struct items *items, const char *system,
-                                      const Surefoot__JobSpec *spec,
-                                      const Surefoot__ServiceStatus *state, struct item_key **out,
+// Returns owned keys [items->count] for the sweep's seed and its settings. STATUS_NO_MEMORY.
+MUST_CHECK enum status item_keys_make(const struct items *items, uint64_t seed,
+                                      const json_t *settings, struct item_key **out,
                                       struct error *err);
 
 #endif

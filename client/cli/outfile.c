@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client.pb-c.h"
+#include "client/cli/json_diff.h"
+#include "client/surefoot.h"
 
 // How every record begins, and what is left of one that a crash tore.
 enum { OUTFILE_FORMAT = 1 };
@@ -24,39 +25,29 @@ static bool is_failed(const char *outcome) {
     return strcmp(outcome, "COMPLETED") != 0 && strcmp(outcome, "NO_SAFE_CANDIDATE") != 0;
 }
 
-static bool is_outcome(const char *name) {
+// The static form of an outcome's name; NULL when there is none of that name.
+static const char *outcome_name(const char *name) {
     char full[64];
     snprintf(full, sizeof full, "OUTCOME_%.40s", name);
-    return strcmp(name, "UNKNOWN") == 0 || protobuf_c_enum_descriptor_get_value_by_name(
-                                               &surefoot__outcome__descriptor, full) != NULL;
+    const ProtobufCEnumValue *value =
+        protobuf_c_enum_descriptor_get_value_by_name(&surefoot__outcome__descriptor, full);
+    return value != NULL                  ? surefoot_outcome_name((Surefoot__Outcome)value->value)
+           : strcmp(name, "UNKNOWN") == 0 ? "UNKNOWN"
+                                          : NULL;
 }
 
-// What reading a file finds out, beside its records.
-struct reading {
-    FILE *kept; // copies of the records to keep, or NULL
-    bool dropped;
-    bool unended; // the last record lacks its line end
-};
-
-static enum status take_record(struct outfile *file, const json_t *record, const char *line,
-                               size_t size, struct reading *reading, struct error *err) {
-    const char *outcome = json_string_value(json_object_get(record, "outcome"));
-    if (reading->kept != NULL && is_failed(outcome)) {
-        reading->dropped = true;
-        return STATUS_OK;
-    }
-    json_object_set_new(file->records, json_string_value(json_object_get(record, "key")),
-                        json_string(outcome));
-    bool written =
-        reading->kept == NULL || (fwrite(line, 1, size, reading->kept) == size &&
-                                  (!reading->unended || fputc('\n', reading->kept) != EOF));
-    return written ? STATUS_OK : fail("write", err);
+static enum status refuse_line(size_t line, const char *what, struct error *err) {
+    char field[ERROR_FIELD_BYTES];
+    snprintf(field, sizeof field, "--out line %zu", line);
+    return error_set(err, STATUS_MALFORMED, field, "%s; nothing in the file was changed", what);
 }
 
 static bool is_record(const json_t *record) {
+    const char *key = json_string_value(json_object_get(record, "key"));
     const char *outcome = json_string_value(json_object_get(record, "outcome"));
     return json_integer_value(json_object_get(record, "surefoot_sweep")) == OUTFILE_FORMAT &&
-           json_is_string(json_object_get(record, "key")) && outcome != NULL && is_outcome(outcome);
+           json_object_get(record, "id") != NULL && key != NULL && strlen(key) < DIGEST_HEX_BYTES &&
+           outcome != NULL && outcome_name(outcome) != NULL;
 }
 
 // True when `line` is what a crash leaves of a record.
@@ -65,49 +56,115 @@ static bool is_torn(const char *line, size_t size) {
     return memcmp(line, RECORD_MARK, size < mark ? size : mark) == 0;
 }
 
-static enum status take_line(struct outfile *file, const char *line, size_t size, size_t number,
-                             struct reading *reading, struct error *err) {
-    json_t *record = json_loadb(line, size, 0, NULL);
-    bool ended = line[size - 1] == '\n';
+enum status outfile_digest(const json_t *input, struct digest *out, struct error *err) {
+    char *text = input == NULL ? NULL : json_dumps(input, JSON_COMPACT | JSON_SORT_KEYS);
+    if (input != NULL && text == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
+    }
+    digest_init(out);
+    digest_add(out, text == NULL ? "" : text, text == NULL ? 0 : strlen(text));
+    free(text);
+    return STATUS_OK;
+}
+
+// Adds a record to the table. STATUS_ALREADY_EXISTS: its id has one.
+static enum status add_record(struct outfile *file, const json_t *record, int64_t offset,
+                              size_t line, struct error *err) {
+    char *id = json_dumps(json_object_get(record, "id"), JSON_COMPACT | JSON_ENCODE_ANY);
+    if (id != NULL && json_object_get(file->index, id) != NULL) {
+        free(id);
+        return STATUS_ALREADY_EXISTS;
+    }
+    struct outfile_record *records = file->records;
+    // Grows by doubling: the count passes a power of two.
+    if ((file->count & (file->count - 1)) == 0) {
+        size_t capacity = file->count == 0 ? 1 : 2 * file->count;
+        records = realloc(file->records, capacity * sizeof *records);
+        file->records = records != NULL ? records : file->records;
+    }
+    struct digest digest;
+    enum status status = outfile_digest(json_object_get(record, "input"), &digest, err);
+    if (id == NULL || records == NULL ||
+        json_object_set_new(file->index, id, json_integer((json_int_t)file->count)) != 0) {
+        status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the records");
+    }
+    free(id);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const char *outcome = outcome_name(json_string_value(json_object_get(record, "outcome")));
+    struct outfile_record *row = &file->records[file->count++];
+    *row = (struct outfile_record){
+        .outcome = outcome, .input = digest, .offset = offset, .line = line};
+    snprintf(row->key, sizeof row->key, "%s", json_string_value(json_object_get(record, "key")));
+    file->n_failed += is_failed(outcome);
+    return STATUS_OK;
+}
+
+static enum status take_record(struct outfile *file, const json_t *record, int64_t offset,
+                               size_t line, struct error *err) {
+    json_t *settings = json_object_get(record, "settings");
+    struct json_diff diff;
+    if (file->count == 0) {
+        file->settings = json_incref(settings);
+    } else if (json_diff_first(file->settings, settings, &diff)) {
+        char what[ERROR_MESSAGE_BYTES];
+        snprintf(what, sizeof what, "settings.%s is %s, and %s in line 1", diff.path, diff.after,
+                 diff.before);
+        return refuse_line(line, what, err);
+    }
+    enum status status = add_record(file, record, offset, line, err);
+    return status == STATUS_ALREADY_EXISTS
+               ? refuse_line(line, "its id has a record above already", err)
+               : status;
+}
+
+static enum status take_line(struct outfile *file, const char *text, size_t size, int64_t offset,
+                             size_t line, struct error *err) {
+    json_t *record = json_loadb(text, size, 0, NULL);
+    bool ended = text[size - 1] == '\n';
     enum status status = STATUS_OK;
     if (is_record(record)) {
-        reading->unended = !ended;
-        status = take_record(file, record, line, size, reading, err);
-    } else if (!ended && record == NULL && is_torn(line, size)) {
+        file->unended = !ended;
+        status = take_record(file, record, offset, line, err);
+    } else if (!ended && record == NULL && is_torn(text, size)) {
         file->torn_bytes = size;
     } else {
-        char field[ERROR_FIELD_BYTES];
-        snprintf(field, sizeof field, "--out line %zu", number);
-        status = error_set(err, STATUS_MALFORMED, field,
-                           "not a record of a sweep; nothing in the file was changed");
+        status = refuse_line(line, "not a record of a sweep", err);
     }
     json_decref(record);
     return status;
 }
 
-// Reads every record and changes nothing.
-static enum status read_records(struct outfile *file, struct reading *reading, struct error *err) {
-    int copy = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+static FILE *reopen(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     FILE *lines = copy < 0 ? NULL : fdopen(copy, "rb");
+    if (lines == NULL && copy >= 0) {
+        close(copy);
+    }
+    return lines;
+}
+
+// Reads every record and changes nothing in the file.
+static enum status read_records(struct outfile *file, struct error *err) {
+    FILE *lines = reopen(file->fd);
     if (lines == NULL) {
-        if (copy >= 0) {
-            close(copy);
-        }
         return fail("read the file", err);
     }
     rewind(lines);
-    char *line = NULL;
+    char *text = NULL;
     size_t capacity = 0;
-    size_t number = 0;
+    size_t line = 0;
+    int64_t offset = 0;
     enum status status = STATUS_OK;
-    for (ssize_t size = 0; status == STATUS_OK && (size = getline(&line, &capacity, lines)) >= 0;) {
-        number++;
-        status = take_line(file, line, (size_t)size, number, reading, err);
+    for (ssize_t size = 0; status == STATUS_OK && (size = getline(&text, &capacity, lines)) >= 0;
+         offset += size) {
+        status = take_line(file, text, (size_t)size, offset, ++line, err);
     }
     if (status == STATUS_OK && ferror(lines)) {
         status = fail("read the file", err);
     }
-    free(line);
+    free(text);
     fclose(lines);
     return status;
 }
@@ -127,18 +184,18 @@ static enum status write_all(int fd, const char *bytes, size_t size, struct erro
 }
 
 // Makes the file end with a whole record: cuts a torn one, ends one that lacks its line end.
-static enum status mend_end(struct outfile *file, const struct reading *reading,
-                            struct error *err) {
-    if (reading->unended) {
-        return write_all(file->fd, "\n", 1, err);
-    }
-    if (file->torn_bytes == 0) {
-        return STATUS_OK;
-    }
+static enum status mend_end(struct outfile *file, struct error *err) {
     off_t size = lseek(file->fd, 0, SEEK_END);
-    return size >= 0 && ftruncate(file->fd, size - (off_t)file->torn_bytes) == 0
-               ? STATUS_OK
-               : fail("cut the file", err);
+    enum status status = STATUS_OK;
+    if (file->torn_bytes > 0 &&
+        (size < 0 || ftruncate(file->fd, size - (off_t)file->torn_bytes) != 0)) {
+        status = fail("cut the file", err);
+    } else if (file->unended && file->torn_bytes == 0) {
+        status = write_all(file->fd, "\n", 1, err);
+    }
+    file->torn_bytes = status == STATUS_OK ? 0 : file->torn_bytes;
+    file->unended = file->unended && status != STATUS_OK;
+    return status;
 }
 
 // Opens a regular file other than `input`, without changing what is in it.
@@ -177,12 +234,18 @@ static enum status sync_directory_of(const char *path, struct error *err) {
     return status;
 }
 
+static void forget_records(struct outfile *file) {
+    free(file->records);
+    json_decref(file->index);
+    json_decref(file->settings);
+    *file = (struct outfile){.fd = file->fd, .path = file->path, .input = file->input};
+}
+
 // Opens the file beside, and empties it if it is what a killed run left there.
 static enum status open_part(const char *part, const char *input, int *fd, struct error *err) {
-    struct outfile left = {.fd = -1, .records = json_object()};
-    struct reading reading = {0};
+    struct outfile left = {.fd = -1, .index = json_object()};
     enum status status = open_locked(part, input, &left.fd, err);
-    if (status == STATUS_OK && read_records(&left, &reading, err) != STATUS_OK) {
+    if (status == STATUS_OK && read_records(&left, err) != STATUS_OK) {
         status = error_set(err, STATUS_MALFORMED, "--out",
                            "%.200s stands in the way: it is not a part of a sweep", part);
     }
@@ -190,65 +253,96 @@ static enum status open_part(const char *part, const char *input, int *fd, struc
         status = fail("empty the file beside", err);
     }
     *fd = left.fd;
-    json_decref(left.records);
+    forget_records(&left);
     return status;
 }
 
-// Reads the records, and puts a file without the failed ones in place of the old one.
-static enum status read_dropping(struct outfile *file, const char *path, const char *input,
-                                 struct reading *reading, struct error *err) {
+// Copies the lines of the records to keep.
+static enum status copy_kept(const struct outfile *file, int out, struct error *err) {
+    FILE *lines = reopen(file->fd);
+    if (lines == NULL) {
+        return fail("read the file", err);
+    }
+    char *text = NULL;
+    size_t capacity = 0;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < file->count; i++) {
+        if (is_failed(file->records[i].outcome)) {
+            continue;
+        }
+        ssize_t size = -1;
+        if (fseeko(lines, (off_t)file->records[i].offset, SEEK_SET) != 0 ||
+            (size = getline(&text, &capacity, lines)) < 1) {
+            status = fail("read the file", err);
+            break;
+        }
+        status = write_all(out, text, (size_t)size, err);
+        if (status == STATUS_OK && text[size - 1] != '\n') {
+            status = write_all(out, "\n", 1, err);
+        }
+    }
+    free(text);
+    fclose(lines);
+    return status;
+}
+
+// Puts a file without the failed records in place of the old one.
+static enum status drop_failed_records(struct outfile *file, struct error *err) {
     char part[4096];
-    snprintf(part, sizeof part, "%.4000s.part", path);
+    snprintf(part, sizeof part, "%.4000s.part", file->path);
     int fd = -1;
-    enum status status = open_part(part, input, &fd, err);
+    enum status status = open_part(part, file->input, &fd, err);
+    if (status == STATUS_OK) {
+        status = copy_kept(file, fd, err);
+        if (status == STATUS_OK && (fsync(fd) != 0 || rename(part, file->path) != 0)) {
+            status = fail("replace the file", err);
+        }
+        if (status != STATUS_OK) {
+            unlink(part);
+        }
+    }
     if (status != STATUS_OK) {
         if (fd >= 0) {
             close(fd);
         }
         return status;
     }
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    reading->kept = copy < 0 ? NULL : fdopen(copy, "wb");
-    if (reading->kept == NULL) {
-        status = fail("write", err);
-    } else {
-        status = read_records(file, reading, err);
-    }
-    if (reading->kept != NULL && fclose(reading->kept) != 0 && status == STATUS_OK) {
-        status = fail("write", err);
-    }
-    if (status == STATUS_OK && reading->dropped) {
-        status = fsync(fd) == 0 && rename(part, path) == 0 ? sync_directory_of(path, err)
-                                                           : fail("replace the file", err);
-    }
-    if (status == STATUS_OK && reading->dropped) {
-        close(file->fd);
-        file->fd = fd;
-        *reading = (struct reading){0}; // the copy ends with a whole record
-        file->torn_bytes = 0;
-        return STATUS_OK;
-    }
-    close(fd);
-    unlink(part);
-    return status;
+    close(file->fd);
+    file->fd = fd;
+    forget_records(file);
+    file->index = json_object();
+    status = read_records(file, err);
+    return status == STATUS_OK ? sync_directory_of(file->path, err) : status;
 }
 
-enum status outfile_open(const char *path, const char *input, bool drop_failed, struct outfile *out,
+enum status outfile_open(const char *path, const char *input, struct outfile *out,
                          struct error *err) {
-    *out = (struct outfile){.fd = -1, .records = json_object()};
-    if (out->records == NULL) {
+    *out = (struct outfile){.fd = -1, .path = path, .input = input, .index = json_object()};
+    if (out->index == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the records");
     }
-    struct reading reading = {0};
     enum status status = open_locked(path, input, &out->fd, err);
-    if (status == STATUS_OK) {
-        status = drop_failed ? read_dropping(out, path, input, &reading, err)
-                             : read_records(out, &reading, err);
+    return status == STATUS_OK ? read_records(out, err) : status;
+}
+
+enum status outfile_start(struct outfile *file, const json_t *settings, bool drop_failed,
+                          struct error *err) {
+    struct json_diff diff;
+    bool drop = drop_failed && file->n_failed > 0;
+    size_t stay = file->count - (drop ? file->n_failed : 0);
+    if (stay > 0 && json_diff_first(file->settings, settings, &diff)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--out",
+                         "holds records of another sweep: %s is %s there and %s now; name another "
+                         "file",
+                         diff.path, diff.before, diff.after);
     }
+    enum status status = drop ? drop_failed_records(file, err) : mend_end(file, err);
     if (status == STATUS_OK) {
-        status = mend_end(out, &reading, err);
+        json_decref(file->settings);
+        file->settings = json_deep_copy(settings);
+        status = sync_directory_of(file->path, err);
     }
-    return status == STATUS_OK ? sync_directory_of(path, err) : status;
+    return status;
 }
 
 void outfile_close(struct outfile *file) {
@@ -256,18 +350,40 @@ void outfile_close(struct outfile *file) {
         close(file->fd);
         file->fd = -1;
     }
-    json_decref(file->records);
-    file->records = NULL;
+    forget_records(file);
 }
 
-const char *outfile_find(const struct outfile *file, const char *key) {
-    return json_string_value(json_object_get(file->records, key));
+const struct outfile_record *outfile_find(const struct outfile *file, const json_t *id) {
+    char *text = json_dumps(id, JSON_COMPACT | JSON_ENCODE_ANY);
+    const json_t *number = text == NULL ? NULL : json_object_get(file->index, text);
+    free(text);
+    return number == NULL ? NULL : &file->records[json_integer_value(number)];
+}
+
+enum status outfile_load(const struct outfile *file, const struct outfile_record *record,
+                         json_t **out, struct error *err) {
+    FILE *lines = reopen(file->fd);
+    char *text = NULL;
+    size_t capacity = 0;
+    ssize_t size = -1;
+    if (lines != NULL && fseeko(lines, (off_t)record->offset, SEEK_SET) == 0) {
+        size = getline(&text, &capacity, lines);
+    }
+    json_t *value = size < 1 ? NULL : json_loadb(text, (size_t)size, 0, NULL);
+    enum status status = value != NULL ? STATUS_OK : fail("read the file", err);
+    if (lines != NULL) {
+        fclose(lines);
+    }
+    free(text);
+    *out = value;
+    return status;
 }
 
 enum status outfile_append(struct outfile *file, json_t *record, struct error *err) {
     // The mark comes first in the line: a torn record is known by it.
     json_t *marked = json_pack("{s:i}", "surefoot_sweep", OUTFILE_FORMAT);
-    char *text = marked == NULL || json_object_update(marked, record) != 0
+    char *text = marked == NULL || json_object_update(marked, record) != 0 ||
+                         json_object_set(marked, "settings", file->settings) != 0
                      ? NULL
                      : json_dumps(marked, JSON_COMPACT);
     json_decref(marked);
@@ -275,13 +391,14 @@ enum status outfile_append(struct outfile *file, json_t *record, struct error *e
         json_decref(record);
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
     }
+    int64_t offset = lseek(file->fd, 0, SEEK_END);
     size_t size = strlen(text);
     text[size] = '\n'; // in place of the NUL: the line goes out in one write
     enum status status = write_all(file->fd, text, size + 1, err);
     free(text);
     if (status == STATUS_OK) {
-        json_object_set(file->records, json_string_value(json_object_get(record, "key")),
-                        json_object_get(record, "outcome"));
+        status = add_record(file, record, offset, file->count + 1, err);
+        ASSERT(status != STATUS_ALREADY_EXISTS); // an item without a record has been done
     }
     json_decref(record);
     return status;

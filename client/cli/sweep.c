@@ -8,6 +8,8 @@
 #include "client/cli/batch_flags.h"
 #include "client/cli/item_key.h"
 #include "client/cli/job_flags.h"
+#include "client/cli/job_json.h"
+#include "client/cli/json_diff.h"
 #include "client/cli/outcome.h"
 #include "client/cli/outfile.h"
 #include "client/cli/print.h"
@@ -92,15 +94,8 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
     json_object_update(record, fields);
     json_decref(fields);
     json_object_set_new(record, "key", json_string(sweep->keys[index].text));
-    if (sweep->items.benchmark != NULL) {
-        json_object_set_new(record, "benchmark", json_string(sweep->items.benchmark));
-    }
-    json_object_set_new(record, "asked", json_string(sweep->items.asked));
     if (item->joined != NULL) {
         json_object_set_new(record, "prompt", json_string(item->joined));
-    }
-    if (sweep->system != NULL) {
-        json_object_set_new(record, "system", json_string(sweep->system));
     }
     json_object_set(record, "input", item->source);
     enum status status = outfile_append(&sweep->outfile, record, err);
@@ -123,42 +118,103 @@ static enum status tick(void *user, struct error *err) {
 
 static const struct batch_ops sweep_ops = {.describe = describe, .done = done, .tick = tick};
 
-// Names the items by the models that the service has now.
-static enum status make_keys(struct sweep *sweep, struct error *err) {
+// What all records of this sweep have in common, with the models that the service has now.
+static enum status make_settings(struct sweep *sweep, json_t **out, struct error *err) {
     Surefoot__ServiceStatus *state = NULL;
     enum status status =
         surefoot_status(sweep->session.client, sweep->session.timeout_ms, &state, err);
     if (status != STATUS_OK) {
         return status;
     }
-    status = item_keys_make(&sweep->items, sweep->system, &sweep->spec, state, &sweep->keys, err);
+    json_t *models = job_models_json(state);
     surefoot_status_free(state);
+    if (models == NULL) {
+        return error_set(err, STATUS_UNAVAILABLE, NULL,
+                         "no group is alive, so the service's models are not known");
+    }
+    *out = json_pack("{s:s?, s:s, s:s?, s:o, s:o}", "benchmark", sweep->items.benchmark, "asked",
+                     sweep->items.asked, "system", sweep->system, "job", job_json(&sweep->spec),
+                     "models", models);
+    return *out != NULL ? STATUS_OK
+                        : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the settings");
+}
+
+// Settles what the records say, names the items, and makes the file ready.
+static enum status prepare(struct sweep *sweep, bool retry_failed, struct error *err) {
+    json_t *settings = NULL;
+    enum status status = make_settings(sweep, &settings, err);
+    if (status == STATUS_OK) {
+        status = item_keys_make(&sweep->items, sweep->spec.has_seed ? sweep->spec.seed : 0,
+                                settings, &sweep->keys, err);
+    }
+    if (status == STATUS_OK) {
+        status = outfile_start(&sweep->outfile, settings, retry_failed, err);
+    }
+    json_decref(settings);
     return status;
+}
+
+// Refuses a row of the input that is not what its record was made of.
+static enum status refuse_edited(const struct sweep *sweep, const struct item *item,
+                                 const struct outfile_record *record, struct error *err) {
+    json_t *whole = NULL;
+    enum status status = outfile_load(&sweep->outfile, record, &whole, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct json_diff diff;
+    char field[ERROR_FIELD_BYTES];
+    snprintf(field, sizeof field, "line %zu", item->line);
+    bool found = json_diff_first(json_object_get(whole, "input"), item->source, &diff);
+    status = error_set(err, STATUS_INVALID_ARGUMENT, field,
+                       "field \"%s\" is %s, and %s in the record of the same id, --out line %zu; "
+                       "name another file, or undo the edit",
+                       found ? diff.path : "key", found ? diff.after : "another",
+                       found ? diff.before : "another", record->line);
+    json_decref(whole);
+    return status;
+}
+
+// True in *recorded when the item has its record; an error when the record is of another text.
+static enum status find_record(struct sweep *sweep, size_t index, bool *recorded,
+                               struct error *err) {
+    const struct item *item = &sweep->items.rows[index];
+    const struct outfile_record *record = outfile_find(&sweep->outfile, item->id);
+    *recorded = record != NULL;
+    if (record == NULL) {
+        return STATUS_OK;
+    }
+    struct digest digest;
+    enum status status = outfile_digest(item->source, &digest, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (strcmp(record->key, sweep->keys[index].text) != 0 || digest.high != record->input.high ||
+        digest.low != record->input.low) {
+        return refuse_edited(sweep, item, record, err);
+    }
+    count_outcome(&sweep->progress, record->outcome);
+    return STATUS_OK;
 }
 
 // The items without a record, and for those with one the counts; jobs of the newest records are
 // closed, because the run that wrote them may have ended before it could.
 static enum status find_missing(struct sweep *sweep, size_t *indexes, size_t *count,
                                 struct error *err) {
-    size_t n_recorded = json_object_size(sweep->outfile.records);
-    size_t seen = 0;
-    const char *key = NULL;
-    json_t *outcome = NULL;
+    size_t count_before = sweep->outfile.count;
     enum status status = STATUS_OK;
-    json_object_foreach(sweep->outfile.records, key, outcome) {
-        if (++seen + REOPENED_MAX > n_recorded && status == STATUS_OK) {
-            status = surefoot_close_job(sweep->session.client, key, sweep->session.timeout_ms, err);
-            status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
-        }
-    }
     *count = 0;
     for (size_t i = 0; status == STATUS_OK && i < sweep->items.count; i++) {
-        const char *recorded = outfile_find(&sweep->outfile, sweep->keys[i].text);
-        if (recorded == NULL) {
-            indexes[(*count)++] = i;
-        } else {
-            count_outcome(&sweep->progress, recorded);
-        }
+        bool recorded = false;
+        status = find_record(sweep, i, &recorded, err);
+        indexes[*count] = i;
+        *count += status == STATUS_OK && !recorded;
+    }
+    size_t first = count_before > REOPENED_MAX ? count_before - REOPENED_MAX : 0;
+    for (size_t i = first; status == STATUS_OK && i < count_before; i++) {
+        status = surefoot_close_job(sweep->session.client, sweep->outfile.records[i].key,
+                                    sweep->session.timeout_ms, err);
+        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
     }
     return status;
 }
@@ -170,7 +226,7 @@ static enum status run_sweep(struct cli *cli, struct sweep *sweep, const struct 
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the sweep");
     }
     size_t count = 0;
-    enum status status = make_keys(sweep, err);
+    enum status status = prepare(sweep, flags->retry_failed, err);
     if (status == STATUS_OK) {
         status = find_missing(sweep, indexes, &count, err);
     }
@@ -264,10 +320,9 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
             "item. An item is the same when\nid, prompt, job flags and models are. --seed is the "
             "sweep's; each item's own is derived from it,\nits id and its prompt.\n"
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
-            "OUT: surefoot_sweep (1), id, benchmark (if known), asked (column), prompt (if it is "
-            "no field "
-            "by itself),\nsystem (if given), input{all other fields of the item} "
-            "and\n" OUTCOME_FIELDS
+            "OUT: surefoot_sweep (1), id, prompt (if it is no field by itself), input{all other "
+            "fields of the\nitem}, settings{benchmark, asked (column), system, job{every field}, "
+            "models{name: role, hash,\nprecision, kv_dtype}} and\n" OUTCOME_FIELDS
             "\nJSON on stdout: items, answered, refused, failed, new, out, benchmark, asked.",
         .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
         .n_tables = 5,
@@ -307,7 +362,7 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
         items_describe(&sweep->items, stderr);
     }
     if (status == STATUS_OK) {
-        status = outfile_open(flags.out, path, flags.retry_failed, &sweep->outfile, &err);
+        status = outfile_open(flags.out, path, &sweep->outfile, &err);
     }
     if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, &service_flags, &sweep->session, &err);

@@ -282,16 +282,53 @@ static void test_sweep_says_what_it_asks(void **state) {
     char *line = testkit_read_file(place->out, NULL);
     json_t *record = json_loads(line, 0, NULL);
     assert_non_null(record);
-    const char *const wanted[][2] = {{"id", "7"},
-                                     {"benchmark", "JailbreakBench"},
-                                     {"asked", "Goal"},
-                                     {"system", "be kind"},
-                                     {"text", "answer to system: be kind, user: Say it"}};
+    const char *const wanted[][2] = {
+        {"benchmark", "JailbreakBench"}, {"asked", "Goal"}, {"system", "be kind"}};
+    const json_t *settings = json_object_get(record, "settings");
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
-        assert_string_equal(json_string_value(json_object_get(record, wanted[i][0])), wanted[i][1]);
+        assert_string_equal(json_string_value(json_object_get(settings, wanted[i][0])),
+                            wanted[i][1]);
     }
+    const json_t *job = json_object_get(settings, "job");
+    assert_string_equal(json_string_value(json_object_get(job, "method")), "inference-guard");
+    assert_int_equal(json_integer_value(json_object_get(job, "n")), 32);
+    const json_t *policy = json_object_get(json_object_get(settings, "models"), "policy");
+    assert_string_equal(json_string_value(json_object_get(policy, "hash")), "0123456789abcdef");
+    assert_string_equal(json_string_value(json_object_get(record, "id")), "7");
+    assert_string_equal(json_string_value(json_object_get(record, "text")),
+                        "answer to system: be kind, user: Say it");
     json_decref(record);
     free(line);
+}
+
+static void test_sweep_refuses_other_flags_and_edited_rows(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    char *output = NULL;
+    int code = sweep(place, service, &output);
+    expect_code(0, code, output);
+    EXPECT(2, "job.n is 32 there and 16 now", "sweep", place->in, "--out", place->out, "--n", "16",
+           "--endpoint", endpoint);
+    EXPECT(2, "job.seed is 0 there and 1 now", "sweep", place->in, "--out", place->out, "--seed",
+           "1", "--endpoint", endpoint);
+    EXPECT(2, "system is null there and", "sweep", place->in, "--out", place->out, "--system", "x",
+           "--endpoint", endpoint);
+    EXPECT(0, "30 items", "sweep", place->in, "--out", place->out, "--n", "32", "--endpoint",
+           endpoint);
+    const char *edited = "{\"id\":\"i3\",\"prompt\":\"p-3\",\"tag\":\"benign\"}\n";
+    testkit_write_file(place->in, edited, strlen(edited));
+    EXPECT(2, "line 1: field \"tag\" is \"benign\", and 3 in the record", "sweep", place->in,
+           "--out", place->out, "--endpoint", endpoint);
+    edited = "{\"id\":\"i3\",\"prompt\":\"p-4\",\"tag\":3}\n";
+    testkit_write_file(place->in, edited, strlen(edited));
+    EXPECT(2, "line 1: field \"prompt\" is \"p-4\", and \"p-3\" in the record", "sweep", place->in,
+           "--out", place->out, "--endpoint", endpoint);
+    fake_service_stop(service);
+    write_items(place, "");
+    expect_each_once(place);
 }
 
 // A sweep killed between writing a record and closing its job leaves the job stored.
@@ -508,6 +545,7 @@ int main(void) {
         CASE(test_sweep_answers_every_item_once),
         CASE(test_sweep_leaves_files_that_are_not_its_own),
         CASE(test_sweep_says_what_it_asks),
+        CASE(test_sweep_refuses_other_flags_and_edited_rows),
         CASE(test_rerun_closes_jobs_that_a_killed_sweep_left),
         CASE(test_sweep_finishes_lost_replies_silence_and_forgotten_jobs),
         CASE(test_sweep_tells_failed_items),

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "client/cli/item_key.h"
+#include "client/cli/job_json.h"
+#include "client/cli/json_diff.h"
 #include "tests/support/testkit.h"
 
 static enum status read_as(const char *name, const char *text, const struct items_choice *choice,
@@ -370,28 +372,14 @@ static void test_real_files_are_read_as_their_authors_do(void **state) {
     }
 }
 
-static struct item_key *keys_of(const char *text, const char *system, const char *method,
-                                uint64_t seed, char *hash) {
+static struct item_key *keys_of(const char *text, int n, uint64_t seed) {
     struct items items;
     struct error err;
     assert_ok(read_text("a.jsonl", text, &items, &err), &err);
-    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
-    spec.method = (char *)method;
-    spec.has_seed = 1;
-    spec.seed = seed;
-    Surefoot__ModelInfo model = SUREFOOT__MODEL_INFO__INIT;
-    model.hash = hash;
-    Surefoot__ModelInfo *models[] = {&model};
-    Surefoot__GroupStatus group = SUREFOOT__GROUP_STATUS__INIT;
-    group.alive = 1;
-    group.n_models = 1;
-    group.models = models;
-    Surefoot__GroupStatus *groups[] = {&group};
-    Surefoot__ServiceStatus service = SUREFOOT__SERVICE_STATUS__INIT;
-    service.n_groups = 1;
-    service.groups = groups;
+    json_t *settings = json_pack("{s:i}", "n", n);
     struct item_key *keys = NULL;
-    assert_ok(item_keys_make(&items, system, &spec, &service, &keys, &err), &err);
+    assert_ok(item_keys_make(&items, seed, settings, &keys, &err), &err);
+    json_decref(settings);
     items_finish(&items);
     return keys;
 }
@@ -400,19 +388,15 @@ static void test_keys_tell_what_differs(void **state) {
     (void)state;
     const char *text = "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":2,\"prompt\":\"b\"}\n"
                        "{\"id\":3,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"a\"}\n";
-    struct item_key *base = keys_of(text, NULL, "sample", 1, "h");
-    struct item_key *again = keys_of(text, NULL, "sample", 1, "h");
-    struct item_key *system = keys_of(text, "be kind", "sample", 1, "h");
-    struct item_key *method = keys_of(text, NULL, "beam", 1, "h");
-    struct item_key *seed = keys_of(text, NULL, "sample", 2, "h");
-    struct item_key *model = keys_of(text, NULL, "sample", 1, "i");
+    struct item_key *base = keys_of(text, 1, 1);
+    struct item_key *again = keys_of(text, 1, 1);
+    struct item_key *settings = keys_of(text, 2, 1);
+    struct item_key *seed = keys_of(text, 1, 2);
     for (int i = 0; i < 4; i++) {
         assert_string_equal(base[i].text, again[i].text);
-        assert_string_not_equal(base[i].text, system[i].text);
-        assert_string_not_equal(base[i].text, method[i].text);
+        assert_string_not_equal(base[i].text, settings[i].text);
         assert_string_not_equal(base[i].text, seed[i].text);
-        assert_string_not_equal(base[i].text, model[i].text);
-        assert_true(base[i].seed == method[i].seed); // methods are compared on the same draws
+        assert_true(base[i].seed == settings[i].seed); // methods are compared on the same draws
         assert_true(base[i].seed != seed[i].seed);
         assert_true(base[i].seed < (uint64_t)1 << 53);
         for (int j = 0; j < i; j++) {
@@ -421,10 +405,71 @@ static void test_keys_tell_what_differs(void **state) {
     }
     free(base);
     free(again);
-    free(system);
-    free(method);
+    free(settings);
     free(seed);
-    free(model);
+}
+
+static void expect_json(const json_t *object, const char *expected) {
+    json_t *wanted = json_loads(expected, 0, NULL);
+    assert_non_null(wanted);
+    struct json_diff diff;
+    if (json_diff_first(object, wanted, &diff)) {
+        fail_msg("%s is %s, not %s", diff.path, diff.before, diff.after);
+    }
+    json_decref(wanted);
+}
+
+// Defaults are those of docs/protocol.md.
+static void test_job_has_every_field_given_or_default(void **state) {
+    (void)state;
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    spec.prompt = "not part of it";
+    json_t *job = job_json(&spec);
+    expect_json(job,
+                "{\"method\":\"inference-guard\",\"selection\":\"augmented\",\"n\":32,"
+                "\"survivors\":8,\"block_tokens\":32,\"max_tokens\":128,\"tries\":2,"
+                "\"discount_unit\":\"token\",\"discount_reward\":true,\"admit_rule\":\"terminal\","
+                "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":1.0,"
+                "\"fallback_cap\":10.0,\"seed\":0,\"early_stop\":true,\"deadline_ms\":0,"
+                "\"sampling\":{\"temperature\":1.0,\"top_k\":0,\"top_p\":1.0,"
+                "\"repetition_penalty\":1.0,\"frequency_penalty\":0.0,\"min_tokens\":0}}");
+    json_decref(job);
+    Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;
+    Surefoot__LogitBias bias = SUREFOOT__LOGIT_BIAS__INIT;
+    Surefoot__LogitBias *biases[] = {&bias};
+    char *stops[] = {"END"};
+    Surefoot__ScorerSpec scorer = SUREFOOT__SCORER_SPEC__INIT;
+    Surefoot__ScorerSpec *scorers[] = {&scorer};
+    bias.has_token_id = bias.has_bias = 1;
+    bias.token_id = 7;
+    bias.bias = -2.5F;
+    sampling.n_logit_bias = sampling.n_stop = 1;
+    sampling.logit_bias = biases;
+    sampling.stop = stops;
+    sampling.has_top_k = 1;
+    sampling.top_k = 40;
+    scorer.name = "cost";
+    spec.n_scorers = 1;
+    spec.scorers = scorers;
+    spec.sampling = &sampling;
+    spec.method = "best-of-n";
+    spec.has_n = 1;
+    spec.n = 2;
+    spec.has_budget = 1;
+    spec.budget = 2.5;
+    spec.has_seed = 1;
+    spec.seed = UINT64_MAX;
+    job = job_json(&spec);
+    assert_string_equal(json_string_value(json_object_get(job, "selection")), "plain");
+    assert_int_equal(json_integer_value(json_object_get(job, "survivors")), 1);
+    assert_true(json_real_value(json_object_get(job, "budget")) == 2.5);
+    assert_string_equal(json_string_value(json_object_get(job, "seed")), "18446744073709551615");
+    expect_json(json_object_get(job, "scorers"), "[{\"name\":\"cost\"}]");
+    expect_json(json_object_get(job, "sampling"),
+                "{\"temperature\":1.0,\"top_k\":40,\"top_p\":1.0,\"repetition_penalty\":1.0,"
+                "\"frequency_penalty\":0.0,\"min_tokens\":0,\"stop\":[\"END\"],"
+                "\"logit_bias\":[{\"token_id\":7,\"bias\":-2.5}]}");
+    json_decref(job);
 }
 
 int main(void) {
@@ -440,6 +485,7 @@ int main(void) {
         cmocka_unit_test(test_missing_empty_and_packed_files_are_refused),
         cmocka_unit_test(test_real_files_are_read_as_their_authors_do),
         cmocka_unit_test(test_keys_tell_what_differs),
+        cmocka_unit_test(test_job_has_every_field_given_or_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

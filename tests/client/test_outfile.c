@@ -28,10 +28,17 @@ static int tear_down(void **state) {
     return 0;
 }
 
-#define RECORD(key) "{\"surefoot_sweep\":1,\"key\":\"" key "\",\"outcome\":\"COMPLETED\"}\n"
+// A record of the item `id`, made with the settings {"n":1}.
+#define RECORD_AS(id, outcome)                                                                     \
+    "{\"surefoot_sweep\":1,\"id\":\"" id "\",\"key\":\"k-" id "\",\"outcome\":\"" outcome          \
+    "\",\"settings\":{\"n\":1}}\n"
+#define RECORD(id) RECORD_AS(id, "COMPLETED")
 
-static json_t *record(const char *key, const char *outcome) {
-    return json_pack("{s:s, s:s}", "key", key, "outcome", outcome);
+static json_t *record(const char *id, const char *outcome) {
+    char key[DIGEST_HEX_BYTES];
+    snprintf(key, sizeof key, "k-%s", id);
+    return json_pack("{s:s, s:s, s:s, s:{s:s}}", "id", id, "key", key, "outcome", outcome, "input",
+                     "tag", id);
 }
 
 static void append(struct outfile *file, const char *key, const char *outcome) {
@@ -41,7 +48,18 @@ static void append(struct outfile *file, const char *key, const char *outcome) {
 
 static void open_file(const struct place *place, bool drop_failed, struct outfile *file) {
     struct error err;
-    assert_ok(outfile_open(place->path, NULL, drop_failed, file, &err), &err);
+    json_t *settings = json_pack("{s:i}", "n", 1);
+    assert_ok(outfile_open(place->path, NULL, file, &err), &err);
+    assert_ok(outfile_start(file, settings, drop_failed, &err), &err);
+    json_decref(settings);
+}
+
+// The outcome recorded for an item, or NULL.
+static const char *find(const struct outfile *file, const char *id) {
+    json_t *value = json_string(id);
+    const struct outfile_record *row = outfile_find(file, value);
+    json_decref(value);
+    return row == NULL ? NULL : row->outcome;
 }
 
 static void test_records_are_found_again(void **state) {
@@ -52,12 +70,12 @@ static void test_records_are_found_again(void **state) {
     append(&file, "a", "COMPLETED");
     append(&file, "b", "FAILED");
     assert_ok(outfile_sync(&file, &err), &err);
-    assert_string_equal(outfile_find(&file, "b"), "FAILED");
+    assert_string_equal(find(&file, "b"), "FAILED");
     outfile_close(&file);
     open_file(place, false, &file);
-    assert_int_equal(json_object_size(file.records), 2);
-    assert_string_equal(outfile_find(&file, "a"), "COMPLETED");
-    assert_null(outfile_find(&file, "c"));
+    assert_int_equal(file.count, 2);
+    assert_string_equal(find(&file, "a"), "COMPLETED");
+    assert_null(find(&file, "c"));
     outfile_close(&file);
 }
 
@@ -71,11 +89,11 @@ static void test_torn_line_is_cut_off_wherever_it_ends(void **state) {
         struct outfile file;
         open_file(place, false, &file);
         size_t lines = (size + 1 >= strlen(first)) + (size + 1 >= strlen(whole));
-        assert_int_equal(json_object_size(file.records), lines);
+        assert_int_equal(file.count, lines);
         append(&file, "c", "COMPLETED");
         outfile_close(&file);
         open_file(place, false, &file);
-        assert_int_equal(json_object_size(file.records), lines + 1);
+        assert_int_equal(file.count, lines + 1);
         assert_int_equal(file.torn_bytes, 0);
         outfile_close(&file);
     }
@@ -83,17 +101,15 @@ static void test_torn_line_is_cut_off_wherever_it_ends(void **state) {
 
 // Opens a file with `text`, expects a refusal that names `field`, and that no byte has changed.
 static void expect_untouched(const struct place *place, const char *text, const char *field) {
-    for (int drop_failed = 0; drop_failed < 2; drop_failed++) {
-        testkit_write_file(place->path, text, strlen(text));
-        struct outfile file;
-        struct error err;
-        assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, drop_failed, &file, &err));
-        assert_string_equal(err.field, field);
-        outfile_close(&file);
-        char *left = testkit_read_file(place->path, NULL);
-        assert_string_equal(left, text);
-        free(left);
-    }
+    testkit_write_file(place->path, text, strlen(text));
+    struct outfile file;
+    struct error err;
+    assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, &file, &err));
+    assert_string_equal(err.field, field);
+    outfile_close(&file);
+    char *left = testkit_read_file(place->path, NULL);
+    assert_string_equal(left, text);
+    free(left);
 }
 
 static void test_foreign_file_is_refused_untouched(void **state) {
@@ -103,18 +119,25 @@ static void test_foreign_file_is_refused_untouched(void **state) {
     expect_untouched(*state, "{\"id\":1,\"prompt\":\"the input itself\"}", "--out line 1");
     expect_untouched(*state, "{\"id\":1,\"prompt\":\"torn by ano", "--out line 1");
     expect_untouched(*state, "{\"key\":\"a\",\"outcome\":\"another tool's\"}\n", "--out line 1");
-    expect_untouched(*state, "{\"surefoot_sweep\":2,\"key\":\"a\",\"outcome\":\"COMPLETED\"}\n",
+    expect_untouched(*state,
+                     "{\"surefoot_sweep\":2,\"id\":1,\"key\":\"a\",\"outcome\":\"COMPLETED\"}\n",
                      "--out line 1");
-    expect_untouched(*state, "{\"surefoot_sweep\":1,\"key\":\"a\",\"outcome\":\"GREAT\"}\n",
+    expect_untouched(*state,
+                     "{\"surefoot_sweep\":1,\"id\":1,\"key\":\"a\",\"outcome\":\"GREAT\"}\n",
                      "--out line 1");
     expect_untouched(*state, "\n", "--out line 1");
     expect_untouched(*state, RECORD("a") "\n" RECORD("b"), "--out line 2");
+    expect_untouched(*state, RECORD("a") RECORD("b") RECORD("a"), "--out line 3");
+    expect_untouched(*state,
+                     RECORD("a") "{\"surefoot_sweep\":1,\"id\":2,\"key\":\"k\",\"outcome\":"
+                                 "\"COMPLETED\",\"settings\":{\"n\":2}}\n",
+                     "--out line 2");
 }
 
 static void expect_out_refused(const char *path, const char *input, const char *part) {
     struct outfile file;
     struct error err;
-    assert_status(STATUS_INVALID_ARGUMENT, outfile_open(path, input, false, &file, &err));
+    assert_status(STATUS_INVALID_ARGUMENT, outfile_open(path, input, &file, &err));
     assert_string_equal(err.field, "--out");
     assert_non_null(strstr(err.message, part));
     outfile_close(&file);
@@ -145,7 +168,10 @@ static void test_foreign_file_beside_is_not_overwritten(void **state) {
     snprintf(part, sizeof part, "%s.part", place->path);
     testkit_write_file(part, "notes", 5);
     struct error err;
-    assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, true, &file, &err));
+    assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
+    json_t *settings = json_pack("{s:i}", "n", 1);
+    assert_status(STATUS_MALFORMED, outfile_start(&file, settings, true, &err));
+    json_decref(settings);
     assert_non_null(strstr(err.message, ".part"));
     outfile_close(&file);
     char *left = testkit_read_file(part, NULL);
@@ -154,7 +180,7 @@ static void test_foreign_file_beside_is_not_overwritten(void **state) {
     // One that a killed run left is taken again.
     testkit_write_file(part, RECORD("b") "{\"sure", strlen(RECORD("b")) + 6);
     open_file(place, true, &file);
-    assert_int_equal(json_object_size(file.records), 0);
+    assert_int_equal(file.count, 0);
     outfile_close(&file);
     assert_int_not_equal(access(part, F_OK), 0);
 }
@@ -165,7 +191,7 @@ static void test_second_writer_is_refused(void **state) {
     struct outfile second;
     struct error err;
     open_file(place, false, &first);
-    assert_status(STATUS_ALREADY_EXISTS, outfile_open(place->path, NULL, false, &second, &err));
+    assert_status(STATUS_ALREADY_EXISTS, outfile_open(place->path, NULL, &second, &err));
     outfile_close(&second);
     outfile_close(&first);
 }
@@ -180,13 +206,42 @@ static void test_failed_records_are_dropped_on_request(void **state) {
     append(&file, "d", "REJECTED");
     outfile_close(&file);
     open_file(place, true, &file);
-    assert_int_equal(json_object_size(file.records), 2);
-    assert_null(outfile_find(&file, "b"));
+    assert_int_equal(file.count, 2);
+    assert_null(find(&file, "b"));
     append(&file, "b", "COMPLETED");
     outfile_close(&file);
     open_file(place, true, &file);
-    assert_int_equal(json_object_size(file.records), 3);
-    assert_non_null(outfile_find(&file, "c"));
+    assert_int_equal(file.count, 3);
+    assert_non_null(find(&file, "c"));
+    outfile_close(&file);
+}
+
+static void test_other_settings_are_refused_by_the_first_difference(void **state) {
+    struct place *place = *state;
+    const char *text = RECORD("a") RECORD_AS("b", "FAILED") "{\"surefoot_sweep";
+    testkit_write_file(place->path, text, strlen(text));
+    struct outfile file;
+    struct error err;
+    json_t *settings = json_pack("{s:i}", "n", 2);
+    for (int drop_failed = 0; drop_failed < 2; drop_failed++) {
+        assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
+        assert_status(STATUS_INVALID_ARGUMENT, outfile_start(&file, settings, drop_failed, &err));
+        assert_non_null(strstr(err.message, "n is 1 there and 2 now"));
+        outfile_close(&file);
+        char *left = testkit_read_file(place->path, NULL);
+        assert_string_equal(left, text);
+        free(left);
+    }
+    // Records that go need not fit.
+    testkit_write_file(place->path, RECORD_AS("b", "FAILED"), strlen(RECORD_AS("b", "FAILED")));
+    assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
+    assert_ok(outfile_start(&file, settings, true, &err), &err);
+    assert_int_equal(file.count, 0);
+    append(&file, "b", "COMPLETED");
+    json_decref(settings);
+    outfile_close(&file);
+    assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
+    assert_int_equal(json_integer_value(json_object_get(file.settings, "n")), 2);
     outfile_close(&file);
 }
 
@@ -198,6 +253,7 @@ int main(void) {
         CASE(test_foreign_file_is_refused_untouched),
         CASE(test_input_and_what_is_no_file_are_refused),
         CASE(test_foreign_file_beside_is_not_overwritten),
+        CASE(test_other_settings_are_refused_by_the_first_difference),
         CASE(test_second_writer_is_refused),
         CASE(test_failed_records_are_dropped_on_request),
     };

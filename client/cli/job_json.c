@@ -1,0 +1,131 @@
+#include "client/cli/job_json.h"
+
+#include <string.h>
+
+#include "proto/defaults.h"
+
+static json_t *message_json(const ProtobufCMessage *message);
+
+// One value of a field, at `at`.
+static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at) {
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_STRING:
+        return json_string(*(char *const *)at);
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return message_json(*(ProtobufCMessage *const *)at);
+    case PROTOBUF_C_TYPE_BOOL:
+        return json_boolean(*(const protobuf_c_boolean *)at);
+    case PROTOBUF_C_TYPE_UINT32:
+        return json_integer(*(const uint32_t *)at);
+    case PROTOBUF_C_TYPE_UINT64: {
+        uint64_t value = *(const uint64_t *)at; // any 64 bits; a number of jansson is signed
+        return value <= INT64_MAX ? json_integer((json_int_t)value)
+                                  : json_sprintf("%llu", (unsigned long long)value);
+    }
+    case PROTOBUF_C_TYPE_FLOAT:
+        return json_real((double)*(const float *)at);
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return json_real(*(const double *)at);
+    default:
+        ASSERT(false); // JobSpec has no others
+        return NULL;
+    }
+}
+
+static size_t value_bytes(const ProtobufCFieldDescriptor *field) {
+    ASSERT(field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_MESSAGE);
+    return sizeof(void *); // the only lists in a JobSpec
+}
+
+static json_t *list_json(const ProtobufCFieldDescriptor *field, const char *items, size_t count) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(list, value_json(field, items + i * value_bytes(field)));
+    }
+    return list;
+}
+
+// The fields of a message that are set.
+static json_t *message_json(const ProtobufCMessage *message) {
+    json_t *object = json_object();
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    for (unsigned i = 0; i < descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
+        const char *at = (const char *)message + field->offset;
+        const char *quantifier = (const char *)message + field->quantifier_offset;
+        bool pointer =
+            field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_MESSAGE;
+        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            size_t count = *(const size_t *)quantifier;
+            if (count > 0) {
+                json_object_set_new(object, field->name,
+                                    list_json(field, *(const char *const *)at, count));
+            }
+        } else if (pointer ? *(const void *const *)at != NULL
+                           : *(const protobuf_c_boolean *)quantifier != 0) {
+            json_object_set_new(object, field->name, value_json(field, at));
+        }
+    }
+    return object;
+}
+
+static json_t *default_json(const Surefoot__JobSpec *spec) {
+    const char *method = spec->method != NULL ? spec->method : DEFAULT_METHOD;
+    bool guard = strcmp(method, DEFAULT_METHOD) == 0;
+    int n = strcmp(method, "sample") == 0 ? 1 : DEFAULT_N;
+    int chosen = spec->has_n ? (int)spec->n : n;
+    int survivors = chosen >= DEFAULT_SURVIVORS_DIVISOR ? chosen / DEFAULT_SURVIVORS_DIVISOR : 1;
+    json_t *object =
+        json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:b, s:s}", "method", method,
+                  "selection", guard ? "augmented" : DEFAULT_SELECTION, "n", n, "survivors",
+                  survivors, "block_tokens", DEFAULT_BLOCK_TOKENS, "max_tokens", DEFAULT_MAX_TOKENS,
+                  "tries", DEFAULT_TRIES, "discount_unit", DEFAULT_DISCOUNT_UNIT, "discount_reward",
+                  1, "admit_rule", DEFAULT_ADMIT_RULE);
+    json_t *more =
+        json_pack("{s:f, s:s, s:f, s:f, s:i, s:b, s:i}", "lagrangian_lambda",
+                  (double)DEFAULT_LAGRANGIAN_LAMBDA, "fallback_penalty", DEFAULT_FALLBACK_PENALTY,
+                  "fallback_weight", (double)DEFAULT_FALLBACK_WEIGHT, "fallback_cap",
+                  (double)DEFAULT_FALLBACK_CAP, "seed", 0, "early_stop", 1, "deadline_ms", 0);
+    json_object_update(object, more);
+    json_decref(more);
+    return object;
+}
+
+static json_t *default_sampling_json(void) {
+    return json_pack("{s:f, s:i, s:f, s:f, s:f, s:i}", "temperature", (double)DEFAULT_TEMPERATURE,
+                     "top_k", 0, "top_p", (double)DEFAULT_TOP_P, "repetition_penalty",
+                     (double)DEFAULT_REPETITION_PENALTY, "frequency_penalty", 0.0, "min_tokens", 0);
+}
+
+json_t *job_json(const Surefoot__JobSpec *spec) {
+    Surefoot__JobSpec shared = *spec;
+    shared.prompt = NULL;
+    shared.n_messages = 0;
+    json_t *object = default_json(&shared);
+    json_t *sampling = default_sampling_json();
+    json_t *given = message_json(&shared.base);
+    json_object_update(sampling, json_object_get(given, "sampling"));
+    json_object_update(object, given);
+    json_object_set_new(object, "sampling", sampling);
+    json_decref(given);
+    return object;
+}
+
+json_t *job_models_json(const Surefoot__ServiceStatus *state) {
+    for (size_t i = 0; i < state->n_groups; i++) {
+        const Surefoot__GroupStatus *group = state->groups[i];
+        if (!group->alive) {
+            continue;
+        }
+        json_t *models = json_object();
+        for (size_t j = 0; j < group->n_models; j++) {
+            const Surefoot__ModelInfo *model = group->models[j];
+            json_object_set_new(models, model->name == NULL ? "" : model->name,
+                                json_pack("{s:s?, s:s?, s:s?, s:s?}", "role", model->role, "hash",
+                                          model->hash, "precision", model->precision, "kv_dtype",
+                                          model->kv_dtype));
+        }
+        return models;
+    }
+    return NULL;
+}

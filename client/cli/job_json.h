@@ -1,0 +1,18 @@
+// What a job is, as JSON for records: every field that decides its result, under the protocol's
+// names, given or default.
+#ifndef CLIENT_CLI_JOB_JSON_H
+#define CLIENT_CLI_JOB_JSON_H
+
+#include <jansson.h>
+
+#include "client/surefoot.h"
+
+// Owned object without prompt and messages. Fields whose default a model's profile decides are
+// there only when they were given. NULL: no memory.
+json_t *job_json(const Surefoot__JobSpec *spec);
+
+// Owned object {name: {role, hash, precision, kv_dtype}} of the first group that is alive; every
+// group of a service has the same models. NULL: no group is alive, or no memory.
+json_t *job_models_json(const Surefoot__ServiceStatus *state);
+
+#endif
