@@ -352,6 +352,176 @@ static void test_refuses_wrong_fields_by_name(void **state) {
     }
 }
 
+// What published configurations of the supported classes hold beside the shapes.
+static void test_fields_that_change_nothing_are_let_through(void **state) {
+    (void)state;
+    static const char *const published[] = {
+        // Llama 2 and 3, as transformers 4 writes them
+        "{\"_name_or_path\": \"meta-llama\", \"pretraining_tp\": 2, \"torch_dtype\": \"float16\","
+        " \"initializer_range\": 0.02, \"use_cache\": true, \"transformers_version\": \"4.31.0\","
+        " \"attention_dropout\": 0.1, \"model_type\": \"llama\", \"mlp_bias\": false,"
+        " \"tie_word_embeddings\": false, \"max_length\": 4096, \"hidden_act\": \"silu\"}",
+        // transformers 5
+        "{\"dtype\": \"bfloat16\", \"chunk_size_feed_forward\": 0, \"problem_type\": null,"
+        " \"return_dict\": true, \"output_attentions\": false, \"output_hidden_states\": true,"
+        " \"is_encoder_decoder\": false, \"rope_parameters\": {\"rope_type\": \"default\","
+        " \"rope_theta\": 10000.0}, \"id2label\": {\"0\": \"LABEL_0\", \"1\": \"LABEL_1\"},"
+        " \"label2id\": {\"LABEL_0\": 0, \"LABEL_1\": 1}}",
+        // SmolLM2
+        "{\"is_llama_config\": true, \"rope_interleaved\": false, \"pad_token_id\": 2,"
+        " \"transformers.js_config\": {\"kv_cache_dtype\": {\"q4f16\": \"float16\"}},"
+        " \"initializer_range\": 0.041666666666666664}",
+        // other tools
+        "{\"unsloth_version\": \"2024.9\", \"unsloth_fixed\": true, \"auto_map\": {\"AutoConfig\":"
+        " \"configuration_x.XConfig\"}, \"embd_pdrop\": 0.1, \"classifier_dropout\": 0.2,"
+        " \"hidden_dropout_prob\": 0.1, \"neftune_noise_alpha\": 5, \"resid_pdrop\": 0.1}",
+        "{\"architectures\": [\"LlamaModelForScore\"], \"normalizer_type\":"
+        " \"ExponentialMovingAverage\", \"momentum\": 0.9, \"score_dim\": 1, \"bias\": true,"
+        " \"score_type\": \"cost\", \"do_normalize\": false, \"model_type\": \"score_llama\"}",
+        "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\","
+        " \"max_window_layers\": 28, \"use_sliding_window\": false, \"sliding_window\": 131072}",
+        // unknown, and saying nothing
+        "{\"a\": null, \"b\": false, \"c\": 0, \"d\": 0.0, \"e\": \"\", \"f\": [], \"g\": {}}",
+    };
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
+        struct model_config config;
+        struct error err;
+        assert_ok(read_changed(published[i], &config, &err), &err);
+    }
+}
+
+static void test_fields_that_are_unknown_are_refused_by_name(void **state) {
+    (void)state;
+    static const struct refusal cases[] = {
+        {"{\"logit_scale\": 0.0625}", STATUS_UNSUPPORTED, "logit_scale"},
+        {"{\"residual_multiplier\": 0.22}", STATUS_UNSUPPORTED, "residual_multiplier"},
+        {"{\"final_logit_softcapping\": 30.0}", STATUS_UNSUPPORTED, "final_logit_softcapping"},
+        {"{\"rope_interleaved\": true}", STATUS_UNSUPPORTED, "rope_interleaved"},
+        {"{\"no_rope_layers\": [1, 1, 0]}", STATUS_UNSUPPORTED, "no_rope_layers"},
+        {"{\"num_local_experts\": 8}", STATUS_UNSUPPORTED, "num_local_experts"},
+        {"{\"new_switch\": \"on\"}", STATUS_UNSUPPORTED, "new_switch"},
+        {"{\"is_encoder_decoder\": true}", STATUS_UNSUPPORTED, "is_encoder_decoder"},
+        {"{\"model_type\": \"mistral\"}", STATUS_UNSUPPORTED, "model_type"},
+        {"{\"suppress_tokens\": [5]}", STATUS_UNSUPPORTED, "suppress_tokens"},
+        {"{\"temperature\": -1}", STATUS_LIMIT, "temperature"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_config config;
+        struct error err;
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "config.json.%s", cases[i].field);
+        assert_status(cases[i].status, read_changed(cases[i].change, &config, &err));
+        assert_string_equal(err.field, field);
+    }
+}
+
+// Reads the good configuration beside a generation_config.json and a profile; either may be NULL.
+static enum status read_beside(const char *generation, const char *profile,
+                               struct model_config *config, struct error *err) {
+    char *directory = testkit_make_directory();
+    write_text(directory, "config.json", good_config);
+    if (generation != NULL) {
+        write_text(directory, "generation_config.json", generation);
+    }
+    if (profile != NULL) {
+        write_text(directory, "surefoot.json", profile);
+    }
+    *err = (struct error){0};
+    enum status status = model_config_read(directory, config, err);
+    testkit_remove_tree(directory);
+    return status;
+}
+
+static void test_reads_what_generation_config_states(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(
+        read_beside("{\"do_sample\": true, \"temperature\": 0.6, \"top_p\": 0.9, \"top_k\": 20,"
+                    " \"repetition_penalty\": 1.05, \"max_new_tokens\": 512,"
+                    " \"bos_token_id\": 1, \"pad_token_id\": 0, \"min_p\": 0.0,"
+                    " \"typical_p\": 1.0, \"num_beams\": 1, \"max_length\": 4096,"
+                    " \"guidance_scale\": 1, \"suppress_tokens\": null,"
+                    " \"_from_model_config\": true, \"transformers_version\": \"4.45.0\"}",
+                    NULL, &config, &err),
+        &err);
+    const struct model_generation *generation = &config.generation;
+    assert_true(generation->has_do_sample && generation->do_sample);
+    assert_true(generation->has_temperature && generation->temperature == 0.6);
+    assert_true(generation->has_top_p && generation->top_p == 0.9);
+    assert_true(generation->has_top_k && generation->top_k == 20);
+    assert_true(generation->has_repetition_penalty && generation->repetition_penalty == 1.05);
+    assert_true(generation->has_max_new_tokens && generation->max_new_tokens == 512);
+    assert_ok(read_beside("{\"eos_token_id\": 2, \"max_new_tokens\": 1e30}", NULL, &config, &err),
+              &err);
+    assert_false(generation->has_temperature || generation->has_top_p || generation->has_top_k);
+    assert_false(generation->has_repetition_penalty || generation->has_do_sample);
+    assert_int_equal(generation->max_new_tokens, INT32_MAX);
+    // As transformers and vLLM: config.json speaks of generation only where that file is absent.
+    assert_ok(read_changed("{\"temperature\": 0.5, \"do_sample\": false}", &config, &err), &err);
+    assert_true(generation->has_temperature && generation->temperature == 0.5);
+    assert_true(generation->has_do_sample && !generation->do_sample);
+}
+
+static void test_generation_that_is_not_supported_is_refused_by_name(void **state) {
+    (void)state;
+    static const struct refusal cases[] = {
+        {"{\"min_p\": 0.05}", STATUS_UNSUPPORTED, "min_p"},
+        {"{\"typical_p\": 0.9}", STATUS_UNSUPPORTED, "typical_p"},
+        {"{\"num_beams\": 4}", STATUS_UNSUPPORTED, "num_beams"},
+        {"{\"suppress_tokens\": [1, 2]}", STATUS_UNSUPPORTED, "suppress_tokens"},
+        {"{\"begin_suppress_tokens\": [1]}", STATUS_UNSUPPORTED, "begin_suppress_tokens"},
+        {"{\"forced_eos_token_id\": 2}", STATUS_UNSUPPORTED, "forced_eos_token_id"},
+        {"{\"bad_words_ids\": [[3]]}", STATUS_UNSUPPORTED, "bad_words_ids"},
+        {"{\"no_repeat_ngram_size\": 3}", STATUS_UNSUPPORTED, "no_repeat_ngram_size"},
+        {"{\"stop_strings\": [\"x\"]}", STATUS_UNSUPPORTED, "stop_strings"},
+        {"{\"guidance_scale\": 1.5}", STATUS_UNSUPPORTED, "guidance_scale"},
+        {"{\"dry_multiplier\": 0.8}", STATUS_UNSUPPORTED, "dry_multiplier"},
+        {"{\"temperature\": \"hot\"}", STATUS_MALFORMED, "temperature"},
+        {"{\"temperature\": 1000}", STATUS_LIMIT, "temperature"},
+        {"{\"top_p\": 0}", STATUS_LIMIT, "top_p"},
+        {"{\"top_p\": 1.5}", STATUS_LIMIT, "top_p"},
+        {"{\"top_k\": -1}", STATUS_LIMIT, "top_k"},
+        {"{\"repetition_penalty\": 0}", STATUS_LIMIT, "repetition_penalty"},
+        {"{\"max_new_tokens\": 0}", STATUS_LIMIT, "max_new_tokens"},
+        {"{\"do_sample\": 1}", STATUS_MALFORMED, "do_sample"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_config config;
+        struct error err;
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "generation_config.json.%s", cases[i].field);
+        assert_status(cases[i].status, read_beside(cases[i].change, NULL, &config, &err));
+        assert_string_equal(err.field, field);
+        char profile[128];
+        snprintf(profile, sizeof profile, "{\"schema\": 1, \"ignore_fields\": [\"%s\"]}",
+                 cases[i].field);
+        assert_ok(read_beside(cases[i].change, profile, &config, &err), &err);
+    }
+}
+
+static void test_a_profile_names_fields_to_ignore(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    char *directory = testkit_make_directory();
+    char text[2048];
+    snprintf(text, sizeof text, "{\"logit_scale\": 2, %s", good_config + 1);
+    write_text(directory, "config.json", text);
+    assert_status(STATUS_UNSUPPORTED, model_config_read(directory, &config, &err));
+    assert_string_equal(err.field, "config.json.logit_scale");
+    assert_non_null(strstr(err.message, "ignore_fields"));
+    write_text(directory, "surefoot.json", "{\"schema\": 1, \"ignore_fields\": [\"logit_scale\"]}");
+    assert_ok(model_config_read(directory, &config, &err), &err);
+    write_text(directory, "surefoot.json", "{\"schema\": 1, \"ignore_fields\": [\"hidden_size\"]}");
+    assert_status(STATUS_UNSUPPORTED, model_config_read(directory, &config, &err));
+    assert_string_equal(err.field, "config.json.hidden_size");
+    write_text(directory, "surefoot.json", "{\"schema\": 1, \"ignore_fields\": \"logit_scale\"}");
+    assert_status(STATUS_MALFORMED, model_config_read(directory, &config, &err));
+    assert_string_equal(err.field, "surefoot.json.ignore_fields");
+    testkit_remove_tree(directory);
+}
+
 static void test_refuses_files_that_are_no_object(void **state) {
     (void)state;
     static const char *const texts[] = {"", "{", "[1]", "{\"vocab_size\": 1, \"vocab_size\": 2}",
@@ -447,6 +617,11 @@ int main(void) {
         cmocka_unit_test(test_numbers_above_64_bits_are_no_limit),
         cmocka_unit_test(test_a_context_without_limit_is_the_largest_one),
         cmocka_unit_test(test_refuses_wrong_fields_by_name),
+        cmocka_unit_test(test_fields_that_change_nothing_are_let_through),
+        cmocka_unit_test(test_fields_that_are_unknown_are_refused_by_name),
+        cmocka_unit_test(test_reads_what_generation_config_states),
+        cmocka_unit_test(test_generation_that_is_not_supported_is_refused_by_name),
+        cmocka_unit_test(test_a_profile_names_fields_to_ignore),
         cmocka_unit_test(test_refuses_files_that_are_no_object),
         cmocka_unit_test(test_reads_a_profile),
         cmocka_unit_test(test_refuses_wrong_profiles_by_name),

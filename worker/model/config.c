@@ -1,8 +1,26 @@
 #include "worker/model/config.h"
 
 #include <string.h>
+#include <strings.h>
 
+#include "worker/model/config_fields.h"
 #include "worker/model/json_fields.h"
+
+// transformers chooses the class by model_type, so the two must agree. Score models have classes of
+// their own.
+static enum status check_model_type(const json_t *json, const struct model_config *config,
+                                    struct error *err) {
+    char type[64] = "";
+    enum status status = json_string_get(json, "model_type", type, sizeof type, err);
+    const char *family = architecture_get(config->architecture)->family;
+    if (status != STATUS_OK || type[0] == '\0' || config->head == MODEL_HEAD_SCORE ||
+        strcasecmp(type, family) == 0) {
+        return status;
+    }
+    return error_set(err, STATUS_UNSUPPORTED, "model_type",
+                     "model_type %s does not belong to the classes of %s that architectures names",
+                     type, family);
+}
 
 static enum status read_architecture(const json_t *json, struct model_config *config,
                                      struct error *err) {
@@ -11,7 +29,8 @@ static enum status read_architecture(const json_t *json, struct model_config *co
         return error_set(err, STATUS_MALFORMED, "architectures",
                          "architectures names no model class");
     }
-    return architecture_find(name, &config->architecture, &config->head, err);
+    enum status status = architecture_find(name, &config->architecture, &config->head, err);
+    return status == STATUS_OK ? check_model_type(json, config, err) : status;
 }
 
 static enum status read_shapes(const json_t *json, struct model_config *config, struct error *err) {
@@ -247,6 +266,9 @@ static enum status read_variant(const json_t *json, struct model_config *config,
                          "activation %s is not supported: silu is", activation);
     }
     if (status == STATUS_OK) {
+        status = refuse_true(json, "is_encoder_decoder", err);
+    }
+    if (status == STATUS_OK) {
         status = refuse_true(json, "attention_bias", err);
     }
     if (status == STATUS_OK) {
@@ -419,27 +441,69 @@ static enum status read_config(const json_t *json, struct model_config *config, 
     return STATUS_OK;
 }
 
-// Generation settings may know further end tokens (Llama 3: <|eot_id|>).
-static enum status merge_generation_config(const char *directory, struct model_config *config,
-                                           struct error *err) {
+// generation_config.json, or where there is none, config.json's fields of generation. The former
+// may know further end tokens (Llama 3: <|eot_id|>).
+static enum status read_generation(const char *directory, const json_t *config_json,
+                                   const json_t *ignored, struct model_config *config,
+                                   struct error *err) {
     json_t *json = NULL;
-    enum status status = json_object_read(directory, "generation_config.json", &json, err);
-    if (status == STATUS_NOT_FOUND) {
-        return STATUS_OK;
+    const char *name = "generation_config.json";
+    enum status status = json_object_read(directory, name, &json, err);
+    bool whole = status != STATUS_NOT_FOUND;
+    if (!whole) {
+        name = "config.json";
+        json = json_incref((json_t *)(uintptr_t)config_json);
+        status = STATUS_OK;
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && whole) {
         status = read_eos(json, config, err);
-        json_decref(json);
     }
+    if (status == STATUS_OK && config->head == MODEL_HEAD_LM) {
+        status = generation_read(json, whole, ignored, &config->generation, err);
+    }
+    json_decref(json);
     if (status != STATUS_OK) {
-        error_prefix_field(err, "generation_config.json");
+        error_prefix_field(err, name);
     }
     return status;
 }
 
+// ignore_fields of the profile; *out stays NULL where there are none.
+static enum status read_ignored(const char *directory, json_t **out, struct error *err) {
+    json_t *json = NULL;
+    struct error own = {0}; // a file that is absent is no failure
+    enum status status = json_object_read(directory, "surefoot.json", &json, &own);
+    if (status == STATUS_NOT_FOUND) {
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        *err = own;
+    } else {
+        status = json_strings_get(json, "ignore_fields", out, err);
+        json_decref(json);
+    }
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "surefoot.json");
+    }
+    return status;
+}
+
+static enum status read_all(const char *directory, const json_t *json, const json_t *ignored,
+                            struct model_config *config, struct error *err) {
+    enum status status = read_config(json, config, err);
+    if (status == STATUS_OK) {
+        status = config_fields_check(json, ignored, err);
+    }
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "config.json");
+        return status;
+    }
+    return read_generation(directory, json, ignored, config, err);
+}
+
 enum status model_config_read(const char *directory, struct model_config *out, struct error *err) {
     json_t *json = NULL;
-    enum status status = json_object_read(directory, "config.json", &json, err);
+    json_t *ignored = NULL;
     struct model_config config = {
         .norm_eps = 1e-6f,
         .rope_theta = 10000.0f,
@@ -448,15 +512,17 @@ enum status model_config_read(const char *directory, struct model_config *out, s
         .pad_id = -1,
         .score_var = 1,
     };
-    if (status == STATUS_OK) {
-        status = read_config(json, &config, err);
-        json_decref(json);
-    }
+    enum status status = json_object_read(directory, "config.json", &json, err);
     if (status != STATUS_OK) {
         error_prefix_field(err, "config.json");
         return status;
     }
-    status = merge_generation_config(directory, &config, err);
+    status = read_ignored(directory, &ignored, err);
+    if (status == STATUS_OK) {
+        status = read_all(directory, json, ignored, &config, err);
+    }
+    json_decref(ignored);
+    json_decref(json);
     if (status == STATUS_OK) {
         *out = config;
     }

@@ -8,6 +8,7 @@
 
 #include "common/status.h"
 #include "worker/model/architecture.h"
+#include "worker/model/generation.h"
 
 enum {
     MODEL_EOS_MAX = 8,
@@ -49,7 +50,8 @@ struct model_config {
     int32_t bos_id;                 // -1 none
     int32_t eos_ids[MODEL_EOS_MAX]; // config.json and generation_config.json
     int32_t n_eos;
-    int32_t pad_id; // -1 none
+    int32_t pad_id;                     // -1 none
+    struct model_generation generation; // LM heads
     // Beaver form only.
     bool score_bias;       // score_head.bias counts, where it is stored
     bool normalize;        // do_normalize, false when absent
@@ -74,8 +76,9 @@ struct model_profile {
     double cost_min;
 };
 
-// Reads and validates directory/config.json (and generation_config.json where present).
-// STATUS_UNSUPPORTED names the architecture, activation or scaling; STATUS_MALFORMED, STATUS_LIMIT
+// Reads and validates directory/config.json (and generation_config.json where present), but for the
+// fields that ignore_fields of surefoot.json lists. STATUS_UNSUPPORTED names the architecture,
+// activation, scaling or a field that is not known; STATUS_MALFORMED, STATUS_LIMIT
 // and STATUS_INVALID_ARGUMENT name the field and its limit.
 MUST_CHECK enum status model_config_read(const char *directory, struct model_config *out,
                                          struct error *err);

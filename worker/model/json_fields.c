@@ -161,3 +161,40 @@ enum status json_string_get(const json_t *object, const char *key, char *out, si
     snprintf(out, capacity, "%s", json_string_value(value));
     return STATUS_OK;
 }
+
+enum status json_strings_get(const json_t *object, const char *key, json_t **out,
+                             struct error *err) {
+    const json_t *value = json_value_find(object, key);
+    if (value == NULL) {
+        return STATUS_OK;
+    }
+    bool good = json_is_array(value);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        good = good && json_is_string(json_array_get(value, i));
+    }
+    if (!good) {
+        return error_set(err, STATUS_MALFORMED, key, "%s is not an array of strings", key);
+    }
+    *out = json_incref((json_t *)(uintptr_t)value);
+    return STATUS_OK;
+}
+
+bool json_says_nothing(const json_t *value) {
+    switch (json_typeof(value)) {
+    case JSON_NULL:
+    case JSON_FALSE:
+        return true;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return json_number_value(value) == 0;
+    case JSON_STRING:
+        return json_string_length(value) == 0;
+    case JSON_ARRAY:
+        return json_array_size(value) == 0;
+    case JSON_OBJECT:
+        return json_object_size(value) == 0;
+    case JSON_TRUE:
+        return false;
+    }
+    return false;
+}

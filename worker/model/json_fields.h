@@ -36,6 +36,14 @@ MUST_CHECK enum status json_bool_get(const json_t *object, const char *key, bool
 MUST_CHECK enum status json_string_get(const json_t *object, const char *key, char *out,
                                        size_t capacity, struct error *err);
 
+// An array of strings, shared; *out, owned by the caller, stays NULL when the field is absent.
+// STATUS_MALFORMED for anything else.
+MUST_CHECK enum status json_strings_get(const json_t *object, const char *key, json_t **out,
+                                        struct error *err);
+
+// Whether a value is null, false, 0 or empty: what a field holds that says nothing.
+bool json_says_nothing(const json_t *value);
+
 // The value, or NULL when absent or JSON null.
 const json_t *json_value_find(const json_t *object, const char *key);
 
