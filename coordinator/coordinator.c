@@ -9,9 +9,11 @@
 #include "coordinator/coordinator_internal.h"
 
 enum {
-    TICK_MS = 50,                 // longest sleep of the loop: the resolution of deadlines
-    MESSAGES_PER_TURN = 512,      // of one socket, so that neither starves the other nor the commit
-    BYTES_PER_TURN = 4 << 20,     // likewise; they are in memory twice until the commit
+    TICK_MS = 50,             // longest sleep of the loop: the resolution of deadlines
+    MESSAGES_PER_TURN = 512,  // of one socket, so that neither starves the other nor the commit
+    BYTES_PER_TURN = 4 << 20, // likewise; they are in memory twice until the commit
+    STORE_RESERVE_BYTES = 16 << 20,
+    RESERVE_TRY_MS = 1000,
     CLIENT_MESSAGES_WAITING = 32, // of one client; more wait on its side
 };
 
@@ -204,6 +206,10 @@ static void turn(struct coordinator *coordinator) {
     // Orders leave before the commit, so that groups work while the disk does.
     leaders_dispatch(coordinator);
     server_tick(coordinator, now_ms);
+    if (now_ms >= coordinator->next_reserve_ms) {
+        coordinator->next_reserve_ms = now_ms + RESERVE_TRY_MS;
+        store_restore_reserve(coordinator->store);
+    }
     log_limit_tick(&coordinator->groups_log);
     log_limit_tick(&coordinator->rows_log);
     log_limit_tick(&coordinator->jobs_log);
@@ -263,7 +269,8 @@ static enum status load_job(void *context, const struct store_job *stored) {
 
 static enum status open_store(struct coordinator *coordinator, struct error *err) {
     const struct store_options options = {.path = coordinator->options.store_path,
-                                          .pages_max = coordinator->options.store_pages_max};
+                                          .pages_max = coordinator->options.store_pages_max,
+                                          .reserve_bytes = STORE_RESERVE_BYTES};
     struct store_counts counts = {0};
     enum status status = store_open(&options, &coordinator->store, err);
     if (status == STATUS_OK) {

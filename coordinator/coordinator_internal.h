@@ -63,6 +63,7 @@ struct coordinator {
     int64_t next_beat_ms;
     int64_t next_deadline_ms; // no job's deadline is earlier
     int64_t next_progress_ms; // when streams are looked at again
+    int64_t next_reserve_ms;  // when the store's reserve is looked after
     int64_t retry_ms;         // when results that could not be stored are tried again
     int64_t retry_delay_ms;   // 0 while the store works
     struct log_limit groups_log;

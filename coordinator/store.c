@@ -6,14 +6,18 @@
 #include "coordinator/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/deadline.h"
 #include "common/log.h"
+
+#define PAGES_MAX_EVER INT64_C(4294967294) // SQLite's own limit
 
 enum {
     APPLICATION_ID = 0x53757265, // "Sure", marks the file as ours
@@ -85,6 +89,10 @@ struct store {
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENT_COUNT];
     struct log_limit log;
+    int64_t pages_max;
+    int64_t reserve_bytes;
+    int reserve_fd;   // -1 none
+    bool has_reserve; // else it is in use, or there was no room for it yet
 };
 
 // Converts a SQLite result; `doing` ends the sentence "cannot ...".
@@ -131,8 +139,7 @@ static int read_pragma(struct store *store, const char *text, int64_t *out) {
     return rc;
 }
 
-static enum status configure(struct store *store, const struct store_options *options,
-                             struct error *err) {
+static enum status configure(struct store *store, struct error *err) {
     char text[512];
     snprintf(text, sizeof text,
              "PRAGMA page_size = %d; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
@@ -140,12 +147,61 @@ static enum status configure(struct store *store, const struct store_options *op
              // Takes the lock at once, so that a second coordinator is told now.
              "BEGIN IMMEDIATE; COMMIT;",
              PAGE_BYTES, CACHE_KIB);
-    enum status status = execute(store, text, "open the database", err);
-    if (status == STATUS_OK && options->pages_max > 0) {
-        snprintf(text, sizeof text, "PRAGMA max_page_count = %lld", (long long)options->pages_max);
-        status = execute(store, text, "limit the database", err);
+    return execute(store, text, "open the database", err);
+}
+
+// As large as it may become; with 1, as large as it is.
+static enum status limit_pages(struct store *store, int64_t pages, struct error *err) {
+    char text[64];
+    snprintf(text, sizeof text, "PRAGMA max_page_count = %lld", (long long)pages);
+    return execute(store, text, "limit the database", err);
+}
+
+// False without room for it.
+static bool take_reserve(struct store *store) {
+    struct error err;
+    int64_t pages = store->pages_max > 0 ? store->pages_max : PAGES_MAX_EVER;
+    store->has_reserve = store->reserve_bytes == 0 ||
+                         posix_fallocate(store->reserve_fd, 0, store->reserve_bytes) == 0;
+    return limit_pages(store, store->has_reserve ? pages : 1, &err) == STATUS_OK &&
+           store->has_reserve;
+}
+
+static bool use_reserve(struct store *store) {
+    if (!store->has_reserve || store->reserve_fd < 0 || ftruncate(store->reserve_fd, 0) != 0) {
+        return false;
     }
-    return status;
+    log_warn("the disk is full: the store's reserve is used to close jobs");
+    store->has_reserve = false;
+    struct error err;
+    return limit_pages(store, 1, &err) == STATUS_OK;
+}
+
+void store_restore_reserve(struct store *store) {
+    if (!store->has_reserve && take_reserve(store)) {
+        log_info("the store has its reserve again");
+    }
+}
+
+static enum status open_reserve(struct store *store, const struct store_options *options,
+                                struct error *err) {
+    store->pages_max = options->pages_max;
+    store->reserve_bytes = options->reserve_bytes;
+    if (options->reserve_bytes > 0) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s-reserve", options->path) >= (int)sizeof path) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "store", "the path is too long");
+        }
+        store->reserve_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (store->reserve_fd < 0) {
+            return error_set(err, status_from_errno(errno), "store", "%s: %s", path,
+                             strerror(errno));
+        }
+    }
+    if (!take_reserve(store)) {
+        log_warn("the disk has no room for the store's reserve: the store does not grow");
+    }
+    return STATUS_OK;
 }
 
 // Ids begin at the time of creation, so that a worker group that still holds candidates of jobs
@@ -219,19 +275,23 @@ enum status store_open(const struct store_options *options, struct store **out, 
         return error_set(err, STATUS_NO_MEMORY, "store", "no memory");
     }
     store->log.kind = "the store";
+    store->reserve_fd = -1;
     int rc =
         sqlite3_open_v2(options->path, &store->database,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     enum status status = rc == SQLITE_OK ? STATUS_OK : convert(store, rc, "open the database", err);
     if (status == STATUS_OK) {
         sqlite3_extended_result_codes(store->database, 1);
-        status = configure(store, options, err);
+        status = configure(store, err);
     }
     if (status == STATUS_OK) {
         status = migrate(store, options->path, err);
     }
     if (status == STATUS_OK) {
         status = prepare_all(store, err);
+    }
+    if (status == STATUS_OK) {
+        status = open_reserve(store, options, err);
     }
     if (status != STATUS_OK) {
         store_close(store);
@@ -254,6 +314,9 @@ void store_close(struct store *store) {
     }
     // Closing copies the log into the database; what could not be copied stays in the log.
     sqlite3_close(store->database);
+    if (store->reserve_fd >= 0) {
+        close(store->reserve_fd); // what is reserved stays so
+    }
     free(store);
 }
 
@@ -484,9 +547,8 @@ static enum status count_bytes(struct store *store, const char *job_key, uint64_
                                                  : convert(store, rc, "look up a job", err);
 }
 
-enum status store_close_job(struct store *store, const char *job_key, struct store_closed *closed,
-                            struct error *err) {
-    bool alone = sqlite3_get_autocommit(store->database) != 0;
+static enum status delete_job(struct store *store, const char *job_key, bool alone,
+                              struct store_closed *closed, struct error *err) {
     enum status status = alone ? store_begin(store, err) : STATUS_OK;
     if (status == STATUS_OK) {
         status = count_bytes(store, job_key, &closed->bytes, err);
@@ -502,6 +564,16 @@ enum status store_close_job(struct store *store, const char *job_key, struct sto
     }
     if (alone && status != STATUS_OK) {
         store_rollback(store);
+    }
+    return status;
+}
+
+enum status store_close_job(struct store *store, const char *job_key, struct store_closed *closed,
+                            struct error *err) {
+    bool alone = sqlite3_get_autocommit(store->database) != 0;
+    enum status status = delete_job(store, job_key, alone, closed, err);
+    if (status == STATUS_DISK_FULL && alone && use_reserve(store)) {
+        status = delete_job(store, job_key, alone, closed, err);
     }
     return status;
 }

@@ -19,6 +19,9 @@ struct store;
 struct store_options {
     const char *path;  // created when absent
     int64_t pages_max; // of 4096 bytes; 0: as many as the disk holds
+    // Kept in a file beside, PATH-reserve, so that jobs can be closed when the disk is full; 0
+    // none. Twice what one transaction and the log between two of its checkpoints (4 MiB) take.
+    int64_t reserve_bytes;
 };
 
 // Opens the file for this process alone and migrates it forward. STATUS_UNAVAILABLE: another
@@ -77,7 +80,9 @@ MUST_CHECK enum status store_find_job(struct store *store, const char *job_key, 
 MUST_CHECK enum status store_get_spec(struct store *store, uint64_t job_id, uint8_t **spec,
                                       size_t *size, struct error *err);
 
-// Drops a job and its result; unknown keys are fine. *closed tells what there was.
+// Drops a job and its result; unknown keys are fine. *closed tells what there was. By itself, not
+// between begin and commit, it uses the reserve when the disk is full; until that is there again
+// the file does not grow, so that nothing but what closed jobs leave free is given away.
 struct store_closed {
     bool had_job;
     bool had_result;
@@ -85,6 +90,9 @@ struct store_closed {
 };
 MUST_CHECK enum status store_close_job(struct store *store, const char *job_key,
                                        struct store_closed *closed, struct error *err);
+
+// Takes the reserve again once there is room, after it was used; else does nothing.
+void store_restore_reserve(struct store *store);
 
 // Calls `visit` for every job without a result, oldest first; `job` is borrowed during the call.
 // Stops at the first status other than STATUS_OK and returns it. `visit` must not call the store.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "coordinator/store.h"
+#include "tests/coordinator/small_disk.h"
 #include "tests/support/testkit.h"
 
 struct fixture {
@@ -232,6 +233,68 @@ static void test_full_disk_is_reported_and_passes(void **state) {
     store_close(store);
 }
 
+// The disk is full to the last byte: not even a log entry has room but what the reserve leaves.
+static void test_jobs_can_be_closed_on_a_full_disk(void **state) {
+    enum { DISK_BYTES = 12 << 20, RESERVE_BYTES = 6 << 20 };
+    struct fixture *fixture = *state;
+    small_disk_use(fixture->directory, DISK_BYTES);
+    struct store_options options = {.path = fixture->path, .reserve_bytes = RESERVE_BYTES};
+    struct store *store = NULL;
+    struct error err = {0};
+    assert_ok(store_open(&options, &store, &err), &err);
+    static char large[200000];
+    memset(large, 'x', sizeof large - 1);
+    uint64_t id;
+    bool is_new;
+    int stored = 0;
+    char key[32];
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK) {
+        snprintf(key, sizeof key, "job-%d", stored);
+        status = put_job(store, key, large, &id, &is_new, &err);
+        stored += status == STATUS_OK ? 1 : 0;
+    }
+    assert_status(STATUS_DISK_FULL, status);
+    assert_true(stored > 10);
+    small_disk_fill();
+    for (int i = 0; i < stored; i++) {
+        struct store_closed closed = {.had_job = false};
+        snprintf(key, sizeof key, "job-%d", i);
+        assert_ok(store_close_job(store, key, &closed, &err), &err);
+        assert_true(closed.had_job);
+    }
+    // What they took can be used again, and no more than that.
+    status = STATUS_OK;
+    int again = 0;
+    while (status == STATUS_OK && again < 10 * stored) {
+        snprintf(key, sizeof key, "again-%d", again);
+        status = put_job(store, key, large, &id, &is_new, &err);
+        again += status == STATUS_OK ? 1 : 0;
+    }
+    assert_status(STATUS_DISK_FULL, status);
+    assert_in_range(again, stored / 2, stored + 1);
+    for (int i = 0; i < again; i++) {
+        struct store_closed closed = {.had_job = false};
+        snprintf(key, sizeof key, "again-%d", i);
+        assert_ok(store_close_job(store, key, &closed, &err), &err);
+    }
+    // With room again it grows, and the reserve is there for the next time.
+    small_disk_resize(4 * DISK_BYTES);
+    store_restore_reserve(store);
+    stored = 0;
+    for (status = STATUS_OK; status == STATUS_OK;) {
+        snprintf(key, sizeof key, "more-%d", stored);
+        status = put_job(store, key, large, &id, &is_new, &err);
+        stored += status == STATUS_OK ? 1 : 0;
+    }
+    assert_status(STATUS_DISK_FULL, status);
+    struct store_closed closed = {.had_job = false};
+    assert_true(stored > again);
+    assert_ok(store_close_job(store, "more-0", &closed, &err), &err);
+    store_close(store);
+    small_disk_leave();
+}
+
 static void test_second_process_is_told_that_the_store_is_in_use(void **state) {
     struct fixture *fixture = *state;
     struct store *store = open_store(fixture->path, 0);
@@ -289,6 +352,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_kill_keeps_what_was_committed_and_nothing_else, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_full_disk_is_reported_and_passes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_jobs_can_be_closed_on_a_full_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_process_is_told_that_the_store_is_in_use, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_files_that_are_no_store_are_refused, setup, teardown),
