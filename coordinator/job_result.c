@@ -157,6 +157,8 @@ static enum status fill_candidates(const struct job *job, struct result_parts *p
         parts->summary_list[n] = &parts->summaries[n];
         n++;
     }
+    parts->message.has_candidates_made = true;
+    parts->message.candidates_made = (uint32_t)total;
     parts->message.candidates = parts->summary_list;
     parts->message.n_candidates = n;
     return STATUS_OK;

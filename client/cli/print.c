@@ -125,6 +125,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_text(object, "finish_reason", result->finish_reason);
     set_text(object, "rule", result->rule);
     set_integer(object, "seed", result->has_seed, result->seed);
+    set_integer(object, "candidates_made", result->has_candidates_made, result->candidates_made);
     set_integer(object, "n_finished", result->has_n_finished, result->n_finished);
     set_integer(object, "n_admissible", result->has_n_admissible, result->n_admissible);
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);

@@ -396,6 +396,28 @@ static void test_stalled_group_is_replaced_by_others_or_waited_for(void **state)
     expect_outcome(harness, "after", SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
 }
 
+static void test_result_says_how_many_candidates_it_leaves_out(void **state) {
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("beam", "plain", 3);
+    spec.n = 512;
+    spec.max_tokens = 120;
+    spec.has_survivors = true;
+    spec.survivors = 128;
+    spec.block_tokens = 4; // 12 tokens are the least that a lineage has
+    harness_accept(harness, "job", &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, "job");
+    const Surefoot__JobResult *result = reply->result;
+    assert_int_equal(result->n_candidates, 4096);
+    assert_true(result->candidates_made > 4096);
+    uint32_t finished = 0;
+    for (size_t i = 0; i < result->n_candidates; i++) {
+        finished += result->candidates[i]->finish_reason[0] != '\0' ? 1 : 0;
+    }
+    assert_int_equal(finished, result->n_finished < 4096 ? result->n_finished : 4096);
+    harness_free(reply);
+}
+
 static void test_row_that_no_group_can_do_fails_its_job_only(void **state) {
     enum { JOBS = 12 };
     struct harness *harness = *state;
@@ -519,6 +541,7 @@ static void test_cancelled_job_ends_without_text(void **state) {
         Surefoot__ClientReply *reply = harness_cancel(harness, "job");
         assert_non_null(reply->cancelled);
         assert_string_equal(reply->cancelled->job_key, "job");
+        assert_true(reply->cancelled->duplicate == (i == 1));
         harness_free(reply);
     }
     Surefoot__ClientReply *reply = harness_result(harness, "job");
@@ -586,6 +609,7 @@ static void test_closed_job_is_gone(void **state) {
         for (int i = 0; i < 2; i++) {
             Surefoot__ClientReply *reply = harness_close_job(harness, keys[k]);
             assert_non_null(reply->closed);
+            assert_true(reply->closed->duplicate == (i == 1));
             harness_free(reply);
         }
         Surefoot__ClientReply *reply = harness_fetch(harness, keys[k], 0);
@@ -1053,6 +1077,7 @@ int main(void) {
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
         CASE(test_bad_row_is_tried_with_another_group),
         CASE(test_stalled_group_is_replaced_by_others_or_waited_for),
+        CASE(test_result_says_how_many_candidates_it_leaves_out),
         CASE(test_row_that_no_group_can_do_fails_its_job_only),
         CASE(test_job_that_kills_its_groups_ends_and_takes_no_other_along),
         CASE(test_restart_does_not_forget_what_a_job_has_killed),
