@@ -86,7 +86,8 @@ char *fixture_sentencepiece_json(void) {
           "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]},"
           "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
           "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
-          "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}]}}",
+          "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":"
+          "{\"<s>\":{\"id\":\"<s>\",\"ids\":[1],\"tokens\":[\"<s>\"]}}}}",
           out);
     fclose(out);
     return text;

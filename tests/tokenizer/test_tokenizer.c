@@ -294,12 +294,12 @@ static void test_special_ids_by_spelling_configuration_and_template(void **state
     assert_int_equal(tokenizer_eos_id(t), PIECE_A);
     assert_int_equal(tokenizer_pad_id(t), PIECE_EOS);
     assert_true(tokenizer_is_special(t, PIECE_A));
-    assert_false(tokenizer_adds_bos(t));
     tokenizer_close(t);
     assert_ok(fixture_open(fixture_sentencepiece_json(), "{\"add_bos_token\":false}", &t, &err),
               &err);
     assert_int_equal(tokenizer_bos_id(t), PIECE_BOS);
-    assert_false(tokenizer_adds_bos(t));
+    // transformers 5 reads add_bos_token only where there is no tokenizer.json.
+    assert_true(tokenizer_adds_bos(t));
     tokenizer_close(t);
 }
 
@@ -313,7 +313,7 @@ static void test_fingerprint_tells_tokenizers_apart(void **state) {
         {"\"h e\",\"l l\",", "\"l l\",\"h e\","},
         {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}"},
         {"\"use_regex\":true", "\"use_regex\":false"},
-        {"\"id\":268,\"content\":\"TOOL\"", "\"id\":269,\"content\":\"TOOL\""},
+        {"\"content\":\"TOOL\"", "\"content\":\"TOOLS\""},
     };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         struct error err = {0};
@@ -364,14 +364,18 @@ struct bad_file {
 
 // Every change breaks the file in one place; the error must name it.
 static const struct bad_file bad_files[] = {
-    {"\"type\":\"BPE\"", "\"type\":\"Unigram\"", STATUS_UNSUPPORTED, "model.type"},
-    {"\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}", STATUS_UNSUPPORTED,
-     "normalizer"},
+    {"\"type\":\"BPE\"", "\"type\":\"WordPiece\"", STATUS_UNSUPPORTED, "model.type"},
+    {"\"type\":\"BPE\"", "\"type\":\"Unigram\"", STATUS_MALFORMED, "model.vocab"},
+    {"\"normalizer\":null", "\"normalizer\":{\"type\":\"Nmt\"}", STATUS_UNSUPPORTED, "normalizer"},
+    {"\"normalizer\":null",
+     "\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":"
+     "\"////fwAA\"}",
+     STATUS_MALFORMED, "normalizer"},
     {"\"normalizer\":null",
      "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
-     "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}]}",
+     "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a*\"},\"content\":\"b\"}]}",
      STATUS_UNSUPPORTED, "normalizer.normalizers[1]"},
-    {"{\"type\":\"ByteLevel\",", "{\"type\":\"WhitespaceSplit\",", STATUS_UNSUPPORTED,
+    {"{\"type\":\"ByteLevel\",", "{\"type\":\"BertPreTokenizer\",", STATUS_UNSUPPORTED,
      "pre_tokenizer"},
     {"\"decoder\":{\"type\":\"ByteLevel\"}", "\"decoder\":{\"type\":\"WordPiece\"}",
      STATUS_UNSUPPORTED, "decoder"},
@@ -420,7 +424,6 @@ static void test_bad_file_is_refused_and_its_field_named(void **state) {
 static void test_bad_configuration_is_refused_and_its_field_named(void **state) {
     (void)state;
     static const char *const configs[][2] = {
-        {"{\"eos_token\":\"absent\"}", "tokenizer_config.json:eos_token"},
         {"{\"bos_token\":7}", "tokenizer_config.json:bos_token"},
         {"[]", "tokenizer_config.json"},
         {"{", "tokenizer_config.json"},

@@ -11,6 +11,8 @@ struct encoder {
     unsigned flags;
     struct id_sink sink;
     struct bpe_scratch bpe;
+    struct unigram_scratch unigram;
+    struct text_buffer raw; // bytes of a spelled word
     struct normalize_scratch normalize;
     struct pretokenize_scratch pretokenize;
     struct text_buffer normalized;       // of a part that several segments make
@@ -20,21 +22,33 @@ struct encoder {
     size_t n_normalized_spans;
 };
 
+// One word. A spelled one is bytes spelled as characters.
+static enum status encode_word(struct encoder *e, const char *word, size_t bytes) {
+    const struct tokenizer *t = e->tokenizer;
+    if (t->pretokenizer.spelled) {
+        e->raw.bytes = 0;
+        enum status status = text_buffer_append(&e->raw, word, bytes); // room for fewer bytes
+        if (status != STATUS_OK || !byte_level_parse(word, bytes, e->raw.data, &bytes)) {
+            return status != STATUS_OK ? status : STATUS_INTERNAL;
+        }
+        word = e->raw.data;
+    }
+    if (t->kind == MODEL_UNIGRAM) {
+        return unigram_encode_word(&t->unigram, word, bytes, &e->unigram, &e->sink);
+    }
+    return bpe_encode_word(&t->bpe, &t->vocabulary, word, bytes, &e->bpe, &e->sink);
+}
+
 // A normalised part without added tokens.
 static enum status encode_words(struct encoder *e, const char *text, size_t bytes,
                                 bool starts_text) {
-    if (bytes == 0) {
-        return STATUS_OK;
-    }
-    const struct tokenizer *t = e->tokenizer;
     const struct span_list *words;
     bool continues = starts_text && (e->flags & TOKENIZER_CONTINUATION) != 0;
-    enum status status = pretokenizer_cut(&t->pretokenizer, text, bytes, starts_text, continues,
-                                          &e->pretokenize, &text, &words);
+    enum status status = pretokenizer_cut(&e->tokenizer->pretokenizer, text, bytes, starts_text,
+                                          continues, &e->pretokenize, &text, &words);
     for (size_t i = 0; status == STATUS_OK && i < words->count; i++) {
         struct span word = words->spans[i];
-        status = bpe_encode_word(&t->bpe, &t->vocabulary, text + word.start, word.end - word.start,
-                                 &e->bpe, &e->sink);
+        status = encode_word(e, text + word.start, word.end - word.start);
     }
     return status;
 }
@@ -161,11 +175,33 @@ static enum status encoder_init(struct encoder *e, const struct tokenizer *token
 
 static void encoder_finish(struct encoder *e) {
     bpe_scratch_finish(&e->bpe);
+    unigram_scratch_finish(&e->unigram);
+    text_buffer_finish(&e->raw);
     normalize_scratch_finish(&e->normalize);
     pretokenize_scratch_finish(&e->pretokenize);
     text_buffer_finish(&e->normalized);
     free(e->part_spans);
     free(e->normalized_spans);
+}
+
+static void put_before(struct encoder *e) {
+    const struct tokenizer *t = e->tokenizer;
+    if ((e->flags & TOKENIZER_ADD_BOS) == 0) {
+        return;
+    }
+    for (size_t i = 0; i < t->frame.n_before; i++) {
+        id_sink_put(&e->sink, t->frame.before[i]);
+    }
+    if (t->frame.n_before == 0 && t->bos_id >= 0) {
+        id_sink_put(&e->sink, t->bos_id);
+    }
+}
+
+static void put_after(struct encoder *e) {
+    const struct tokenizer *t = e->tokenizer;
+    for (size_t i = 0; (e->flags & TOKENIZER_ADD_EOS) != 0 && i < t->frame.n_after; i++) {
+        id_sink_put(&e->sink, t->frame.after[i]);
+    }
 }
 
 // Checks and encodes one text; the sink counts also the ids that do not fit.
@@ -183,10 +219,9 @@ static enum status encode(const struct tokenizer *tokenizer, const char *text, s
     struct encoder encoder;
     enum status status = encoder_init(&encoder, tokenizer, flags, permission->count, sink);
     if (status == STATUS_OK) {
-        if ((flags & TOKENIZER_ADD_BOS) != 0 && tokenizer->bos_id >= 0) {
-            id_sink_put(&encoder.sink, tokenizer->bos_id);
-        }
+        put_before(&encoder);
         status = encode_text(&encoder, text, bytes, permission);
+        put_after(&encoder);
         *sink = encoder.sink;
     }
     encoder_finish(&encoder);

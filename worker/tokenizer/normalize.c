@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "worker/tokenizer/unicode_newer.h"
 #include "worker/tokenizer/utf8.h"
 
 // Code points that one character decomposes into, at most (U+FDFA, compatibility).
@@ -35,7 +36,10 @@ static enum status reserve_codes(struct normalize_scratch *scratch, size_t n) {
 }
 
 static int combining_class(int32_t code) {
-    return (int)utf8proc_get_property(code)->combining_class;
+    int class = (int)utf8proc_get_property(code)->combining_class;
+    bool starter = class != 0 &&
+                   unicode_ranges_hold(unicode_unordered, unicode_unordered_count, (uint32_t)code);
+    return starter ? 0 : class;
 }
 
 // Sorts marks by combining class, stable and in linear time: a text may be one run.
@@ -97,10 +101,14 @@ static enum status apply_unicode_form(enum normalize_kind kind, const char *text
             return status;
         }
         struct utf8_step step = utf8_next(text + i, bytes - i);
+        i += step.bytes;
+        if (unicode_ranges_hold(unicode_undecomposed, unicode_undecomposed_count, step.code)) {
+            scratch->codes[n++] = (int32_t)step.code;
+            continue;
+        }
         int boundary = 0;
         n += (size_t)utf8proc_decompose_char((utf8proc_int32_t)step.code, scratch->codes + n,
                                              DECOMPOSED_MAX, options, &boundary);
-        i += step.bytes;
     }
     enum status status = reserve_codes(scratch, 2 * n);
     if (status != STATUS_OK) {
@@ -136,6 +144,81 @@ enum status normalize_replace(const char *text, size_t bytes,
     return status;
 }
 
+enum status normalize_step_set_regex(struct normalize_step *step, const char *pattern, size_t bytes,
+                                     struct error *err) {
+    step->kind = NORMALIZE_REPLACE_REGEX;
+    enum status status = split_regex_compile(pattern, bytes, &step->regex, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    step->expression = strndup(pattern, bytes);
+    return step->expression != NULL
+               ? STATUS_OK
+               : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a pattern");
+}
+
+static enum status replace_matches(const struct normalize_step *step, const char *text,
+                                   size_t bytes, struct normalize_scratch *scratch,
+                                   struct text_buffer *out) {
+    if (scratch->memory == NULL) {
+        scratch->memory = split_regex_memory_create();
+        if (scratch->memory == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+    }
+    enum status status = STATUS_OK;
+    for (size_t at = 0; at < bytes && status == STATUS_OK;) {
+        bool found;
+        size_t start = bytes, end = bytes;
+        status =
+            split_regex_find(step->regex, scratch->memory, text, bytes, at, &found, &start, &end);
+        if (status == STATUS_OK) {
+            status = text_buffer_append(out, text + at, (found ? start : bytes) - at);
+        }
+        if (status == STATUS_OK && found) {
+            status = text_buffer_append(out, step->content.bytes, step->content.count);
+        }
+        at = found ? end : bytes;
+    }
+    return status;
+}
+
+static enum status lower_characters(const char *text, size_t bytes, struct text_buffer *out) {
+    enum status status = STATUS_OK;
+    for (size_t at = 0; at < bytes && status == STATUS_OK;) {
+        struct utf8_step step = utf8_next(text + at, bytes - at);
+        at += step.bytes;
+        if (step.code == 0x130) {
+            // The one character whose lower case is two (Unicode's SpecialCasing.txt).
+            status = text_buffer_append(out, "i\xCC\x87", 3);
+            continue;
+        }
+        char character[4];
+        int32_t lower = utf8proc_tolower((utf8proc_int32_t)step.code);
+        status = text_buffer_append(out, character, utf8_encode((uint32_t)lower, character));
+    }
+    return status;
+}
+
+static enum status strip(enum normalize_kind kind, const char *text, size_t bytes,
+                         struct text_buffer *out) {
+    size_t start = 0;
+    size_t last = 0; // one past the last character that is no space
+    for (size_t at = 0; at < bytes;) {
+        struct utf8_step step = utf8_next(text + at, bytes - at);
+        bool space = utf8_is_space(step.code);
+        if (space && start == at) {
+            start += step.bytes;
+        }
+        at += step.bytes;
+        last = space ? last : at;
+    }
+    if (kind == NORMALIZE_STRIP_LEFT) {
+        return text_buffer_append(out, text + start, bytes - start);
+    }
+    return text_buffer_append(out, text, last);
+}
+
 // Appends the changed text to `out`; *changed is false when the step leaves the text as it is.
 static enum status apply_step(const struct normalize_step *step, const char *text, size_t bytes,
                               bool continues, struct normalize_scratch *scratch,
@@ -149,6 +232,15 @@ static enum status apply_step(const struct normalize_step *step, const char *tex
         return status == STATUS_OK ? text_buffer_append(out, text, bytes) : status;
     case NORMALIZE_REPLACE:
         return normalize_replace(text, bytes, &step->pattern, &step->content, out);
+    case NORMALIZE_REPLACE_REGEX:
+        return replace_matches(step, text, bytes, scratch, out);
+    case NORMALIZE_LOWERCASE:
+        return lower_characters(text, bytes, out);
+    case NORMALIZE_STRIP_LEFT:
+    case NORMALIZE_STRIP_RIGHT:
+        return strip(step->kind, text, bytes, out);
+    case NORMALIZE_CHARSMAP:
+        return charsmap_apply(&step->map, text, bytes, out);
     default:
         *changed = !is_ascii(text, bytes);
         return *changed ? apply_unicode_form(step->kind, text, bytes, scratch, out) : STATUS_OK;
@@ -183,5 +275,15 @@ void normalize_scratch_finish(struct normalize_scratch *scratch) {
     text_buffer_finish(&scratch->buffers[0]);
     text_buffer_finish(&scratch->buffers[1]);
     free(scratch->codes);
+    split_regex_memory_destroy(scratch->memory);
     *scratch = (struct normalize_scratch){0};
+}
+
+void normalizer_finish(struct normalizer *normalizer) {
+    for (size_t i = 0; i < normalizer->n_steps; i++) {
+        split_regex_destroy(normalizer->steps[i].regex);
+        free(normalizer->steps[i].expression);
+        charsmap_finish(&normalizer->steps[i].map);
+    }
+    *normalizer = (struct normalizer){0};
 }

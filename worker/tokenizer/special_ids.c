@@ -36,6 +36,9 @@ enum status special_sources_read(const char *directory, struct special_sources *
     if (status == STATUS_OK) {
         status = read_optional(directory, "config.json", &sources->config, err);
     }
+    if (status == STATUS_OK) {
+        status = read_optional(directory, "added_tokens.json", &sources->added_tokens, err);
+    }
     return status;
 }
 
@@ -44,81 +47,299 @@ void special_sources_finish(struct special_sources *sources) {
     json_decref(sources->special_tokens_map);
     json_decref(sources->generation_config);
     json_decref(sources->config);
+    json_decref(sources->added_tokens);
     *sources = (struct special_sources){0};
 }
 
-enum status special_ids_add_tokens(const struct special_sources *sources,
-                                   struct tokenizer *tokenizer, struct error *err) {
-    json_t *list = json_object_get(sources->tokenizer_config, "added_tokens_decoder");
-    const char *key;
-    json_t *entry;
-    json_object_foreach(list, key, entry) {
-        char *end;
-        long id = strtol(key, &end, 10);
-        json_t *content = json_object_get(entry, "content");
-        if (*key == '\0' || *end != '\0' || id < 0 || id >= TOKENIZER_VOCAB_MAX ||
-            !json_is_string(content) || json_string_length(content) > ADDED_TOKEN_BYTES_MAX) {
-            return model_file_error(err, STATUS_MALFORMED, "tokenizer_config.json",
-                                    "added_tokens_decoder", "not a token: entry \"%s\"", key);
+// A token as the configuration writes it: a string, or an object of the content and flags. Returns
+// false for anything else.
+static bool read_token(json_t *value, struct added_token *token) {
+    json_t *content = json_is_object(value) ? json_object_get(value, "content") : value;
+    size_t bytes = json_string_length(content);
+    if (!json_is_string(content) || bytes == 0 || bytes > ADDED_TOKEN_BYTES_MAX) {
+        return false;
+    }
+    bool special = json_is_true(json_object_get(value, "special"));
+    json_t *normalized = json_object_get(value, "normalized");
+    *token = (struct added_token){
+        .content = json_string_value(content),
+        .bytes = (uint16_t)bytes,
+        .special = special,
+        .lstrip = json_is_true(json_object_get(value, "lstrip")),
+        .rstrip = json_is_true(json_object_get(value, "rstrip")),
+        .single_word = json_is_true(json_object_get(value, "single_word")),
+        .normalized = normalized != NULL ? json_is_true(normalized) : !special,
+    };
+    return true;
+}
+
+static enum status add_token(struct tokenizer *tokenizer, struct added_token token,
+                             const char *file, const char *path, struct error *err) {
+    token.id = tokenizer_next_id(tokenizer, token.content, token.bytes);
+    enum status status = tokenizer_add_token(tokenizer, &token);
+    if (status == STATUS_OK) {
+        return status;
+    }
+    return model_file_error(
+        err, status == STATUS_ALREADY_EXISTS ? STATUS_MALFORMED : status, file, path,
+        "token \"%s\" cannot be added as id %d: %s", token.content, token.id,
+        status == STATUS_ALREADY_EXISTS ? "another token has it" : status_text(status));
+}
+
+// A token that a file lists with its id.
+struct listed_token {
+    struct added_token token;
+    json_int_t id;
+};
+
+static int compare_listed(const void *a, const void *b) {
+    const struct listed_token *x = a;
+    const struct listed_token *y = b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+// Adds listed tokens in the order of their ids. transformers takes no id from such a list but gives
+// the next free ones; a list that would not get its own is refused.
+static enum status add_listed(struct listed_token *list, size_t n, const char *file,
+                              const char *path, struct tokenizer *tokenizer, struct error *err) {
+    if (n > 0) {
+        qsort(list, n, sizeof *list, compare_listed);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct added_token *token = &list[i].token;
+        int32_t id = tokenizer_next_id(tokenizer, token->content, token->bytes);
+        if (id != list[i].id) {
+            return model_file_error(err, STATUS_MALFORMED, file, path,
+                                    "token \"%s\" of id %lld would get id %d", token->content,
+                                    (long long)list[i].id, id);
         }
-        bool special = json_is_true(json_object_get(entry, "special"));
-        json_t *normalized = json_object_get(entry, "normalized");
-        enum status status = tokenizer_add_token(
-            tokenizer, &(struct added_token){
-                           .content = json_string_value(content),
-                           .bytes = (uint16_t)json_string_length(content),
-                           .id = (int32_t)id,
-                           .special = special,
-                           .lstrip = json_is_true(json_object_get(entry, "lstrip")),
-                           .rstrip = json_is_true(json_object_get(entry, "rstrip")),
-                           .single_word = json_is_true(json_object_get(entry, "single_word")),
-                           .normalized = normalized != NULL ? json_is_true(normalized) : !special,
-                       });
+        enum status status = add_token(tokenizer, *token, file, path, err);
         if (status != STATUS_OK) {
-            return model_file_error(err,
-                                    status == STATUS_ALREADY_EXISTS ? STATUS_MALFORMED : status,
-                                    "tokenizer_config.json", "added_tokens_decoder",
-                                    "token %ld cannot be added: %s", id, status_text(status));
+            return status;
         }
     }
     return STATUS_OK;
 }
 
-// Makes a token of the vocabulary a special one.
+// The object added_tokens_decoder: id to token.
+static enum status read_decoder_entry(const char *key, json_t *entry, struct listed_token *out) {
+    char *end;
+    out->id = strtol(key, &end, 10);
+    bool good = *key != '\0' && *end == '\0' && out->id >= 0 && out->id < TOKENIZER_VOCAB_MAX &&
+                json_is_object(entry) && read_token(entry, &out->token);
+    return good ? STATUS_OK : STATUS_MALFORMED;
+}
+
+// The object of added_tokens.json: content to id. A token that the map names is special.
+static enum status read_added_entry(const char *key, json_t *entry, json_t *specials,
+                                    struct listed_token *out) {
+    size_t bytes = strlen(key);
+    out->id = json_integer_value(entry);
+    if (!json_is_integer(entry) || out->id < 0 || out->id >= TOKENIZER_VOCAB_MAX || bytes == 0 ||
+        bytes > ADDED_TOKEN_BYTES_MAX) {
+        return STATUS_MALFORMED;
+    }
+    bool special = json_object_get(specials, key) != NULL;
+    out->token = (struct added_token){
+        .content = key, .bytes = (uint16_t)bytes, .special = special, .normalized = !special};
+    return STATUS_OK;
+}
+
+// Reads and adds every entry of an object; `specials` belongs to added_tokens.json.
+static enum status add_object(json_t *object, const char *file, const char *path, json_t *specials,
+                              struct tokenizer *tokenizer, struct error *err) {
+    struct listed_token *list = malloc((json_object_size(object) + 1) * sizeof *list);
+    if (list == NULL) {
+        return model_file_error(err, STATUS_NO_MEMORY, file, path, "no memory for the tokens");
+    }
+    size_t n = 0;
+    enum status status = STATUS_OK;
+    const char *key;
+    json_t *entry;
+    json_object_foreach(object, key, entry) {
+        status = specials != NULL ? read_added_entry(key, entry, specials, &list[n])
+                                  : read_decoder_entry(key, entry, &list[n]);
+        if (status != STATUS_OK) {
+            model_file_error(err, status, file, path, "not a token: entry \"%s\"", key);
+            break;
+        }
+        n++;
+    }
+    if (status == STATUS_OK) {
+        status = add_listed(list, n, file, path, tokenizer, err);
+    }
+    free(list);
+    return status;
+}
+
+// Standard names in the order in which transformers adds their tokens.
+static const char *const standard_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                             "pad_token", "cls_token", "mask_token"};
+
+static bool is_standard(const char *key) {
+    for (size_t i = 0; i < sizeof standard_names / sizeof *standard_names; i++) {
+        if (strcmp(key, standard_names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The value of a name: special_tokens_map.json overrides tokenizer_config.json, unless that lists
+// its added tokens, which is how it is known to be the newer one.
+static json_t *named_value(const struct special_sources *sources, const char *key,
+                           const char **file) {
+    bool newer = json_object_get(sources->tokenizer_config, "added_tokens_decoder") != NULL;
+    json_t *mapped = newer ? NULL : json_object_get(sources->special_tokens_map, key);
+    *file = mapped != NULL ? "special_tokens_map.json" : "tokenizer_config.json";
+    return mapped != NULL ? mapped : json_object_get(sources->tokenizer_config, key);
+}
+
+// Makes a named token special, adding it where the tokenizer lacks it.
+static enum status add_named(json_t *value, const char *file, const char *key,
+                             struct tokenizer *tokenizer, struct error *err) {
+    struct added_token token;
+    if (!read_token(value, &token)) {
+        return model_file_error(err, STATUS_MALFORMED, file, key, "neither a string nor a token");
+    }
+    int32_t known = vocabulary_find(&tokenizer->vocabulary, token.content, token.bytes);
+    const struct added_token *added = known >= 0 ? tokenizer_added(tokenizer, known) : NULL;
+    if (added != NULL && added->special) {
+        return STATUS_OK;
+    }
+    if (added != NULL) {
+        // It is found where it was; only its meaning changes.
+        struct added_token flags = *added;
+        flags.content = token.content;
+        flags.bytes = token.bytes;
+        token = flags;
+    } else if (json_is_string(value)) {
+        token.normalized = false;
+    }
+    token.special = true;
+    return add_token(tokenizer, token, file, key, err);
+}
+
+static enum status add_list(json_t *list, const char *file, const char *key,
+                            struct tokenizer *tokenizer, struct error *err) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < json_array_size(list) && status == STATUS_OK; i++) {
+        status = add_named(json_array_get(list, i), file, key, tokenizer, err);
+    }
+    return status;
+}
+
+// Tokens under other names that end in "_token", and lists of further ones.
+static enum status add_further(json_t *config, const char *file, struct tokenizer *tokenizer,
+                               struct error *err) {
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    const char *key;
+    json_t *value;
+    enum status status = STATUS_OK;
+    json_object_foreach(config, key, value) {
+        size_t bytes = strlen(key);
+        bool named = bytes > 6 && strcmp(key + bytes - 6, "_token") == 0 && !is_standard(key);
+        if (status == STATUS_OK && named && json_is_string(value)) {
+            status = add_named(value, file, key, tokenizer, err);
+        }
+    }
+    for (size_t i = 0; i < 2 && status == STATUS_OK; i++) {
+        json_t *list = json_object_get(config, lists[i]);
+        status = add_list(list, file, lists[i], tokenizer, err);
+        json_object_foreach(list, key, value) { // names them, too
+            if (status == STATUS_OK) {
+                status = add_named(value, file, lists[i], tokenizer, err);
+            }
+        }
+    }
+    return status;
+}
+
+// Contents that special_tokens_map.json and tokenizer_config.json name, as keys.
+static json_t *named_contents(const struct special_sources *sources) {
+    json_t *set = json_object();
+    for (size_t i = 0; i < sizeof standard_names / sizeof *standard_names; i++) {
+        const char *file;
+        struct added_token token;
+        json_t *value = named_value(sources, standard_names[i], &file);
+        if (value != NULL && read_token(value, &token)) {
+            (void)json_object_set_new(set, token.content, json_true());
+        }
+    }
+    json_t *maps[] = {sources->tokenizer_config, sources->special_tokens_map};
+    for (size_t i = 0; i < 2; i++) {
+        size_t j;
+        json_t *value;
+        json_array_foreach(json_object_get(maps[i], "additional_special_tokens"), j, value) {
+            struct added_token token;
+            if (read_token(value, &token)) {
+                (void)json_object_set_new(set, token.content, json_true());
+            }
+        }
+    }
+    return set;
+}
+
+enum status special_ids_add_tokens(const struct special_sources *sources,
+                                   struct tokenizer *tokenizer, struct error *err) {
+    json_t *decoder = json_object_get(sources->tokenizer_config, "added_tokens_decoder");
+    enum status status = STATUS_OK;
+    if (decoder != NULL) {
+        status = add_object(decoder, "tokenizer_config.json", "added_tokens_decoder", NULL,
+                            tokenizer, err);
+    } else if (sources->added_tokens != NULL) {
+        json_t *specials = named_contents(sources);
+        status =
+            add_object(sources->added_tokens, "added_tokens.json", "", specials, tokenizer, err);
+        json_decref(specials);
+    }
+    for (size_t i = 0; i < sizeof standard_names / sizeof *standard_names; i++) {
+        const char *file;
+        json_t *value = named_value(sources, standard_names[i], &file);
+        if (status == STATUS_OK && value != NULL && !json_is_null(value)) {
+            status = add_named(value, file, standard_names[i], tokenizer, err);
+        }
+    }
+    if (status == STATUS_OK && decoder == NULL) {
+        status =
+            add_further(sources->special_tokens_map, "special_tokens_map.json", tokenizer, err);
+    }
+    if (status == STATUS_OK) {
+        status = add_further(sources->tokenizer_config, "tokenizer_config.json", tokenizer, err);
+    }
+    return status;
+}
+
+// Makes the token of a role a special one: hidden in a decoded text, and nothing that ordinary text
+// becomes. Where a file lists its added tokens, that it is found in a text is the file's to say.
 static enum status mark_special(struct tokenizer *tokenizer, int32_t id) {
+    struct token *entry = &tokenizer->vocabulary.tokens[id];
+    entry->special = true;
+    if (entry->added || tokenizer->has_post_processor) {
+        return STATUS_OK;
+    }
     size_t bytes;
     const char *content = vocabulary_content(&tokenizer->vocabulary, id, &bytes);
-    return tokenizer_add_token(
-        tokenizer, &(struct added_token){
-                       .content = content, .bytes = (uint16_t)bytes, .id = id, .special = true});
+    struct added_token token = {
+        .content = content, .bytes = (uint16_t)bytes, .id = id, .special = true};
+    return tokenizer_add_token(tokenizer, &token);
 }
 
 static bool is_token(const struct tokenizer *tokenizer, json_int_t id) {
     return id >= 0 && id < tokenizer->vocabulary.size && tokenizer->vocabulary.tokens[id].present;
 }
 
-// Looks for a token by name. *known tells whether the file speaks of it, null included.
-static enum status find_named(const struct tokenizer *tokenizer, json_t *file, const char *name,
-                              const char *key, bool *known, int32_t *id, struct error *err) {
-    json_t *value = json_object_get(file, key);
+// Looks for a token by name. *known tells whether a file speaks of it, null included.
+static void find_named(const struct special_sources *sources, const struct tokenizer *tokenizer,
+                       const char *key, bool *known, int32_t *id) {
+    const char *file;
+    struct added_token token;
+    json_t *value = named_value(sources, key, &file);
     *known = value != NULL;
     *id = -1;
-    if (json_is_object(value)) {
-        value = json_object_get(value, "content");
+    if (value != NULL && read_token(value, &token)) {
+        *id = vocabulary_find(&tokenizer->vocabulary, token.content, token.bytes);
     }
-    if (!*known || json_is_null(value)) {
-        return STATUS_OK;
-    }
-    if (!json_is_string(value)) {
-        return model_file_error(err, STATUS_MALFORMED, name, key, "neither a string nor a token");
-    }
-    *id = vocabulary_find(&tokenizer->vocabulary, json_string_value(value),
-                          json_string_length(value));
-    if (*id < 0) {
-        return model_file_error(err, STATUS_MALFORMED, name, key, "not a token: \"%s\"",
-                                json_string_value(value));
-    }
-    return STATUS_OK;
 }
 
 // Looks for a token by number, the first when there are several.
@@ -151,13 +372,9 @@ struct role {
 static enum status find_role(const struct special_sources *sources, struct tokenizer *tokenizer,
                              const struct role *role, int32_t *id, struct error *err) {
     bool known;
-    enum status status = find_named(tokenizer, sources->tokenizer_config, "tokenizer_config.json",
-                                    role->token_key, &known, id, err);
-    if (status == STATUS_OK && !known) {
-        status = find_named(tokenizer, sources->special_tokens_map, "special_tokens_map.json",
-                            role->token_key, &known, id, err);
-    }
-    if (status == STATUS_OK && !known) {
+    enum status status = STATUS_OK;
+    find_named(sources, tokenizer, role->token_key, &known, id);
+    if (!known) {
         status = find_numbered(tokenizer, sources->generation_config, "generation_config.json",
                                role->id_key, &known, id, err);
     }
@@ -175,9 +392,14 @@ static enum status find_role(const struct special_sources *sources, struct token
     return status;
 }
 
+// The ids that end a generation: EOS, and those of generation_config.json, or of config.json where
+// that file is absent.
 static enum status set_end_ids(const struct special_sources *sources, struct tokenizer *tokenizer,
                                struct error *err) {
-    json_t *value = json_object_get(sources->generation_config, "eos_token_id");
+    bool generation = sources->generation_config != NULL;
+    const char *file = generation ? "generation_config.json" : "config.json";
+    json_t *value =
+        json_object_get(generation ? sources->generation_config : sources->config, "eos_token_id");
     if (tokenizer->eos_id >= 0) {
         tokenizer->end_ids[tokenizer->n_end_ids++] = tokenizer->eos_id;
     }
@@ -185,14 +407,39 @@ static enum status set_end_ids(const struct special_sources *sources, struct tok
     for (size_t i = 0; i < n; i++) {
         json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
         if (!json_is_integer(id) || !is_token(tokenizer, json_integer_value(id))) {
-            return model_file_error(err, STATUS_MALFORMED, "generation_config.json", "eos_token_id",
+            return model_file_error(err, STATUS_MALFORMED, file, "eos_token_id",
                                     "entry %zu is not a token of the tokenizer", i);
         }
         if (tokenizer->n_end_ids == TOKENIZER_END_IDS_MAX) {
-            return model_file_error(err, STATUS_LIMIT, "generation_config.json", "eos_token_id",
-                                    "more than %d ids", TOKENIZER_END_IDS_MAX - 1);
+            return model_file_error(err, STATUS_LIMIT, file, "eos_token_id", "more than %d ids",
+                                    TOKENIZER_END_IDS_MAX - 1);
         }
         tokenizer->end_ids[tokenizer->n_end_ids++] = (int32_t)json_integer_value(id);
+    }
+    return STATUS_OK;
+}
+
+// add_bos_token and add_eos_token, for files without a post-processor.
+static void set_frame(const struct special_sources *sources, struct tokenizer *tokenizer) {
+    struct frame *frame = &tokenizer->frame;
+    json_t *bos = json_object_get(sources->tokenizer_config, "add_bos_token");
+    json_t *eos = json_object_get(sources->tokenizer_config, "add_eos_token");
+    bool adds_bos = json_is_boolean(bos) ? json_is_true(bos) : tokenizer->adds_bos_by_default;
+    frame->n_before = adds_bos && tokenizer->bos_id >= 0 ? 1 : 0;
+    frame->n_after = json_is_true(eos) && tokenizer->eos_id >= 0 ? 1 : 0;
+    frame->before[0] = tokenizer->bos_id;
+    frame->after[0] = tokenizer->eos_id;
+}
+
+// A template of the file may name any id.
+static enum status check_frame(const struct tokenizer *tokenizer, struct error *err) {
+    const struct frame *frame = &tokenizer->frame;
+    for (size_t i = 0; i < frame->n_before + frame->n_after; i++) {
+        int32_t id = i < frame->n_before ? frame->before[i] : frame->after[i - frame->n_before];
+        if (!is_token(tokenizer, id)) {
+            return model_file_error(err, STATUS_MALFORMED, "tokenizer.json", "post_processor",
+                                    "%d is not a token of the tokenizer", id);
+        }
     }
     return STATUS_OK;
 }
@@ -214,9 +461,8 @@ enum status special_ids_set(const struct special_sources *sources, struct tokeni
     if (status == STATUS_OK) {
         status = set_end_ids(sources, tokenizer, err);
     }
-    json_t *adds_bos = json_object_get(sources->tokenizer_config, "add_bos_token");
-    if (status == STATUS_OK && json_is_boolean(adds_bos)) {
-        tokenizer->adds_bos = json_is_true(adds_bos);
+    if (status == STATUS_OK && !tokenizer->has_post_processor) {
+        set_frame(sources, tokenizer);
     }
-    return status;
+    return status == STATUS_OK ? check_frame(tokenizer, err) : status;
 }

@@ -1,5 +1,6 @@
 // Which token begins a text, ends it and pads it, as the configuration files beside the weights
-// say; and the added tokens that only tokenizer_config.json lists where tokenizer.json is absent.
+// say; and the added tokens that these files list or name, in the way of transformers 5
+// (tokenization_utils_base.py, _from_pretrained; tokenization_utils_tokenizers.py, __init__).
 #ifndef WORKER_TOKENIZER_SPECIAL_IDS_H
 #define WORKER_TOKENIZER_SPECIAL_IDS_H
 
@@ -14,6 +15,7 @@ struct special_sources {
     json_t *special_tokens_map;
     json_t *generation_config;
     json_t *config;
+    json_t *added_tokens;
 };
 
 // Reads what there is. Errors as model_file_read_json except NOT_FOUND; *sources can be finished
@@ -22,12 +24,14 @@ MUST_CHECK enum status special_sources_read(const char *directory, struct specia
                                             struct error *err);
 void special_sources_finish(struct special_sources *sources);
 
-// Adds the tokens of added_tokens_decoder in tokenizer_config.json, if there are any.
+// Adds the tokens of added_tokens_decoder in tokenizer_config.json, else of added_tokens.json, then
+// what the configuration names as a special token. What the vocabulary lacks gets the next free id.
+// MALFORMED: not a token, or an id that the library would not give it.
 MUST_CHECK enum status special_ids_add_tokens(const struct special_sources *sources,
                                               struct tokenizer *tokenizer, struct error *err);
 
-// Sets bos_id, eos_id, pad_id, end_ids and, when the configuration speaks of it, adds_bos. What no
-// file names is found by the usual spellings. MALFORMED: a name that is no token.
+// Sets bos_id, eos_id, pad_id, end_ids and, for files without a post-processor, the frame. What no
+// file names is found by the usual spellings. MALFORMED: a number that is no token.
 MUST_CHECK enum status special_ids_set(const struct special_sources *sources,
                                        struct tokenizer *tokenizer, struct error *err);
 

@@ -8,6 +8,7 @@
 #include <pcre2.h>
 
 #include "worker/tokenizer/text_buffer.h"
+#include "worker/tokenizer/unicode_newer.h"
 #include "worker/tokenizer/utf8.h"
 
 // Enough for one character class over the longest text, far below a pattern that never ends.
@@ -29,6 +30,8 @@ static const char white_space[] = "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{
 // The ranges are the letters in circles and squares, which are alphabetic symbols.
 static const char word[] = "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24b6}-\\x{24e9}"
                            "\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+// The same as general categories, for characters that PCRE2 does not know yet.
+static const char *const word_categories[] = {"L", "M", "Nl", "Nd", "Pc", NULL};
 
 struct conversion {
     const char *pattern; // [bytes]
@@ -49,51 +52,116 @@ static enum status emit(const struct conversion *c, const char *bytes, size_t co
     return text_buffer_append(c->out, bytes, count);
 }
 
-// A class escape as a member of a class, or as a class of its own.
-static enum status emit_class(const struct conversion *c, const char *members, bool negated) {
+static bool category_matches(const char *category, const char *name) {
+    return strncmp(category, name, strlen(name)) == 0;
+}
+
+// Adds the characters of the named categories that PCRE2 of Unicode 14 does not know.
+static enum status emit_newer(const struct conversion *c, const char *const *names) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < unicode_newer_count && status == STATUS_OK; i++) {
+        bool holds = false;
+        for (size_t j = 0; names[j] != NULL; j++) {
+            holds = holds || category_matches(unicode_newer[i].category, names[j]);
+        }
+        if (holds) {
+            char range[32];
+            int length = snprintf(range, sizeof range, "\\x{%x}-\\x{%x}", unicode_newer[i].first,
+                                  unicode_newer[i].last);
+            status = emit(c, range, (size_t)length);
+        }
+    }
+    return status;
+}
+
+// A class escape as members of a class, or as a class of its own.
+static enum status emit_class(const struct conversion *c, const char *members,
+                              const char *const *categories, bool negated) {
     if (c->in_class && negated) {
         return refuse(c, c->at);
     }
-    char text[160];
-    int length = c->in_class ? snprintf(text, sizeof text, "%s", members)
-                             : snprintf(text, sizeof text, "[%s%s]", negated ? "^" : "", members);
-    return emit(c, text, (size_t)length);
+    enum status status = STATUS_OK;
+    if (!c->in_class) {
+        status = emit(c, negated ? "[^" : "[", negated ? 2 : 1);
+    }
+    if (status == STATUS_OK) {
+        status = emit(c, members, strlen(members));
+    }
+    if (status == STATUS_OK) {
+        status = emit_newer(c, categories);
+    }
+    return status == STATUS_OK && !c->in_class ? emit(c, "]", 1) : status;
 }
 
-// \p{..}, \P{..} and \x{..} mean the same in both.
-static enum status convert_braced(struct conversion *c) {
+// Bytes of \p{..}, \P{..} or \x{..}, 0 when it is none.
+static size_t braced_bytes(const struct conversion *c) {
     const char *start = c->pattern + c->at;
     const char *close = memchr(start, '}', c->bytes - c->at);
-    if (c->bytes - c->at < 4 || start[2] != '{' || close == NULL) {
+    return c->bytes - c->at < 4 || start[2] != '{' || close == NULL ? 0
+                                                                    : (size_t)(close - start) + 1;
+}
+
+static enum status convert_code(struct conversion *c) {
+    size_t length = braced_bytes(c);
+    if (length == 0) {
         return refuse(c, c->at);
     }
-    size_t length = (size_t)(close - start) + 1;
     c->at += length;
-    return emit(c, start, length);
+    return emit(c, c->pattern + c->at - length, length);
+}
+
+// \p{..} and \P{..} mean the same in both, but for newer characters. Names of more than two letters
+// are scripts.
+static enum status convert_property(struct conversion *c) {
+    size_t length = braced_bytes(c);
+    const char *start = c->pattern + c->at;
+    if (length == 0 || length > 40 || start[3] == '^') {
+        return refuse(c, c->at);
+    }
+    char members[48];
+    snprintf(members, sizeof members, "\\p%.*s", (int)(length - 2), start + 2);
+    char name[3] = {0};
+    if (length <= 6) {
+        memcpy(name, start + 3, length - 4);
+    }
+    const char *const categories[] = {name[0] != '\0' ? name : NULL, NULL};
+    enum status status = emit_class(c, members, categories, start[1] == 'P');
+    c->at += length;
+    return status;
 }
 
 static enum status convert_escape(struct conversion *c) {
     if (c->at + 1 >= c->bytes) {
         return refuse(c, c->at);
     }
+    static const char *const none[] = {NULL};
+    static const char *const digits[] = {"Nd", NULL};
     char escaped = c->pattern[c->at + 1];
     enum status status;
     switch (escaped) {
     case 's':
     case 'S':
-        status = emit_class(c, white_space, escaped == 'S');
+        status = emit_class(c, white_space, none, escaped == 'S');
         break;
     case 'w':
     case 'W':
-        status = emit_class(c, word, escaped == 'W');
+        status = emit_class(c, word, word_categories, escaped == 'W');
         break;
     case 'd':
-        status = emit_class(c, "\\p{Nd}", false);
+        status = emit_class(c, "\\p{Nd}", digits, false);
         break;
     case 'p':
     case 'P':
+        return convert_property(c);
     case 'x':
-        return convert_braced(c);
+        return convert_code(c);
+    case 'A':
+    case 'z':
+        if (c->in_class) {
+            return refuse(c, c->at);
+        }
+        status = emit(c, c->pattern + c->at, 2);
+        break;
     case 'r':
     case 'n':
     case 't':
@@ -191,6 +259,12 @@ static enum status compile(const struct text_buffer *pattern, struct split_regex
         return error_set(err, STATUS_MALFORMED, NULL, "not a regular expression: %s",
                          (const char *)message);
     }
+    uint32_t matches_nothing = 0;
+    (void)pcre2_pattern_info(regex->code, PCRE2_INFO_MATCHEMPTY, &matches_nothing);
+    if (matches_nothing != 0) {
+        return error_set(err, STATUS_UNSUPPORTED, NULL,
+                         "a regular expression that can match nothing is not supported");
+    }
     // Without the compiler of the library matching is slower and otherwise the same.
     (void)pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE);
     return STATUS_OK;
@@ -273,19 +347,14 @@ enum status split_regex_find(const struct split_regex *regex, struct split_regex
                              const char *text, size_t bytes, size_t from, bool *found,
                              size_t *start, size_t *end) {
     *found = false;
-    while (from < bytes) {
-        enum status status = match(regex, memory, text, bytes, from, found);
-        if (status != STATUS_OK || !*found) {
-            return status;
-        }
+    if (from == bytes) {
+        return STATUS_OK;
+    }
+    enum status status = match(regex, memory, text, bytes, from, found);
+    if (status == STATUS_OK && *found) {
         const PCRE2_SIZE *offsets = pcre2_get_ovector_pointer(memory->data);
         *start = offsets[0];
         *end = offsets[1];
-        if (*start < *end) {
-            return STATUS_OK;
-        }
-        *found = false;
-        from = *end < bytes ? *end + utf8_length(text[*end]) : bytes;
     }
-    return STATUS_OK;
+    return status;
 }

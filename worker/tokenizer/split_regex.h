@@ -15,9 +15,9 @@ enum { SPLIT_REGEX_BYTES_MAX = 4096 };
 struct split_regex;
 struct split_regex_memory;
 
-// Compiles pattern [bytes] and returns it owned. UNSUPPORTED: a construct outside the subset.
-// MALFORMED: not a pattern. LIMIT: longer than SPLIT_REGEX_BYTES_MAX. NO_MEMORY. err->field is left
-// to the caller.
+// Compiles pattern [bytes] and returns it owned. UNSUPPORTED: a construct outside the subset,
+// or it can match nothing. MALFORMED: not a pattern. LIMIT: longer than SPLIT_REGEX_BYTES_MAX.
+// NO_MEMORY. err->field is left to the caller.
 MUST_CHECK enum status split_regex_compile(const char *pattern, size_t bytes,
                                            struct split_regex **out, struct error *err);
 void split_regex_destroy(struct split_regex *regex);
@@ -27,7 +27,7 @@ struct split_regex_memory *split_regex_memory_create(void);
 void split_regex_memory_destroy(struct split_regex_memory *memory);
 
 // Finds the first match at or after `from` in text [bytes] (well-formed UTF-8); *found is false
-// when there is none, an empty match counts as none at its place. LIMIT: the pattern backtracks
+// when there is none; a match has at least one byte. LIMIT: the pattern backtracks
 // without bound on this text. NO_MEMORY.
 MUST_CHECK enum status split_regex_find(const struct split_regex *regex,
                                         struct split_regex_memory *memory, const char *text,

@@ -12,9 +12,8 @@
 #include "worker/tokenizer/tokenizer_source.h"
 
 // Finds the set and place of an added token by id; NULL when it is in none.
-static struct added_token *find_added(struct tokenizer *tokenizer, int32_t id,
+static struct added_token *find_added(struct added_tokens *sets[2], int32_t id,
                                       struct added_tokens **set) {
-    struct added_tokens *sets[] = {&tokenizer->added, &tokenizer->added_normalized};
     for (size_t s = 0; s < 2; s++) {
         for (size_t i = 0; i < sets[s]->count; i++) {
             if (sets[s]->tokens[i].id == id) {
@@ -26,14 +25,33 @@ static struct added_token *find_added(struct tokenizer *tokenizer, int32_t id,
     return NULL;
 }
 
+const struct added_token *tokenizer_added(const struct tokenizer *tokenizer, int32_t id) {
+    struct added_tokens added = tokenizer->added;
+    struct added_tokens normalized = tokenizer->added_normalized;
+    struct added_tokens *sets[] = {&added, &normalized};
+    struct added_tokens *set;
+    return find_added(sets, id, &set);
+}
+
 // Takes an added token out of its set, because a later file says more about it.
 static void forget_added(struct tokenizer *tokenizer, int32_t id) {
+    struct added_tokens *sets[] = {&tokenizer->added, &tokenizer->added_normalized};
     struct added_tokens *set;
-    struct added_token *token = find_added(tokenizer, id, &set);
+    struct added_token *token = find_added(sets, id, &set);
     if (token != NULL) {
         free((char *)token->content);
         *token = set->tokens[--set->count];
     }
+}
+
+int32_t tokenizer_next_id(const struct tokenizer *tokenizer, const char *content, size_t bytes) {
+    int32_t known = vocabulary_find(&tokenizer->vocabulary, content, bytes);
+    if (known >= 0) {
+        return known;
+    }
+    // added_vocabulary.rs, add_tokens: after the largest added id, or the number of pieces.
+    return tokenizer->added_end > tokenizer->model_size ? tokenizer->added_end
+                                                        : tokenizer->model_size;
 }
 
 // A token that counts in the normalised text is looked for in its own normalised form.
@@ -68,16 +86,18 @@ enum status tokenizer_add_token(struct tokenizer *tokenizer, const struct added_
         }
     }
     struct token *entry = &vocabulary->tokens[token->id];
-    if (entry->added && (entry->special || !token->special)) {
-        return STATUS_OK;
-    }
+    struct added_token added = *token;
+    added.special = token->special || entry->special;
     if (entry->added) {
         forget_added(tokenizer, token->id);
     }
     entry->added = true;
-    entry->special = token->special;
-    return token->normalized ? add_normalized(tokenizer, *token)
-                             : added_tokens_add(&tokenizer->added, token);
+    entry->special = added.special;
+    if (token->id >= tokenizer->added_end) {
+        tokenizer->added_end = token->id + 1;
+    }
+    return added.normalized ? add_normalized(tokenizer, added)
+                            : added_tokens_add(&tokenizer->added, &added);
 }
 
 // The byte that "<0xXX>" names, -1 for any other spelling.
@@ -96,14 +116,13 @@ static enum status set_output(struct tokenizer *tokenizer, int32_t id, const cha
                               size_t bytes, struct text_buffer *buffer) {
     const struct decoder *decoder = &tokenizer->decoder;
     struct vocabulary *vocabulary = &tokenizer->vocabulary;
-    bool added = vocabulary->tokens[id].added;
     int byte = fallback_byte(content, bytes);
-    if (decoder->byte_fallback && !added && byte >= 0) {
+    if (decoder->byte_fallback && byte >= 0) {
         char one = (char)byte;
         return vocabulary_set_output(vocabulary, id, &one, 1);
     }
     char raw[TOKENIZER_PIECE_BYTES_MAX];
-    if (decoder->byte_level && !added && byte_level_parse(content, bytes, raw, &bytes)) {
+    if (decoder->byte_level && byte_level_parse(content, bytes, raw, &bytes)) {
         return vocabulary_set_output(vocabulary, id, raw, bytes);
     }
     buffer->bytes = 0;
@@ -139,7 +158,7 @@ static enum status set_outputs(struct tokenizer *tokenizer) {
 
 static void set_byte_ids(struct tokenizer *tokenizer) {
     struct bpe *bpe = &tokenizer->bpe;
-    bpe->byte_level = tokenizer->pretokenizer.byte_level;
+    bpe->byte_level = tokenizer->pretokenizer.byte_level && tokenizer->kind == MODEL_BPE;
     for (unsigned byte = 0; byte < 256; byte++) {
         char spelling[8];
         char raw = (char)byte;
@@ -147,6 +166,7 @@ static void set_byte_ids(struct tokenizer *tokenizer) {
                            ? byte_level_spell(&raw, 1, spelling)
                            : (size_t)snprintf(spelling, sizeof spelling, "<0x%02X>", byte);
         bpe->byte_ids[byte] = vocabulary_find(&tokenizer->vocabulary, spelling, bytes);
+        tokenizer->unigram.byte_ids[byte] = bpe->byte_ids[byte];
     }
 }
 
@@ -185,33 +205,51 @@ static uint64_t fingerprint_normalizer(uint64_t hash, const struct normalizer *n
         const struct normalize_step *step = &normalizer->steps[i];
         hash = mix_number(hash, (uint64_t)step->kind);
         hash = mix_string(mix_string(hash, &step->pattern), &step->content);
+        hash =
+            step->expression == NULL ? hash : mix(hash, step->expression, strlen(step->expression));
+        hash = mix(hash, step->map.units, step->map.n_units * sizeof *step->map.units);
+        hash = mix(hash, step->map.texts, step->map.texts_bytes);
     }
     return mix_number(hash, normalizer->n_steps);
 }
 
 static uint64_t fingerprint_pretokenizer(uint64_t hash, const struct pretokenizer *p) {
-    hash = mix_number(hash, (uint64_t)p->prefix_rule << 1 | (uint64_t)p->replace_spaces);
-    hash = mix_string(hash, &p->prefix);
-    for (size_t i = 0; i < p->n_splits; i++) {
-        const struct split *split = &p->splits[i];
-        hash = mix_number(hash, (uint64_t)split->keep_matches << 1 | (uint64_t)split->keep_gaps);
-        hash = mix(hash, split->pattern, strlen(split->pattern));
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const struct pretokenize_step *step = &p->steps[i];
+        hash =
+            mix_number(hash, (uint64_t)step->kind << 40 | (uint64_t)step->behavior << 36 |
+                                 (uint64_t)step->invert << 35 | (uint64_t)step->prefix_rule << 33 |
+                                 (uint64_t)step->replace_spaces << 32 | step->length);
+        hash = mix_string(hash, &step->prefix);
+        hash = step->pattern == NULL ? hash : mix(hash, step->pattern, strlen(step->pattern));
+        for (size_t j = 0; j < step->tokens.count; j++) {
+            hash = mix(hash, step->tokens.tokens[j].content, step->tokens.tokens[j].bytes);
+        }
     }
     return hash;
 }
 
+static uint64_t fingerprint_unigram(uint64_t hash, const struct unigram *unigram) {
+    hash = mix_number(hash, (uint64_t)unigram->byte_fallback << 32 | (uint32_t)unigram->unk_id);
+    return mix(hash, unigram->scores, unigram->n_scores * sizeof *unigram->scores);
+}
+
 static enum status set_fingerprint(struct tokenizer *tokenizer) {
     const struct bpe *bpe = &tokenizer->bpe;
-    uint64_t merges;
-    enum status status = bpe_fingerprint(bpe, &merges);
-    if (status != STATUS_OK) {
-        return status;
+    uint64_t model = 0;
+    if (tokenizer->kind == MODEL_BPE) {
+        enum status status = bpe_fingerprint(bpe, &model);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    } else {
+        model = fingerprint_unigram(model, &tokenizer->unigram);
     }
     uint64_t flags = (uint64_t)bpe->byte_level | (uint64_t)bpe->byte_fallback << 1 |
                      (uint64_t)bpe->fuse_unk << 2 | (uint64_t)bpe->ignore_merges << 3 |
-                     (uint64_t)tokenizer->decoder.start_rule << 4 |
+                     (uint64_t)tokenizer->decoder.start_rule << 4 | (uint64_t)tokenizer->kind << 6 |
                      (uint64_t)(uint32_t)bpe->unk_id << 32;
-    uint64_t hash = mix_number(0xcbf29ce484222325u, merges);
+    uint64_t hash = mix_number(0xcbf29ce484222325u, model);
     hash = mix_number(hash, flags);
     hash = fingerprint_tokens(hash, &tokenizer->vocabulary);
     hash = fingerprint_normalizer(hash, &tokenizer->normalizer);
@@ -219,11 +257,21 @@ static enum status set_fingerprint(struct tokenizer *tokenizer) {
     return STATUS_OK;
 }
 
+static enum status prepare_model(struct tokenizer *tokenizer) {
+    set_byte_ids(tokenizer);
+    if (tokenizer->kind == MODEL_UNIGRAM) {
+        return unigram_prepare(&tokenizer->unigram, &tokenizer->vocabulary);
+    }
+    bpe_forbid_special(&tokenizer->bpe, &tokenizer->vocabulary);
+    return STATUS_OK;
+}
+
 // What is left to do once every file was read.
 static enum status prepare(struct tokenizer *tokenizer, struct error *err) {
-    set_byte_ids(tokenizer);
-    bpe_forbid_special(&tokenizer->bpe, &tokenizer->vocabulary);
-    enum status status = set_outputs(tokenizer);
+    enum status status = prepare_model(tokenizer);
+    if (status == STATUS_OK) {
+        status = set_outputs(tokenizer);
+    }
     if (status == STATUS_OK) {
         status = added_tokens_prepare(&tokenizer->added);
     }
@@ -250,7 +298,7 @@ static bool has_file(const char *directory, const char *name) {
 static enum status read_source(const char *directory, const struct special_sources *sources,
                                struct tokenizer *tokenizer, struct error *err) {
     if (has_file(directory, "tokenizer.json")) {
-        return tokenizer_source_json(directory, tokenizer, err);
+        return tokenizer_source_json(directory, sources, tokenizer, err);
     }
     if (has_file(directory, "vocab.json")) {
         return tokenizer_source_vocab_merges(directory, sources, tokenizer, err);
@@ -267,11 +315,15 @@ enum status tokenizer_open(const char *directory, struct tokenizer **out, struct
     if (tokenizer == NULL) {
         return error_set(err, STATUS_NO_MEMORY, "tokenizer", "no memory for a tokenizer");
     }
-    tokenizer->bos_id = tokenizer->eos_id = tokenizer->pad_id = tokenizer->bpe.unk_id = -1;
+    tokenizer->bos_id = tokenizer->eos_id = tokenizer->pad_id = -1;
+    tokenizer->bpe.unk_id = tokenizer->unigram.unk_id = -1;
     struct special_sources sources;
     enum status status = special_sources_read(directory, &sources, err);
     if (status == STATUS_OK) {
         status = read_source(directory, &sources, tokenizer, err);
+    }
+    if (status == STATUS_OK) {
+        status = special_ids_add_tokens(&sources, tokenizer, err);
     }
     if (status == STATUS_OK) {
         status = special_ids_set(&sources, tokenizer, err);
@@ -292,6 +344,8 @@ void tokenizer_close(struct tokenizer *tokenizer) {
     if (tokenizer != NULL) {
         vocabulary_finish(&tokenizer->vocabulary);
         bpe_finish(&tokenizer->bpe);
+        unigram_finish(&tokenizer->unigram);
+        normalizer_finish(&tokenizer->normalizer);
         pretokenizer_finish(&tokenizer->pretokenizer);
         added_tokens_finish(&tokenizer->added);
         added_tokens_finish(&tokenizer->added_normalized);
@@ -316,11 +370,15 @@ int32_t tokenizer_pad_id(const struct tokenizer *tokenizer) {
 }
 
 int32_t tokenizer_unk_id(const struct tokenizer *tokenizer) {
-    return tokenizer->bpe.unk_id;
+    return tokenizer->kind == MODEL_BPE ? tokenizer->bpe.unk_id : tokenizer->unigram.unk_id;
 }
 
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer) {
-    return tokenizer->adds_bos && tokenizer->bos_id >= 0;
+    return tokenizer->frame.n_before > 0;
+}
+
+bool tokenizer_adds_eos(const struct tokenizer *tokenizer) {
+    return tokenizer->frame.n_after > 0;
 }
 
 static bool is_inside(const struct tokenizer *tokenizer, int32_t id) {
@@ -350,6 +408,8 @@ size_t tokenizer_bytes(const struct tokenizer *tokenizer) {
     return sizeof *tokenizer + (size_t)vocabulary->size * sizeof *vocabulary->tokens +
            vocabulary->arena_bytes + (vocabulary->index_mask + 1) * sizeof *vocabulary->index +
            (tokenizer->bpe.mask + 1) * sizeof *tokenizer->bpe.merges +
+           tokenizer->unigram.n_scores * sizeof *tokenizer->unigram.scores +
+           (tokenizer->unigram.mask + 1) * sizeof *tokenizer->unigram.children +
            n_added * sizeof *tokenizer->added.tokens;
 }
 

@@ -25,7 +25,9 @@ enum {
 
 // Flags of encode and decode; each names the calls that it applies to.
 enum {
-    // encode: put the BOS id first, when the tokenizer has one.
+    // encode: put first what the tokenizer puts before a text; the BOS id, when it has one, where
+    // it
+    // puts nothing itself.
     TOKENIZER_ADD_BOS = 1 << 0,
     // encode: special tokens written in the text become their ids. Without it they are ordinary
     // text. Added tokens that are not special match in either case; only a segment can keep those
@@ -36,6 +38,8 @@ enum {
     TOKENIZER_CONTINUATION = 1 << 2,
     // decode, detokenizer: special tokens appear as their text instead of as nothing.
     TOKENIZER_KEEP_SPECIAL = 1 << 3,
+    // encode: put last what the tokenizer puts after a text, often nothing.
+    TOKENIZER_ADD_EOS = 1 << 4,
 };
 
 // A stretch of text with its own answer to which added tokens are recognised in it.
@@ -48,16 +52,21 @@ struct tokenizer_segment {
                         // turn marker, also where a model's markers are not special
 };
 
-// What a tokenizer.json may consist of: the model BPE without dropout, prefix or suffix; the
-// normalisers NFC, NFD, NFKC, NFKD, Prepend and Replace of a fixed string; the pre-tokenizers
-// ByteLevel, Split by a regular expression (Isolated, Removed), Digits and Metaspace; the decoders
-// ByteLevel, Metaspace, Replace, ByteFallback, Fuse and Strip of one space; the post-processors
-// TemplateProcessing and ByteLevel; and one level of Sequence of these. Character classes and
-// normal forms follow the Unicode version of PCRE2 and libutf8proc (15 for those of Debian 12): a
-// character that is newer than the tool that trained the model may be split otherwise than there.
+// What a tokenizer.json may consist of: the model BPE without dropout, prefix or suffix, or Unigram;
+// the normalisers NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, Replace and Precompiled; the
+// pre-tokenizers ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit,
+// CharDelimiterSplit, FixedLength and Metaspace; the decoders ByteLevel, Metaspace, Replace,
+// ByteFallback, Fuse and Strip of one space; the post-processors TemplateProcessing and ByteLevel;
+// and sequences of these. The classes of transformers that build a pipeline of their own are
+// followed (tokenizer_class.h). Truncation and padding are those of a caller and left out, as
+// transformers does. Ids and text are those of the library but for this: special tokens are never
+// spelled by ordinary text, whatever merges or pieces say; they are hidden in a decoded text also
+// when they are `normalized`; bytes that are not UTF-8 become U+FFFD per ill-formed part.
+// Character classes follow the library's Unicode version (unicode_newer.h); scripts as \p{Han} and
+// lower case follow that of PCRE2 and libutf8proc.
 //
 // Opens the tokenizer of a model directory and returns it owned. The first source found is read:
-// tokenizer.json; vocab.json with merges.txt (GPT-2, or Qwen2 when tokenizer_config.json names it);
+// tokenizer.json; vocab.json with merges.txt (GPT-2, or what tokenizer_config.json names);
 // tokenizer.model in the rank form of Llama 3 (a line each: base64 bytes, rank). Special ids come
 // from tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json, in
 // this order and as far as present. Blocks on files. NOT_FOUND: no source there. UNSUPPORTED: a
@@ -79,9 +88,11 @@ int32_t tokenizer_eos_id(const struct tokenizer *tokenizer);
 int32_t tokenizer_pad_id(const struct tokenizer *tokenizer);
 int32_t tokenizer_unk_id(const struct tokenizer *tokenizer);
 
-// Whether a plain text (not a chat) is meant to start with BOS: add_bos_token of the configuration,
-// else the template of the post-processor. Callers then pass TOKENIZER_ADD_BOS.
+// Whether a plain text (not a chat) is meant to start with BOS, and whether to end with EOS: what
+// the post-processor of tokenizer.json says, for other files add_bos_token and add_eos_token of the
+// configuration. Callers then pass TOKENIZER_ADD_BOS, TOKENIZER_ADD_EOS.
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
+bool tokenizer_adds_eos(const struct tokenizer *tokenizer);
 
 // Whether `id` is a special token; false for an id outside the vocabulary.
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);

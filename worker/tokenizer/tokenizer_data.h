@@ -9,9 +9,10 @@
 #include "worker/tokenizer/normalize.h"
 #include "worker/tokenizer/pretokenize.h"
 #include "worker/tokenizer/tokenizer.h"
+#include "worker/tokenizer/unigram.h"
 #include "worker/tokenizer/vocabulary.h"
 
-enum { TOKENIZER_END_IDS_MAX = 64 };
+enum { TOKENIZER_END_IDS_MAX = 64, FRAME_IDS_MAX = 4 };
 
 // What a decoded text loses at its start.
 enum start_rule {
@@ -28,11 +29,27 @@ struct decoder {
     struct normalize_string pattern;
     struct normalize_string content;
     enum start_rule start_rule;
+    bool fused;     // while it is read: the steps so far made one text of the tokens
+    size_t n_steps; // of the file
 };
+
+// What the post-processor puts around a text.
+struct frame {
+    int32_t before[FRAME_IDS_MAX]; // [n_before]
+    int32_t after[FRAME_IDS_MAX];  // [n_after]
+    size_t n_before;
+    size_t n_after;
+};
+
+enum model_kind { MODEL_BPE, MODEL_UNIGRAM };
 
 struct tokenizer {
     struct vocabulary vocabulary;
-    struct bpe bpe;
+    enum model_kind kind;
+    struct bpe bpe;         // of MODEL_BPE
+    struct unigram unigram; // of MODEL_UNIGRAM
+    int32_t model_size;     // pieces of the model, added tokens left out
+    int32_t added_end;      // one past the largest id of an added token
     struct normalizer normalizer;
     struct pretokenizer pretokenizer;
     struct decoder decoder;
@@ -43,14 +60,23 @@ struct tokenizer {
     int32_t pad_id;
     int32_t end_ids[TOKENIZER_END_IDS_MAX]; // [n_end_ids]
     size_t n_end_ids;
-    bool adds_bos;
+    struct frame frame;
+    bool has_post_processor;  // the frame is the file's
+    bool adds_bos_by_default; // without one, and when the configuration does not speak of it
     uint64_t fingerprint;
 };
 
-// Records an added token and gives it its id in the vocabulary, or marks the id that it has there.
-// ALREADY_EXISTS: id or content means something else already. The rest as vocabulary_add and
-// added_tokens_add.
+// Records an added token: gives it its id in the vocabulary, or marks the id that it has there. Of
+// a token that was added before it replaces the flags, but what is special stays so. The rest as
+// vocabulary_add and added_tokens_add. ALREADY_EXISTS: its id is another token's.
 MUST_CHECK enum status tokenizer_add_token(struct tokenizer *tokenizer,
                                            const struct added_token *token);
+
+// The id that the Hugging Face library gives an added token with this content, whatever id a file
+// states: that of the vocabulary, else the next free one.
+int32_t tokenizer_next_id(const struct tokenizer *tokenizer, const char *content, size_t bytes);
+
+// The added token with this id, NULL when there is none.
+const struct added_token *tokenizer_added(const struct tokenizer *tokenizer, int32_t id);
 
 #endif

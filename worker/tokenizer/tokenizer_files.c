@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/tokenizer/base64.h"
 #include "worker/tokenizer/model_file.h"
+#include "worker/tokenizer/tokenizer_class.h"
 #include "worker/tokenizer/tokenizer_source.h"
 #include "worker/tokenizer/utf8.h"
 
@@ -47,6 +49,7 @@ enum status tokenizer_read_vocabulary(json_t *vocab, const char *file, const cha
                                     status == STATUS_NO_MEMORY ? status_text(status) : reason);
         }
     }
+    tokenizer->model_size = (int32_t)tokenizer->vocabulary.count;
     return STATUS_OK;
 }
 
@@ -143,78 +146,32 @@ static enum status read_vocab_and_merges(const char *directory, struct tokenizer
     return status;
 }
 
-static enum status set_byte_level(struct tokenizer *tokenizer, const char *pattern,
-                                  struct error *err) {
-    tokenizer->decoder.byte_level = true;
-    tokenizer->pretokenizer.byte_level = true;
-    return pretokenizer_add_split(&tokenizer->pretokenizer, pattern, strlen(pattern), true, true,
-                                  err);
-}
-
 enum status tokenizer_source_vocab_merges(const char *directory,
                                           const struct special_sources *sources,
                                           struct tokenizer *tokenizer, struct error *err) {
-    json_t *config = sources->tokenizer_config;
-    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
-    bool qwen2 = class != NULL && strncmp(class, "Qwen2Tokenizer", 14) == 0;
-    if (class != NULL && !qwen2 && strncmp(class, "GPT2Tokenizer", 13) != 0) {
-        return model_file_error(err, STATUS_UNSUPPORTED, "tokenizer_config.json", "tokenizer_class",
-                                "not supported without tokenizer.json: \"%s\"", class);
-    }
-    enum status status = read_vocab_and_merges(directory, tokenizer, err);
-    if (status == STATUS_OK) {
-        status = set_byte_level(tokenizer, qwen2 ? tokenizer_qwen2_pattern : tokenizer_gpt2_pattern,
-                                err);
-    }
+    struct tokenizer_class class;
+    enum status status = tokenizer_class_find(sources, true, &class, err);
     if (status != STATUS_OK) {
         return status;
     }
-    if (qwen2) {
-        tokenizer->normalizer.steps[0].kind = NORMALIZE_NFC;
-        tokenizer->normalizer.n_steps = 1;
+    if (class.pipeline == PIPELINE_LLAMA || class.pipeline == PIPELINE_GEMMA) {
+        return model_file_error(err, STATUS_UNSUPPORTED, "tokenizer_config.json", "tokenizer_class",
+                                "not supported over vocab.json");
     }
-    if (json_is_true(json_object_get(config, "add_prefix_space"))) {
-        tokenizer->pretokenizer.prefix_rule = PREFIX_ALWAYS;
-        tokenizer->pretokenizer.prefix = (struct normalize_string){" ", 1};
+    if (class.pipeline == PIPELINE_OF_FILE) {
+        class.pipeline = PIPELINE_GPT2; // whose files these are, when nobody says otherwise
     }
-    return special_ids_add_tokens(sources, tokenizer, err);
-}
-
-static int base64_digit(char c) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *found = c != '\0' ? strchr(digits, c) : NULL;
-    return found != NULL ? (int)(found - digits) : -1;
-}
-
-// RFC 4648, section 4. False: `text` is not base64, or of more than RANK_PIECE_BYTES_MAX.
-static bool decode_base64(const char *text, size_t bytes, char *out, size_t *count) {
-    if (bytes == 0 || bytes % 4 != 0 || bytes / 4 * 3 > RANK_PIECE_BYTES_MAX + 2) {
-        return false;
-    }
-    size_t padding = text[bytes - 1] != '=' ? 0 : text[bytes - 2] != '=' ? 1 : 2;
-    for (size_t i = 0; i < bytes; i += 4) {
-        uint32_t group = 0;
-        for (size_t j = i; j < i + 4; j++) {
-            int digit = j >= bytes - padding ? 0 : base64_digit(text[j]);
-            if (digit < 0) {
-                return false;
-            }
-            group = group << 6 | (uint32_t)digit;
-        }
-        *out++ = (char)(group >> 16);
-        *out++ = (char)(group >> 8);
-        *out++ = (char)group;
-    }
-    *count = bytes / 4 * 3 - padding;
-    return *count <= RANK_PIECE_BYTES_MAX;
+    status = read_vocab_and_merges(directory, tokenizer, err);
+    return status == STATUS_OK ? tokenizer_class_apply(&class, tokenizer, err) : status;
 }
 
 static enum status read_rank_line(const char *line, size_t bytes, struct tokenizer *tokenizer) {
-    char raw[RANK_PIECE_BYTES_MAX + 4];
+    char raw[RANK_PIECE_BYTES_MAX];
     char spelling[2 * RANK_PIECE_BYTES_MAX];
     size_t count;
     const char *space = memchr(line, ' ', bytes);
-    if (space == NULL || !decode_base64(line, (size_t)(space - line), raw, &count)) {
+    if (space == NULL ||
+        !base64_decode(line, (size_t)(space - line), raw, RANK_PIECE_BYTES_MAX, &count)) {
         return STATUS_MALFORMED;
     }
     size_t digits = bytes - (size_t)(space + 1 - line);
@@ -305,6 +262,7 @@ static enum status read_ranks(const char *text, const char *end, struct tokenize
         return error_set(err, status, file, "more than %d merges", BPE_MERGES_MAX);
     }
     derive_merges(tokenizer, true);
+    tokenizer->model_size = (int32_t)tokenizer->vocabulary.count;
     return STATUS_OK;
 }
 
@@ -318,15 +276,18 @@ enum status tokenizer_source_ranks(const char *directory, const struct special_s
     }
     free(text);
     if (status == STATUS_OK) {
-        status = set_byte_level(tokenizer, tokenizer_llama3_pattern, err);
+        status =
+            pretokenizer_add_split(&tokenizer->pretokenizer, tokenizer_llama3_pattern,
+                                   strlen(tokenizer_llama3_pattern), SPLIT_ISOLATED, false, err);
     }
     if (status != STATUS_OK) {
         return status;
     }
+    tokenizer->decoder.byte_level = tokenizer->pretokenizer.byte_level = true;
     tokenizer->bpe.ignore_merges = true;
-    tokenizer->adds_bos = true;
+    tokenizer->adds_bos_by_default = true;
     if (json_object_get(sources->tokenizer_config, "added_tokens_decoder") != NULL) {
-        return special_ids_add_tokens(sources, tokenizer, err);
+        return STATUS_OK; // which lists them
     }
     status = add_llama3_specials(tokenizer);
     return status == STATUS_OK ? status

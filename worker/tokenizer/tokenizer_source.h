@@ -9,8 +9,9 @@
 #include "worker/tokenizer/tokenizer_data.h"
 
 // tokenizer.json. Errors as tokenizer_open.
-MUST_CHECK enum status tokenizer_source_json(const char *directory, struct tokenizer *tokenizer,
-                                             struct error *err);
+MUST_CHECK enum status tokenizer_source_json(const char *directory,
+                                             const struct special_sources *sources,
+                                             struct tokenizer *tokenizer, struct error *err);
 
 // vocab.json and merges.txt, for the classes GPT2Tokenizer and Qwen2Tokenizer of
 // tokenizer_config.json (GPT-2 when there is none).
@@ -32,6 +33,12 @@ MUST_CHECK enum status tokenizer_read_vocabulary(json_t *vocab, const char *file
 MUST_CHECK enum status tokenizer_read_merge(const char *left, size_t left_bytes, const char *right,
                                             size_t right_bytes, uint32_t rank,
                                             struct tokenizer *tokenizer);
+
+// Appends Metaspace: spaces become U+2581, which is put first by the rule; `split` makes each one
+// begin a word. As pretokenizer_add_split.
+MUST_CHECK enum status pretokenizer_add_metaspace(struct pretokenizer *pretokenizer,
+                                                  enum prefix_rule rule, bool split,
+                                                  struct error *err);
 
 // Splits of the model families, as their files write them.
 extern const char tokenizer_gpt2_pattern[];

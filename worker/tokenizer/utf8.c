@@ -1,6 +1,9 @@
 #include "worker/tokenizer/utf8.h"
 
+#include <string.h>
 #include <utf8proc.h>
+
+#include "worker/tokenizer/unicode_newer.h"
 
 // Allowed second bytes by first byte (The Unicode Standard, table 3-7); later ones are 80..BF.
 static size_t expected_bytes(uint8_t first, uint8_t *low, uint8_t *high) {
@@ -74,6 +77,28 @@ bool utf8_is_space(uint32_t code) {
            code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
 }
 
+enum utf8_class utf8_class(uint32_t code) {
+    static const enum utf8_class classes[] = {
+        [UTF8PROC_CATEGORY_LU] = UTF8_LETTER, [UTF8PROC_CATEGORY_LL] = UTF8_LETTER,
+        [UTF8PROC_CATEGORY_LT] = UTF8_LETTER, [UTF8PROC_CATEGORY_LM] = UTF8_LETTER,
+        [UTF8PROC_CATEGORY_LO] = UTF8_LETTER, [UTF8PROC_CATEGORY_ND] = UTF8_NUMBER,
+        [UTF8PROC_CATEGORY_NL] = UTF8_NUMBER, [UTF8PROC_CATEGORY_NO] = UTF8_NUMBER,
+        [UTF8PROC_CATEGORY_CO] = UTF8_OTHER,
+    };
+    if (utf8_is_space(code)) {
+        return UTF8_SPACE;
+    }
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
+    if (category != UTF8PROC_CATEGORY_CN) {
+        return classes[category];
+    }
+    const char *newer = unicode_newer_category(code);
+    return newer == NULL     ? UTF8_OTHER
+           : newer[0] == 'L' ? UTF8_LETTER
+           : newer[0] == 'N' ? UTF8_NUMBER
+                             : UTF8_OTHER;
+}
+
 bool utf8_is_word(uint32_t code) {
     // Join controls, and the letters in circles and squares, which are alphabetic symbols.
     if (code == 0x200C || code == 0x200D || (code >= 0x24B6 && code <= 0x24E9) ||
@@ -94,6 +119,10 @@ bool utf8_is_word(uint32_t code) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_PC:
         return true;
+    case UTF8PROC_CATEGORY_CN: {
+        const char *newer = unicode_newer_category(code);
+        return newer != NULL && (newer[0] == 'L' || newer[0] == 'M' || strcmp(newer, "Nd") == 0);
+    }
     default:
         return false;
     }

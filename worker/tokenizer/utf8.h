@@ -35,6 +35,12 @@ bool utf8_validate(const char *text, size_t bytes, size_t *offset);
 // The Unicode property White_Space.
 bool utf8_is_space(uint32_t code);
 
+enum utf8_class { UTF8_OTHER, UTF8_LETTER, UTF8_NUMBER, UTF8_SPACE };
+
+// White_Space, else general category L or N, else other; of the Unicode version of the tokenizers
+// library.
+enum utf8_class utf8_class(uint32_t code);
+
 // Alphabetic, a mark, decimal digit, connector punctuation or join control (Unicode Technical
 // Standard 18, annex C, \w).
 bool utf8_is_word(uint32_t code);

@@ -1,0 +1,40 @@
+// The tokenizer classes of transformers 5: some of them build their own pipeline from the pieces
+// and merges of a file and leave its normaliser, pre-tokenizer and decoder unread
+// (tokenization_utils_tokenizers.py, convert_to_native_format, and models/*/tokenization_*.py).
+// Which class opens a directory is decided as AutoTokenizer does, by tokenizer_class and
+// model_type.
+#ifndef WORKER_TOKENIZER_TOKENIZER_CLASS_H
+#define WORKER_TOKENIZER_TOKENIZER_CLASS_H
+
+#include "common/status.h"
+#include "worker/tokenizer/special_ids.h"
+#include "worker/tokenizer/tokenizer_data.h"
+
+enum pipeline {
+    PIPELINE_OF_FILE, // TokenizersBackend: what the file says
+    PIPELINE_LLAMA,
+    PIPELINE_GEMMA,
+    PIPELINE_QWEN2,
+    PIPELINE_GPT2,
+    PIPELINE_NEOX,
+};
+
+struct tokenizer_class {
+    enum pipeline pipeline;
+    bool keeps_post_processor; // that of tokenizer.json counts
+    bool add_prefix_space;     // as the configuration or the class's default says
+    bool legacy;               // LLAMA: the prefix goes before every part, not the first only
+};
+
+// Finds the class for a directory; `byte_level`: its tokenizer.json has a ByteLevel step.
+// UNSUPPORTED: a class with a pipeline of its own that is not one of the above. MALFORMED: an
+// option of the wrong kind. err->field is "tokenizer_config.json:<key>".
+MUST_CHECK enum status tokenizer_class_find(const struct special_sources *sources, bool byte_level,
+                                            struct tokenizer_class *out, struct error *err);
+
+// Sets normaliser, pre-tokenizer, decoder and the model's options to those of the class, which has
+// one of its own. UNSUPPORTED: the model is not BPE. NO_MEMORY.
+MUST_CHECK enum status tokenizer_class_apply(const struct tokenizer_class *class,
+                                             struct tokenizer *tokenizer, struct error *err);
+
+#endif
