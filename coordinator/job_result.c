@@ -40,8 +40,8 @@ enum status job_check_answer(const struct job *job, const struct search_answer *
                          state.cost, chosen.cost);
     }
     if (job->spec->search.selection == SEARCH_SELECTION_AUGMENTED && !state.admissible) {
-        return error_set(err, STATUS_INTERNAL, NULL, "cost %g is over the budget %g", state.cost,
-                         job->spec->search.budget);
+        return error_set(err, STATUS_INTERNAL, NULL, "cost %.17g is over the budget %.17g",
+                         state.cost, job->spec->search.budget);
     }
     return STATUS_OK;
 }

@@ -14,9 +14,12 @@ static const struct number_range range_budget = {.low = -1e9, .high = 1e9};
 static const struct number_range range_unit = {.low = 0, .high = 1, .above_low = true};
 static const struct number_range range_weight = {.low = 0, .high = 1e6};
 static const struct number_range range_cap = {.low = 0, .high = 1e3};
-static const struct number_range range_temperature = {.low = 0, .high = 100};
-static const struct number_range range_repetition = {.low = 0, .high = 100, .above_low = true};
-static const struct number_range range_logit = {.low = -100, .high = 100};
+static const struct number_range range_temperature = {.low = 0, .high = 100, .single = true};
+static const struct number_range range_top_p = {
+    .low = 0, .high = 1, .above_low = true, .single = true};
+static const struct number_range range_repetition = {
+    .low = 0, .high = 100, .above_low = true, .single = true};
+static const struct number_range range_logit = {.low = -100, .high = 100, .single = true};
 
 enum status job_key_check(const char *key, struct error *err) {
     enum status status = check_text(key, LIMIT_JOB_KEY_BYTES, "job_key", err);
@@ -258,7 +261,7 @@ static enum status check_sampling(const Surefoot__Sampling *sampling, uint32_t m
     } numbers[] = {
         {sampling->has_temperature, sampling->temperature, range_temperature,
          "spec.sampling.temperature"},
-        {sampling->has_top_p, sampling->top_p, range_unit, "spec.sampling.top_p"},
+        {sampling->has_top_p, sampling->top_p, range_top_p, "spec.sampling.top_p"},
         {sampling->has_repetition_penalty, sampling->repetition_penalty, range_repetition,
          "spec.sampling.repetition_penalty"},
         {sampling->has_frequency_penalty, sampling->frequency_penalty, range_logit,

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/number_text.h"
+
 static enum status copy_text(char *out, size_t size, const char *text, const char *field,
                              struct error *err) {
     size_t length = text != NULL ? strlen(text) : 0;
@@ -74,8 +76,8 @@ static enum status read_description(const Surefoot__ModelInfo *info, struct mode
                          isfinite(out->budget) ? "cost_min" : "budget", "is not a finite number");
     }
     if (out->has_discount && !(out->discount > 0 && out->discount <= 1)) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "discount", "%g is outside (0, 1]",
-                         out->discount);
+        return error_set(err, STATUS_INVALID_ARGUMENT, "discount", "%s is outside (0, 1]",
+                         number_text(out->discount, (char[NUMBER_TEXT_BYTES]){0}));
     }
     return STATUS_OK;
 }

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/number_text.h"
+
 enum status check_count(bool present, uint32_t value, uint32_t low, uint32_t high,
                         const char *field, uint32_t *out, struct error *err) {
     if (!present) {
@@ -16,16 +18,22 @@ enum status check_count(bool present, uint32_t value, uint32_t low, uint32_t hig
     return STATUS_OK;
 }
 
+static bool is_inside(double value, struct number_range range) {
+    return isfinite(value) && value <= range.high &&
+           (range.above_low ? value > range.low : value >= range.low);
+}
+
 enum status check_number(bool present, double value, struct number_range range, const char *field,
                          double *out, struct error *err) {
     if (!present) {
         return STATUS_OK;
     }
-    bool inside = isfinite(value) && value <= range.high &&
-                  (range.above_low ? value > range.low : value >= range.low);
-    if (!inside) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, field, "%g is outside %c%g, %g]", value,
-                         range.above_low ? '(' : '[', range.low, range.high);
+    bool rounds_out = range.single && !is_inside((double)(float)value, range);
+    if (!is_inside(value, range) || rounds_out) {
+        char text[NUMBER_TEXT_BYTES];
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "%s is outside %c%g, %g]%s",
+                         number_text(value, text), range.above_low ? '(' : '[', range.low,
+                         range.high, is_inside(value, range) ? " in single precision" : "");
     }
     *out = value;
     return STATUS_OK;

@@ -13,6 +13,7 @@ struct number_range {
     double low;
     double high;
     bool above_low; // low itself is outside
+    bool single;    // the ranks take it in single precision: that must be inside too
 };
 
 // `*out` holds the default on entry and stays when the field is absent. Below: INVALID_ARGUMENT,

@@ -320,7 +320,7 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
          .target = &flags.limit,
          .max = UINT32_MAX,
          .value = "N",
-         .help = "the first N prompts, 0: all"},
+         .help = "the first N prompts, 0: all; default 0"},
         {.name = "show-unsafe",
          .kind = FLAG_SWITCH,
          .target = &flags.show_unsafe,

@@ -11,7 +11,7 @@ int verb_down(struct cli *cli, int argc, char **argv) {
          .kind = FLAG_TEXT,
          .target = &given,
          .value = "STATE_DIR",
-         .help = "of `surefoot up`"},
+         .help = "of `surefoot up`; default as there"},
         {.name = "json", .kind = FLAG_SWITCH, .target = &json, .help = "print one JSON object"},
         {.name = NULL},
     };

@@ -61,10 +61,10 @@ static enum status read_real(const struct flag *flag, const char *text, struct e
     if (end == text || *end != '\0' || !isfinite(value)) {
         return refuse(flag, STATUS_INVALID_ARGUMENT, text, "a finite number", err);
     }
-    bool bounded = flag->min != 0 || flag->max != 0;
-    if (bounded && (value < flag->min || value > flag->max)) {
+    if (value < flag->min || value > flag->max || (flag->above_min && value == flag->min)) {
         char wanted[64];
-        snprintf(wanted, sizeof wanted, "in [%g, %g]", flag->min, flag->max);
+        snprintf(wanted, sizeof wanted, "in %c%g, %g]", flag->above_min ? '(' : '[', flag->min,
+                 flag->max);
         return refuse(flag, STATUS_LIMIT, text, wanted, err);
     }
     *(double *)flag->target = value;
@@ -185,8 +185,11 @@ void flags_print_help(const struct command_line *line, FILE *out) {
             snprintf(left, sizeof left, "--%s%s%s", flag->name, flag->value != NULL ? " " : "",
                      flag->value != NULL ? flag->value : "");
             fprintf(out, "  %-32s %s", left, flag->help);
-            if (flag->kind == FLAG_U32 || (flag->kind == FLAG_REAL && flag->max != 0)) {
-                fprintf(out, " [%g, %.10g]", flag->min, flag->max);
+            if (flag->kind == FLAG_SWITCH && strstr(flag->help, "default") == NULL) {
+                fputs("; default off", out);
+            }
+            if (flag->kind == FLAG_U32 || flag->kind == FLAG_REAL) {
+                fprintf(out, " %c%g, %.10g]", flag->above_min ? '(' : '[', flag->min, flag->max);
             }
             fputc('\n', out);
         }

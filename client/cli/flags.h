@@ -16,7 +16,7 @@ enum flag_kind {
     FLAG_LIST,    // struct flag_list: each time the flag is named adds one
     FLAG_U32,     // uint32_t in [min, max]
     FLAG_U64,     // uint64_t, any
-    FLAG_REAL,    // double, finite, in [min, max] unless both are 0
+    FLAG_REAL,    // double, in [min, max], or (min, max] with above_min
     FLAG_RENAMED, // refused; help says what it is now
 };
 
@@ -34,6 +34,7 @@ struct flag {
     int *given; // set to 1 when the flag is named; may be NULL
     double min;
     double max;
+    bool above_min;    // min itself is outside
     const char *value; // name of the value in the help, NULL for switches
     const char *help;
 };

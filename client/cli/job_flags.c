@@ -36,6 +36,14 @@ static struct flag *add_real(struct flag *at, const char *name, double *target, 
     return at + 1;
 }
 
+// As add_real, for a range without its lower end 0.
+static struct flag *add_above_zero(struct flag *at, const char *name, double *target, int *given,
+                                   double max, const char *help) {
+    struct flag *next = add_real(at, name, target, given, 0, max, help);
+    at->above_min = true;
+    return next;
+}
+
 static struct flag *add_switch(struct flag *at, const char *name, int *target, int *given,
                                const char *help) {
     *at = (struct flag){
@@ -45,78 +53,92 @@ static struct flag *add_switch(struct flag *at, const char *name, int *target, i
 
 static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
     at = add(at, "method", FLAG_TEXT, &spec->method, "NAME",
-             "sample, best-of-n, beam, inference-guard");
-    at = add(at, "selection", FLAG_TEXT, &spec->selection, "NAME", "plain, lagrangian, augmented");
-    at = add_count(at, "n", &spec->n, &spec->has_n, 1, LIMIT_CANDIDATES, "candidates");
+             "sample, best-of-n, beam, inference-guard; default inference-guard");
+    at = add(at, "selection", FLAG_TEXT, &spec->selection, "NAME",
+             "plain, lagrangian, augmented; default plain, augmented for inference-guard");
+    at = add_count(at, "n", &spec->n, &spec->has_n, 1, LIMIT_CANDIDATES,
+                   "candidates; default 32, 1 for sample");
     at = add_count(at, "survivors", &spec->survivors, &spec->has_survivors, 1, LIMIT_CANDIDATES,
-                   "beams kept by a selection");
+                   "beams kept by a selection; default n/4, at least 1");
     at = add_count(at, "block-tokens", &spec->block_tokens, &spec->has_block_tokens, 1,
-                   LIMIT_BLOCK_TOKENS, "tokens between two selections");
+                   LIMIT_BLOCK_TOKENS, "tokens between two selections; default 32");
     at = add_count(at, "max-tokens", &spec->max_tokens, &spec->has_max_tokens, 1, LIMIT_MAX_TOKENS,
-                   "longest answer");
+                   "longest answer; default 128");
     at = add_count(at, "tries", &spec->tries, &spec->has_tries, 1, LIMIT_TRIES,
-                   "tries of a step when no beam is safe, the first included");
-    at = add_real(at, "budget", &spec->budget, &spec->has_budget, 0, 0, "safety budget b");
-    at = add_real(at, "discount", &spec->discount, &spec->has_discount, 0, 1, "gamma");
-    at = add(at, "discount-unit", FLAG_TEXT, &spec->discount_unit, "NAME", "token, block");
+                   "tries of a step when no beam is safe, the first included; default 2");
+    at = add_real(at, "budget", &spec->budget, &spec->has_budget, -1e9, 1e9,
+                  "safety budget b; default the cost model's");
+    at = add_above_zero(at, "discount", &spec->discount, &spec->has_discount, 1,
+                        "gamma; default the cost model's, else 0.999");
+    at = add(at, "discount-unit", FLAG_TEXT, &spec->discount_unit, "NAME",
+             "token, block; default token");
     at = add_switch(at, "discount-reward", &spec->discount_reward, &spec->has_discount_reward,
-                    "discount the reward too");
+                    "discount the reward too; default true");
     at = add(at, "cost-mode", FLAG_TEXT, &spec->cost_mode, "NAME",
-             "end_delta, token_sum, token_sum_pos, block_end, end_sign");
-    at = add(at, "admit-rule", FLAG_TEXT, &spec->admit_rule, "NAME", "terminal, prefix");
-    at = add(at, "cost-eos", FLAG_TEXT, &spec->cost_eos, "NAME", "none, append");
+             "end_delta, token_sum, token_sum_pos, block_end, end_sign; default the cost model's");
+    at = add(at, "admit-rule", FLAG_TEXT, &spec->admit_rule, "NAME",
+             "terminal, prefix; default terminal");
+    at = add(at, "cost-eos", FLAG_TEXT, &spec->cost_eos, "NAME",
+             "none, append; default the cost model's, else none");
     at = add_real(at, "lagrangian-lambda", &spec->lagrangian_lambda, &spec->has_lagrangian_lambda,
-                  0, 1e6, "weight of the cost for --selection lagrangian");
+                  0, 1e6, "weight of the cost for --selection lagrangian; default 5");
     at = add(at, "fallback-penalty", FLAG_TEXT, &spec->fallback_penalty, "NAME",
-             "count, log1p, binary");
-    at = add_real(at, "fallback-weight", &spec->fallback_weight, &spec->has_fallback_weight, 0, 0,
-                  "n2");
-    at = add_real(at, "fallback-cap", &spec->fallback_cap, &spec->has_fallback_cap, 0, 0,
-                  "largest penalty of one token, logits");
-    at = add_real(at, "cost-min", &spec->cost_min, &spec->has_cost_min, 0, 0,
-                  "no cost is less; enables sound pruning");
+             "count, log1p, binary; default log1p");
+    at = add_real(at, "fallback-weight", &spec->fallback_weight, &spec->has_fallback_weight, 0, 1e6,
+                  "n2; default 1");
+    at = add_real(at, "fallback-cap", &spec->fallback_cap, &spec->has_fallback_cap, 0, 1e3,
+                  "largest penalty of one token, logits; default 10");
+    at = add_real(at, "cost-min", &spec->cost_min, &spec->has_cost_min, -1e9, 1e9,
+                  "no cost is less; enables sound pruning; default the cost model's");
     at = add_switch(at, "early-stop", &spec->early_stop, &spec->has_early_stop,
-                    "=false: best-of-n lets certainly lost candidates grow on");
+                    "=false: best-of-n lets certainly lost candidates grow on; default true");
     at = add_count(at, "deadline-ms", &spec->deadline_ms, &spec->has_deadline_ms, 0,
-                   LIMIT_DEADLINE_MS, "the job's time limit, 0 none");
+                   LIMIT_DEADLINE_MS, "the job's time limit, 0 none; default 0");
     *at = (struct flag){.name = "seed",
                         .kind = FLAG_U64,
                         .target = &spec->seed,
                         .given = &spec->has_seed,
                         .value = "N",
-                        .help = "of the random numbers"};
+                        .help = "of the random numbers; default 0"};
     return at + 1;
 }
 
 static struct flag *add_sampling_flags(struct flag *at, struct job_flags *flags) {
     Surefoot__Sampling *sampling = &flags->sampling;
     at = add_real(at, "temperature", &sampling->temperature, &sampling->has_temperature, 0, 100,
-                  "0 is greedy");
-    at = add_count(at, "top-k", &sampling->top_k, &sampling->has_top_k, 0, LIMIT_TOP_K, "0 is off");
-    at = add_real(at, "top-p", &sampling->top_p, &sampling->has_top_p, 0, 1, "1 is off");
-    at = add_real(at, "repetition-penalty", &sampling->repetition_penalty,
-                  &sampling->has_repetition_penalty, 0, 100, "1 is off");
+                  "0 is greedy; default 1");
+    at = add_count(at, "top-k", &sampling->top_k, &sampling->has_top_k, 0, LIMIT_TOP_K,
+                   "0 is off; default 0");
+    at = add_above_zero(at, "top-p", &sampling->top_p, &sampling->has_top_p, 1,
+                        "1 is off; default 1");
+    at = add_above_zero(at, "repetition-penalty", &sampling->repetition_penalty,
+                        &sampling->has_repetition_penalty, 100, "1 is off; default 1");
     at = add_real(at, "frequency-penalty", &sampling->frequency_penalty,
-                  &sampling->has_frequency_penalty, -100, 100, "logits");
+                  &sampling->has_frequency_penalty, -100, 100, "logits; default 0");
     at = add_count(at, "min-tokens", &sampling->min_tokens, &sampling->has_min_tokens, 0,
-                   LIMIT_MAX_TOKENS, "no end of text before");
-    at = add(at, "logit-bias", FLAG_LIST, &flags->logit_bias, "TOKEN=X", "repeatable");
-    return add(at, "stop", FLAG_LIST, &flags->stop, "TEXT", "end before this text; repeatable");
+                   LIMIT_MAX_TOKENS, "no end of text before; default 0");
+    at =
+        add(at, "logit-bias", FLAG_LIST, &flags->logit_bias, "TOKEN=X", "repeatable; default none");
+    return add(at, "stop", FLAG_LIST, &flags->stop, "TEXT",
+               "end before this text; repeatable; default none");
 }
 
 static struct flag *add_scorer_flags(struct flag *at, struct job_flags *flags) {
     Surefoot__LexicalSpec *lexical = &flags->lexical;
     at = add(at, "scorer", FLAG_LIST, &flags->scorers, "NAME[:ROLE[:W]]",
-             "a model, or \"lexical\"; repeatable, replaces the defaults");
+             "a model, or \"lexical\"; repeatable; default all models of the service");
     at = add(at, "require", FLAG_LIST, &flags->required, "WORD",
-             "a rule of words: kept, or no answer; of scorer lexical if there is one; repeatable");
-    at = add(at, "forbid", FLAG_LIST, &flags->forbidden, "WORD", "likewise");
-    at = add(at, "require-regex", FLAG_LIST, &flags->required_regex, "RE", "likewise");
-    at = add(at, "forbid-regex", FLAG_LIST, &flags->forbidden_regex, "RE", "likewise");
+             "a rule of words: kept, or no answer; of scorer lexical if there is one; repeatable; "
+             "default none");
+    at = add(at, "forbid", FLAG_LIST, &flags->forbidden, "WORD", "likewise; default none");
+    at =
+        add(at, "require-regex", FLAG_LIST, &flags->required_regex, "RE", "likewise; default none");
+    at =
+        add(at, "forbid-regex", FLAG_LIST, &flags->forbidden_regex, "RE", "likewise; default none");
     at = add_count(at, "words-min", &lexical->words_min, &lexical->has_words_min, 0,
-                   LIMIT_PROMPT_BYTES, "likewise");
+                   LIMIT_PROMPT_BYTES, "likewise; default 0");
     return add_count(at, "words-max", &lexical->words_max, &lexical->has_words_max, 0,
-                     LIMIT_PROMPT_BYTES, "likewise");
+                     LIMIT_PROMPT_BYTES, "likewise; default none");
 }
 
 void job_flags_init(struct job_flags *flags) {
@@ -128,8 +150,9 @@ void job_flags_init(struct job_flags *flags) {
     at = add_sampling_flags(at, flags);
     at = add_scorer_flags(at, flags);
     at = add(at, "chat-template", FLAG_TEXT, &flags->spec.chat_template, "NAME",
-             "default: the policy's");
-    at = add(at, "system", FLAG_TEXT, &flags->system, "TEXT", "system message before the prompt");
+             "default the policy's");
+    at = add(at, "system", FLAG_TEXT, &flags->system, "TEXT",
+             "system message before the prompt; default none");
     ASSERT(at < flags->table + JOB_FLAGS_COUNT); // the last row stays empty and ends the table
 }
 

@@ -22,9 +22,9 @@ void service_flags_init(struct service_flags *flags) {
     *at++ = count_flag("groups", &flags->groups, 1, SERVICE_GROUPS_MAX, "worker groups, default 1");
     *at++ = count_flag("ranks", &flags->ranks, 1, LIMIT_RANKS, "ranks of each group, default 1");
     *at++ = count_flag("threads", &flags->threads, 0, 256,
-                       "threads of each rank, 0: the cores, shared out");
+                       "threads of each rank, 0: the cores, shared out; default 0");
     *at++ = count_flag("slots", &flags->slots, 0, 4096,
-                       "candidates of each rank at once, 0: the worker's default");
+                       "candidates of each rank at once; default 0: the worker's");
     *at++ = count_flag("start-timeout-ms", &flags->start_timeout_ms, 1, LIMIT_DEADLINE_MS,
                        "until all groups are registered, default 60000");
     *at++ = (struct flag){
@@ -48,12 +48,12 @@ void service_flags_init(struct service_flags *flags) {
                           .kind = FLAG_LIST,
                           .target = &flags->rewards,
                           .value = "NAME=DIR",
-                          .help = "reward model; repeatable"};
+                          .help = "reward model; repeatable; default the shipped one"};
     *at++ = (struct flag){.name = "cost",
                           .kind = FLAG_LIST,
                           .target = &flags->costs,
                           .value = "NAME=DIR",
-                          .help = "cost model; repeatable"};
+                          .help = "cost model; repeatable; default the shipped one"};
     *at++ =
         (struct flag){.name = "comm",
                       .kind = FLAG_TEXT,

@@ -302,7 +302,7 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
          .kind = FLAG_TEXT,
          .target = &flags.out,
          .value = "OUT.jsonl",
-         .help = "one JSON object for each item, appended; required"},
+         .help = "one JSON object for each item, appended; required, no default"},
         {.name = "retry-failed",
          .kind = FLAG_SWITCH,
          .target = &flags.retry_failed,

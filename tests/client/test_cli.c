@@ -161,6 +161,25 @@ static void test_help_and_version_exit_with_0(void **state) {
     EXPECT(0, "--retry-failed", "sweep", "--help");
 }
 
+static void test_help_has_a_default_for_every_flag(void **state) {
+    struct place *place = *state;
+    static char *const verbs[] = {"up",     "down",  "status", "run",     "submit", "fetch",
+                                  "cancel", "close", "sweep",  "compare", "models"};
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        char *output = NULL;
+        bool models = strcmp(verbs[i], "models") == 0;
+        int code = models ? RUN(place, &output, "models", "check", "--help")
+                          : RUN(place, &output, verbs[i], "--help");
+        assert_int_equal(code, 0);
+        for (char *line = strtok(output, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+            if (strncmp(line, "  --", 4) == 0 && strstr(line, "default") == NULL) {
+                fail_msg("%s: %s", verbs[i], line);
+            }
+        }
+        free(output);
+    }
+}
+
 static void test_no_service_exits_with_4(void **state) {
     EXPECT(4, "no answer", "status", "--endpoint", "tcp://127.0.0.1:1", "--timeout-ms", "100");
     struct place *place = *state;
@@ -538,6 +557,7 @@ int main(void) {
         CASE(test_bad_usage_exits_with_2_and_names_the_fault),
         CASE(test_private_directories_of_killed_commands_are_removed),
         CASE(test_help_and_version_exit_with_0),
+        CASE(test_help_has_a_default_for_every_flag),
         CASE(test_no_service_exits_with_4),
         CASE(test_run_prints_the_answer_and_closes_the_job),
         CASE(test_answer_over_budget_is_masked),

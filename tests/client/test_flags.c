@@ -112,6 +112,10 @@ static void test_bad_values_name_the_flag_and_the_limit(void **state) {
     expect_refused(STATUS_INVALID_ARGUMENT, "--n", "whole number", "--n", "");
     expect_refused(STATUS_INVALID_ARGUMENT, "--budget", "finite", "--budget", "nan");
     expect_refused(STATUS_INVALID_ARGUMENT, "--budget", "finite", "--budget", "inf");
+    expect_refused(STATUS_LIMIT, "--top-p", "(0, 1]", "--top-p", "0");
+    expect_refused(STATUS_LIMIT, "--discount", "(0, 1]", "--discount", "1.0000001");
+    expect_refused(STATUS_LIMIT, "--repetition-penalty", "(0, 100]", "--repetition-penalty", "0");
+    expect_refused(STATUS_LIMIT, "--budget", "[-1e+09, 1e+09]", "--budget", "1e10");
     expect_refused(STATUS_LIMIT, "--temperature", "[0, 100]", "--temperature", "-0.1");
     expect_refused(STATUS_INVALID_ARGUMENT, "--early-stop", "true or false", "--early-stop=no",
                    "x");

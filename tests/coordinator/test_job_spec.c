@@ -196,6 +196,10 @@ EDIT(temperature_nan, use_sampling(d); d->sampling.has_temperature = true;
      d->sampling.temperature = NAN;)
 EDIT(top_k, use_sampling(d); d->sampling.has_top_k = true; d->sampling.top_k = LIMIT_TOP_K + 1;)
 EDIT(top_p_zero, use_sampling(d); d->sampling.has_top_p = true;)
+EDIT(top_p_rounds_to_zero, use_sampling(d); d->sampling.has_top_p = true;
+     d->sampling.top_p = 1e-50;)
+EDIT(temperature_above, use_sampling(d); d->sampling.has_temperature = true;
+     d->sampling.temperature = 100.00001;)
 EDIT(top_p, use_sampling(d); d->sampling.has_top_p = true; d->sampling.top_p = 1.01;)
 EDIT(repetition, use_sampling(d); d->sampling.has_repetition_penalty = true;)
 EDIT(frequency, use_sampling(d); d->sampling.has_frequency_penalty = true;
@@ -309,6 +313,9 @@ static const struct bad_input bad_messages[] = {
     {edit_temperature_nan, INVALID, "spec.sampling.temperature", "[0, 100]"},
     {edit_top_k, LIMIT, "spec.sampling.top_k", "1048576"},
     {edit_top_p_zero, INVALID, "spec.sampling.top_p", "(0, 1]"},
+    {edit_top_p_rounds_to_zero, INVALID, "spec.sampling.top_p",
+     "1e-50 is outside (0, 1] in single precision"},
+    {edit_temperature_above, INVALID, "spec.sampling.temperature", "100.00001 is outside [0, 100]"},
     {edit_top_p, INVALID, "spec.sampling.top_p", "(0, 1]"},
     {edit_repetition, INVALID, "spec.sampling.repetition_penalty", "(0, 100]"},
     {edit_frequency, INVALID, "spec.sampling.frequency_penalty", "[-100, 100]"},

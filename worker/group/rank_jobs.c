@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/number_text.h"
+#include "proto/defaults.h"
 #include "worker/group/rank_internal.h"
 
 enum { PROMPT_IDS_FIRST = 256 };
@@ -185,8 +187,9 @@ static enum status check_range(double value, double low, double high, bool low_o
     if (isfinite(value) && (low_open ? value > low : value >= low) && value <= high) {
         return STATUS_OK;
     }
-    return error_set(err, STATUS_INVALID_ARGUMENT, field, "%g is outside %s%g, %g]", value,
-                     low_open ? "(" : "[", low, high);
+    char text[NUMBER_TEXT_BYTES];
+    return error_set(err, STATUS_INVALID_ARGUMENT, field, "%s is outside %s%g, %g]",
+                     number_text(value, text), low_open ? "(" : "[", low, high);
 }
 
 // A message without `sampling` reads as one with every default.
@@ -194,9 +197,10 @@ static enum status read_sampling(const struct rank *rank, const Surefoot__Sampli
                                  struct rank_job *job, struct error *err) {
     const Surefoot__Sampling defaults = SUREFOOT__SAMPLING__INIT;
     const Surefoot__Sampling *sampling = message != NULL ? message : &defaults;
-    double temperature = sampling->has_temperature ? sampling->temperature : 1;
-    double top_p = sampling->has_top_p ? sampling->top_p : 1;
-    double repetition = sampling->has_repetition_penalty ? sampling->repetition_penalty : 1;
+    double temperature = sampling->has_temperature ? sampling->temperature : DEFAULT_TEMPERATURE;
+    double top_p = sampling->has_top_p ? sampling->top_p : DEFAULT_TOP_P;
+    double repetition = sampling->has_repetition_penalty ? sampling->repetition_penalty
+                                                         : DEFAULT_REPETITION_PENALTY;
     const struct {
         double value, low, high;
         bool low_open;
