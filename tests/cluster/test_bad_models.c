@@ -66,7 +66,7 @@ static const struct bad_model rows[] = {
      "config.json.num_hidden_layers", "1 to 1024"},
     {"activation", config, "{\"hidden_act\": \"gelu\"}", 0, "UNSUPPORTED", "config.json.hidden_act",
      "silu"},
-    {"rope scaling", config, "{\"rope_scaling\": {\"rope_type\": \"yarn\"}}", 0, "UNSUPPORTED",
+    {"rope scaling", config, "{\"rope_scaling\": {\"rope_type\": \"mrope\"}}", 0, "UNSUPPORTED",
      "config.json.rope_scaling.rope_type", "llama3"},
     {"vocabulary", config, "{\"vocab_size\": 5000}", 0, "SHAPE", "model.embed_tokens.weight",
      "[5000, 256]"},

@@ -1,6 +1,5 @@
 #include "tests/model/made_weights.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,10 @@ static double element(uint64_t hash, uint64_t index) {
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
     z = z ^ z >> 31;
     return (double)(z >> 40) / (1 << 24) - 0.5;
+}
+
+double made_weights_draw(const char *name, uint64_t index) {
+    return element(hash_of(name), index);
 }
 
 static size_t count_of(const json_t *shape) {
@@ -50,17 +53,18 @@ static char *header_of(const json_t *shapes) {
     return text;
 }
 
-static void write_values(FILE *file, const char *made_as, size_t count) {
+static void write_values(FILE *file, const char *made_as, size_t count, double scale) {
     uint64_t hash = hash_of(made_as);
     bool norm = strstr(made_as, "norm") != NULL && strstr(made_as, "normalizer") == NULL;
     for (size_t i = 0; i < count; i++) {
         double value = element(hash, i);
-        float stored = (float)(norm ? 1 + value / 2 : value);
+        float stored = (float)(norm ? 1 + value / 2 : value * scale);
         assert_int_equal(fwrite(&stored, sizeof stored, 1, file), 1);
     }
 }
 
-void made_weights_write(const char *directory, const json_t *shapes, const json_t *made_as) {
+void made_weights_write(const char *directory, const json_t *shapes, const json_t *made_as,
+                        double scale) {
     char path[4200];
     snprintf(path, sizeof path, "%s/model.safetensors", directory);
     FILE *file = fopen(path, "wb");
@@ -74,7 +78,7 @@ void made_weights_write(const char *directory, const json_t *shapes, const json_
     json_t *shape;
     json_object_foreach((json_t *)(uintptr_t)shapes, name, shape) {
         const char *other = json_string_value(json_object_get(made_as, name));
-        write_values(file, other != NULL ? other : name, count_of(shape));
+        write_values(file, other != NULL ? other : name, count_of(shape), scale);
     }
     assert_int_equal(fclose(file), 0);
 }

@@ -57,8 +57,8 @@ static void test_reads_a_plain_llama(void **state) {
     assert_int_equal(config.head_dim, 8);
     assert_int_equal(config.context_length, 256);
     assert_true(config.norm_eps == 1e-5f);
-    assert_true(config.rope_theta == 500000.0f);
-    assert_true(config.rope_scaling.factor == 1);
+    assert_true(config.rope.theta == 500000);
+    assert_true(config.rope.kind == ROPE_DEFAULT);
     assert_false(config.tied_embeddings);
     assert_false(config.biased[LAYER_QKV]);
     assert_int_equal(config.bos_id, 1);
@@ -77,7 +77,7 @@ static void test_fills_in_defaults(void **state) {
                            &config, &err),
               &err);
     assert_int_equal(config.n_kv_heads, 8);
-    assert_true(config.rope_theta == 10000.0f);
+    assert_true(config.rope.theta == 10000);
     assert_true(config.norm_eps == 1e-6f);
     assert_int_equal(config.bos_id, -1);
     assert_int_equal(config.n_eos, 0);
@@ -99,11 +99,11 @@ static void test_reads_llama3_rope_scaling_in_both_forms(void **state) {
         struct model_config config;
         struct error err;
         assert_ok(read_changed(forms[i], &config, &err), &err);
-        assert_true(config.rope_scaling.factor == 32);
-        assert_true(config.rope_scaling.low_freq_factor == 1);
-        assert_true(config.rope_scaling.high_freq_factor == 4);
-        assert_int_equal(config.rope_scaling.original_context, 8192);
-        assert_true(config.rope_theta == 500000.0f);
+        assert_true(config.rope.factor == 32);
+        assert_true(config.rope.low_freq_factor == 1);
+        assert_true(config.rope.high_freq_factor == 4);
+        assert_int_equal(config.rope.original_context, 8192);
+        assert_true(config.rope.theta == 500000);
     }
 }
 
@@ -183,6 +183,26 @@ static void test_windows_belong_to_the_layers_that_the_model_means(void **state)
         json_decref(change);
         free(text);
     }
+}
+
+// Where transformers would change factors with a text's length, a context of the shorter ones is
+// what a model is served with unless more is asked for.
+static void test_longrope_contexts_are_of_short_texts_by_default(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(read_changed("{\"rope_scaling\": {\"rope_type\": \"longrope\","
+                           " \"short_factor\": [1, 1, 1, 1], \"long_factor\": [2, 2, 2, 2],"
+                           " \"original_max_position_embeddings\": 64}}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.context_length, 256);
+    assert_int_equal(model_config_default_context(&config), 64);
+    assert_false(rope_is_long(&config.rope, 64));
+    assert_true(rope_is_long(&config.rope, 65));
+    assert_ok(read_changed("{}", &config, &err), &err);
+    assert_int_equal(model_config_default_context(&config), 256);
+    assert_false(rope_is_long(&config.rope, 256));
 }
 
 static void test_merges_end_tokens_of_the_generation_config(void **state) {
@@ -266,8 +286,16 @@ static const struct refusal refusals[] = {
     {"{\"architectures\": \"LlamaForCausalLM\"}", STATUS_MALFORMED, "architectures"},
     {"{\"architectures\": [7]}", STATUS_MALFORMED, "architectures"},
     {"{\"hidden_act\": \"gelu\"}", STATUS_UNSUPPORTED, "hidden_act"},
-    {"{\"attention_bias\": true}", STATUS_UNSUPPORTED, "attention_bias"},
-    {"{\"mlp_bias\": true}", STATUS_UNSUPPORTED, "mlp_bias"},
+    {"{\"architectures\": [\"MistralForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
+     "attention_bias"},
+    {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
+     "attention_bias"},
+    {"{\"architectures\": [\"Phi3ForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
+     "attention_bias"},
+    {"{\"architectures\": [\"MistralForCausalLM\"], \"mlp_bias\": true}", STATUS_UNSUPPORTED,
+     "mlp_bias"},
+    {"{\"architectures\": [\"Qwen3ForCausalLM\"], \"mlp_bias\": true}", STATUS_UNSUPPORTED,
+     "mlp_bias"},
     {"{\"mlp_bias\": 1}", STATUS_MALFORMED, "mlp_bias"},
     {"{\"quantization_config\": {\"bits\": 4}}", STATUS_UNSUPPORTED, "quantization_config"},
     {"{\"vocab_size\": 0}", STATUS_LIMIT, "vocab_size"},
@@ -292,10 +320,52 @@ static const struct refusal refusals[] = {
     {"{\"rope_theta\": 0.5}", STATUS_LIMIT, "rope_theta"},
     {"{\"rope_theta\": \"big\"}", STATUS_MALFORMED, "rope_theta"},
     {"{\"rope_scaling\": 4}", STATUS_MALFORMED, "rope_scaling"},
-    {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", STATUS_UNSUPPORTED,
+    {"{\"rope_scaling\": {\"type\": \"su\", \"factor\": 2}}", STATUS_UNSUPPORTED,
      "rope_scaling.rope_type"},
-    {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2}}", STATUS_UNSUPPORTED,
+    {"{\"rope_scaling\": {\"rope_type\": \"proportional\", \"factor\": 2}}", STATUS_UNSUPPORTED,
      "rope_scaling.rope_type"},
+    {"{\"rope_scaling\": {\"rope_type\": \"mrope\", \"factor\": 2}}", STATUS_UNSUPPORTED,
+     "rope_scaling.rope_type"},
+    {"{\"rope_scaling\": {\"rope_type\": \"default\", \"mrope_section\": [1, 2]}}",
+     STATUS_UNSUPPORTED, "rope_scaling.mrope_section"},
+    {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}",
+     STATUS_UNSUPPORTED, "rope_parameters.full_attention"},
+    {"{\"rope_scaling\": {\"rope_type\": \"linear\"}}", STATUS_MALFORMED, "rope_scaling.factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 0}}", STATUS_LIMIT,
+     "rope_scaling.factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"dynamic\"}}", STATUS_MALFORMED, "rope_scaling.factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"yarn\"}}", STATUS_MALFORMED, "rope_scaling.factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, \"beta_fast\": -1}}",
+     STATUS_LIMIT, "rope_scaling.beta_fast"},
+    {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, \"truncate\": 1}}",
+     STATUS_MALFORMED, "rope_scaling.truncate"},
+    {"{\"rope_theta\": 1, \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2}}",
+     STATUS_LIMIT, "rope_scaling.rope_theta"},
+    {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, "
+     "\"original_max_position_embeddings\": 0}}",
+     STATUS_LIMIT, "rope_scaling.original_max_position_embeddings"},
+    {"{\"rope_scaling\": {\"rope_type\": \"longrope\", \"long_factor\": [1, 2, 3, 4]}}",
+     STATUS_MALFORMED, "rope_scaling.short_factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 2, 3, 4], "
+     "\"long_factor\": [1, 2, 3]}}",
+     STATUS_MALFORMED, "rope_scaling.long_factor"},
+    {"{\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 2, 3, 0], "
+     "\"long_factor\": [1, 2, 3, 4]}}",
+     STATUS_LIMIT, "rope_scaling.short_factor"},
+    {"{\"architectures\": [\"Phi3ForCausalLM\"], \"rope_scaling\": {\"rope_type\": \"linear\", "
+     "\"factor\": 2}}",
+     STATUS_UNSUPPORTED, "rope_scaling.rope_type"},
+    {"{\"architectures\": [\"Phi3ForCausalLM\"], \"partial_rotary_factor\": 0.4}",
+     STATUS_INVALID_ARGUMENT, "partial_rotary_factor"},
+    {"{\"architectures\": [\"Phi3ForCausalLM\"], \"partial_rotary_factor\": 0.1}",
+     STATUS_INVALID_ARGUMENT, "partial_rotary_factor"},
+    {"{\"architectures\": [\"MistralForCausalLM\"], \"rope_scaling\": {\"partial_rotary_factor\": "
+     "0.5}}",
+     STATUS_UNSUPPORTED, "rope_scaling.partial_rotary_factor"},
+    {"{\"architectures\": [\"Phi3ForScore\"], \"score_type\": \"cost\"}", STATUS_UNSUPPORTED,
+     "architectures"},
+    {"{\"architectures\": [\"Qwen3MoeForCausalLM\"]}", STATUS_UNSUPPORTED, "architectures"},
+    {"{\"architectures\": [\"Gemma2ForCausalLM\"]}", STATUS_UNSUPPORTED, "architectures"},
     {"{\"rope_scaling\": {\"rope_type\": \"llama3\"}}", STATUS_MALFORMED, "rope_scaling.factor"},
     {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
      " \"high_freq_factor\": 4, \"original_max_position_embeddings\": 32}}",
@@ -612,6 +682,7 @@ int main(void) {
         cmocka_unit_test(test_fills_in_defaults),
         cmocka_unit_test(test_reads_llama3_rope_scaling_in_both_forms),
         cmocka_unit_test(test_reads_the_other_architectures),
+        cmocka_unit_test(test_longrope_contexts_are_of_short_texts_by_default),
         cmocka_unit_test(test_windows_belong_to_the_layers_that_the_model_means),
         cmocka_unit_test(test_merges_end_tokens_of_the_generation_config),
         cmocka_unit_test(test_numbers_above_64_bits_are_no_limit),

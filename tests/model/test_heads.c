@@ -102,7 +102,7 @@ static char *make_directory(const json_t *vectors, const json_t *record) {
             json_object_set(shapes, name, shape);
         }
     }
-    made_weights_write(directory, shapes, json_object_get(record, "made_as"));
+    made_weights_write(directory, shapes, json_object_get(record, "made_as"), 1);
     json_decref(shapes);
     write_json(directory, "config.json", config);
     if (json_object_get(record, "profile") != NULL) {

@@ -127,8 +127,8 @@ static enum status open_models(struct rank *rank, const struct rank_options *opt
         error_prefix_field(err, "policy");
         return status;
     }
-    int32_t context =
-        min_int(model_get_config(rank->policy.model)->context_length, LIMIT_CONTEXT_TOKENS);
+    int32_t context = min_int(model_config_default_context(model_get_config(rank->policy.model)),
+                              LIMIT_CONTEXT_TOKENS);
     for (int i = 0; i < options->n_scorers; i++) {
         rank->n_scorers = i + 1;
         const char *directory = options->scorers[i].directory;
@@ -141,7 +141,8 @@ static enum status open_models(struct rank *rank, const struct rank_options *opt
             error_prefix_field(err, options->scorers[i].name);
             return status;
         }
-        context = min_int(context, model_get_config(rank->scorers[i].model)->context_length);
+        context = min_int(context,
+                          model_config_default_context(model_get_config(rank->scorers[i].model)));
     }
 #if defined(__GLIBC__)
     // Parsing tokenizer files takes several times the memory that a tokenizer keeps.
@@ -194,7 +195,10 @@ static enum status create_policy_context(struct rank *rank,
 static enum status create_scorer(struct rank *rank, struct rank_model *model,
                                  const struct model_context_options *shared, struct error *err) {
     // A scorer's own template and tokens may make the same text longer than the policy's.
-    int32_t own = model_get_config(model->model)->context_length;
+    // Only the policy's own context may decide that texts are long ones.
+    const struct model_config *config = model_get_config(model->model);
+    int32_t exact = model_config_default_context(config);
+    int32_t own = rank->context_tokens <= exact ? exact : config->context_length;
     model->options = *shared;
     model->options.context_tokens = min_int(own, 2 * rank->context_tokens);
     model->options.output_rows = SCORER_OUTPUT_ROWS;

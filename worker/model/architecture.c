@@ -8,13 +8,15 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
             .family = "Llama",
             .products =
                 {
-                    [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}},
-                    [LAYER_O] = {{"self_attn.o_proj"}},
-                    [LAYER_GATE_UP] = {{"mlp.gate_proj", "mlp.up_proj"}},
-                    [LAYER_DOWN] = {{"mlp.down_proj"}},
+                    [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+                                   ARCHITECTURE_BIAS_ATTENTION},
+                    [LAYER_O] = {{"self_attn.o_proj"}, ARCHITECTURE_BIAS_ATTENTION},
+                    [LAYER_GATE_UP] = {{"mlp.gate_proj", "mlp.up_proj"}, ARCHITECTURE_BIAS_MLP},
+                    [LAYER_DOWN] = {{"mlp.down_proj"}, ARCHITECTURE_BIAS_MLP},
                 },
             .attention_norm = "input_layernorm",
             .ffn_norm = "post_attention_layernorm",
+            .default_norm_eps = 1e-6f,
             .has_score_classes = true,
         },
     [MODEL_ARCHITECTURE_MISTRAL] =
@@ -31,6 +33,8 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
             .ffn_norm = "post_attention_layernorm",
             .window = ARCHITECTURE_WINDOW_ALL,
             .default_window = 4096,
+            .default_kv_heads = 8,
+            .default_norm_eps = 1e-6f,
         },
     [MODEL_ARCHITECTURE_QWEN2] =
         {
@@ -47,6 +51,47 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
             .ffn_norm = "post_attention_layernorm",
             .window = ARCHITECTURE_WINDOW_SWITCHED,
             .default_window = 4096,
+            .default_kv_heads = 32,
+            .default_norm_eps = 1e-6f,
+        },
+    [MODEL_ARCHITECTURE_QWEN3] =
+        {
+            .family = "Qwen3",
+            .products =
+                {
+                    [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+                                   ARCHITECTURE_BIAS_ATTENTION},
+                    [LAYER_O] = {{"self_attn.o_proj"}, ARCHITECTURE_BIAS_ATTENTION},
+                    [LAYER_GATE_UP] = {{"mlp.gate_proj", "mlp.up_proj"}},
+                    [LAYER_DOWN] = {{"mlp.down_proj"}},
+                },
+            .attention_norm = "input_layernorm",
+            .ffn_norm = "post_attention_layernorm",
+            .query_norm = "self_attn.q_norm",
+            .key_norm = "self_attn.k_norm",
+            .window = ARCHITECTURE_WINDOW_SWITCHED,
+            .default_window = 4096,
+            .default_kv_heads = 32,
+            .default_head_dim = 128,
+            .default_norm_eps = 1e-6f,
+        },
+    [MODEL_ARCHITECTURE_PHI3] =
+        {
+            .family = "Phi3",
+            .products =
+                {
+                    [LAYER_QKV] = {{"self_attn.qkv_proj"}},
+                    [LAYER_O] = {{"self_attn.o_proj"}},
+                    [LAYER_GATE_UP] = {{"mlp.gate_up_proj"}},
+                    [LAYER_DOWN] = {{"mlp.down_proj"}},
+                },
+            .attention_norm = "input_layernorm",
+            .ffn_norm = "post_attention_layernorm",
+            .window = ARCHITECTURE_WINDOW_ALL,
+            .default_norm_eps = 1e-5f,
+            .partial_rotary = true,
+            .only_longrope = true,
+            .default_original_context = 4096,
         },
 };
 
@@ -82,8 +127,8 @@ enum status architecture_find(const char *class_name, enum model_architecture *a
         }
     }
     return error_set(err, STATUS_UNSUPPORTED, "architectures",
-                     "%.64s is not supported: {Llama,Mistral,Qwen2}ForCausalLM, "
-                     "{Llama,Mistral,Qwen2}ForSequenceClassification, LlamaForScore, "
+                     "%.64s is not supported: {Llama,Mistral,Qwen2,Qwen3,Phi3}ForCausalLM and "
+                     "-ForSequenceClassification, LlamaForScore, "
                      "LlamaModelForScore are",
                      class_name);
 }

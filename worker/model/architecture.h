@@ -10,6 +10,8 @@ enum model_architecture {
     MODEL_ARCHITECTURE_LLAMA,
     MODEL_ARCHITECTURE_MISTRAL,
     MODEL_ARCHITECTURE_QWEN2,
+    MODEL_ARCHITECTURE_QWEN3,
+    MODEL_ARCHITECTURE_PHI3,
     MODEL_ARCHITECTURE_COUNT
 };
 
@@ -21,7 +23,12 @@ enum model_head {
 };
 
 // When a product has biases.
-enum architecture_bias { ARCHITECTURE_BIAS_NEVER, ARCHITECTURE_BIAS_ALWAYS };
+enum architecture_bias {
+    ARCHITECTURE_BIAS_NEVER,
+    ARCHITECTURE_BIAS_ALWAYS,
+    ARCHITECTURE_BIAS_ATTENTION, // if attention_bias
+    ARCHITECTURE_BIAS_MLP,       // if mlp_bias
+};
 
 // Which layers look back over sliding_window tokens only.
 enum architecture_window {
@@ -34,7 +41,8 @@ enum architecture_window {
 // The products of a layer with weights.
 enum layer_product { LAYER_QKV, LAYER_O, LAYER_GATE_UP, LAYER_DOWN, LAYER_PRODUCTS };
 
-// Names of a product's tensors below "model.layers.N.", without ".weight" and ".bias".
+// Names of a product's tensors below "model.layers.N.", without ".weight" and ".bias": one for each
+// matrix, or one alone where the file has all of them in a single tensor, one below the other.
 struct product_facts {
     const char *names[WEIGHT_PARTS_MAX];
     enum architecture_bias bias;
@@ -45,9 +53,20 @@ struct architecture {
     struct product_facts products[LAYER_PRODUCTS];
     const char *attention_norm;
     const char *ffn_norm;
+    const char *query_norm; // of each head; NULL: none
+    const char *key_norm;
     enum architecture_window window;
     int32_t default_window; // where config.json does not mention sliding_window; 0: none
-    bool has_score_classes; // the Beaver form exists
+    // What an absent key of config.json means; 0: see model_config_read.
+    int32_t default_kv_heads;
+    int32_t default_head_dim;
+    float default_norm_eps;
+    // Rotary embedding.
+    bool partial_rotary;              // partial_rotary_factor has a meaning
+    bool only_longrope;               // no other kind but default; "su" and "yarn" are names of it
+    int32_t default_original_context; // original_max_position_embeddings stands beside the rope's
+                                      // object, or is this; 0: it stands inside
+    bool has_score_classes;           // the Beaver form exists
 };
 
 const struct architecture *architecture_get(enum model_architecture architecture);

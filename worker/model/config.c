@@ -5,6 +5,7 @@
 
 #include "worker/model/config_fields.h"
 #include "worker/model/json_fields.h"
+#include "worker/model/rope_config.h"
 
 // transformers chooses the class by model_type, so the two must agree. Score models have classes of
 // their own.
@@ -34,6 +35,7 @@ static enum status read_architecture(const json_t *json, struct model_config *co
 }
 
 static enum status read_shapes(const json_t *json, struct model_config *config, struct error *err) {
+    const struct architecture *architecture = architecture_get(config->architecture);
     const struct {
         const char *key;
         bool required;
@@ -60,8 +62,14 @@ static enum status read_shapes(const json_t *json, struct model_config *config, 
     if (status != STATUS_OK) {
         return status;
     }
+    if (json_object_get(json, "num_key_value_heads") == NULL) {
+        config->n_kv_heads = architecture->default_kv_heads;
+    }
     if (config->n_kv_heads == 0) {
         config->n_kv_heads = config->n_heads;
+    }
+    if (json_object_get(json, "head_dim") == NULL) {
+        config->head_dim = architecture->default_head_dim;
     }
     if (config->n_heads % config->n_kv_heads != 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "num_key_value_heads",
@@ -91,79 +99,6 @@ static enum status read_float(const json_t *json, const char *key, bool required
     enum status status = json_number_get(json, key, required, min, max, &value, err);
     if (status == STATUS_OK) {
         *out = (float)value;
-    }
-    return status;
-}
-
-static enum status read_llama3_scaling(const json_t *json, struct rope_scaling *scaling,
-                                       struct error *err) {
-    enum status status = read_float(json, "factor", true, 1, 1e4, &scaling->factor, err);
-    if (status == STATUS_OK) {
-        status =
-            read_float(json, "low_freq_factor", true, 1e-3, 1e4, &scaling->low_freq_factor, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            read_float(json, "high_freq_factor", true, 1e-3, 1e4, &scaling->high_freq_factor, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_int_get(json, "original_max_position_embeddings", true, 1, MODEL_CONTEXT_MAX,
-                              &scaling->original_context, err);
-    }
-    if (status == STATUS_OK && scaling->high_freq_factor <= scaling->low_freq_factor) {
-        status = error_set(err, STATUS_INVALID_ARGUMENT, "high_freq_factor",
-                           "high_freq_factor %g is not above low_freq_factor %g",
-                           (double)scaling->high_freq_factor, (double)scaling->low_freq_factor);
-    }
-    return status;
-}
-
-// `key` is "rope_scaling" (rope_theta beside it) or the newer "rope_parameters" (inside it).
-static enum status read_rope_object(const json_t *json, const char *key,
-                                    struct model_config *config, struct error *err) {
-    const json_t *object = json_value_find(json, key);
-    if (object == NULL) {
-        return STATUS_OK;
-    }
-    if (!json_is_object(object)) {
-        return error_set(err, STATUS_MALFORMED, key, "%s is neither null nor an object", key);
-    }
-    char type[32] = "default";
-    enum status status = json_string_get(object, "type", type, sizeof type, err);
-    if (status == STATUS_OK) {
-        status = json_string_get(object, "rope_type", type, sizeof type, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_float(object, "rope_theta", false, 1, 1e12, &config->rope_theta, err);
-    }
-    if (status == STATUS_OK && strcmp(type, "llama3") == 0) {
-        status = read_llama3_scaling(object, &config->rope_scaling, err);
-    } else if (status == STATUS_OK && strcmp(type, "default") != 0) {
-        status =
-            error_set(err, STATUS_UNSUPPORTED, "rope_type",
-                      "RoPE scaling of type %s is not supported: default and llama3 are", type);
-    }
-    if (status != STATUS_OK) {
-        error_prefix_field(err, key);
-    }
-    return status;
-}
-
-static enum status read_rope(const json_t *json, struct model_config *config, struct error *err) {
-    enum status status = read_float(json, "rope_theta", false, 1, 1e12, &config->rope_theta, err);
-    if (status == STATUS_OK) {
-        status = read_rope_object(json, "rope_scaling", config, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_rope_object(json, "rope_parameters", config, err);
-    }
-    double rotated = 1;
-    if (status == STATUS_OK) {
-        status = json_number_get(json, "partial_rotary_factor", false, 0, 1, &rotated, err);
-    }
-    if (status == STATUS_OK && rotated != 1) {
-        status = error_set(err, STATUS_UNSUPPORTED, "partial_rotary_factor",
-                           "a partial_rotary_factor of %g is not supported: 1 is", rotated);
     }
     return status;
 }
@@ -257,11 +192,42 @@ static enum status refuse_true(const json_t *json, const char *key, struct error
     return status;
 }
 
+// Sets the biases of the products that go by `key`, which must not be true where none does.
+static enum status read_bias(const json_t *json, const char *key, enum architecture_bias rule,
+                             struct model_config *config, struct error *err) {
+    const struct architecture *architecture = architecture_get(config->architecture);
+    bool value = false, heeded = false;
+    enum status status = json_bool_get(json, key, &value, err);
+    for (int i = 0; i < LAYER_PRODUCTS && status == STATUS_OK; i++) {
+        if (architecture->products[i].bias == rule) {
+            config->biased[i] = value;
+            heeded = true;
+        }
+    }
+    if (status == STATUS_OK && value && !heeded) {
+        status = error_set(err, STATUS_UNSUPPORTED, key, "%s true is not supported for %s*", key,
+                           architecture->family);
+    }
+    return status;
+}
+
+static enum status read_biases(const json_t *json, struct model_config *config, struct error *err) {
+    const struct architecture *architecture = architecture_get(config->architecture);
+    for (int i = 0; i < LAYER_PRODUCTS; i++) {
+        config->biased[i] = architecture->products[i].bias == ARCHITECTURE_BIAS_ALWAYS;
+    }
+    enum status status =
+        read_bias(json, "attention_bias", ARCHITECTURE_BIAS_ATTENTION, config, err);
+    return status == STATUS_OK ? read_bias(json, "mlp_bias", ARCHITECTURE_BIAS_MLP, config, err)
+                               : status;
+}
+
 static enum status read_variant(const json_t *json, struct model_config *config,
                                 struct error *err) {
     char activation[32] = "silu";
     enum status status = json_string_get(json, "hidden_act", activation, sizeof activation, err);
-    if (status == STATUS_OK && strcmp(activation, "silu") != 0) {
+    if (status == STATUS_OK && strcmp(activation, "silu") != 0 &&
+        strcmp(activation, "swish") != 0) {
         return error_set(err, STATUS_UNSUPPORTED, "hidden_act",
                          "activation %s is not supported: silu is", activation);
     }
@@ -269,24 +235,18 @@ static enum status read_variant(const json_t *json, struct model_config *config,
         status = refuse_true(json, "is_encoder_decoder", err);
     }
     if (status == STATUS_OK) {
-        status = refuse_true(json, "attention_bias", err);
-    }
-    if (status == STATUS_OK) {
-        status = refuse_true(json, "mlp_bias", err);
+        status = read_biases(json, config, err);
     }
     if (status == STATUS_OK && json_value_find(json, "quantization_config") != NULL) {
         status = error_set(err, STATUS_UNSUPPORTED, "quantization_config",
                            "quantized weights are not supported: F32, F16 and BF16 are");
     }
+    config->norm_eps = architecture_get(config->architecture)->default_norm_eps;
     if (status == STATUS_OK) {
         status = read_float(json, "rms_norm_eps", false, 1e-12, 0.1, &config->norm_eps, err);
     }
     if (status == STATUS_OK) {
         status = json_bool_get(json, "tie_word_embeddings", &config->tied_embeddings, err);
-    }
-    const struct architecture *architecture = architecture_get(config->architecture);
-    for (int i = 0; i < LAYER_PRODUCTS; i++) {
-        config->biased[i] = architecture->products[i].bias == ARCHITECTURE_BIAS_ALWAYS;
     }
     return status;
 }
@@ -429,7 +389,7 @@ static enum status read_head(const json_t *json, struct model_config *config, st
 
 static enum status read_config(const json_t *json, struct model_config *config, struct error *err) {
     static enum status (*const readers[])(const json_t *, struct model_config *, struct error *) = {
-        read_architecture,   read_variant,     read_shapes, read_rope,
+        read_architecture,   read_variant,     read_shapes, rope_config_read,
         read_sliding_window, read_special_ids, read_head,
     };
     for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
@@ -505,9 +465,6 @@ enum status model_config_read(const char *directory, struct model_config *out, s
     json_t *json = NULL;
     json_t *ignored = NULL;
     struct model_config config = {
-        .norm_eps = 1e-6f,
-        .rope_theta = 10000.0f,
-        .rope_scaling = {.factor = 1},
         .bos_id = -1,
         .pad_id = -1,
         .score_var = 1,
@@ -527,4 +484,10 @@ enum status model_config_read(const char *directory, struct model_config *out, s
         *out = config;
     }
     return status;
+}
+
+int32_t model_config_default_context(const struct model_config *config) {
+    const struct rope *rope = &config->rope;
+    bool shorter = rope->kind == ROPE_LONGROPE && rope->original_context < config->context_length;
+    return shorter ? rope->original_context : config->context_length;
 }

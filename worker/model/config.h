@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "worker/model/architecture.h"
 #include "worker/model/generation.h"
+#include "worker/model/rope.h"
 
 enum {
     MODEL_EOS_MAX = 8,
@@ -19,13 +20,6 @@ enum {
     MODEL_HEADS_MAX = 1024,
     MODEL_HEAD_DIM_MAX = 1024,
     MODEL_CONTEXT_MAX = 1 << 24, // tokens
-};
-
-struct rope_scaling { // type "llama3"; factor 1 is no scaling
-    float factor;
-    float low_freq_factor;
-    float high_freq_factor;
-    int32_t original_context;
 };
 
 struct model_config {
@@ -43,8 +37,7 @@ struct model_config {
                             // is windowed
     bool windowed[MODEL_LAYERS_MAX]; // [n_layers]
     float norm_eps;
-    float rope_theta;
-    struct rope_scaling rope_scaling;
+    struct rope rope;
     bool tied_embeddings;
     bool biased[LAYER_PRODUCTS];
     int32_t bos_id;                 // -1 none
@@ -82,6 +75,10 @@ struct model_profile {
 // and STATUS_INVALID_ARGUMENT name the field and its limit.
 MUST_CHECK enum status model_config_read(const char *directory, struct model_config *out,
                                          struct error *err);
+
+// The longest context in which every text has the result that transformers gives it: the model's
+// own, but for longrope the one it was first trained for (rope_is_long).
+int32_t model_config_default_context(const struct model_config *config);
 
 MUST_CHECK enum status model_profile_read(const char *directory, struct model_profile *out,
                                           struct error *err);

@@ -11,6 +11,7 @@
 static struct kv_storage kv_shape(const struct model *model,
                                   const struct model_context_options *options) {
     const struct model_config *config = model_get_config(model);
+    const struct model_weights *weights = model_get_weights(model);
     int64_t positions = (int64_t)options->n_kv_blocks * KV_BLOCK_TOKENS;
     return (struct kv_storage){
         .dtype = options->kv_dtype,
@@ -20,9 +21,10 @@ static struct kv_storage kv_shape(const struct model *model,
         .head_dim = config->head_dim,
         .n_positions =
             positions < options->context_tokens ? (int32_t)positions : options->context_tokens,
-        .inv_freq = model_get_weights(model)->inv_freq,
-        .rotary_dim = config->head_dim,
-        .rotary_scale = 1,
+        .inv_freq = rope_is_long(&config->rope, options->context_tokens) ? weights->long_inv_freq
+                                                                         : weights->inv_freq,
+        .rotary_dim = config->rope.rotary_dim,
+        .rotary_scale = config->rope.scale,
     };
 }
 

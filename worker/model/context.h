@@ -18,7 +18,8 @@ struct model_context_options {
     int32_t n_sequences;    // most sequences alive at once
     int32_t batch_rows;     // most rows computed at once; larger work is cut into such pieces
     int32_t output_rows;    // most rows whose result one forward call may ask for
-    int32_t context_tokens; // longest sequence; at most the model's context length
+    int32_t context_tokens; // longest sequence; at most the model's context length; may decide how
+                            // positions are embedded (rope_is_long)
     enum kv_dtype kv_dtype; // default KV_F32; the others take half or a quarter of the memory
 };
 

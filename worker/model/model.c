@@ -142,43 +142,94 @@ struct product {
     struct weight *out;
 };
 
+// One matrix of a product, and its bias where it has one.
+static enum status load_part(struct model *model, const char *tensor_name, int32_t rows,
+                             int32_t cols, bool biased, struct tensor *part, struct tensor *bias,
+                             struct error *err) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.weight", tensor_name);
+    enum status status = find_matrix(model, name, rows, cols, part, err);
+    if (status == STATUS_OK && biased) {
+        float *values = NULL;
+        snprintf(name, sizeof name, "%s.bias", tensor_name);
+        status = read_vector(model, name, rows, &values, err);
+        *bias = (struct tensor){.data = values, .rows = 1, .cols = rows};
+    }
+    return status;
+}
+
+// A tensor of all parts is a product of one part; a gated one, whose parts are packed alternately,
+// is cut in two.
+static void cut_gated(struct weight_source *source) {
+    struct tensor *gate = &source->parts[0], *up = &source->parts[1];
+    gate->rows /= 2;
+    *up = *gate;
+    up->data =
+        (char *)gate->data + (size_t)gate->rows * (size_t)gate->cols * dtype_bytes(gate->dtype);
+    source->n_parts = 2;
+}
+
 static enum status load_product(struct model *model, int32_t layer, enum layer_product number,
                                 const struct product *product, struct error *err) {
     const struct product_facts *facts =
         &architecture_get(model->config.architecture)->products[number];
-    struct weight_source source = {.n_parts = product->n_parts, .gated = product->gated};
+    bool biased = model->config.biased[number], fused = facts->names[1] == NULL;
+    struct weight_source source = {.n_parts = fused ? 1 : product->n_parts,
+                                   .gated = product->gated};
     enum status status = STATUS_OK;
-    char name[96];
-    for (int32_t i = 0; i < product->n_parts && status == STATUS_OK; i++) {
+    char name[64];
+    for (int32_t i = 0; i < source.n_parts && status == STATUS_OK; i++) {
         int32_t rows = product->rows[i];
-        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, facts->names[i]);
-        status = find_matrix(model, name, rows, product->cols, &source.parts[i], err);
-        if (status == STATUS_OK && model->config.biased[number]) {
-            float *values = NULL;
-            snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, facts->names[i]);
-            status = read_vector(model, name, rows, &values, err);
-            source.biases[i] = (struct tensor){.data = values, .rows = 1, .cols = rows};
+        for (int32_t k = 1; fused && k < product->n_parts; k++) {
+            rows += product->rows[k];
         }
+        snprintf(name, sizeof name, "model.layers.%d.%s", layer, facts->names[i]);
+        status = load_part(model, name, rows, product->cols, biased, &source.parts[i],
+                           &source.biases[i], err);
+    }
+    if (status == STATUS_OK && fused && product->gated) {
+        ASSERT(!biased); // no architecture has biases here
+        cut_gated(&source);
     }
     if (status == STATUS_OK) {
         status = pack(model, &source, model->precision, name, product->out, err);
     }
-    for (int32_t i = 0; i < product->n_parts; i++) {
+    for (int32_t i = 0; i < source.n_parts; i++) {
         free(source.biases[i].data);
     }
     return status;
 }
 
-static enum status load_layer_vector(struct model *model, int32_t layer, const char *name,
-                                     int32_t n, struct tensor *out, struct error *err) {
-    char full[96];
-    snprintf(full, sizeof full, "model.layers.%d.%s.weight", layer, name);
-    return load_vector(model, full, n, out, err);
+static enum status load_layer_norms(struct model *model, int32_t index, struct error *err) {
+    const struct architecture *architecture = architecture_get(model->config.architecture);
+    struct layer_weights *layer = &model->weights.layers[index];
+    int32_t hidden = model->config.hidden_dim, head_dim = model->config.head_dim;
+    const struct {
+        const char *name;
+        int32_t n;
+        struct tensor *out;
+    } norms[] = {
+        {architecture->attention_norm, hidden, &layer->attention_norm},
+        {architecture->ffn_norm, hidden, &layer->ffn_norm},
+        {architecture->query_norm, head_dim, &layer->query_norm},
+        {architecture->key_norm, head_dim, &layer->key_norm},
+    };
+    for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
+        char name[96];
+        if (norms[i].name == NULL) {
+            continue;
+        }
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", index, norms[i].name);
+        enum status status = load_vector(model, name, norms[i].n, norms[i].out, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
 }
 
 static enum status load_layer(struct model *model, int32_t index, struct error *err) {
     const struct model_config *config = &model->config;
-    const struct architecture *architecture = architecture_get(config->architecture);
     struct layer_weights *layer = &model->weights.layers[index];
     int32_t hidden = config->hidden_dim, ffn = config->ffn_dim;
     int32_t q_dim = config->n_heads * config->head_dim;
@@ -190,12 +241,7 @@ static enum status load_layer(struct model *model, int32_t index, struct error *
             {{ffn, ffn}, .n_parts = 2, .cols = hidden, .gated = true, .out = &layer->gate_up},
         [LAYER_DOWN] = {{hidden}, .n_parts = 1, .cols = ffn, .out = &layer->down},
     };
-    enum status status = load_layer_vector(model, index, architecture->attention_norm, hidden,
-                                           &layer->attention_norm, err);
-    if (status == STATUS_OK) {
-        status =
-            load_layer_vector(model, index, architecture->ffn_norm, hidden, &layer->ffn_norm, err);
-    }
+    enum status status = load_layer_norms(model, index, err);
     for (int i = 0; i < LAYER_PRODUCTS && status == STATUS_OK; i++) {
         status = load_product(model, index, (enum layer_product)i, &products[i], err);
     }
@@ -316,40 +362,16 @@ static enum status load_head(struct model *model, struct error *err) {
     return STATUS_INTERNAL;
 }
 
-// Rotations per position of each pair (Su et al. 2021, section 3.4.2), slowed down as Llama 3.1
-// does it: frequencies of long wavelength are divided by `factor`, short ones stay, those between
-// are interpolated (rope type "llama3"; Grattafiori et al. 2024, section 3.4.2, and its code).
-static double rope_frequency(const struct model_config *config, int32_t pair) {
-    const struct rope_scaling *scaling = &config->rope_scaling;
-    double frequency = pow((double)config->rope_theta, -2.0 * pair / config->head_dim);
-    if (scaling->factor == 1) {
-        return frequency;
-    }
-    double turns = scaling->original_context * frequency / (2 * M_PI); // within the first context
-    double low = (double)scaling->low_freq_factor;
-    double high = (double)scaling->high_freq_factor;
-    if (turns > high) {
-        return frequency;
-    }
-    double slow = frequency / (double)scaling->factor;
-    if (turns < low) {
-        return slow;
-    }
-    double smooth = (turns - low) / (high - low);
-    return (1 - smooth) * slow + smooth * frequency;
-}
-
-static enum status load_frequencies(struct model *model, struct error *err) {
-    float inv_freq[MODEL_HEAD_DIM_MAX / 2];
-    int32_t n = model->config.head_dim / 2;
-    for (int32_t pair = 0; pair < n; pair++) {
-        inv_freq[pair] = (float)rope_frequency(&model->config, pair);
-    }
-    model->weights.inv_freq = upload_floats(model->backend, inv_freq, (size_t)n);
-    if (model->weights.inv_freq == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no backend memory for %d floats", n);
-    }
-    return STATUS_OK;
+static enum status load_frequencies(struct model *model, bool is_long, float **out,
+                                    struct error *err) {
+    float frequencies[ROPE_PAIRS_MAX];
+    const struct rope *rope = &model->config.rope;
+    int32_t n = rope->rotary_dim / 2;
+    rope_frequencies(rope, is_long, frequencies);
+    *out = upload_floats(model->backend, frequencies, (size_t)n);
+    return *out != NULL
+               ? STATUS_OK
+               : error_set(err, STATUS_NO_MEMORY, NULL, "no backend memory for %d floats", n);
 }
 
 static enum status load_weights(struct model *model, struct error *err) {
@@ -372,7 +394,13 @@ static enum status load_weights(struct model *model, struct error *err) {
         status = load_head(model, err);
     }
     weight_files_drop(model->files);
-    return status == STATUS_OK ? load_frequencies(model, err) : status;
+    if (status == STATUS_OK) {
+        status = load_frequencies(model, false, &weights->inv_freq, err);
+    }
+    if (status == STATUS_OK && config->rope.kind == ROPE_LONGROPE) {
+        status = load_frequencies(model, true, &weights->long_inv_freq, err);
+    }
+    return status;
 }
 
 // The weight files, then config.json.
@@ -441,9 +469,9 @@ fail:
     return status;
 }
 
-static void release_vector(struct model *model, struct tensor *tensor) {
-    if (tensor->data != NULL) {
-        model->backend->ops->release(model->backend, tensor->data);
+static void release_floats(struct model *model, void *floats) {
+    if (floats != NULL) {
+        model->backend->ops->release(model->backend, floats);
     }
 }
 
@@ -452,8 +480,11 @@ static void release_layer(struct model *model, struct layer_weights *layer) {
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
         model->backend->ops->weight_release(model->backend, matrices[i]);
     }
-    release_vector(model, &layer->attention_norm);
-    release_vector(model, &layer->ffn_norm);
+    const struct tensor *vectors[] = {&layer->attention_norm, &layer->ffn_norm, &layer->query_norm,
+                                      &layer->key_norm};
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        release_floats(model, vectors[i]->data);
+    }
 }
 
 void model_close(struct model *model) {
@@ -470,10 +501,9 @@ void model_close(struct model *model) {
     }
     ops->weight_release(model->backend, &weights->lm_head);
     ops->weight_release(model->backend, &weights->score);
-    release_vector(model, &weights->final_norm);
-    if (weights->inv_freq != NULL) {
-        ops->release(model->backend, weights->inv_freq);
-    }
+    release_floats(model, weights->final_norm.data);
+    release_floats(model, weights->inv_freq);
+    release_floats(model, weights->long_inv_freq);
     free(weights->layers);
     weight_files_close(model->files);
     free(model->directory);

@@ -29,9 +29,10 @@ struct model_weights {
     struct weight lm_head;        // [vocab, hidden]; packed from the embedding when tied
     struct weight score;          // [1, hidden], always PRECISION_STORED; CLASS and SCORE heads
     float score_bias;
-    float score_mean; // normaliser buffers; 0 and 1 when absent
-    float score_std;  // the divisor itself: sqrt(var) + 1e-8
-    float *inv_freq;  // device memory [rotary_dim / 2], rope scaling applied
+    float score_mean;     // normaliser buffers; 0 and 1 when absent
+    float score_std;      // the divisor itself: sqrt(var) + 1e-8
+    float *inv_freq;      // device memory [rotary_dim / 2], radians per position
+    float *long_inv_freq; // likewise in contexts of long texts (rope_is_long); NULL: the same
 };
 
 struct model;
