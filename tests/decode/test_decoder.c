@@ -362,11 +362,11 @@ static void test_end_tokens_are_forbidden_before_min_tokens(void **state) {
     struct world *world = *state;
     struct decode_params params = make_params(MAX_TOKENS);
     struct candidate candidate;
-    params.min_tokens = 3;
+    params.min_tokens = 2;
     run_script(world, "ab$", &params, &candidate);
     assert_false(world->script.ended_too_early);
     drop(world, world->scripted, &candidate);
-    params.min_tokens = 4;
+    params.min_tokens = 3;
     run_script(world, "ab$", &params, &candidate);
     assert_true(world->script.ended_too_early);
     drop(world, world->scripted, &candidate);
@@ -379,12 +379,17 @@ static void test_sampled_texts_keep_min_tokens(void **state) {
     const int32_t ids[] = {TINY_EOS};
     const float values[] = {100};
     params.sampling.bias = (struct token_values){.token_ids = ids, .values = values, .n = 1};
+    params.min_tokens = 1;
+    struct candidate shortest = start(world, world->decoder, &params);
+    grow(world->decoder, &params, &shortest, 1, MAX_TOKENS);
+    assert_int_equal(shortest.response.n_tokens, 2); // not empty
+    drop(world, world->decoder, &shortest);
     params.min_tokens = 9;
     struct candidate candidate = start(world, world->decoder, &params);
     grow(world->decoder, &params, &candidate, 1, MAX_TOKENS);
     assert_int_equal(candidate.response.finish, DECODE_FINISH_EOS);
-    assert_int_equal(candidate.response.n_tokens, 9);
-    assert_int_equal(candidate.response.token_ids[8], TINY_EOS);
+    assert_int_equal(candidate.response.n_tokens, 10);
+    assert_int_equal(candidate.response.token_ids[9], TINY_EOS);
     drop(world, world->decoder, &candidate);
 }
 

@@ -295,7 +295,7 @@ static void fill_row(const struct decoder *decoder, const struct decode_task *ta
                      struct sampling_row *row) {
     const struct decode_params *params = task->params;
     const struct response *response = task->response;
-    bool may_end = response->n_tokens >= params->min_tokens - 1;
+    bool may_end = response->n_tokens >= params->min_tokens;
     *row = (struct sampling_row){
         .params = &params->sampling,
         .penalty = task->penalty,

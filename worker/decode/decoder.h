@@ -27,7 +27,7 @@ struct decode_params {
     struct sampling_params sampling;
     struct decode_stop stops[DECODE_STOPS_MAX];
     int32_t n_stops;
-    int32_t min_tokens; // neither end token nor stop string ends a shorter response
+    int32_t min_tokens; // tokens before an end token; no stop string ends a shorter response
     int32_t max_tokens;
     uint64_t seed;
     const int32_t *prompt_ids; // [n_prompt]
