@@ -664,6 +664,11 @@ static void test_prompt_and_responses_that_do_not_fit_are_refused(void **state) 
     struct error error = {0};
     assert_status(STATUS_LIMIT, scorer_job_open(own.scorer, &spec, &job, &error));
     assert_string_equal(error.field, "prompt");
+    assert_null(strstr(error.message, "end token"));
+    spec.cost_eos_append = true;
+    assert_status(STATUS_LIMIT, scorer_job_open(own.scorer, &spec, &job, &error));
+    assert_non_null(strstr(error.message, "with the end token that cost_eos appends"));
+    spec.cost_eos_append = false;
     // How many tokens another tokenizer makes of the text is known only later.
     assert_ok(scorer_job_open(foreign.scorer, &spec, &job, &error), &error);
     assert_ok(scorer_prepare(foreign.scorer, &job, 1, &error), &error);

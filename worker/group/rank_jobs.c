@@ -276,7 +276,12 @@ static enum status open_scorer(const struct rank *rank, const Surefoot__ScorerSp
     }
     out->role = spec->role;
     out->scorer = model != NULL ? model->scorer : rank->lexical;
-    return scorer_job_open(out->scorer, spec, &out->job, err);
+    enum status status = scorer_job_open(out->scorer, spec, &out->job, err);
+    if (status != STATUS_OK) {
+        struct error cause = *err;
+        error_set(err, status, cause.field, "scorer %.64s: %s", name, cause.message);
+    }
+    return status;
 }
 
 static enum status open_scorers(struct rank *rank, const Surefoot__GroupJob *message,

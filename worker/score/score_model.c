@@ -94,9 +94,13 @@ static enum status encode_prompt(const struct model_scorer *scorer,
         return error_set(err, STATUS_INVALID_ARGUMENT, "prompt", "is empty");
     }
     if (needed > limit) {
+        const char *end = !may_append       ? ""
+                          : job->eos_append ? ", with the end token that cost_eos appends,"
+                                            : ", with the end token that its append_eos appends,";
         return error_set(err, STATUS_LIMIT, "prompt",
-                         "%zu tokens and max_tokens %d are above the scorer's context of %d tokens",
-                         count, spec->max_tokens, limit);
+                         "%zu tokens and max_tokens %d%s are above the scorer's context of %d "
+                         "tokens",
+                         count, spec->max_tokens, end, limit);
     }
     job->n_prefix = (int32_t)count;
     if (job->eos_append) {
