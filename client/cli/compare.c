@@ -144,7 +144,8 @@ static enum status run_methods(struct cli *cli, struct compare *compare,
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the results");
     }
     progress_start(&compare->progress, stderr, flags->batch.quiet,
-                   (size_t)compare->n_methods * count, 0);
+                   (size_t)compare->n_methods * count, 0,
+                   SIZE_MAX); // methods differ too much
     watch_init(&compare->watch, compare->session.client, compare->session.timeout_ms,
                flags->batch.patience_ms);
     const struct batch batch = {

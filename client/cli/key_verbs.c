@@ -60,13 +60,23 @@ int verb_cancel(struct cli *cli, int argc, char **argv) {
     return run_key_verb(&cancel, cli, argc, argv);
 }
 
+// The service answers a close of an unknown key as one of a known key, so that a lost answer can be
+// asked for again. A person who names an unknown key is told, as by cancel.
+static enum status close_known(struct surefoot_client *client, const char *job_key, int timeout_ms,
+                               struct error *err) {
+    Surefoot__JobResult *result = NULL;
+    enum status status = surefoot_fetch(client, job_key, 0, timeout_ms, &result, err);
+    surefoot_result_free(result);
+    return status == STATUS_OK ? surefoot_close_job(client, job_key, timeout_ms, err) : status;
+}
+
 int verb_close(struct cli *cli, int argc, char **argv) {
     static const struct key_verb close = {
         .usage = "close KEY [FLAGS]",
-        .about = "Drops a job's stored result; its key is then free again. Safe to repeat.\nJSON: "
-                 "key, closed.",
+        .about = "Drops a job's stored result; its key is then free again.\nJSON: key, "
+                 "closed.",
         .past = "closed",
-        .request = surefoot_close_job,
+        .request = close_known,
     };
     return run_key_verb(&close, cli, argc, argv);
 }

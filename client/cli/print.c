@@ -319,7 +319,9 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     fprintf(out, "key         %s\n", result->job_key == NULL ? "" : result->job_key);
     if (result->text != NULL) {
         fputc('\n', out);
-        print_text(print_visible_text(result, show_unsafe), false, 0, out);
+        // Many tokenizers begin a word, and so an answer, with a space. JSON keeps it.
+        const char *text = print_visible_text(result, show_unsafe);
+        print_text(text + (text[0] == ' '), false, 0, out);
         fputc('\n', out);
     }
 }

@@ -233,7 +233,7 @@ static enum status run_sweep(struct cli *cli, struct sweep *sweep, const struct 
     if (status == STATUS_OK) {
         struct progress before = sweep->progress;
         progress_start(&sweep->progress, stderr, flags->batch.quiet, sweep->items.count,
-                       sweep->items.count - count);
+                       sweep->items.count - count, flags->batch.in_flight);
         sweep->progress.refused = before.refused;
         sweep->progress.failed = before.failed;
         watch_init(&sweep->watch, sweep->session.client, sweep->session.timeout_ms,

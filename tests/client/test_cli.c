@@ -249,6 +249,8 @@ static void test_job_verbs_follow_one_key(void **state) {
     EXPECT(0, "answer to hello", "fetch", "mine", "--wait-ms", "60000", "--endpoint", endpoint);
     EXPECT(0, "closed", "close", "mine", "--endpoint", endpoint);
     EXPECT(2, "job_key", "fetch", "mine", "--endpoint", endpoint);
+    EXPECT(2, "job_key", "cancel", "mine", "--endpoint", endpoint);
+    EXPECT(2, "job_key", "close", "mine", "--endpoint", endpoint);
     fake_service_stop(service);
 }
 

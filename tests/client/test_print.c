@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/cli/progress.h"
 #include "tests/support/testkit.h"
 
 static char *printed(const Surefoot__JobResult *result, bool show_unsafe) {
@@ -112,12 +113,38 @@ static void test_json_survives_numbers_that_it_has_not(void **state) {
     json_decref(object);
 }
 
+static void test_leading_space_is_for_json_alone(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(0);
+    result.text = " once upon";
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    print_result(&result, false, out);
+    fclose(out);
+    assert_non_null(strstr(text, "\n\nonce upon\n"));
+    free(text);
+    json_t *object = print_result_json(&result, false);
+    assert_string_equal(json_string_value(json_object_get(object, "text")), " once upon");
+    json_decref(object);
+}
+
+static void test_time_left_falls_until_something_is_done(void **state) {
+    (void)state;
+    assert_int_equal(progress_left_s(10, 90, 20000, 0), 180);
+    assert_int_equal(progress_left_s(10, 90, 20000, 30000), 150);
+    assert_int_equal(progress_left_s(10, 90, 20000, 500000), 0);
+    assert_int_equal(progress_left_s(10, 0, 20000, 0), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_over_budget_is_masked_unless_asked_for),
         cmocka_unit_test(test_text_within_budget_is_shown),
         cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),
         cmocka_unit_test(test_long_text_is_cut_between_characters),
+        cmocka_unit_test(test_leading_space_is_for_json_alone),
+        cmocka_unit_test(test_time_left_falls_until_something_is_done),
         cmocka_unit_test(test_json_has_what_is_set_and_no_more),
         cmocka_unit_test(test_json_survives_numbers_that_it_has_not),
     };
