@@ -29,7 +29,7 @@ struct account {
     double decode_ms, score_ms, collective_ms, order_ms; // all groups
     double coordinator_ms;
     double n_groups;
-    double orders, tokens;
+    double orders, tokens, rebuilt;
 };
 
 struct phase {
@@ -56,6 +56,7 @@ static enum status read_account(struct surefoot_client *client, struct account *
         out->order_ms += group->order_ms;
         out->orders += (double)group->orders_done;
         out->tokens += (double)group->tokens;
+        out->rebuilt += (double)group->rebuilt_tokens;
     }
     surefoot_status_free(state);
     return STATUS_OK;
@@ -159,7 +160,8 @@ static enum status run_phase(struct surefoot_client *client, const struct settin
 
 static void print_header(void) {
     puts("way,in_flight,jobs,n,block,new,prompt,job_ms,job_ms_min,job_ms_max,jobs_per_s,tokens_per_"
-         "job,tokens_per_s,orders_per_job,decode_percent,score_percent,collective_percent,leader_"
+         "job,tokens_per_s,orders_per_job,rebuilt_per_job,decode_percent,score_percent,collective_"
+         "percent,leader_"
          "percent,waiting_percent,coordinator_percent,overhead_percent");
 }
 
@@ -173,15 +175,17 @@ static void print_phase(const struct settings *settings, struct phase *phase,
     const double orders = 100 * (after->order_ms - before->order_ms) / group_ms;
     const double coordinator = 100 * (after->coordinator_ms - before->coordinator_ms) / wall_ms;
     const double median_ms = median_sort(phase->job_ms, settings->jobs);
-    printf("%s,%u,%u,%u,%u,%u,%u,%.2f,%.2f,%.2f,%.3f,%.1f,%.1f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,"
+    printf("%s,%u,%u,%u,%u,%u,%u,%.2f,%.2f,%.2f,%.3f,%.1f,%.1f,%.2f,%.1f,%.2f,%.2f,%.2f,%.2f,%.2f,%"
+           ".2f,"
            "%.2f\n",
            phase->name, phase->in_flight, settings->jobs, settings->n, settings->block_tokens,
            settings->max_tokens, phase->prompt_tokens, median_ms, phase->job_ms[0],
            phase->job_ms[settings->jobs - 1], jobs / wall_ms * 1e3,
            (after->tokens - before->tokens) / jobs,
            (after->tokens - before->tokens) / wall_ms * 1e3,
-           (after->orders - before->orders) / jobs, decode, score, collective,
-           orders - decode - score - collective, 100 - orders, coordinator, 100 - decode - score);
+           (after->orders - before->orders) / jobs, (after->rebuilt - before->rebuilt) / jobs,
+           decode, score, collective, orders - decode - score - collective, 100 - orders,
+           coordinator, 100 - decode - score);
     fflush(stdout);
 }
 

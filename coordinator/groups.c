@@ -135,6 +135,7 @@ static void add_time(double *sum, double milliseconds) {
 void groups_count_order(struct groups *groups, int group, const Surefoot__Gathered *gathered) {
     struct group *place = &groups->places[group];
     place->orders_done++;
+    place->rebuilt += gathered->rebuilt_tokens;
     add_time(&place->decode_ms, gathered->decode_ms);
     add_time(&place->score_ms, gathered->score_ms);
     add_time(&place->collective_ms, gathered->collective_ms);

@@ -34,6 +34,7 @@ struct group {
     uint32_t slots; // candidates in one order
     uint64_t orders_done;
     uint64_t tokens;      // sampled, over all its orders
+    uint64_t rebuilt;     // response tokens that it read again, likewise
     double decode_ms;     // over all its orders, as is what follows: slowest rank of each
     double score_ms;      // of the same rank
     double collective_ms; // what the slowest rank's work leaves

@@ -12,8 +12,10 @@ enum {
     // Candidates that a group is given to hold, for each of its slots: two thirds of what it has
     // room for, the rest is for parents that are released late.
     HELD_PER_SLOT = 4,
-    // A job waits for at most so many orders times the number of jobs that came before it.
-    PATIENCE_ORDERS = 16,
+    // A job waits for at most so many tokens of each slot times the number of jobs that came before
+    // it. Tokens, because orders of short blocks are many and pass quickly: letting a job in for
+    // each few of them fills the groups with more than they hold, and all of it is computed again.
+    PATIENCE_TOKENS = 512,
 };
 
 struct group_state {
@@ -36,7 +38,8 @@ struct scheduler {
     size_t job_capacity;
     size_t turn; // index of the job whose turn it is
     uint64_t last_order_id;
-    uint64_t admitted_at; // last_order_id when a job was last admitted
+    uint64_t tokens;      // asked for in all orders
+    uint64_t admitted_at; // tokens when a job was last admitted
     struct scheduler_release *taken_releases;
 };
 
@@ -302,6 +305,7 @@ static bool assign(struct scheduler *scheduler, struct scheduler_job *job, size_
         set_bit(job->counted, target, true);
     }
     order->items[order->n_items++] = item;
+    scheduler->tokens += item->grow_tokens;
     job->queue[index] = NULL;
     job->n_out++;
     set_bit(job->touched, target, true);
@@ -342,7 +346,7 @@ static bool place_one(struct scheduler *scheduler, struct scheduler_job *job, bo
 
 static void admit(struct scheduler *scheduler, struct scheduler_job *job) {
     job->admitted = true;
-    scheduler->admitted_at = scheduler->last_order_id;
+    scheduler->admitted_at = scheduler->tokens;
 }
 
 // Lets jobs in, oldest first, while the groups have room for what these jobs will make them hold:
@@ -351,7 +355,7 @@ static void admit(struct scheduler *scheduler, struct scheduler_job *job) {
 static void admit_what_fits(struct scheduler *scheduler, size_t slots) {
     size_t room = HELD_PER_SLOT * slots;
     size_t used = 0;
-    bool patient = scheduler->last_order_id - scheduler->admitted_at < PATIENCE_ORDERS;
+    bool patient = scheduler->tokens - scheduler->admitted_at < PATIENCE_TOKENS * slots;
     for (int pass = 0; pass < 2; pass++) {
         for (size_t j = 0; j < scheduler->n_jobs; j++) {
             struct scheduler_job *job = scheduler->jobs[j];

@@ -4,7 +4,7 @@
 //
 // Each idle group gets one order of at most its slots. As many jobs, oldest first, are admitted as
 // the groups can hold the candidates of, more where these leave slots free, and one more whenever
-// none was for a number of orders. Admitted jobs take turns, one candidate a turn, the turn carried
+// none was for a number of tokens. Admitted jobs take turns, one candidate a turn, the turn carried
 // over from order to order, so that no job starves and equal jobs get equal shares. Within a job,
 // what goes on comes before what begins. A candidate whose parent some group holds goes there,
 // unless that group would get half as much again as its share; while that group is busy the

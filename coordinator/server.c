@@ -314,6 +314,8 @@ static void fill_group(const struct coordinator *coordinator, int number, const 
     status->orders_done = group->orders_done;
     status->has_tokens = true;
     status->tokens = group->tokens;
+    status->has_rebuilt_tokens = true;
+    status->rebuilt_tokens = group->rebuilt;
     status->has_heartbeat_age_ms = true;
     status->heartbeat_age_ms = (double)(clock_monotonic_ms() - group->last_seen_ms);
     status->has_decode_ms = status->has_score_ms = status->has_collective_ms = true;

@@ -198,6 +198,7 @@ static json_t *group_json(const Surefoot__GroupStatus *group) {
     set_integer(object, "slots_busy", group->has_slots_busy, group->slots_busy);
     set_integer(object, "orders_done", group->has_orders_done, group->orders_done);
     set_integer(object, "tokens", group->has_tokens, group->tokens);
+    set_integer(object, "rebuilt_tokens", group->has_rebuilt_tokens, group->rebuilt_tokens);
     set_real(object, "heartbeat_age_ms", group->has_heartbeat_age_ms, group->heartbeat_age_ms);
     set_real(object, "joined_ms", group->has_joined_ms, group->joined_ms);
     set_real(object, "order_ms", group->has_order_ms, group->order_ms);
@@ -328,15 +329,16 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
 
 // Where a group's time went, in seconds since it joined.
 static void print_group_times(const Surefoot__ServiceStatus *status, FILE *out) {
-    fprintf(out, "\n%-16s %10s %10s %12s %10s %10s\n", "group", "decode s", "score s",
-            "collective s", "other s", "waiting s");
+    fprintf(out, "\n%-16s %10s %10s %12s %10s %10s %14s\n", "group", "decode s", "score s",
+            "collective s", "other s", "waiting s", "rebuilt tokens");
     for (size_t i = 0; i < status->n_groups; i++) {
         const Surefoot__GroupStatus *group = status->groups[i];
         double worked_ms = group->decode_ms + group->score_ms + group->collective_ms;
-        fprintf(out, "%-16s %10.1f %10.1f %12.1f %10.1f %10.1f\n",
+        fprintf(out, "%-16s %10.1f %10.1f %12.1f %10.1f %10.1f %14llu\n",
                 group->name == NULL ? "" : group->name, group->decode_ms * 1e-3,
                 group->score_ms * 1e-3, group->collective_ms * 1e-3,
-                (group->order_ms - worked_ms) * 1e-3, (group->joined_ms - group->order_ms) * 1e-3);
+                (group->order_ms - worked_ms) * 1e-3, (group->joined_ms - group->order_ms) * 1e-3,
+                (unsigned long long)group->rebuilt_tokens);
     }
 }
 

@@ -10,9 +10,11 @@ int verb_status(struct cli *cli, int argc, char **argv) {
         .about =
             "Shows groups, models and jobs of the service.\n"
             "JSON: version, uptime_ms, busy_ms, jobs_queued, jobs_running, jobs_done, groups[name, "
-            "alive,\nn_ranks, slots, slots_busy, orders_done, tokens, heartbeat_age_ms, "
+            "alive,\nn_ranks, slots, slots_busy, orders_done, tokens, rebuilt_tokens, "
+            "heartbeat_age_ms, "
             "joined_ms, order_ms,\ndecode_ms, score_ms, collective_ms, models[name, role, hash, "
-            "precision,\nkv_dtype, parameter_count, context_length, vocab_size, chat_template, cost_mode, "
+            "precision,\nkv_dtype, parameter_count, context_length, vocab_size, chat_template, "
+            "cost_mode, "
             "cost_eos, budget,\ncost_min, discount]].",
         .tables = {flags.table},
         .n_tables = 1,

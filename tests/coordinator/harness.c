@@ -275,6 +275,8 @@ static void answer_order(struct fake_group *group, const Surefoot__Order *order)
     gathered.decode_ms = HARNESS_DECODE_MS;
     gathered.score_ms = HARNESS_SCORE_MS;
     gathered.collective_ms = INFINITY; // what no group should say
+    gathered.has_rebuilt_tokens = true;
+    gathered.rebuilt_tokens = HARNESS_REBUILT_TOKENS;
     gathered.has_order_ms = true;
     gathered.order_ms = HARNESS_ORDER_MS;
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;

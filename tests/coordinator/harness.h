@@ -21,6 +21,7 @@ enum {
     HARNESS_DECODE_MS = 3, // what a fake group says of every order
     HARNESS_SCORE_MS = 5,
     HARNESS_ORDER_MS = 9,
+    HARNESS_REBUILT_TOKENS = 3,
 };
 
 struct fake_job {
@@ -28,8 +29,8 @@ struct fake_job {
     uint64_t seed;
     uint32_t max_tokens;
     uint32_t n_scorers;
-    bool is_costly; // prompt "costly": every token costs more than any budget
-    bool is_deadly; // the group dies of it
+    bool is_costly;   // prompt "costly": every token costs more than any budget
+    bool is_deadly;   // the group dies of it
     bool is_infinite; // prompt "infinite": every row says that its logits are not finite
 };
 

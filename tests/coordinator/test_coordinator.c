@@ -889,6 +889,7 @@ static void test_status_tells_where_time_went(void **state) {
     assert_true(group->score_ms == n_orders * HARNESS_SCORE_MS);
     assert_true(group->order_ms == n_orders * HARNESS_ORDER_MS);
     assert_true(group->has_collective_ms && group->collective_ms == 0); // no time: left out
+    assert_int_equal(group->rebuilt_tokens, group->orders_done * HARNESS_REBUILT_TOKENS);
     assert_true(group->has_joined_ms && group->joined_ms >= 0);
     assert_true(group->joined_ms <= status->uptime_ms);
     assert_true(status->busy_ms > 0 && status->busy_ms <= status->uptime_ms);

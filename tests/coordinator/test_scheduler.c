@@ -158,8 +158,9 @@ static void test_job_without_room_waits_but_not_for_ever(void **state) {
     }
     add_job(scheduler, 3, &third);
     add_job(scheduler, 4, &fourth);
-    assert_int_equal(serve_until(scheduler, 3), 7);
-    assert_int_equal(serve_until(scheduler, 4), 16);
+    // 512 tokens of each slot are 64 orders of 8; ten are done.
+    assert_int_equal(serve_until(scheduler, 3), 55);
+    assert_int_equal(serve_until(scheduler, 4), 64);
     scheduler_destroy(scheduler);
 }
 
@@ -467,6 +468,148 @@ static void test_penalties_are_shared_by_items_and_copied_from_the_search(void *
 }
 
 // The same events give the same orders, item by item.
+// Beam searches on a group that holds so many candidates and gives up those unused for longest.
+enum { BEAM_JOBS = 32, BEAM_SLOTS = 64, BEAM_HELD = 6 * BEAM_SLOTS, BEAM_TOKENS = 64 };
+
+struct held {
+    uint64_t job_id; // 0: free
+    uint64_t candidate_id;
+    uint64_t used;
+};
+
+struct beam_group {
+    struct scheduler *scheduler;
+    struct search *searches[BEAM_JOBS + 1]; // by job id; NULL: ended
+    struct held held[BEAM_HELD];
+    uint64_t clock;
+    uint64_t rebuilt; // tokens
+    uint64_t sampled;
+};
+
+static bool beam_next(void *search, struct search_grow *out) {
+    return search_next(search, out);
+}
+
+static struct held *find_held(struct beam_group *group, uint64_t job_id, uint64_t candidate_id) {
+    for (size_t i = 0; i < BEAM_HELD; i++) {
+        if (group->held[i].job_id == job_id && group->held[i].candidate_id == candidate_id) {
+            return &group->held[i];
+        }
+    }
+    return NULL;
+}
+
+static void hold(struct beam_group *group, uint64_t job_id, uint64_t candidate_id) {
+    struct held *place = find_held(group, job_id, candidate_id);
+    for (size_t i = 0; place == NULL && i < BEAM_HELD; i++) {
+        place = group->held[i].job_id == 0 ? &group->held[i] : NULL;
+    }
+    for (size_t i = 0; place == NULL || (place->job_id != 0 && i < BEAM_HELD); i++) {
+        place = place == NULL || group->held[i].used < place->used ? &group->held[i] : place;
+    }
+    *place = (struct held){.job_id = job_id, .candidate_id = candidate_id, .used = ++group->clock};
+}
+
+static void carry_out_releases(struct beam_group *group) {
+    size_t n = 0;
+    const struct scheduler_release *releases = scheduler_take_releases(group->scheduler, 0, &n);
+    for (size_t r = 0; r < n; r++) {
+        for (size_t i = 0; i < BEAM_HELD; i++) {
+            if (group->held[i].job_id == releases[r].job_id &&
+                (releases[r].candidate_id == 0 ||
+                 group->held[i].candidate_id == releases[r].candidate_id)) {
+                group->held[i].job_id = 0;
+            }
+        }
+    }
+}
+
+// The row of an item that has grown: the reward is anything, the same on every run.
+static void give_row(struct beam_group *group, const struct scheduler_item *item) {
+    struct search *search = group->searches[item->job_id];
+    const uint32_t tokens[32] = {(uint32_t)item->candidate_id, 1};
+    const float logprobs[32] = {0};
+    const double costs[32] = {0};
+    bool ends = item->n_tokens + item->grow_tokens == BEAM_TOKENS;
+    const struct search_row row = {
+        .candidate_id = item->candidate_id,
+        .token_ids = tokens,
+        .logprobs = logprobs,
+        .n_tokens = item->grow_tokens,
+        .finish = ends ? SEARCH_FINISH_LENGTH : SEARCH_FINISH_NONE,
+        .reward = (double)(item->candidate_id * 2654435761u % 1009),
+        .costs_from = item->n_tokens,
+        .token_costs = costs,
+        .n_costs = item->grow_tokens,
+    };
+    struct error err;
+    assert_ok(search_on_row(search, &row, &err), &err);
+    group->sampled += item->grow_tokens;
+    uint64_t released[64];
+    for (size_t n; (n = search_take_released(search, released, 64)) > 0;) {
+        scheduler_release(group->scheduler, item->job_id, released, n);
+    }
+    if (search_is_done(search)) {
+        scheduler_remove_job(group->scheduler, item->job_id);
+        search_destroy(search);
+        group->searches[item->job_id] = NULL;
+    }
+}
+
+static void run_beam_order(struct beam_group *group, const struct scheduler_order *order) {
+    carry_out_releases(group);
+    struct scheduler_order *done = scheduler_finish_order(group->scheduler, 0, order->order_id);
+    for (size_t i = 0; i < done->n_items; i++) {
+        const struct scheduler_item *item = done->items[i];
+        struct held *parent = find_held(group, item->job_id, item->parent_id);
+        if (parent != NULL) {
+            parent->used = ++group->clock;
+        } else if (item->n_tokens > 0) {
+            group->rebuilt += item->n_tokens;
+            hold(group, item->job_id, item->parent_id); // its other children find it
+        }
+        hold(group, item->job_id, item->candidate_id);
+        scheduler_place(group->scheduler, item, 0);
+    }
+    for (size_t i = 0; i < done->n_items; i++) {
+        give_row(group, done->items[i]);
+    }
+    scheduler_order_destroy(done);
+}
+
+// Many orders, as short blocks make them, must not let in what the group cannot hold.
+static void test_short_blocks_rebuild_no_more_than_long_ones(void **state) {
+    (void)state;
+    static const uint32_t blocks[] = {1, 2, 4, 32};
+    for (size_t b = 0; b < sizeof blocks / sizeof blocks[0]; b++) {
+        static struct beam_group group;
+        group = (struct beam_group){.scheduler = make(1, BEAM_SLOTS)};
+        const struct search_spec spec = {.method = SEARCH_METHOD_BEAM,
+                                         .selection = SEARCH_SELECTION_PLAIN,
+                                         .n = 32,
+                                         .survivors = 8,
+                                         .block_tokens = blocks[b],
+                                         .max_tokens = BEAM_TOKENS,
+                                         .tries = 1};
+        for (uint64_t id = 1; id <= BEAM_JOBS; id++) {
+            assert_ok(search_create(&spec, &group.searches[id]), NULL);
+            assert_ok(scheduler_add_job(group.scheduler, id, 100, 2, beam_next, group.searches[id]),
+                      NULL);
+        }
+        const struct scheduler_order *order;
+        uint64_t n_orders = 0, n_items = 0;
+        while ((order = dispatch(group.scheduler, 0)) != NULL) {
+            n_orders++;
+            n_items += order->n_items;
+            run_beam_order(&group, order);
+        }
+        assert_int_equal(group.sampled, BEAM_JOBS * 32 * BEAM_TOKENS);
+        assert_true(group.rebuilt <= group.sampled / 20);
+        assert_true(n_items >= n_orders * BEAM_SLOTS * 9 / 10);
+        scheduler_destroy(group.scheduler);
+    }
+}
+
 static void test_orders_are_a_function_of_events(void **state) {
     (void)state;
     uint64_t trace[2][64];
@@ -516,6 +659,7 @@ int main(void) {
         cmocka_unit_test(test_jobs_are_described_once_to_each_group),
         cmocka_unit_test(test_rows_of_a_removed_job_go_nowhere),
         cmocka_unit_test(test_penalties_are_shared_by_items_and_copied_from_the_search),
+        cmocka_unit_test(test_short_blocks_rebuild_no_more_than_long_ones),
         cmocka_unit_test(test_orders_are_a_function_of_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,7 @@ static void take_errors(struct answer *answer) {
 static void take_measures(struct answer *answer) {
     Surefoot__Gathered *out = &answer->gathered;
     out->has_decode_ms = out->has_score_ms = out->has_kv_blocks_free = true;
+    out->has_rebuilt_tokens = true;
     out->kv_blocks_free = UINT32_MAX;
     for (int i = 0; i < answer->n_parts; i++) {
         const Surefoot__Gathered *part = answer->parts[i];
@@ -75,6 +76,7 @@ static void take_measures(struct answer *answer) {
             out->decode_ms = part->decode_ms;
             out->score_ms = part->score_ms;
         }
+        out->rebuilt_tokens += part->rebuilt_tokens;
         if (part->kv_blocks_free < out->kv_blocks_free) {
             out->kv_blocks_free = part->kv_blocks_free;
         }

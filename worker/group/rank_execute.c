@@ -271,6 +271,7 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
     }
     rank->decode_ns = 0;
     rank->score_ns = 0;
+    int64_t rebuilt = rank->counts.rebuilt_tokens;
     enum status status = run_order(rank, order, rank_index, items, gathered, err);
     free(items);
     if (status != STATUS_OK) {
@@ -283,6 +284,8 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
     gathered->has_decode_ms = gathered->has_score_ms = true;
     gathered->decode_ms = (double)rank->decode_ns * 1e-6;
     gathered->score_ms = (double)rank->score_ns * 1e-6;
+    gathered->has_rebuilt_tokens = true;
+    gathered->rebuilt_tokens = (uint64_t)(rank->counts.rebuilt_tokens - rebuilt);
     *out = gathered;
     return STATUS_OK;
 }
