@@ -5,6 +5,7 @@
 
 #include "worker/model/config_fields.h"
 #include "worker/model/json_fields.h"
+#include "worker/model/model_path.h"
 #include "worker/model/rope_config.h"
 
 // transformers chooses the class by model_type, so the two must agree. Score models have classes of
@@ -408,7 +409,7 @@ static enum status read_generation(const char *directory, const json_t *config_j
                                    struct error *err) {
     json_t *json = NULL;
     const char *name = "generation_config.json";
-    enum status status = json_object_read(directory, name, &json, err);
+    enum status status = model_document_read(directory, name, &json, err);
     bool whole = status != STATUS_NOT_FOUND;
     if (!whole) {
         name = "config.json";
@@ -423,7 +424,7 @@ static enum status read_generation(const char *directory, const json_t *config_j
     }
     json_decref(json);
     if (status != STATUS_OK) {
-        error_prefix_field(err, name);
+        error_prefix_field(err, model_document_label(directory, name));
     }
     return status;
 }
@@ -432,7 +433,7 @@ static enum status read_generation(const char *directory, const json_t *config_j
 static enum status read_ignored(const char *directory, json_t **out, struct error *err) {
     json_t *json = NULL;
     struct error own = {0}; // a file that is absent is no failure
-    enum status status = json_object_read(directory, "surefoot.json", &json, &own);
+    enum status status = model_profile_document_read(directory, &json, &own);
     if (status == STATUS_NOT_FOUND) {
         return STATUS_OK;
     }
@@ -455,7 +456,7 @@ static enum status read_all(const char *directory, const json_t *json, const jso
         status = config_fields_check(json, ignored, err);
     }
     if (status != STATUS_OK) {
-        error_prefix_field(err, "config.json");
+        error_prefix_field(err, model_document_label(directory, "config.json"));
         return status;
     }
     return read_generation(directory, json, ignored, config, err);
@@ -469,9 +470,9 @@ enum status model_config_read(const char *directory, struct model_config *out, s
         .pad_id = -1,
         .score_var = 1,
     };
-    enum status status = json_object_read(directory, "config.json", &json, err);
+    enum status status = model_document_read(directory, "config.json", &json, err);
     if (status != STATUS_OK) {
-        error_prefix_field(err, "config.json");
+        error_prefix_field(err, model_document_label(directory, "config.json"));
         return status;
     }
     status = read_ignored(directory, &ignored, err);

@@ -87,7 +87,6 @@ enum status gguf_open(const char *path, struct gguf **out, struct error *err) {
         status = gguf_read(gguf, err);
     }
     if (status != STATUS_OK) {
-        error_prefix_field(err, gguf->file_name);
         gguf_close(gguf);
         return status;
     }

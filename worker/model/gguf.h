@@ -75,12 +75,11 @@ bool gguf_is_path(const char *path);
 
 // Opens a file. NOT_FOUND, IO. MALFORMED: truncated, inconsistent, a repeated key or tensor. LIMIT:
 // above one of the limits. VERSION: not version 2 or 3. UNSUPPORTED: big-endian, a part of a split
-// model, an array of arrays, a tensor type without a decoder. The error's field is the file's name,
-// with the key or tensor; the message names the numbers.
+// model, an array of arrays, a tensor type without a decoder. The error's field is the key or
+// tensor, "" where the file as a whole is meant; the message names the numbers.
 MUST_CHECK enum status gguf_open(const char *path, struct gguf **out, struct error *err);
 
-// The same for bytes in memory, aligned to GGUF_ALIGNMENT_MIN, borrowed until close. The error's
-// field is the key or tensor alone.
+// The same for bytes in memory, aligned to GGUF_ALIGNMENT_MIN, borrowed until close.
 MUST_CHECK enum status gguf_parse(const void *bytes, size_t size, struct gguf **out,
                                   struct error *err);
 void gguf_close(struct gguf *gguf); // NULL allowed

@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "worker/model/f16.h"
+#include "worker/model/element.h"
+#include "worker/model/gguf.h"
+#include "worker/model/model_path.h"
 #include "worker/model/sha256.h"
 #include "worker/model/weight_files.h"
 
@@ -26,20 +28,6 @@ struct model {
     int64_t n_parameters;
     size_t weight_bytes;
 };
-
-static float element_to_f32(const void *data, enum dtype dtype, size_t index) {
-    if (dtype == DTYPE_F32) {
-        return ((const float *)data)[index];
-    }
-    uint16_t bits = ((const uint16_t *)data)[index];
-    if (dtype == DTYPE_F16) {
-        return f16_to_f32(bits);
-    }
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, sizeof value);
-    return value;
-}
 
 // A matrix as the files hold it.
 static enum status find_matrix(struct model *model, const char *name, int32_t rows, int32_t cols,
@@ -66,6 +54,7 @@ static enum status load_embedding(struct model *model, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
+    weight_files_keep(model->files, table);
     size_t size = (size_t)table->rows * (size_t)table->cols * dtype_bytes(table->dtype);
     table->data = model->backend->ops->import_table(model->backend, table->data, size);
     if (table->data == NULL) {
@@ -403,29 +392,58 @@ static enum status load_weights(struct model *model, struct error *err) {
     return status;
 }
 
-// The weight files, then config.json.
-static enum status hash_files(struct model *model, struct error *err) {
-    struct sha256 sha;
-    sha256_init(&sha);
-    weight_files_hash(model->files, &sha);
+static enum status hash_file(const char *directory, const char *name, struct sha256 *sha,
+                             struct error *err) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/config.json", model->directory);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
-        return error_set(err, STATUS_IO, "config.json", "cannot read %s", path);
+        return error_set(err, STATUS_IO, name, "cannot read %s", path);
     }
     char buffer[4096];
     size_t n;
     while ((n = fread(buffer, 1, sizeof buffer, file)) > 0) {
-        sha256_update(&sha, buffer, n);
+        sha256_update(sha, buffer, n);
     }
     bool failed = ferror(file) != 0;
     fclose(file);
-    if (failed) {
-        return error_set(err, STATUS_IO, "config.json", "cannot read %s", path);
+    return failed ? error_set(err, STATUS_IO, name, "cannot read %s", path) : STATUS_OK;
+}
+
+// The weight files, then config.json: the bytes of the file, or over a base what they come to. A
+// GGUF file holds it itself.
+static enum status hash_config(const struct model *model, struct sha256 *sha, struct error *err) {
+    struct model_path path;
+    enum status status = model_path_find(model->directory, &path, err);
+    if (status != STATUS_OK || gguf_is_path(path.own)) {
+        return status;
     }
-    sha256_finish_hex(&sha, model->hash);
-    return STATUS_OK;
+    if (path.base[0] == '\0') {
+        return hash_file(model->directory, "config.json", sha, err);
+    }
+    json_t *json = NULL;
+    status = model_document_read(model->directory, "config.json", &json, err);
+    char *text = status == STATUS_OK ? json_dumps(json, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (status == STATUS_OK && text == NULL) {
+        status = error_set(err, STATUS_NO_MEMORY, "config.json", "no memory for its text");
+    }
+    if (status == STATUS_OK) {
+        sha256_update(sha, text, strlen(text));
+    }
+    free(text);
+    return status;
+}
+
+static enum status hash_files(struct model *model, struct error *err) {
+    struct sha256 sha;
+    sha256_init(&sha);
+    weight_files_hash(model->files, &sha);
+    enum status status = hash_config(model, &sha, err);
+    if (status == STATUS_OK) {
+        sha256_finish_hex(&sha, model->hash);
+    }
+    return status;
 }
 
 enum status model_open(const char *directory, struct backend *backend, enum precision precision,

@@ -3,6 +3,7 @@
 
 #include "worker/model/config.h"
 #include "worker/model/json_fields.h"
+#include "worker/model/model_path.h"
 
 enum { PROFILE_SCHEMA = 1 };
 
@@ -99,7 +100,7 @@ enum status model_profile_read(const char *directory, struct model_profile *out,
                                struct error *err) {
     struct model_profile profile = {.present = true};
     json_t *json = NULL;
-    enum status status = json_object_read(directory, "surefoot.json", &json, err);
+    enum status status = model_profile_document_read(directory, &json, err);
     if (status == STATUS_NOT_FOUND) {
         *out = (struct model_profile){.present = false};
         return STATUS_OK;

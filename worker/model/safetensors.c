@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "worker/model/json_fields.h"
+#include "worker/model/model_path.h"
 
 static const char single_name[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";
@@ -396,9 +397,7 @@ static enum status load_files(struct safetensors *weights, const char *directory
 // model.safetensors when there is one (as Hugging Face prefers it), else the index's shards.
 static enum status list_files(struct safetensors *weights, const char *directory, json_t **index,
                               struct error *err) {
-    char path[4096];
-    int length = snprintf(path, sizeof path, "%s/%s", directory, single_name);
-    if (length < (int)sizeof path && access(path, F_OK) == 0) {
+    if (model_path_has(directory, single_name)) {
         return add_file(weights, single_name, err);
     }
     enum status status = json_object_read(directory, index_name, index, err);
@@ -409,7 +408,9 @@ static enum status list_files(struct safetensors *weights, const char *directory
     return status == STATUS_OK ? list_shards(weights, *index, err) : status;
 }
 
-enum status safetensors_open(const char *directory, struct safetensors **out, struct error *err) {
+// With `name` that file alone, else what list_files finds.
+static enum status open_files(const char *directory, const char *name, struct safetensors **out,
+                              struct error *err) {
     struct safetensors *weights = calloc(1, sizeof *weights);
     if (weights == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the weight files");
@@ -421,7 +422,8 @@ enum status safetensors_open(const char *directory, struct safetensors **out, st
         error_set(err, status, NULL, "no memory for the weight files");
         goto out;
     }
-    status = list_files(weights, directory, &index, err);
+    status =
+        name != NULL ? add_file(weights, name, err) : list_files(weights, directory, &index, err);
     if (status != STATUS_OK) {
         goto out;
     }
@@ -437,6 +439,19 @@ out:
     }
     *out = weights;
     return STATUS_OK;
+}
+
+enum status safetensors_open(const char *directory, struct safetensors **out, struct error *err) {
+    return open_files(directory, NULL, out, err);
+}
+
+enum status safetensors_open_file(const char *directory, const char *name, struct safetensors **out,
+                                  struct error *err) {
+    return open_files(directory, name, out, err);
+}
+
+bool safetensors_exist(const char *directory) {
+    return model_path_has(directory, single_name) || model_path_has(directory, index_name);
 }
 
 void safetensors_close(struct safetensors *weights) {
@@ -479,6 +494,10 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *weig
 
 size_t safetensors_count(const struct safetensors *weights) {
     return weights->n_entries;
+}
+
+const struct safetensors_tensor *safetensors_at(const struct safetensors *weights, size_t index) {
+    return &weights->entries[index].tensor;
 }
 
 size_t safetensors_file_count(const struct safetensors *weights) {

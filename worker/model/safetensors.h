@@ -6,6 +6,7 @@
 #ifndef WORKER_MODEL_SAFETENSORS_H
 #define WORKER_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,12 +36,20 @@ struct safetensors;
 // numbers. STATUS_UNSUPPORTED: an unknown dtype. STATUS_IO, STATUS_NO_MEMORY.
 MUST_CHECK enum status safetensors_open(const char *directory, struct safetensors **out,
                                         struct error *err);
+// The same for the one file directory/name.
+MUST_CHECK enum status safetensors_open_file(const char *directory, const char *name,
+                                             struct safetensors **out, struct error *err);
+// Whether `directory` has weight files that safetensors_open would read.
+bool safetensors_exist(const char *directory);
 void safetensors_close(struct safetensors *safetensors); // NULL allowed
 
 // The tensor or NULL; borrowed until close.
 const struct safetensors_tensor *safetensors_find(const struct safetensors *safetensors,
                                                   const char *name);
 size_t safetensors_count(const struct safetensors *safetensors);
+// The tensor at `index` of all, in name order.
+const struct safetensors_tensor *safetensors_at(const struct safetensors *safetensors,
+                                                size_t index);
 
 // The mapped files in name order, for hashing.
 size_t safetensors_file_count(const struct safetensors *safetensors);

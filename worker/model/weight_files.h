@@ -23,7 +23,10 @@ struct weight_shape {
 
 struct weight_files;
 
-// Opens the weights of the model at `path`. Errors: those of safetensors_open.
+// Opens the weights of the model at `path`: safetensors in a directory, a GGUF file, or a directory
+// over a base (model_path.h), whose own tensors come first and whose adapter is added to those of
+// the base as they are got, in f32. Errors: those of model_path_find, safetensors_open, gguf_open
+// and lora_open; NOT_FOUND, SHAPE: a tensor over a base that is of another model.
 MUST_CHECK enum status weight_files_open(const char *path, struct weight_files **out,
                                          struct error *err);
 void weight_files_close(struct weight_files *files); // NULL allowed
@@ -38,6 +41,9 @@ bool weight_files_find(const struct weight_files *files, const char *name,
 // the first), STATUS_NO_MEMORY; the error names the tensor.
 MUST_CHECK enum status weight_files_get(struct weight_files *files, const char *name, int32_t rows,
                                         int32_t cols, struct tensor *out, struct error *err);
+
+// The data of a tensor that was got stays until close, drop or not.
+void weight_files_keep(struct weight_files *files, const struct tensor *tensor);
 
 // What was got is no longer looked at: copies are freed, and the kernel may take back the memory of
 // mapped pages, which are read again where they are touched again.

@@ -1,0 +1,346 @@
+// Models in GGUF files: logits against transformers (tests/parity/make_gguf_models.py), the
+// documents that a file stands for, and files whose metadata or tensors are not what is known.
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/model/gguf_builder.h"
+#include "tests/support/testkit.h"
+#include "worker/model/context.h"
+#include "worker/model/gguf_config.h"
+#include "worker/model/model_path.h"
+
+enum { VOCAB = 40, IDS_MAX = 32 };
+
+static const char *vector_path(const char *name) {
+    char relative[128];
+    snprintf(relative, sizeof relative, "tests/vectors/gguf/%s", name);
+    return testkit_source_path(relative);
+}
+
+static void read_logits(struct backend *backend, const char *path, const int32_t *ids, int32_t n,
+                        float *logits) {
+    struct error err = {0};
+    struct model *model = NULL;
+    struct model_context *context = NULL;
+    assert_ok(model_open(path, backend, PRECISION_STORED, &model, &err), &err);
+    const struct model_context_options options = {.n_kv_blocks = 4,
+                                                  .n_sequences = 1,
+                                                  .batch_rows = 32,
+                                                  .output_rows = IDS_MAX,
+                                                  .context_tokens = 64};
+    assert_ok(model_context_create(model, &options, &context, &err), &err);
+    struct sequence *sequence = sequence_create(context);
+    const struct forward_item item = {sequence, ids, n, FORWARD_OUTPUT_ALL};
+    struct tensor result;
+    assert_ok(model_forward(context, &item, 1, &err), &err);
+    assert_status(STATUS_OK, model_logits(context, model_outputs(context), &result));
+    assert_int_equal(result.cols, VOCAB);
+    assert_status(STATUS_OK, backend->ops->download(backend, logits, result.data,
+                                                    (size_t)n * VOCAB * sizeof *logits));
+    sequence_destroy(context, sequence);
+    model_context_destroy(context);
+    model_close(model);
+}
+
+static void check_case(struct backend *backend, const json_t *one) {
+    const char *name = json_string_value(json_object_get(one, "file"));
+    const json_t *list = json_object_get(one, "ids");
+    const json_t *rows = json_object_get(one, "rows");
+    int32_t ids[IDS_MAX];
+    size_t n = json_array_size(list);
+    assert_in_range(n, 1, IDS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    float logits[IDS_MAX * VOCAB];
+    read_logits(backend, vector_path(name), ids, (int32_t)n, logits);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        size_t row = (size_t)json_integer_value(json_array_get(rows, i));
+        const json_t *want = json_array_get(json_object_get(one, "logits"), i);
+        double largest = 0;
+        for (size_t id = 0; id < VOCAB; id++) {
+            largest = fmax(largest, fabs(json_number_value(json_array_get(want, id))));
+        }
+        for (size_t id = 0; id < VOCAB; id++) {
+            double expected = json_number_value(json_array_get(want, id));
+            if (!(fabs((double)logits[row * VOCAB + id] - expected) <= 1e-4 * largest)) {
+                fail_msg("%s: logit %zu of row %zu is %.6f, the reference has %.6f", name, id, row,
+                         (double)logits[row * VOCAB + id], expected);
+            }
+        }
+    }
+}
+
+static void test_logits_equal_the_reference_for_every_architecture(void **state) {
+    (void)state;
+    struct error err = {0};
+    struct backend *backend = NULL;
+    assert_ok(backend_create("cpu", 1, &backend, &err), &err);
+    json_t *cases = json_load_file(vector_path("models.json"), 0, NULL);
+    assert_true(json_array_size(cases) > 0);
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        check_case(backend, json_array_get(cases, i));
+    }
+    json_decref(cases);
+    backend_destroy(backend);
+}
+
+// A file without data that says what a llama model needs to say, but for `changed` keys, which the
+// case puts in itself, and with a table of two tokens.
+struct draft {
+    struct gguf_builder values;
+    struct gguf_builder infos;
+    uint64_t n_values;
+    uint64_t n_tensors;
+    uint64_t offset;
+};
+
+static void draft_number(struct draft *draft, const char *key, uint32_t value) {
+    gguf_put_number(&draft->values, key, value);
+    draft->n_values++;
+}
+
+static void draft_real(struct draft *draft, const char *key, float value) {
+    gguf_put_real(&draft->values, key, value);
+    draft->n_values++;
+}
+
+static void draft_text(struct draft *draft, const char *key, const char *text) {
+    gguf_put_text(&draft->values, key, text);
+    draft->n_values++;
+}
+
+static void draft_tensor(struct draft *draft, const char *name, uint64_t cols, uint64_t rows) {
+    gguf_put_tensor(&draft->infos, name, cols, rows, 0, draft->offset);
+    draft->offset += (4 * cols * (rows > 0 ? rows : 1) + 31) / 32 * 32;
+    draft->n_tensors++;
+}
+
+static struct gguf_builder draft_finish(struct draft *draft) {
+    struct gguf_builder file = {0};
+    gguf_put_header(&file, 3, draft->n_tensors, draft->n_values);
+    gguf_put(&file, draft->values.bytes, draft->values.size);
+    gguf_put(&file, draft->infos.bytes, draft->infos.size);
+    gguf_put_padding(&file, 32);
+    size_t size = file.size + draft->offset;
+    while (file.size < size) {
+        gguf_put(&file, "\0\0\0\0\0\0\0\0", 8);
+    }
+    gguf_builder_finish(&draft->values);
+    gguf_builder_finish(&draft->infos);
+    return file;
+}
+
+// Everything but what `except` names.
+static struct draft llama_draft(const char *except) {
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } numbers[] = {{"llama.context_length", 64},      {"llama.embedding_length", 8},
+                   {"llama.block_count", 1},          {"llama.feed_forward_length", 16},
+                   {"llama.attention.head_count", 2}, {"llama.attention.head_count_kv", 1}};
+    struct draft draft = {0};
+    if (strcmp(except, "general.architecture") != 0) {
+        draft_text(&draft, "general.architecture", "llama");
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (strcmp(except, numbers[i].key) != 0) {
+            draft_number(&draft, numbers[i].key, numbers[i].value);
+        }
+    }
+    if (strcmp(except, "llama.attention.layer_norm_rms_epsilon") != 0) {
+        draft_real(&draft, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    }
+    if (strcmp(except, "token_embd.weight") != 0) {
+        draft_tensor(&draft, "token_embd.weight", 8, 2);
+    }
+    return draft;
+}
+
+static enum status translate(struct draft *draft, json_t **out, struct error *err) {
+    struct gguf_builder file = draft_finish(draft);
+    struct gguf *gguf = NULL;
+    assert_ok(gguf_parse(file.bytes, file.size, &gguf, err), err);
+    enum status status = gguf_config(gguf, out, err);
+    gguf_close(gguf);
+    gguf_builder_finish(&file);
+    return status;
+}
+
+static void test_metadata_becomes_the_configuration(void **state) {
+    (void)state;
+    struct draft draft = llama_draft("");
+    draft_real(&draft, "llama.rope.freq_base", 5e5f);
+    draft_number(&draft, "tokenizer.ggml.bos_token_id", 1);
+    draft_text(&draft, "general.name", "a name");
+    json_t *config = NULL;
+    struct error err = {0};
+    assert_ok(translate(&draft, &config, &err), &err);
+    json_t *want = json_loads(
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"max_position_embeddings\": 64,"
+        " \"hidden_size\": 8, \"num_hidden_layers\": 1, \"intermediate_size\": 16,"
+        " \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"rope_theta\": 500000.0,"
+        " \"vocab_size\": 2, \"tie_word_embeddings\": true, \"bos_token_id\": 1,"
+        " \"attention_bias\": false, \"mlp_bias\": false}",
+        0, NULL);
+    assert_non_null(want);
+    json_object_set(want, "rms_norm_eps", json_object_get(config, "rms_norm_eps"));
+    assert_true(json_equal(config, want));
+    assert_true((float)json_real_value(json_object_get(config, "rms_norm_eps")) == 1e-5f);
+    json_decref(want);
+    json_decref(config);
+}
+
+static void expect_refusal(struct draft draft, enum status expected, const char *field) {
+    json_t *config = NULL;
+    struct error err = {0};
+    enum status status = translate(&draft, &config, &err);
+    if (status != expected || strcmp(err.field, field) != 0) {
+        fail_msg("%s in \"%s\" (%s), expected %s in \"%s\"", status_name(status), err.field,
+                 err.message, status_name(expected), field);
+    }
+}
+
+static void test_what_is_missing_is_named(void **state) {
+    (void)state;
+    static const char *const required[] = {"general.architecture",
+                                           "llama.context_length",
+                                           "llama.embedding_length",
+                                           "llama.block_count",
+                                           "llama.feed_forward_length",
+                                           "llama.attention.head_count",
+                                           "llama.attention.layer_norm_rms_epsilon"};
+    for (size_t i = 0; i < sizeof required / sizeof required[0]; i++) {
+        expect_refusal(llama_draft(required[i]), STATUS_MALFORMED, required[i]);
+    }
+    expect_refusal(llama_draft("token_embd.weight"), STATUS_SHAPE, "token_embd.weight");
+}
+
+static struct draft with_number(const char *except, const char *key, uint32_t value) {
+    struct draft draft = llama_draft(except);
+    draft_number(&draft, key, value);
+    return draft;
+}
+
+static struct draft with_tensor(const char *name) {
+    struct draft draft = llama_draft("");
+    draft_tensor(&draft, name, 8, 0);
+    return draft;
+}
+
+static struct draft with_text(const char *except, const char *key, const char *text) {
+    struct draft draft = llama_draft(except);
+    draft_text(&draft, key, text);
+    return draft;
+}
+
+static void test_what_is_not_known_is_refused_by_name(void **state) {
+    (void)state;
+    expect_refusal(with_text("general.architecture", "general.architecture", "gemma2"),
+                   STATUS_UNSUPPORTED, "general.architecture");
+    expect_refusal(with_number("", "llama.logit_scale", 1), STATUS_UNSUPPORTED,
+                   "llama.logit_scale");
+    expect_refusal(with_number("", "llama.expert_count", 8), STATUS_UNSUPPORTED,
+                   "llama.expert_count");
+    expect_refusal(with_number("", "llama.attention.value_length", 8), STATUS_UNSUPPORTED,
+                   "llama.attention.value_length");
+    expect_refusal(with_number("", "llama.rope.dimension_count", 2), STATUS_UNSUPPORTED,
+                   "llama.rope.dimension_count");
+    expect_refusal(with_number("", "llama.vocab_size", 3), STATUS_SHAPE, "llama.vocab_size");
+    expect_refusal(with_text("", "llama.rope.scaling.type", "ntk"), STATUS_UNSUPPORTED,
+                   "llama.rope.scaling.type");
+    expect_refusal(with_text("llama.block_count", "llama.block_count", "1"), STATUS_MALFORMED,
+                   "llama.block_count");
+    static const char *const tensors[] = {"blk.1.attn_norm.weight",
+                                          "blk.0.attn_q_norm.weight",
+                                          "blk.0.ffn_gate_inp.weight",
+                                          "blk.x.attn_norm.weight",
+                                          "attn_norm.weight",
+                                          "blk.0.attn_norm",
+                                          "cls.weight"};
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        expect_refusal(with_tensor(tensors[i]), STATUS_UNSUPPORTED, tensors[i]);
+    }
+    expect_refusal(with_tensor("blk.0.attn_q.bias"), STATUS_UNSUPPORTED, "attn_k");
+}
+
+static void test_the_profile_lies_beside_the_file(void **state) {
+    (void)state;
+    char *directory = testkit_make_directory();
+    char path[4200], beside[4300];
+    snprintf(path, sizeof path, "%s/m.gguf", directory);
+    snprintf(beside, sizeof beside, "%s.surefoot.json", path);
+    struct model_profile profile;
+    struct error err = {0};
+    assert_ok(model_profile_read(path, &profile, &err), &err);
+    assert_false(profile.present);
+    static const char text[] = "{\"schema\": 1, \"role\": \"policy\"}";
+    testkit_write_file(beside, text, sizeof text - 1);
+    assert_ok(model_profile_read(path, &profile, &err), &err);
+    assert_string_equal(profile.role, "policy");
+    testkit_remove_tree(directory);
+}
+
+// A file that is refused when it is opened, and one whose tensors do not fit, both name it.
+static void test_the_file_and_the_key_are_named(void **state) {
+    (void)state;
+    char *directory = testkit_make_directory();
+    char path[4200];
+    snprintf(path, sizeof path, "%s/m.gguf", directory);
+    struct model_config config;
+    struct error err = {0};
+    assert_status(STATUS_NOT_FOUND, model_config_read(path, &config, &err));
+    assert_string_equal(err.field, "m.gguf");
+    testkit_write_file(path, "GGUF\1\0\0\0\0\0\0\0", 12);
+    assert_status(STATUS_VERSION, model_config_read(path, &config, &err));
+    assert_string_equal(err.field, "m.gguf.version");
+    struct draft draft = llama_draft("llama.attention.head_count");
+    draft_number(&draft, "llama.attention.head_count", 3);
+    struct gguf_builder file = draft_finish(&draft);
+    testkit_write_file(path, file.bytes, file.size);
+    assert_status(STATUS_INVALID_ARGUMENT, model_config_read(path, &config, &err));
+    assert_string_equal(err.field, "m.gguf.num_attention_heads");
+    gguf_builder_finish(&file);
+    testkit_remove_tree(directory);
+}
+
+static void test_turn_ends_are_end_tokens(void **state) {
+    (void)state;
+    static const char *const tokens[] = {"a", "<|im_end|>", "<|eot_id|>", "<|end|>"};
+    static const int32_t kinds[] = {1, 3, 1, 4};
+    struct draft draft = llama_draft("");
+    gguf_put_texts(&draft.values, "tokenizer.ggml.tokens", tokens, 4);
+    gguf_put_numbers(&draft.values, "tokenizer.ggml.token_type", kinds, 4);
+    draft.n_values += 2;
+    draft_number(&draft, "tokenizer.ggml.eos_token_id", 0);
+    draft_number(&draft, "tokenizer.ggml.eot_token_id", 1);
+    struct gguf_builder file = draft_finish(&draft);
+    struct gguf *gguf = NULL;
+    struct error err = {0};
+    json_t *json = NULL;
+    assert_ok(gguf_parse(file.bytes, file.size, &gguf, &err), &err);
+    assert_ok(gguf_generation_config(gguf, &json, &err), &err);
+    // The second is named and spelled so, the third is ordinary text.
+    json_t *want = json_pack("{s:[i, i, i]}", "eos_token_id", 0, 1, 3);
+    assert_true(json_equal(json, want));
+    json_decref(want);
+    json_decref(json);
+    gguf_close(gguf);
+    gguf_builder_finish(&file);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logits_equal_the_reference_for_every_architecture),
+        cmocka_unit_test(test_metadata_becomes_the_configuration),
+        cmocka_unit_test(test_what_is_missing_is_named),
+        cmocka_unit_test(test_what_is_not_known_is_refused_by_name),
+        cmocka_unit_test(test_the_profile_lies_beside_the_file),
+        cmocka_unit_test(test_the_file_and_the_key_are_named),
+        cmocka_unit_test(test_turn_ends_are_end_tokens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
