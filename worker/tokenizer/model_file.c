@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "common/json_numbers.h"
+#include "worker/model/gguf.h"
 #include "worker/tokenizer/tokenizer.h"
+#include "worker/tokenizer/tokenizer_gguf.h"
 
 static enum status read_open_file(FILE *file, const char *name, char **text, size_t *bytes,
                                   struct error *err) {
@@ -63,6 +65,9 @@ enum status model_file_read(const char *directory, const char *name, char **text
 
 enum status model_file_read_json(const char *directory, const char *name, json_t **out,
                                  struct error *err) {
+    if (gguf_is_path(directory)) {
+        return tokenizer_gguf_document(directory, name, out, err);
+    }
     char *text = NULL;
     size_t bytes = 0;
     enum status status = model_file_read(directory, name, &text, &bytes, err);

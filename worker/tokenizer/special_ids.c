@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/model/gguf.h"
+#include "worker/model/model_path.h"
 #include "worker/tokenizer/model_file.h"
 
 static enum status read_optional(const char *directory, const char *name, json_t **out,
@@ -20,8 +22,27 @@ static enum status read_optional(const char *directory, const char *name, json_t
     return STATUS_OK;
 }
 
-enum status special_sources_read(const char *directory, struct special_sources *sources,
-                                 struct error *err) {
+// config.json and generation_config.json belong to the model: over a base they are what both say.
+static enum status read_model_document(const char *path, const char *name, json_t **out,
+                                       struct error *err) {
+    struct model_path found;
+    struct error own = {0};
+    enum status status = model_path_find(path, &found, &own);
+    if (status == STATUS_OK && found.base[0] == '\0' && !gguf_is_path(path)) {
+        return read_optional(path, name, out, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_document_read(path, name, out, &own);
+    }
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
+        return STATUS_OK;
+    }
+    error_prefix_field(&own, model_document_label(path, name));
+    return error_set(err, status, own.field, "%s", own.message);
+}
+
+enum status special_sources_read(const char *path, const char *directory,
+                                 struct special_sources *sources, struct error *err) {
     *sources = (struct special_sources){0};
     enum status status =
         read_optional(directory, "tokenizer_config.json", &sources->tokenizer_config, err);
@@ -31,10 +52,11 @@ enum status special_sources_read(const char *directory, struct special_sources *
     }
     if (status == STATUS_OK) {
         status =
-            read_optional(directory, "generation_config.json", &sources->generation_config, err);
+            read_model_document(path, "generation_config.json", &sources->generation_config, err);
     }
-    if (status == STATUS_OK) {
-        status = read_optional(directory, "config.json", &sources->config, err);
+    // A GGUF file names every role in what stands for tokenizer_config.json.
+    if (status == STATUS_OK && !gguf_is_path(directory)) {
+        status = read_model_document(path, "config.json", &sources->config, err);
     }
     if (status == STATUS_OK) {
         status = read_optional(directory, "added_tokens.json", &sources->added_tokens, err);

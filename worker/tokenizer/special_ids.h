@@ -18,10 +18,11 @@ struct special_sources {
     json_t *added_tokens;
 };
 
-// Reads what there is. Errors as model_file_read_json except NOT_FOUND; *sources can be finished
-// then too.
-MUST_CHECK enum status special_sources_read(const char *directory, struct special_sources *sources,
-                                            struct error *err);
+// Reads what there is: the tokenizer's files in `directory`, config.json and generation_config.json
+// of the model at `path`, which is the same or laid over it. Errors as model_file_read_json except
+// NOT_FOUND; *sources can be finished then too.
+MUST_CHECK enum status special_sources_read(const char *path, const char *directory,
+                                            struct special_sources *sources, struct error *err);
 void special_sources_finish(struct special_sources *sources);
 
 // Adds the tokens of added_tokens_decoder in tokenizer_config.json, else of added_tokens.json, then

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "worker/model/gguf.h"
+#include "worker/model/model_path.h"
 #include "worker/tokenizer/detokenizer.h"
 #include "worker/tokenizer/tokenizer_data.h"
 #include "worker/tokenizer/tokenizer_source.h"
@@ -289,28 +290,39 @@ static enum status prepare(struct tokenizer *tokenizer, struct error *err) {
                : error_set(err, status, "tokenizer", "cannot be prepared: %s", status_text(status));
 }
 
-static bool has_file(const char *directory, const char *name) {
-    char path[4096];
-    int length = snprintf(path, sizeof path, "%s/%s", directory, name);
-    return length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
-}
-
 static enum status read_source(const char *directory, const struct special_sources *sources,
                                struct tokenizer *tokenizer, struct error *err) {
-    if (has_file(directory, "tokenizer.json")) {
+    if (gguf_is_path(directory) || model_path_has(directory, "tokenizer.json")) {
         return tokenizer_source_json(directory, sources, tokenizer, err);
     }
-    if (has_file(directory, "vocab.json")) {
+    if (model_path_has(directory, "vocab.json")) {
         return tokenizer_source_vocab_merges(directory, sources, tokenizer, err);
     }
-    if (has_file(directory, "tokenizer.model")) {
+    if (model_path_has(directory, "tokenizer.model")) {
         return tokenizer_source_ranks(directory, sources, tokenizer, err);
     }
     return error_set(err, STATUS_NOT_FOUND, "tokenizer.json",
                      "%s has neither tokenizer.json, vocab.json nor tokenizer.model", directory);
 }
 
-enum status tokenizer_open(const char *directory, struct tokenizer **out, struct error *err) {
+// A directory over a base has a tokenizer of its own or the base's, never parts of both.
+static const char *find_directory(const struct model_path *path) {
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model"};
+    for (size_t i = 0; path->base[0] != '\0' && i < sizeof names / sizeof names[0]; i++) {
+        if (model_path_has(path->own, names[i])) {
+            return path->own;
+        }
+    }
+    return path->base[0] != '\0' ? path->base : path->own;
+}
+
+enum status tokenizer_open(const char *path, struct tokenizer **out, struct error *err) {
+    struct model_path found;
+    enum status status = model_path_find(path, &found, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const char *directory = find_directory(&found);
     struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (tokenizer == NULL) {
         return error_set(err, STATUS_NO_MEMORY, "tokenizer", "no memory for a tokenizer");
@@ -318,7 +330,7 @@ enum status tokenizer_open(const char *directory, struct tokenizer **out, struct
     tokenizer->bos_id = tokenizer->eos_id = tokenizer->pad_id = -1;
     tokenizer->bpe.unk_id = tokenizer->unigram.unk_id = -1;
     struct special_sources sources;
-    enum status status = special_sources_read(directory, &sources, err);
+    status = special_sources_read(path, directory, &sources, err);
     if (status == STATUS_OK) {
         status = read_source(directory, &sources, tokenizer, err);
     }

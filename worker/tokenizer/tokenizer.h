@@ -65,7 +65,8 @@ struct tokenizer_segment {
 // Character classes follow the library's Unicode version (unicode_newer.h); scripts as \p{Han} and
 // lower case follow that of PCRE2 and libutf8proc.
 //
-// Opens the tokenizer of a model directory and returns it owned. The first source found is read:
+// Opens the tokenizer of the model at `path` (worker/model/model_path.h) and returns it owned. A
+// GGUF file holds its own (tokenizer_gguf.h). In a directory the first source found is read:
 // tokenizer.json; vocab.json with merges.txt (GPT-2, or what tokenizer_config.json names);
 // tokenizer.model in the rank form of Llama 3 (a line each: base64 bytes, rank). Special ids come
 // from tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json, in
@@ -73,8 +74,7 @@ struct tokenizer_segment {
 // model kind, normaliser, pre-tokenizer or decoder that is not implemented. MALFORMED, LIMIT: the
 // file is wrong or too large. IO, NO_MEMORY. err->field is the file and the path in it, as
 // "tokenizer.json:model.type".
-MUST_CHECK enum status tokenizer_open(const char *directory, struct tokenizer **out,
-                                      struct error *err);
+MUST_CHECK enum status tokenizer_open(const char *path, struct tokenizer **out, struct error *err);
 
 // Frees; NULL is allowed.
 void tokenizer_close(struct tokenizer *tokenizer);
