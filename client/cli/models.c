@@ -1,4 +1,4 @@
-// surefoot models check DIR: asks the worker program, which alone reads models, for its memory
+// surefoot models check MODEL: asks the worker program, which alone reads models, for its memory
 // plan.
 #include <errno.h>
 #include <fcntl.h>
@@ -24,36 +24,45 @@ struct check {
     bool good;
 };
 
-static json_t *load_config(const char *directory) {
+static json_t *load(const char *directory, const char *name) {
     char path[SERVICE_PATH_BYTES];
-    snprintf(path, sizeof path, "%.4000s/config.json", directory);
+    snprintf(path, sizeof path, "%.4000s/%s", directory, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no waiting for a pipe's writer
     struct stat info;
-    json_t *config = NULL;
+    json_t *object = NULL;
     if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
-        config = json_loadfd(fd, 0, NULL);
+        object = json_loadfd(fd, 0, NULL);
     }
     if (fd >= 0) {
         close(fd);
     }
-    return config;
+    return object;
 }
 
-// By the class. What cannot be read or is unknown counts as a policy: the worker then tells what is
-// wrong with it.
-static bool is_scorer(const char *directory) {
+static bool is_scorer_class(const char *name) {
     static const char *const endings[] = {"ForSequenceClassification", "LlamaForScore",
                                           "LlamaModelForScore"};
-    json_t *config = load_config(directory);
-    const char *class_name =
-        json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
-    size_t length = class_name != NULL ? strlen(class_name) : 0;
-    bool scorer = false;
+    size_t length = name != NULL ? strlen(name) : 0;
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         size_t size = strlen(endings[i]);
-        scorer = scorer || (length >= size && strcmp(class_name + length - size, endings[i]) == 0);
+        if (length >= size && strcmp(name + length - size, endings[i]) == 0) {
+            return true;
+        }
     }
+    return false;
+}
+
+// By the class, or an adapter's task. What cannot be read or is unknown counts as a policy, a GGUF
+// file among it: the worker then tells what is wrong with it.
+static bool is_scorer(const char *directory) {
+    json_t *config = load(directory, "config.json");
+    json_t *adapter = load(directory, "adapter_config.json");
+    json_t *class_name = json_array_get(json_object_get(config, "architectures"), 0);
+    const char *task = json_string_value(json_object_get(adapter, "task_type"));
+    bool scorer = class_name != NULL ? is_scorer_class(json_string_value(class_name))
+                                     : task != NULL && strcmp(task, "SEQ_CLS") == 0;
     json_decref(config);
+    json_decref(adapter);
     return scorer;
 }
 
@@ -190,10 +199,10 @@ int verb_models(struct cli *cli, int argc, char **argv) {
         {.name = NULL},
     };
     const struct command_line line = {
-        .usage = "models check DIR [FLAGS]",
-        .about = "Opens a model directory in Hugging Face layout (config.json, weights, "
-                 "tokenizer.json) and\nprints the memory it would take, or why it cannot be served "
-                 "(exit code 2).\nJSON: directory, kind, good, report.",
+        .usage = "models check MODEL [FLAGS]",
+        .about = "Opens a model, a directory in Hugging Face layout (config.json, weights, "
+                 "tokenizer.json)\nor a GGUF file, and prints the memory it would take, or why it "
+                 "cannot be served (exit\ncode 2). JSON: directory, kind, good, report.",
         .tables = {own},
         .n_tables = 1,
         .positional_min = 2,

@@ -105,10 +105,28 @@ enum status service_find_models(const struct cli *cli, char out[SERVICE_PATH_BYT
                      cli->program_dir);
 }
 
-// The directory's absolute path, so that a later command finds it from elsewhere.
-static bool resolve(const char *directory, char *out, size_t size) {
+static bool is_gguf_file(const char *path) {
+    size_t length = strlen(path);
+    struct stat info;
+    return length > 5 && strcmp(path + length - 5, ".gguf") == 0 && stat(path, &info) == 0 &&
+           S_ISREG(info.st_mode);
+}
+
+// The absolute path of a model's directory or GGUF file, so that a later command finds it from
+// elsewhere. A file keeps its own name, which may be a link to one that does not end in .gguf.
+static bool resolve(const char *model, char *out, size_t size) {
+    const char *slash = strrchr(model, '/');
+    const char *name = !is_gguf_file(model) ? NULL : slash != NULL ? slash + 1 : model;
+    char directory[SERVICE_PATH_BYTES];
+    if (name == NULL) {
+        snprintf(directory, sizeof directory, "%s", model);
+    } else {
+        snprintf(directory, sizeof directory, "%.*s.", (int)(name - model), model);
+    }
     char *whole = is_directory(directory) ? realpath(directory, NULL) : NULL;
-    bool good = whole != NULL && (size_t)snprintf(out, size, "%s", whole) < size;
+    bool good =
+        whole != NULL && (size_t)snprintf(out, size, "%s%s%s", whole, name != NULL ? "/" : "",
+                                          name != NULL ? name : "") < size;
     free(whole);
     return good;
 }
@@ -127,7 +145,8 @@ static enum status copy_list(const char *flag, const struct flag_list *list,
                     resolve(equals + 1, out->items[i] + head, SERVICE_MODEL_BYTES - head);
         if (!good) {
             return error_set(err, STATUS_INVALID_ARGUMENT, flag,
-                             "\"%.120s\" is not NAME=DIR with an existing directory", text);
+                             "\"%.120s\" is not NAME=DIR with an existing directory or GGUF file",
+                             text);
         }
         memcpy(out->items[i], text, head);
     }
@@ -143,8 +162,8 @@ static enum status find_models(const struct cli *cli, const struct service_flags
     }
     if (flags->policy != NULL) {
         if (!resolve(flags->policy, out->policy, sizeof out->policy)) {
-            return error_set(err, STATUS_NOT_FOUND, "--policy", "%s is not a directory",
-                             flags->policy);
+            return error_set(err, STATUS_NOT_FOUND, "--policy",
+                             "%s is not a directory or GGUF file", flags->policy);
         }
         enum status status = copy_list("--reward", &flags->rewards, &out->rewards, err);
         return status != STATUS_OK ? status : copy_list("--cost", &flags->costs, &out->costs, err);

@@ -200,7 +200,7 @@ static void test_private_directories_of_killed_commands_are_removed(void **state
     snprintf(lock, sizeof lock, "%s/lock", used);
     int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(flock(fd, LOCK_EX), 0);
-    EXPECT(2, "not a directory", "up", "--dir", place->directory, "--policy", "/nonexistent");
+    EXPECT(2, "not a directory or GGUF file", "up", "--dir", place->directory, "--policy", "/nonexistent");
     assert_int_not_equal(access(stale, F_OK), 0);
     assert_int_equal(access(used, F_OK), 0);
     close(fd);
