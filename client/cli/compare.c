@@ -1,4 +1,6 @@
 // surefoot compare: the same prompts answered by several methods, side by side.
+#include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +8,7 @@
 #include "client/cli/batch_flags.h"
 #include "client/cli/items.h"
 #include "client/cli/job_flags.h"
+#include "client/cli/job_json.h"
 #include "client/cli/print.h"
 #include "client/cli/progress.h"
 #include "client/cli/session.h"
@@ -37,6 +40,7 @@ struct compare {
     char (*keys)[SUREFOOT_KEY_BYTES]; // [items.count] of the method being run
     const Surefoot__JobSpec *base;
     const char *system; // message before every item, or NULL
+    FILE *out;          // or NULL
     Surefoot__JobSpec spec;
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
@@ -47,6 +51,7 @@ struct compare {
 struct compare_flags {
     struct batch_flags batch;
     const char *methods;
+    const char *out;
     uint32_t limit;
     int show_unsafe;
 };
@@ -105,6 +110,29 @@ static Surefoot__JobResult *copy_result(const Surefoot__JobResult *result) {
     return copy;
 }
 
+// One line of --out: all of it stays, whatever becomes of this process.
+static enum status write_result(struct compare *compare, size_t index,
+                                const Surefoot__JobResult *result, struct error *err) {
+    const struct item *item = &compare->items.rows[index];
+    json_t *record = json_pack("{s:i, s:O, s:s}", "surefoot_compare", 1, "id", item->id, "method",
+                               compare->methods[compare->at].label);
+    json_t *fields = print_result_json(result, false);
+    json_object_update(record, fields);
+    json_decref(fields);
+    json_object_set_new(record, "settings",
+                        json_pack("{s:s?, s:s, s:s?, s:o}", "benchmark", compare->items.benchmark,
+                                  "asked", compare->items.asked, "system", compare->system, "job",
+                                  job_json(&compare->spec)));
+    if (item->joined != NULL) {
+        json_object_set_new(record, "prompt", json_string(item->joined));
+    }
+    json_object_set(record, "input", item->source);
+    enum status status = print_json_line(record, compare->out);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : error_set(err, status, "--out", "cannot write: %s", strerror(errno));
+}
+
 static enum status done(void *user, size_t index, const Surefoot__JobResult *result,
                         struct error *err) {
     struct compare *compare = user;
@@ -113,6 +141,12 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
     *slot = copy_result(result);
     if (*slot == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a result");
+    }
+    if (compare->out != NULL) {
+        enum status written = write_result(compare, index, result, err);
+        if (written != STATUS_OK) {
+            return written;
+        }
     }
     compare->progress.done++;
     compare->progress.refused += result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
@@ -177,13 +211,27 @@ static const Surefoot__JobResult *result_at(const struct compare *compare, int m
     return compare->results[(size_t)method * compare->items.count + item];
 }
 
-// What one method did over all prompts. Means are over the answered ones.
+static bool is_answered(const Surefoot__JobResult *result) {
+    return result->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
+}
+
+// Only prompts that every method answered can be compared.
+static bool is_common(const struct compare *compare, size_t item) {
+    bool common = true;
+    for (int j = 0; j < compare->n_methods; j++) {
+        common = common && is_answered(result_at(compare, j, item));
+    }
+    return common;
+}
+
+// What one method did over all prompts.
 struct summary {
     size_t answered;
     size_t refused;
     size_t failed;
     size_t over_budget;
-    double reward;
+    size_t common; // prompts that every method answered; the means below are over these
+    double reward; // NaN when there are none, or one has no such score
     double cost;
     double run_ms; // mean over all
 };
@@ -193,21 +241,19 @@ static struct summary summarize(const struct compare *compare, int method) {
     for (size_t i = 0; i < compare->items.count; i++) {
         const Surefoot__JobResult *result = result_at(compare, method, i);
         sum.run_ms += result->run_ms / (double)compare->items.count;
-        if (result->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
-            sum.answered++;
-            sum.reward += result->reward;
-            sum.cost += result->cost;
-            sum.over_budget += result->over_budget != 0;
-        } else if (result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
-            sum.refused++;
-        } else {
-            sum.failed++;
+        bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
+        sum.answered += is_answered(result);
+        sum.refused += refused;
+        sum.failed += !refused && !is_answered(result);
+        sum.over_budget += is_answered(result) && result->over_budget;
+        if (is_common(compare, i)) {
+            sum.common++;
+            sum.reward += result->has_reward ? result->reward : (double)NAN;
+            sum.cost += result->has_cost ? result->cost : (double)NAN;
         }
     }
-    if (sum.answered > 0) {
-        sum.reward /= (double)sum.answered;
-        sum.cost /= (double)sum.answered;
-    }
+    sum.reward /= (double)sum.common;
+    sum.cost /= (double)sum.common;
     return sum;
 }
 
@@ -249,11 +295,26 @@ static void print_table(const struct compare *compare, bool show_unsafe) {
     for (int j = 0; j < compare->n_methods; j++) {
         struct summary sum = summarize(compare, j);
         char answered[32];
+        char reward[32] = "-";
+        char cost[32] = "-";
         snprintf(answered, sizeof answered, "%zu/%zu", sum.answered, compare->items.count);
-        printf("%-24s %11.3f %9.3f %12zu %11s %8zu %7zu %9.1f\n", compare->methods[j].label,
-               sum.reward, sum.cost, sum.over_budget, answered, sum.refused, sum.failed,
+        if (isfinite(sum.reward)) {
+            snprintf(reward, sizeof reward, "%.3f", sum.reward);
+        }
+        if (isfinite(sum.cost)) {
+            snprintf(cost, sizeof cost, "%.3f", sum.cost);
+        }
+        printf("%-24s %11s %9s %12zu %11s %8zu %7zu %9.1f\n", compare->methods[j].label, reward,
+               cost, sum.over_budget, answered, sum.refused, sum.failed,
                compare->methods[j].wall_ms / 1000);
     }
+    size_t common = summarize(compare, 0).common;
+    printf("means over the %zu prompts that every method answered, %zu left out\n", common,
+           compare->items.count - common);
+}
+
+static json_t *mean_json(double mean) {
+    return isfinite(mean) ? json_real(mean) : json_null();
 }
 
 static enum status print_json(const struct compare *compare) {
@@ -269,12 +330,13 @@ static enum status print_json(const struct compare *compare) {
     for (int j = 0; status == STATUS_OK && j < compare->n_methods; j++) {
         struct summary sum = summarize(compare, j);
         status = print_json_line(
-            json_pack("{s:s, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "summary",
-                      compare->methods[j].label, "mean_reward", sum.reward, "mean_cost", sum.cost,
-                      "over_budget", (json_int_t)sum.over_budget, "answered",
-                      (json_int_t)sum.answered, "refused", (json_int_t)sum.refused, "failed",
-                      (json_int_t)sum.failed, "mean_run_ms", sum.run_ms, "wall_ms",
-                      compare->methods[j].wall_ms),
+            json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "summary",
+                      compare->methods[j].label, "mean_reward", mean_json(sum.reward), "mean_cost",
+                      mean_json(sum.cost), "common", (json_int_t)sum.common, "left_out",
+                      (json_int_t)(compare->items.count - sum.common), "over_budget",
+                      (json_int_t)sum.over_budget, "answered", (json_int_t)sum.answered, "refused",
+                      (json_int_t)sum.refused, "failed", (json_int_t)sum.failed, "mean_run_ms",
+                      sum.run_ms, "wall_ms", compare->methods[j].wall_ms),
             stdout);
     }
     return status;
@@ -294,6 +356,9 @@ static void close_compare(struct compare *compare) {
     for (size_t i = 0;
          compare->results != NULL && i < (size_t)compare->n_methods * compare->items.count; i++) {
         surefoot_result_free(compare->results[i]);
+    }
+    if (compare->out != NULL && fclose(compare->out) != 0) {
+        fprintf(stderr, "surefoot: --out: cannot close: %s\n", strerror(errno));
     }
     free(compare->results);
     free(compare->keys);
@@ -316,6 +381,11 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
          .target = &flags.methods,
          .value = "A,B,..",
          .help = "each NAME or NAME:SELECTION; default sample,best-of-n,inference-guard"},
+        {.name = "out",
+         .kind = FLAG_TEXT,
+         .target = &flags.out,
+         .value = "OUT.jsonl",
+         .help = "a new file for one JSON object for each prompt and method; default none"},
         {.name = "limit",
          .kind = FLAG_U32,
          .target = &flags.limit,
@@ -332,9 +402,11 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
         .usage = "compare FILE [FLAGS]",
         .about = "Answers the prompts of FILE (as sweep reads it) with several methods, one after "
                  "the other, and\nprints reward, cost, outcome, time and answer of each, and each "
-                 "method's means over its answers.\nFor sample, --n and --survivors do not apply.\n"
+                 "method's means over the\nprompts that every method answered. For sample, --n and "
+                 "--survivors do not apply.\n"
                  "JSON: for each prompt and method the fields of run, id, method; then for each "
-                 "method summary,\nmean_reward, mean_cost, over_budget, answered, refused, failed, "
+                 "method summary,\nmean_reward, mean_cost, common, left_out, over_budget, "
+                 "answered, refused, failed, "
                  "mean_run_ms, wall_ms.",
         .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
         .n_tables = 5,
@@ -374,6 +446,13 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         items_keep_first(&compare->items, flags.limit);
+    }
+    if (status == STATUS_OK && flags.out != NULL) {
+        compare->out = fopen(flags.out, "wxe"); // never over a file that is there
+        if (compare->out == NULL) {
+            status = error_set(&err, status_from_errno(errno), "--out", "cannot make %.200s: %s",
+                               flags.out, strerror(errno));
+        }
     }
     if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, &service_flags, &compare->session, &err);

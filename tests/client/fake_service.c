@@ -20,6 +20,7 @@ struct job {
     bool pushed;
     bool done;
     bool closed;
+    bool refusing; // its method refuses
     uint64_t seed;
 };
 
@@ -95,7 +96,7 @@ static void send_result(struct fake_service *service, const struct channel_peer 
     result.outcome = SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
     if (has_word(job->prompt, service->script.fail_word)) {
         result.outcome = SUREFOOT__OUTCOME__OUTCOME_FAILED;
-    } else if (has_word(job->prompt, service->script.refuse_word)) {
+    } else if (has_word(job->prompt, service->script.refuse_word) && job->refusing) {
         result.outcome = SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
     } else {
         result.text = text;
@@ -103,7 +104,7 @@ static void send_result(struct fake_service *service, const struct channel_peer 
     result.has_reward = 1;
     result.reward = 0.5;
     result.has_cost = 1;
-    result.cost = 1.25;
+    result.cost = has_word(job->prompt, service->script.refuse_word) ? 100 : 1.25;
     result.has_over_budget = 1;
     result.over_budget = service->script.over_budget;
     result.has_seed = 1;
@@ -148,7 +149,10 @@ static void submit(struct fake_service *service, const struct channel_peer *peer
         service->created++;
         snprintf(job->key, sizeof job->key, "%s", submit_job->job_key);
         snprintf(job->prompt, sizeof job->prompt, "%s", prompt);
-        job->seed = submit_job->spec->seed;
+        job->seed = spec->seed;
+        job->refusing =
+            service->script.refuse_method == NULL ||
+            (spec->method != NULL && strcmp(spec->method, service->script.refuse_method) == 0);
     }
     job->stream = submit_job->stream && !service->script.forgets_streams;
     job->peer = *peer;

@@ -23,6 +23,7 @@ struct fake_script {
     const char *reject_word; // prompts with this word are refused at submission, field spec.prompt
     const char *fail_word;   // prompts with this word end FAILED
     const char *refuse_word; // prompts with this word end NO_SAFE_CANDIDATE
+    const char *refuse_method; // only under this method; under others they cost 100. NULL: any
 };
 
 // Listens at `endpoint` ("tcp://127.0.0.1:*" for a free port). Fails the test when it cannot.

@@ -553,6 +553,45 @@ static void test_compare_prints_a_line_for_each_method(void **state) {
     fake_service_stop(service);
 }
 
+// The second prompt is answered by sample alone.
+static void test_compare_averages_over_common_prompts_and_keeps_results(void **state) {
+    struct place *place = *state;
+    const char *text = "one\nnever\nthree\n";
+    char input[PATH_BYTES];
+    snprintf(input, sizeof input, "%s/in.txt", place->directory);
+    testkit_write_file(input, text, strlen(text));
+    struct fake_service *service = fake_service_start(
+        "tcp://127.0.0.1:*",
+        &(struct fake_script){.refuse_word = "never", .refuse_method = "inference-guard"});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "means over the 2 prompts that every method answered, 1 left out", "compare", input,
+           "--methods", "sample,inference-guard", "--endpoint", endpoint, "--quiet", "--out",
+           place->out);
+    // Costs are 1.25 but for the prompt that only sample answered, 100.
+    EXPECT(0, "\"summary\":\"sample\",\"mean_reward\":0.5,\"mean_cost\":1.25,\"common\":2,",
+           "compare", input, "--methods", "sample,inference-guard", "--endpoint", endpoint,
+           "--quiet", "--json");
+    EXPECT(2, "--out: cannot make", "compare", input, "--endpoint", endpoint, "--out", place->out);
+    fake_service_stop(service);
+    FILE *file = fopen(place->out, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    int count = 0;
+    while (getline(&line, &capacity, file) >= 0) {
+        json_t *record = json_loads(line, 0, NULL);
+        const char *method = json_string_value(json_object_get(record, "method"));
+        const json_t *job = json_object_get(json_object_get(record, "settings"), "job");
+        assert_string_equal(json_string_value(json_object_get(job, "method")), method);
+        assert_int_equal(json_integer_value(json_object_get(job, "n")),
+                         strcmp(method, "sample") == 0 ? 1 : 32);
+        json_decref(record);
+        count++;
+    }
+    free(line);
+    fclose(file);
+    assert_int_equal(count, 6);
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -577,6 +616,7 @@ int main(void) {
         CASE(test_sweep_keeps_its_patience_when_the_service_dies),
         CASE(test_waiting_for_a_lost_group_is_said_and_ends),
         CASE(test_sweep_without_groups_or_service_exits_with_4),
+        CASE(test_compare_averages_over_common_prompts_and_keeps_results),
         CASE(test_compare_prints_a_line_for_each_method),
     };
 #undef CASE
