@@ -221,6 +221,16 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     return fill_candidates(job, parts);
 }
 
+// The numbers; the lists are the client's own.
+static void fill_sampling(const struct job_sampling *effective, Surefoot__Sampling *sampling,
+                          Surefoot__JobResult *message) {
+    *sampling = effective->message;
+    sampling->n_logit_bias = sampling->n_stop = 0;
+    message->sampling = sampling;
+    message->from_model = (char **)effective->from_model;
+    message->n_from_model = effective->n_from_model;
+}
+
 static void fill_times(const struct job *job, Surefoot__JobResult *message) {
     int64_t now = clock_monotonic_ms();
     bool started = job->started_ms > 0;
@@ -252,6 +262,10 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
         surefoot__error_info__init(&parts->error);
         wire_error_fill(&parts->error, ending->why);
         message->error = &parts->error;
+    }
+    Surefoot__Sampling sampling;
+    if (resolved) {
+        fill_sampling(&job->spec->sampling, &sampling, message);
     }
     fill_times(job, message);
     if (ending->models != NULL && resolved) {

@@ -280,6 +280,15 @@ static enum status check_sampling(const Surefoot__Sampling *sampling, uint32_t m
     return status == STATUS_OK ? check_sampling_lists(sampling, err) : status;
 }
 
+static enum status check_bound(const struct search_spec *search, struct error *err) {
+    unsigned long long bound = search_candidates_bound(search);
+    return bound <= SEARCH_CANDIDATES_MAX
+               ? STATUS_OK
+               : error_set(err, STATUS_LIMIT, "spec.n",
+                           "n * steps * tries is %llu candidates, the limit is %d", bound,
+                           SEARCH_CANDIDATES_MAX);
+}
+
 static enum status check_message(const Surefoot__SubmitJob *submit, struct job_spec *out,
                                  struct error *err) {
     enum status status = job_key_check(submit->job_key, err);
@@ -304,10 +313,11 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
         status = check_count(spec->has_deadline_ms, spec->deadline_ms, 0, LIMIT_DEADLINE_MS,
                              "spec.deadline_ms", &out->deadline_ms, err);
     }
-    if (status == STATUS_OK && search_candidates_bound(&out->search) > SEARCH_CANDIDATES_MAX) {
-        status = error_set(
-            err, STATUS_LIMIT, "spec.n", "n * steps * tries is %llu candidates, the limit is %d",
-            (unsigned long long)search_candidates_bound(&out->search), SEARCH_CANDIDATES_MAX);
+    if (status == STATUS_OK) {
+        status = job_sampling_check(spec, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_bound(&out->search, err);
     }
     out->seed = spec->has_seed ? spec->seed : 0;
     return status == STATUS_OK ? job_scorers_check(spec, err) : status;
@@ -532,6 +542,18 @@ static enum status check_against_policy(const struct job_spec *spec, const struc
     return STATUS_OK;
 }
 
+static enum status resolve_sampling(struct job_spec *spec, const struct model_set *models,
+                                    struct error *err) {
+    bool alone = spec->search.method == SEARCH_METHOD_SAMPLE;
+    enum status status =
+        job_sampling_resolve(spec->submit->spec, alone, &models->policy, &spec->sampling, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    spec->search.max_tokens = spec->sampling.max_tokens;
+    return check_bound(&spec->search, err);
+}
+
 static enum status copy_exempt(struct job_spec *spec, const struct model_set *models,
                                struct error *err) {
     free(spec->exempt_ids);
@@ -555,6 +577,9 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     }
     if (status == STATUS_OK) {
         status = resolve_cost(spec, models, err);
+    }
+    if (status == STATUS_OK) {
+        status = resolve_sampling(spec, models, err);
     }
     if (status == STATUS_OK) {
         status = check_against_policy(spec, models, err);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "coordinator/job_sampling.h"
 #include "coordinator/model_set.h"
 #include "coordinator/search/search.h"
 #include "proto/limits.h"
@@ -34,7 +35,8 @@ struct job_spec {
     struct job_scorer scorers[LIMIT_SCORERS];
     size_t n_scorers;
     struct search_spec search;
-    int32_t *exempt_ids; // owned; of search
+    struct job_sampling sampling; // when resolved
+    int32_t *exempt_ids;          // owned; of search
     bool cost_eos_append;
     uint64_t seed;
     uint32_t deadline_ms; // 0 none

@@ -44,6 +44,64 @@ static enum status read_texts(const Surefoot__ModelInfo *info, struct model_desc
                                 : error_set(err, STATUS_INVALID_ARGUMENT, "name", "is empty");
 }
 
+static enum status check_generation(const Surefoot__GenerationDefaults *generation,
+                                    struct error *err) {
+    const struct {
+        bool present;
+        double value;
+        double low, high;
+        bool above_low;
+        const char *field;
+    } numbers[] = {
+        {generation->has_temperature, generation->temperature, 0, 100, false,
+         "generation.temperature"},
+        {generation->has_top_p, generation->top_p, 0, 1, true, "generation.top_p"},
+        {generation->has_repetition_penalty, generation->repetition_penalty, 0, 100, true,
+         "generation.repetition_penalty"},
+        {generation->has_top_k, generation->top_k, 0, LIMIT_TOP_K, false, "generation.top_k"},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        double value = numbers[i].value;
+        bool good = value >= numbers[i].low && value <= numbers[i].high &&
+                    !(numbers[i].above_low && value == numbers[i].low);
+        if (numbers[i].present && !good) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, numbers[i].field,
+                             "%g is outside %s%g, %g]", value, numbers[i].above_low ? "(" : "[",
+                             numbers[i].low, numbers[i].high);
+        }
+    }
+    return STATUS_OK;
+}
+
+static void copy_generation(const Surefoot__GenerationDefaults *from,
+                            Surefoot__GenerationDefaults *to) {
+    surefoot__generation_defaults__init(to);
+    to->has_temperature = from->has_temperature;
+    to->temperature = from->temperature;
+    to->has_top_k = from->has_top_k;
+    to->top_k = from->top_k;
+    to->has_top_p = from->has_top_p;
+    to->top_p = from->top_p;
+    to->has_repetition_penalty = from->has_repetition_penalty;
+    to->repetition_penalty = from->repetition_penalty;
+    to->has_max_new_tokens = from->has_max_new_tokens && from->max_new_tokens > 0;
+    to->max_new_tokens = from->max_new_tokens;
+    to->has_do_sample = from->has_do_sample;
+    to->do_sample = from->do_sample;
+}
+
+static bool same_generation(const struct model_description *a, const struct model_description *b) {
+    const Surefoot__GenerationDefaults *x = &a->generation, *y = &b->generation;
+    return a->has_generation == b->has_generation && x->has_temperature == y->has_temperature &&
+           x->temperature == y->temperature && x->has_top_k == y->has_top_k &&
+           x->top_k == y->top_k && x->has_top_p == y->has_top_p && x->top_p == y->top_p &&
+           x->has_repetition_penalty == y->has_repetition_penalty &&
+           x->repetition_penalty == y->repetition_penalty &&
+           x->has_max_new_tokens == y->has_max_new_tokens &&
+           x->max_new_tokens == y->max_new_tokens && x->has_do_sample == y->has_do_sample &&
+           x->do_sample == y->do_sample;
+}
+
 static enum status read_description(const Surefoot__ModelInfo *info, struct model_description *out,
                                     struct error *err) {
     memset(out, 0, sizeof *out);
@@ -63,6 +121,14 @@ static enum status read_description(const Surefoot__ModelInfo *info, struct mode
     out->discount = info->has_discount ? info->discount : 0;
     out->has_cost_min = info->has_cost_min;
     out->cost_min = info->has_cost_min ? info->cost_min : 0;
+    out->has_generation = info->generation != NULL;
+    if (out->has_generation) {
+        enum status checked = check_generation(info->generation, err);
+        if (checked != STATUS_OK) {
+            return checked;
+        }
+        copy_generation(info->generation, &out->generation);
+    }
     if (out->context_length > LIMIT_CONTEXT_TOKENS) {
         return error_set(err, STATUS_LIMIT, "context_length", "%u tokens, the limit is %d",
                          out->context_length, LIMIT_CONTEXT_TOKENS);
@@ -160,6 +226,10 @@ static enum status agree(const struct model_description *ours,
                          "%s keeps keys and values in %s where the service keeps them in %s",
                          other->name, other->kv_dtype, ours->kv_dtype);
     }
+    if (!same_generation(ours, other)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                         "%s has another generation_config than in the service", other->name);
+    }
     if (!same_profile(ours, other)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, field,
                          "%s has another profile or context length than in the service",
@@ -244,4 +314,6 @@ void model_description_fill(const struct model_description *model, Surefoot__Mod
     info->discount = model->discount;
     info->has_cost_min = model->has_cost_min;
     info->cost_min = model->cost_min;
+    info->generation =
+        model->has_generation ? (Surefoot__GenerationDefaults *)&model->generation : NULL;
 }

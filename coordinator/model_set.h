@@ -31,6 +31,8 @@ struct model_description { // as ModelInfo in client.proto
     double budget;
     double discount;
     double cost_min;
+    bool has_generation;
+    Surefoot__GenerationDefaults generation; // of policies; no pointers in it
 };
 
 struct model_set {

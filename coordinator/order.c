@@ -69,7 +69,7 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->chat_template = asked->chat_template;
     message->has_seed = true;
     message->seed = spec->seed;
-    message->sampling = asked->sampling;
+    message->sampling = (Surefoot__Sampling *)&spec->sampling.message;
     message->has_max_tokens = true;
     message->max_tokens = spec->search.max_tokens;
     message->has_cost_eos_append = true;

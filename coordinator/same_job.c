@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/defaults.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
 
@@ -36,12 +37,19 @@ static bool is_empty(const Surefoot__Sampling *sampling) {
            sampling->base.n_unknown_fields == 0;
 }
 
+// A model may have defaults of its own, so that of a number that is left to it nothing is known.
+static bool asks_model(const Surefoot__JobSpec *spec) {
+    return spec->generation_defaults == NULL || strcmp(spec->generation_defaults, "none") != 0;
+}
+
 static void plain_sampling(struct plain_job *job) {
     Surefoot__Sampling *sampling = &job->sampling;
-    plain_number(&sampling->has_temperature, sampling->temperature, 1);
-    plain_count(&sampling->has_top_k, sampling->top_k, 0);
-    plain_number(&sampling->has_top_p, sampling->top_p, 1);
-    plain_number(&sampling->has_repetition_penalty, sampling->repetition_penalty, 1);
+    if (!asks_model(&job->spec)) {
+        plain_number(&sampling->has_temperature, sampling->temperature, 1);
+        plain_count(&sampling->has_top_k, sampling->top_k, 0);
+        plain_number(&sampling->has_top_p, sampling->top_p, 1);
+        plain_number(&sampling->has_repetition_penalty, sampling->repetition_penalty, 1);
+    }
     plain_number(&sampling->has_frequency_penalty, sampling->frequency_penalty, 0);
     plain_count(&sampling->has_min_tokens, sampling->min_tokens, 0);
     job->spec.sampling = is_empty(sampling) ? NULL : sampling;
@@ -56,13 +64,16 @@ static void plain_sizes(Surefoot__JobSpec *spec) {
     plain_count(&spec->has_survivors, spec->survivors, n >= 4 ? n / 4 : 1);
     plain_count(&spec->has_n, spec->n, sample ? 1 : 32);
     plain_count(&spec->has_block_tokens, spec->block_tokens, 32);
-    plain_count(&spec->has_max_tokens, spec->max_tokens, 128);
+    if (!asks_model(spec)) {
+        plain_count(&spec->has_max_tokens, spec->max_tokens, DEFAULT_MAX_TOKENS);
+    }
     plain_count(&spec->has_tries, spec->tries, 2);
 }
 
 static void plain_spec(Surefoot__JobSpec *spec) {
     plain_sizes(spec);
     plain_text(&spec->method, "inference-guard");
+    plain_text(&spec->generation_defaults, "model");
     plain_text(&spec->discount_unit, "token");
     plain_text(&spec->admit_rule, "terminal");
     plain_text(&spec->fallback_penalty, "log1p");

@@ -63,7 +63,7 @@ static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
     at = add_count(at, "block-tokens", &spec->block_tokens, &spec->has_block_tokens, 1,
                    LIMIT_BLOCK_TOKENS, "tokens between two selections; default 32");
     at = add_count(at, "max-tokens", &spec->max_tokens, &spec->has_max_tokens, 1, LIMIT_MAX_TOKENS,
-                   "longest answer; default 128");
+                   "longest answer; default the model's, else 128");
     at = add_count(at, "tries", &spec->tries, &spec->has_tries, 1, LIMIT_TRIES,
                    "tries of a step when no beam is safe, the first included; default 2");
     at = add_real(at, "budget", &spec->budget, &spec->has_budget, -1e9, 1e9,
@@ -106,15 +106,18 @@ static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
 static struct flag *add_sampling_flags(struct flag *at, struct job_flags *flags) {
     Surefoot__Sampling *sampling = &flags->sampling;
     at = add_real(at, "temperature", &sampling->temperature, &sampling->has_temperature, 0, 100,
-                  "0 is greedy; default 1");
+                  "0 is greedy; default the model's, else 1");
     at = add_count(at, "top-k", &sampling->top_k, &sampling->has_top_k, 0, LIMIT_TOP_K,
-                   "0 is off; default 0");
+                   "0 is off; default the model's, else 0");
     at = add_above_zero(at, "top-p", &sampling->top_p, &sampling->has_top_p, 1,
-                        "1 is off; default 1");
+                        "1 is off; default the model's, else 1");
     at = add_above_zero(at, "repetition-penalty", &sampling->repetition_penalty,
-                        &sampling->has_repetition_penalty, 100, "1 is off; default 1");
+                        &sampling->has_repetition_penalty, 100,
+                        "1 is off; default the model's, else 1");
     at = add_real(at, "frequency-penalty", &sampling->frequency_penalty,
                   &sampling->has_frequency_penalty, -100, 100, "logits; default 0");
+    at = add(at, "generation-defaults", FLAG_TEXT, &flags->spec.generation_defaults, "NAME",
+             "whose defaults: model (its generation_config), none; default model");
     at = add_count(at, "min-tokens", &sampling->min_tokens, &sampling->has_min_tokens, 0,
                    LIMIT_MAX_TOKENS, "no end of text before; default 0");
     at =

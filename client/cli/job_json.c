@@ -69,6 +69,12 @@ static json_t *message_json(const ProtobufCMessage *message) {
     return object;
 }
 
+// Numbers that are left to the policy's generation_config are not settings of the job: the result
+// says what they came to.
+static bool asks_model(const Surefoot__JobSpec *spec) {
+    return spec->generation_defaults == NULL || strcmp(spec->generation_defaults, "none") != 0;
+}
+
 static json_t *default_json(const Surefoot__JobSpec *spec) {
     const char *method = spec->method != NULL ? spec->method : DEFAULT_METHOD;
     bool guard = strcmp(method, DEFAULT_METHOD) == 0;
@@ -76,9 +82,9 @@ static json_t *default_json(const Surefoot__JobSpec *spec) {
     int chosen = spec->has_n ? (int)spec->n : n;
     int survivors = chosen >= DEFAULT_SURVIVORS_DIVISOR ? chosen / DEFAULT_SURVIVORS_DIVISOR : 1;
     json_t *object =
-        json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:b, s:s}", "method", method,
+        json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:i, s:s, s:b, s:s}", "method", method,
                   "selection", guard ? "augmented" : DEFAULT_SELECTION, "n", n, "survivors",
-                  survivors, "block_tokens", DEFAULT_BLOCK_TOKENS, "max_tokens", DEFAULT_MAX_TOKENS,
+                  survivors, "block_tokens", DEFAULT_BLOCK_TOKENS, "generation_defaults", "model",
                   "tries", DEFAULT_TRIES, "discount_unit", DEFAULT_DISCOUNT_UNIT, "discount_reward",
                   1, "admit_rule", DEFAULT_ADMIT_RULE);
     json_t *more =
@@ -88,10 +94,16 @@ static json_t *default_json(const Surefoot__JobSpec *spec) {
                   (double)DEFAULT_FALLBACK_CAP, "seed", 0, "early_stop", 1, "deadline_ms", 0);
     json_object_update(object, more);
     json_decref(more);
+    if (!asks_model(spec)) {
+        json_object_set_new(object, "max_tokens", json_integer(DEFAULT_MAX_TOKENS));
+    }
     return object;
 }
 
-static json_t *default_sampling_json(void) {
+static json_t *default_sampling_json(const Surefoot__JobSpec *spec) {
+    if (asks_model(spec)) {
+        return json_pack("{s:f, s:i}", "frequency_penalty", 0.0, "min_tokens", 0);
+    }
     return json_pack("{s:f, s:i, s:f, s:f, s:f, s:i}", "temperature", (double)DEFAULT_TEMPERATURE,
                      "top_k", 0, "top_p", (double)DEFAULT_TOP_P, "repetition_penalty",
                      (double)DEFAULT_REPETITION_PENALTY, "frequency_penalty", 0.0, "min_tokens", 0);
@@ -102,7 +114,7 @@ json_t *job_json(const Surefoot__JobSpec *spec) {
     shared.prompt = NULL;
     shared.n_messages = 0;
     json_t *object = default_json(&shared);
-    json_t *sampling = default_sampling_json();
+    json_t *sampling = default_sampling_json(&shared);
     json_t *given = message_json(&shared.base);
     json_object_update(sampling, json_object_get(given, "sampling"));
     json_object_update(object, given);

@@ -109,6 +109,25 @@ static void add_details(json_t *object, const Surefoot__JobResult *result) {
     json_object_set_new(object, "candidates", candidates);
 }
 
+static json_t *sampling_json(const Surefoot__JobResult *result) {
+    const Surefoot__Sampling *sampling = result->sampling;
+    json_t *object = json_object();
+    set_real(object, "temperature", sampling->has_temperature, sampling->temperature);
+    set_integer(object, "top_k", sampling->has_top_k, sampling->top_k);
+    set_real(object, "top_p", sampling->has_top_p, sampling->top_p);
+    set_real(object, "repetition_penalty", sampling->has_repetition_penalty,
+             sampling->repetition_penalty);
+    set_real(object, "frequency_penalty", sampling->has_frequency_penalty,
+             sampling->frequency_penalty);
+    set_integer(object, "min_tokens", sampling->has_min_tokens, sampling->min_tokens);
+    json_t *from_model = json_array();
+    for (size_t i = 0; i < result->n_from_model; i++) {
+        json_array_append_new(from_model, json_string(result->from_model[i]));
+    }
+    json_object_set_new(object, "from_model", from_model);
+    return object;
+}
+
 json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     json_t *object = json_object();
     set_text(object, "key", result->job_key);
@@ -131,6 +150,9 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
     set_integer(object, "prompt_tokens", result->has_prompt_tokens, result->prompt_tokens);
+    if (result->sampling != NULL) {
+        json_object_set_new(object, "sampling", sampling_json(result));
+    }
     set_integer(object, "tokens_sampled", result->has_tokens_sampled, result->tokens_sampled);
     set_real(object, "queue_ms", result->has_queue_ms, result->queue_ms);
     set_real(object, "run_ms", result->has_run_ms, result->run_ms);
@@ -167,6 +189,19 @@ json_t *print_progress_json(const Surefoot__JobProgress *progress) {
     return object;
 }
 
+static json_t *generation_json(const Surefoot__GenerationDefaults *generation) {
+    json_t *object = json_object();
+    set_bool(object, "do_sample", generation->has_do_sample, generation->do_sample);
+    set_real(object, "temperature", generation->has_temperature, generation->temperature);
+    set_integer(object, "top_k", generation->has_top_k, generation->top_k);
+    set_real(object, "top_p", generation->has_top_p, generation->top_p);
+    set_real(object, "repetition_penalty", generation->has_repetition_penalty,
+             generation->repetition_penalty);
+    set_integer(object, "max_new_tokens", generation->has_max_new_tokens,
+                generation->max_new_tokens);
+    return object;
+}
+
 static json_t *model_json(const Surefoot__ModelInfo *model) {
     json_t *object = json_object();
     set_text(object, "name", model->name);
@@ -183,6 +218,9 @@ static json_t *model_json(const Surefoot__ModelInfo *model) {
     set_real(object, "budget", model->has_budget, model->budget);
     set_real(object, "cost_min", model->has_cost_min, model->cost_min);
     set_real(object, "discount", model->has_discount, model->discount);
+    if (model->generation != NULL) {
+        json_object_set_new(object, "generation", generation_json(model->generation));
+    }
     return object;
 }
 
@@ -290,6 +328,20 @@ static void print_score(const char *name, protobuf_c_boolean has, double value, 
     }
 }
 
+static void print_sampling(const Surefoot__JobResult *result, FILE *out) {
+    const Surefoot__Sampling *sampling = result->sampling;
+    if (sampling == NULL) {
+        return;
+    }
+    fprintf(out, "sampling    temperature %g, top-k %u, top-p %g, repetition penalty %g",
+            sampling->temperature, sampling->top_k, sampling->top_p, sampling->repetition_penalty);
+    for (size_t i = 0; i < result->n_from_model; i++) {
+        fputs(i == 0 ? "; the model's own: " : ", ", out);
+        print_text(result->from_model[i], true, 0, out);
+    }
+    fputc('\n', out);
+}
+
 void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out) {
     const char *finish = result->finish_reason;
     fprintf(out, "outcome     %s%s%s%s\n", surefoot_outcome_name(result->outcome),
@@ -312,6 +364,7 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     fprintf(out, "work        %llu tokens in %.0f ms, queued %.0f ms, seed %llu\n",
             (unsigned long long)result->tokens_sampled, result->run_ms, result->queue_ms,
             (unsigned long long)result->seed);
+    print_sampling(result, out);
     if (result->rule != NULL) {
         fprintf(out, "rule        ");
         print_text(result->rule, true, 0, out);

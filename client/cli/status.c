@@ -15,7 +15,7 @@ int verb_status(struct cli *cli, int argc, char **argv) {
             "joined_ms, order_ms,\ndecode_ms, score_ms, collective_ms, models[name, role, hash, "
             "precision,\nkv_dtype, parameter_count, context_length, vocab_size, chat_template, "
             "cost_mode, "
-            "cost_eos, budget,\ncost_min, discount]].",
+            "cost_eos, budget,\ncost_min, discount, generation{temperature, ...}]].",
         .tables = {flags.table},
         .n_tables = 1,
     };

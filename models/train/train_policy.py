@@ -112,7 +112,7 @@ def export_policy(model, work):
     export(directory, tensors, config_dict(model.config, "LlamaForCausalLM"), PROFILE, work)
     write_json(directory / "generation_config.json", {
         "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "do_sample": True,
-        "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 48})
+        "temperature": 1.0, "top_p": 1.0, "top_k": 0})
 
 
 def main():

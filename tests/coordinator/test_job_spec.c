@@ -430,6 +430,133 @@ static void test_defaults_come_from_the_method_and_the_profile(void **state) {
     job_spec_destroy(spec);
 }
 
+static struct model_set models_with_generation(void) {
+    struct model_set models = demo_models();
+    models.policy.has_generation = true;
+    surefoot__generation_defaults__init(&models.policy.generation);
+    Surefoot__GenerationDefaults *generation = &models.policy.generation;
+    generation->has_temperature = generation->has_top_k = generation->has_top_p = true;
+    generation->has_repetition_penalty = generation->has_max_new_tokens = true;
+    generation->temperature = 0.6;
+    generation->top_k = 20;
+    generation->top_p = 0.9;
+    generation->repetition_penalty = 1.1;
+    generation->max_new_tokens = 100;
+    return models;
+}
+
+static struct job_spec *resolve(const struct draft *draft, const struct model_set *models) {
+    struct error err = {0};
+    struct job_spec *spec;
+    assert_ok(create(draft, &spec, &err), &err);
+    assert_ok(job_spec_resolve(spec, models, &err), &err);
+    return spec;
+}
+
+static void test_absent_sampling_is_the_models_own(void **state) {
+    (void)state;
+    struct model_set models = models_with_generation();
+    struct draft draft;
+    draft_init(&draft);
+    struct job_spec *spec = resolve(&draft, &models);
+    const Surefoot__Sampling *sampling = &spec->sampling.message;
+    assert_true(sampling->temperature == 0.6 && sampling->top_p == 0.9);
+    assert_true(sampling->top_k == 20 && sampling->repetition_penalty == 1.1);
+    assert_true(sampling->has_frequency_penalty && sampling->frequency_penalty == 0);
+    assert_int_equal(spec->search.max_tokens, 100);
+    static const char *const names[] = {"temperature", "top_k", "top_p", "repetition_penalty",
+                                        "max_tokens"};
+    assert_int_equal(spec->sampling.n_from_model, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_string_equal(spec->sampling.from_model[i], names[i]);
+    }
+    job_spec_destroy(spec);
+    // What the job names, its default included, is what it gets.
+    use_sampling(&draft);
+    draft.sampling.has_temperature = draft.sampling.has_top_k = draft.spec.has_max_tokens = true;
+    draft.sampling.temperature = 1;
+    draft.spec.max_tokens = 300;
+    spec = resolve(&draft, &models);
+    sampling = &spec->sampling.message;
+    assert_true(sampling->temperature == 1 && sampling->top_k == 0 && sampling->top_p == 0.9);
+    assert_int_equal(spec->search.max_tokens, 300);
+    assert_int_equal(spec->sampling.n_from_model, 2);
+    job_spec_destroy(spec);
+    // Switched off.
+    draft_init(&draft);
+    draft.spec.generation_defaults = "none";
+    spec = resolve(&draft, &models);
+    sampling = &spec->sampling.message;
+    assert_true(sampling->temperature == 1 && sampling->top_k == 0 && sampling->top_p == 1);
+    assert_true(sampling->repetition_penalty == 1);
+    assert_int_equal(spec->search.max_tokens, 128);
+    assert_int_equal(spec->sampling.n_from_model, 0);
+    job_spec_destroy(spec);
+}
+
+// One answer is drawn greedily where the model says so; a search over candidates needs different
+// ones.
+static void test_do_sample_false_is_followed_by_single_samples(void **state) {
+    (void)state;
+    struct model_set models = models_with_generation();
+    models.policy.generation.has_do_sample = true;
+    struct draft draft;
+    draft_init(&draft);
+    struct job_spec *spec = resolve(&draft, &models);
+    assert_true(spec->sampling.message.temperature == 0.6);
+    job_spec_destroy(spec);
+    draft.spec.method = "sample";
+    spec = resolve(&draft, &models);
+    assert_true(spec->sampling.message.temperature == 0);
+    assert_string_equal(spec->sampling.from_model[0], "do_sample");
+    job_spec_destroy(spec);
+    use_sampling(&draft);
+    draft.sampling.has_temperature = true;
+    draft.sampling.temperature = 0.3;
+    spec = resolve(&draft, &models);
+    assert_true(spec->sampling.message.temperature == 0.3);
+    job_spec_destroy(spec);
+}
+
+static void test_the_models_length_keeps_to_the_limits(void **state) {
+    (void)state;
+    struct model_set models = models_with_generation();
+    models.policy.generation.max_new_tokens = 2147483647;
+    struct draft draft;
+    draft_init(&draft);
+    struct job_spec *spec = resolve(&draft, &models);
+    assert_int_equal(spec->search.max_tokens, 256); // half of the context
+    job_spec_destroy(spec);
+    models.policy.context_length = 100000;
+    spec = resolve(&draft, &models);
+    assert_int_equal(spec->search.max_tokens, LIMIT_MAX_TOKENS);
+    job_spec_destroy(spec);
+    models.policy.generation.max_new_tokens = 48;
+    use_sampling(&draft);
+    draft.sampling.has_min_tokens = true;
+    draft.sampling.min_tokens = 60;
+    expect_error(&draft, &models, STATUS_LIMIT, "spec.sampling.min_tokens", "48");
+    models.policy.generation.max_new_tokens = 8000;
+    draft.sampling.min_tokens = 0;
+    draft.spec.has_n = true;
+    draft.spec.n = 4096;
+    draft.spec.method = "beam";
+    expect_error(&draft, &models, STATUS_LIMIT, "spec.n", "candidates");
+    draft_init(&draft);
+    draft.spec.generation_defaults = "library";
+    expect_error(&draft, NULL, INVALID, "spec.generation_defaults", "model, none");
+}
+
+static void test_groups_must_agree_about_generation(void **state) {
+    (void)state;
+    struct model_set ours = models_with_generation(), other = ours;
+    struct error err = {0};
+    assert_ok(model_set_agree(&ours, &other, &err), &err);
+    other.policy.generation.top_p = 0.8;
+    assert_status(INVALID, model_set_agree(&ours, &other, &err));
+    assert_non_null(strstr(err.message, "generation_config"));
+}
+
 static void test_job_fields_override_the_profile(void **state) {
     (void)state;
     struct model_set models = demo_models();
@@ -565,6 +692,10 @@ static void test_default_given_is_the_same_job_as_default_left_out(void **state)
         draft_init(&given);
         absent.spec.method = i > 0 ? (char *)names[i] : NULL;
         spell_defaults(&given, names[i]);
+        // What the model may have a default for is another job where it is asked.
+        given.spec.generation_defaults = "model";
+        assert_false(drafts_agree(&absent, &given));
+        given.spec.generation_defaults = absent.spec.generation_defaults = "none";
         assert_true(drafts_agree(&absent, &given));
         // The defaults above are those that a job takes.
         struct job_spec *specs[2];
@@ -604,6 +735,10 @@ int main(void) {
         cmocka_unit_test(test_what_the_models_lack_is_refused),
         cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),
         cmocka_unit_test(test_defaults_come_from_the_method_and_the_profile),
+        cmocka_unit_test(test_absent_sampling_is_the_models_own),
+        cmocka_unit_test(test_do_sample_false_is_followed_by_single_samples),
+        cmocka_unit_test(test_the_models_length_keeps_to_the_limits),
+        cmocka_unit_test(test_groups_must_agree_about_generation),
         cmocka_unit_test(test_job_fields_override_the_profile),
         cmocka_unit_test(test_rules_of_words_are_a_scorer_beside_the_others),
         cmocka_unit_test(test_stored_bytes_ignore_streaming),

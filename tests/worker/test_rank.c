@@ -419,6 +419,28 @@ static void test_describes_itself_and_reports_progress(void **state) {
     wire_free(WIRE_GATHERED, rows);
 }
 
+static void test_describes_what_generation_config_states(void **state) {
+    (void)state;
+    char *directory = tiny_models_make();
+    char path[4400];
+    snprintf(path, sizeof path, "%s/generation_config.json", tiny_model_path(directory, "policy"));
+    static const char text[] = "{\"temperature\": 0.7, \"top_k\": 40, \"max_new_tokens\": 99}";
+    testkit_write_file(path, text, strlen(text));
+    struct rank *rank = rank_fixture_open(directory, 1, 4, 0);
+    Surefoot__GroupHello hello = SUREFOOT__GROUP_HELLO__INIT;
+    rank_describe(rank, &hello);
+    const Surefoot__GenerationDefaults *generation = hello.policy->generation;
+    assert_non_null(generation);
+    assert_true(generation->has_temperature && generation->temperature == 0.7);
+    assert_true(generation->has_top_k && generation->top_k == 40);
+    assert_true(generation->has_max_new_tokens && generation->max_new_tokens == 99);
+    assert_false(generation->has_top_p || generation->has_repetition_penalty);
+    assert_false(generation->has_do_sample);
+    assert_null(hello.scorers[0]->generation);
+    rank_close(rank);
+    testkit_remove_tree(directory);
+}
+
 static struct rank *open_demo(int slots, int64_t kv_tokens) {
     static const char *const names[] = {"reward", "cost"};
     char directories[3][4096];
@@ -492,6 +514,7 @@ int main(void) {
         cmocka_unit_test(test_item_given_twice_has_two_equal_rows),
         cmocka_unit_test(test_releases_free_the_kv),
         cmocka_unit_test(test_describes_itself_and_reports_progress),
+        cmocka_unit_test(test_describes_what_generation_config_states),
         cmocka_unit_test(test_shipped_models_are_deterministic),
     };
     return cmocka_run_group_tests(tests, rank_fixture_setup, rank_fixture_teardown);

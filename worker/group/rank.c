@@ -279,6 +279,23 @@ static enum status create_tables(struct rank *rank) {
     return complete ? collect_exempt(rank) : STATUS_NO_MEMORY;
 }
 
+static void describe_generation(const struct model_generation *generation,
+                                Surefoot__GenerationDefaults *out) {
+    surefoot__generation_defaults__init(out);
+    out->has_temperature = generation->has_temperature;
+    out->temperature = generation->temperature;
+    out->has_top_k = generation->has_top_k;
+    out->top_k = (uint32_t)generation->top_k;
+    out->has_top_p = generation->has_top_p;
+    out->top_p = generation->top_p;
+    out->has_repetition_penalty = generation->has_repetition_penalty;
+    out->repetition_penalty = generation->repetition_penalty;
+    out->has_max_new_tokens = generation->has_max_new_tokens;
+    out->max_new_tokens = (uint32_t)generation->max_new_tokens;
+    out->has_do_sample = generation->has_do_sample;
+    out->do_sample = generation->do_sample;
+}
+
 static void describe_model(const struct rank *rank, const struct rank_model *model,
                            const char *role, Surefoot__ModelInfo *info) {
     const struct model_config *config = model_get_config(model->model);
@@ -334,6 +351,8 @@ enum status rank_open(const struct rank_options *options, struct rank **out, str
         return status;
     }
     describe_model(rank, &rank->policy, "policy", &rank->infos[RANK_SCORERS_MAX]);
+    describe_generation(&model_get_config(rank->policy.model)->generation, &rank->generation);
+    rank->infos[RANK_SCORERS_MAX].generation = &rank->generation;
     for (int i = 0; i < rank->n_scorers; i++) {
         describe_model(rank, &rank->scorers[i], model_get_profile(rank->scorers[i].model)->role,
                        &rank->infos[i]);

@@ -119,6 +119,7 @@ struct rank {
 
     Surefoot__ModelInfo infos[RANK_SCORERS_MAX + 1]; // what rank_describe lends out
     Surefoot__ModelInfo *info_pointers[RANK_SCORERS_MAX];
+    Surefoot__GenerationDefaults generation; // of the policy's info
     uint32_t *exempt_ids;
     size_t n_exempt;
 };
