@@ -142,7 +142,7 @@ static void start_job(struct coordinator *coordinator, struct job *job) {
         status = scheduler_add_job(coordinator->scheduler, job->id, job->spec_bytes,
                                    job->spec->n_scorers, job_next, job);
         if (status == STATUS_OK) {
-            scheduler_set_apart(coordinator->scheduler, job->id, job->losses.suspect);
+            faults_on_start(coordinator, job);
         } else {
             error_set(&err, status, NULL, "the search cannot be started: %s", status_text(status));
         }
@@ -260,9 +260,7 @@ static enum status load_job(void *context, const struct store_job *stored) {
     status = coordinator_add_job(coordinator, stored->job_id, spec, stored->spec_size,
                                  clock_monotonic_ms() - (age_ms > 0 ? age_ms : 0), NULL, &job);
     if (status == STATUS_OK) {
-        job->losses.count = stored->losses.count;
-        job->losses.at_tokens = stored->losses.at_tokens;
-        job->losses.suspect = stored->losses.count > 0;
+        faults_remember(job, &stored->losses);
     }
     return status;
 }

@@ -109,9 +109,12 @@ void faults_on_lost_order(struct coordinator *coordinator, const struct schedule
 // with another group if there is one; otherwise its job fails.
 void faults_on_bad_row(struct coordinator *coordinator, struct scheduler_order *order, size_t index,
                        bool malformed, const struct error *err);
+// A job of an earlier process, and any job when its search has started.
+void faults_remember(struct job *job, const struct store_losses *losses);
+void faults_on_start(struct coordinator *coordinator, const struct job *job);
 // Item of `group` came back as a good row, which its job has taken.
 void faults_on_good_row(struct coordinator *coordinator, struct job *job,
-                        const struct scheduler_item *item, int group);
+                        struct scheduler_item *item, int group);
 // Sets aside the groups whose answers were bad too often.
 void faults_judge(struct coordinator *coordinator);
 

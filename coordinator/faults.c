@@ -1,28 +1,31 @@
 // Whose fault it is. Groups are lost and rows are bad because of the job, because of the group, or
 // by chance; who is innocent must not pay for it, and who is not must be stopped.
 //
-// A job whose candidates were in a lost order is a suspect: its orders are its own from then on, one
-// at a time, until it comes further than it was, and with another group if there is one. A suspect that loses LOSSES_MAX groups one after
-// the other, alone in each and each order given out after the loss before was known, ends FAILED.
-// The count is stored with the job. A bad row is tried with another group. When that does it right,
-// the first one was at fault, as it is with every row that no group may send; at GROUP_FAULTS_MAX
-// faults a group is set aside. When the second cannot do it either, the job fails.
+// A job whose candidates were in a lost order is a suspect: its orders are its own from then on,
+// one at a time and with another group if there is one, until these candidates are back. When that
+// order is lost too, they are sent one by one. So chance, which strikes long orders, does not
+// strike the same candidate twice, and who does is found: a job ends FAILED when two groups were
+// lost that worked on one candidate of its and on nothing else, or LOSSES_MAX that worked on it
+// alone. Losses of orders that were out together count once. What counts is stored with the job.
+//
+// A bad row is tried with another group. When that does it right, the first one was at fault, as it
+// is with every row that no group may send; at GROUP_FAULTS_MAX faults a group is set aside. When
+// the second cannot do it either, the job fails.
 #include <inttypes.h>
 
 #include "common/log.h"
 #include "coordinator/coordinator_internal.h"
 
-enum { LOSSES_MAX = 2 };
+enum { LOSSES_MAX = 16 };
 
 static struct job *find_running(const struct coordinator *coordinator, uint64_t job_id) {
     struct job *job = job_table_find_id(coordinator->jobs, job_id);
     return job != NULL && job->state == SUREFOOT__JOB_STATE__JOB_STATE_RUNNING ? job : NULL;
 }
 
-static uint64_t tokens_sampled(const struct job *job) {
-    struct search_progress progress;
-    search_get_progress(job->search, &progress);
-    return progress.tokens;
+// Which block of which candidate an item is, within its job.
+static uint64_t key_of(const struct scheduler_item *item) {
+    return item->candidate_id << 16 | item->n_tokens;
 }
 
 static bool has_company(const struct scheduler_order *order) {
@@ -34,44 +37,78 @@ static bool has_company(const struct scheduler_order *order) {
     return false;
 }
 
-// A group was lost that worked on this job alone.
-static void count_loss(struct coordinator *coordinator, struct job *job,
-                       const struct error *cause) {
-    struct job_losses *losses = &job->losses;
-    losses->count++;
-    losses->at_tokens = tokens_sampled(job);
-    losses->newest_id = scheduler_last_order_id(coordinator->scheduler);
-    if (losses->count < LOSSES_MAX) {
-        log_limited(&coordinator->jobs_log, LOG_LEVEL_WARN,
-                    "job %" PRIu64 ": a group was lost while it worked on this job alone", job->id);
-        writes_add_losses(coordinator, job);
-        return;
-    }
+static void set_apart(struct coordinator *coordinator, const struct job *job) {
+    uint32_t items_max = !job->losses.suspect ? 0 : job->losses.one_by_one ? 1 : UINT32_MAX;
+    scheduler_set_apart(coordinator->scheduler, job->id, items_max);
+}
+
+void faults_remember(struct job *job, const struct store_losses *losses) {
+    job->losses = (struct job_losses){
+        .suspect = losses->count > 0,
+        .one_by_one = losses->key != 0,
+        .awaits_key = losses->key != 0,
+        .count = losses->count,
+        .key = losses->key,
+    };
+}
+
+void faults_on_start(struct coordinator *coordinator, const struct job *job) {
+    set_apart(coordinator, job);
+}
+
+static void end_job(struct coordinator *coordinator, struct job *job, const char *what,
+                    const struct error *cause) {
     struct error err;
-    error_set(&err, STATUS_PEER_LOST, cause->field,
-              "%u groups were lost one after the other while they worked on this job alone; the "
-              "last: %s",
-              losses->count, cause->message);
+    error_set(&err, STATUS_PEER_LOST, cause->field, "%s; the last: %s", what, cause->message);
     log_limited(&coordinator->jobs_log, LOG_LEVEL_ERROR, "job %" PRIu64 " is ended: %s", job->id,
                 err.message);
     coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
+}
+
+// A group was lost that worked on this job alone.
+static void count_loss(struct coordinator *coordinator, struct job *job,
+                       const struct scheduler_order *order, const struct error *cause) {
+    struct job_losses *losses = &job->losses;
+    uint64_t key = order->n_items == 1 ? key_of(order->items[0]) : 0;
+    losses->count++;
+    losses->newest_id = scheduler_last_order_id(coordinator->scheduler);
+    if (key != 0 && key == losses->key) {
+        end_job(coordinator, job, "two groups were lost that worked on one of its candidates alone",
+                cause);
+        return;
+    }
+    if (losses->count >= LOSSES_MAX) {
+        end_job(coordinator, job, "16 groups were lost that worked on this job alone", cause);
+        return;
+    }
+    log_limited(&coordinator->jobs_log, LOG_LEVEL_WARN,
+                "job %" PRIu64 ": a group was lost that worked on this job alone", job->id);
+    losses->key = key;
+    losses->one_by_one = true;
+    writes_add_losses(coordinator, job);
 }
 
 void faults_on_lost_order(struct coordinator *coordinator, const struct scheduler_order *order,
                           const struct error *cause) {
     bool company = order != NULL && has_company(order);
     for (size_t i = 0; order != NULL && i < order->n_items; i++) {
-        order->items[i]->avoid = order->group; // if it was the group, another one does it
-        struct job *job = find_running(coordinator, order->items[i]->job_id);
-        if (job == NULL || job->losses.order_id == order->order_id) {
+        struct scheduler_item *item = order->items[i];
+        struct job *job = find_running(coordinator, item->job_id);
+        item->avoid = order->group; // if it was the group, another one does it
+        if (job == NULL) {
+            continue;
+        }
+        job->losses.pending += item->was_lost ? 0 : 1;
+        item->was_lost = true;
+        if (job->losses.order_id == order->order_id) {
             continue;
         }
         job->losses.order_id = order->order_id;
         job->losses.suspect = true;
-        scheduler_set_apart(coordinator->scheduler, job->id, true);
         if (!company && order->order_id > job->losses.newest_id) {
-            count_loss(coordinator, job, cause);
+            count_loss(coordinator, job, order, cause);
         }
+        set_apart(coordinator, job);
     }
 }
 
@@ -95,17 +132,21 @@ void faults_on_bad_row(struct coordinator *coordinator, struct scheduler_order *
 }
 
 void faults_on_good_row(struct coordinator *coordinator, struct job *job,
-                        const struct scheduler_item *item, int group) {
+                        struct scheduler_item *item, int group) {
+    struct job_losses *losses = &job->losses;
     groups_count_good_row(coordinator->groups, group);
     if (item->was_bad && item->avoid != group) {
         groups_blame(coordinator->groups, item->avoid);
     }
-    if (job->losses.suspect && tokens_sampled(job) > job->losses.at_tokens) {
-        bool counted = job->losses.count > 0;
-        job->losses.suspect = false;
-        job->losses.count = 0;
-        scheduler_set_apart(coordinator->scheduler, job->id, false);
-        if (counted) {
+    losses->pending -= item->was_lost ? 1 : 0;
+    item->was_lost = false;
+    losses->awaits_key = losses->awaits_key && key_of(item) != losses->key;
+    if (losses->suspect && losses->pending == 0 && !losses->awaits_key) {
+        bool had_key = losses->key != 0;
+        losses->suspect = losses->one_by_one = false;
+        losses->key = 0;
+        set_apart(coordinator, job);
+        if (had_key) {
             writes_add_losses(coordinator, job);
         }
     }

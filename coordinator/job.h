@@ -30,13 +30,14 @@ struct job_candidate {
     size_t n_read_ids;
 };
 
-// Groups lost while they worked on the job. A loss in company makes the job a suspect, which has
-// its orders alone from then on; losses alone are counted, and forgotten with the first row that
-// brings the job further than it was.
+// Groups lost while they worked on the job: see faults.c.
 struct job_losses {
-    bool suspect;
-    uint32_t count;     // alone, one after the other
-    uint64_t at_tokens; // sampled when the last of them happened
+    bool suspect;       // has its orders to itself
+    bool one_by_one;    // and one candidate in each
+    bool awaits_key;    // since an earlier process: until `key` has come back
+    uint32_t pending;   // candidates of lost orders that are not back yet
+    uint32_t count;     // losses alone, in all
+    uint64_t key;       // which candidate was alone in the last order lost, 0 none
     uint64_t order_id;  // the last order lost
     uint64_t newest_id; // newest order when a loss was counted: what was out then counts no more
 };

@@ -193,7 +193,7 @@ static bool on_error_row(struct coordinator *coordinator, struct scheduler_order
 // Takes item `index`'s row. False when the group was short of memory.
 static bool on_row(struct coordinator *coordinator, struct scheduler_order *order, size_t index,
                    const Surefoot__Row *row) {
-    const struct scheduler_item *item = order->items[index];
+    struct scheduler_item *item = order->items[index];
     struct job *job = job_table_find_id(coordinator->jobs, item->job_id);
     if (job == NULL || job->state != SUREFOOT__JOB_STATE__JOB_STATE_RUNNING) {
         return true; // ended while the order was out
@@ -249,9 +249,11 @@ static void on_gathered(struct coordinator *coordinator, int group,
         wire_error_read(gathered->error, &cause);
         log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "group %s failed an order: %s",
                     groups_get(coordinator->groups, group)->name, cause.message);
-        if (!is_refusal(cause.status)) {
-            faults_on_lost_order(coordinator, order, &cause); // it is about to leave
-        }
+    }
+    bool is_lost =
+        gathered->error != NULL && !is_refusal(cause.status); // the group is about to leave
+    if (is_lost) {
+        faults_on_lost_order(coordinator, order, &cause);
     }
     for (size_t i = 0; i < gathered->n_unknown_jobs; i++) {
         scheduler_forget_job(coordinator->scheduler, group, gathered->unknown_jobs[i]);
@@ -260,7 +262,9 @@ static void on_gathered(struct coordinator *coordinator, int group,
     // Backwards, so that what is queued again keeps its order.
     for (size_t i = order->n_items; i > 0; i--) {
         const Surefoot__Row *row = find_row(gathered, order->items[i - 1], i - 1);
-        if (row == NULL || scheduler_must_tell(coordinator->scheduler, group, row->job_id)) {
+        if (is_lost) {
+            scheduler_retry(coordinator->scheduler, order, i - 1);
+        } else if (row == NULL || scheduler_must_tell(coordinator->scheduler, group, row->job_id)) {
             retry(coordinator, order, i - 1, &cause);
         } else if (on_row(coordinator, order, i - 1, row)) {
             grown++;

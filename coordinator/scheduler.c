@@ -214,10 +214,10 @@ void scheduler_remove_job(struct scheduler *scheduler, uint64_t job_id) {
     }
 }
 
-void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, bool apart) {
+void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, uint32_t items_max) {
     struct scheduler_job *job = find_job(scheduler, job_id);
     if (job != NULL) {
-        job->apart = apart;
+        job->apart = items_max;
     }
 }
 
@@ -244,9 +244,12 @@ static bool takes(const struct group_state *group, const struct scheduler_job *j
         return false;
     }
     if (group->order == NULL) {
-        return !job->apart || job->n_out == 0;
+        return job->apart == 0 || job->n_out == 0;
     }
-    return group->order->apart_job_id == (job->apart ? job->job_id : 0);
+    if (job->apart > 0) {
+        return group->order->apart_job_id == job->job_id && group->order->n_items < job->apart;
+    }
+    return group->order->apart_job_id == 0;
 }
 
 // The idle group other than `avoid` with the smallest load for its slots, or -1; `job` NULL: any
@@ -290,7 +293,7 @@ static bool assign(struct scheduler *scheduler, struct scheduler_job *job, size_
         }
         order->order_id = ++scheduler->last_order_id;
         order->group = target;
-        order->apart_job_id = job->apart ? job->job_id : 0;
+        order->apart_job_id = job->apart > 0 ? job->job_id : 0;
         order->items = items;
         group->order = order;
         group->taken = false;
@@ -397,7 +400,7 @@ static void place_round_robin(struct scheduler *scheduler, bool steal) {
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
         struct scheduler_job *job = scheduler->jobs[j];
         job->cursor = 0;
-        while (job->apart && job->admitted && place_one(scheduler, job, steal)) {
+        while (job->apart > 0 && job->admitted && place_one(scheduler, job, steal)) {
         }
     }
     size_t passed = 0;

@@ -40,6 +40,7 @@ struct scheduler_item {
     uint32_t attempts;                     // the caller's: times a living group gave no row
     int avoid;                             // group that was lost with it or did it badly, -1 none
     bool was_bad;                          // the latter
+    bool was_lost;                         // the caller's: in an order that was lost, not back yet
     struct scheduler_penalties *penalties; // NULL none
     uint32_t n_tokens;
     uint32_t tokens[]; // [n_tokens]
@@ -84,8 +85,9 @@ MUST_CHECK enum status scheduler_add_job(struct scheduler *scheduler, uint64_t j
 // orders; their rows are for the caller to ignore.
 void scheduler_remove_job(struct scheduler *scheduler, uint64_t job_id);
 
-// Sets a job apart from the others, or puts it back among them. Unknown jobs are fine.
-void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, bool apart);
+// Sets a job apart from the others, with at most `items_max` candidates in its order, or with 0
+// puts it back among them. Unknown jobs are fine.
+void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, uint32_t items_max);
 
 // The number of the newest order.
 uint64_t scheduler_last_order_id(const struct scheduler *scheduler);

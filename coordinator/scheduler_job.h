@@ -18,7 +18,8 @@ struct scheduler_job {
     scheduler_next_fn next;
     void *context;
     bool admitted;                 // takes turns; the others wait for room
-    bool apart;                    // one order at a time, shared with no other job
+    uint32_t apart;                // not 0: one order at a time, of so many items at most, shared
+                                   // with no other job
     struct scheduler_item **queue; // [n_queue], what goes on itself, then the others, each oldest
                                    // first; NULL where a dispatch took one out
     size_t n_queue;

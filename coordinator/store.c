@@ -441,7 +441,7 @@ enum status store_put_losses(struct store *store, uint64_t job_id,
     sqlite3_stmt *statement = fresh(store, STATEMENT_PUT_LOSSES);
     bind_number(statement, 1, (int64_t)job_id);
     bind_number(statement, 2, losses->count);
-    bind_number(statement, 3, (int64_t)losses->at_tokens);
+    bind_number(statement, 3, (int64_t)losses->key);
     return run(store, statement, "note a lost group", err);
 }
 

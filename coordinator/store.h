@@ -47,11 +47,11 @@ MUST_CHECK enum status store_put_job(struct store *store, const char *job_key, c
 MUST_CHECK enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t *result,
                                         size_t size, bool *is_new, struct error *err);
 
-// What a job has cost: groups lost one after the other while they worked on it alone, and how many
-// tokens it had sampled when that happened last.
+// What a job has cost: groups lost while they worked on it alone, and which of its candidates was
+// alone in the last order lost, 0 none.
 struct store_losses {
     uint32_t count;
-    uint64_t at_tokens;
+    uint64_t key;
 };
 
 // Keeps a job's losses; a job that was closed is fine.

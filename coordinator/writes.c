@@ -57,7 +57,7 @@ void writes_add_losses(struct coordinator *coordinator, const struct job *job) {
     struct write *write = writes_add(coordinator, WRITE_LOSSES, job->key);
     if (write != NULL) {
         write->job_id = job->id;
-        write->losses = (struct store_losses){job->losses.count, job->losses.at_tokens};
+        write->losses = (struct store_losses){job->losses.count, job->losses.key};
     }
 }
 

@@ -335,6 +335,9 @@ static void on_order(struct fake_group *group, Surefoot__GroupCommand *command) 
         const struct fake_job *job = find_job(group, order->items[i]->job_id);
         group->is_dead = group->is_dead || (job != NULL && job->is_deadly);
     }
+    if (group->chance_items > 0 && order->n_items >= group->chance_items) {
+        group->is_dead = group->is_dead || rng_uniform(99, order->order_id, 0, 0) < 0.5;
+    }
     if (!group->holds_orders && !group->is_dead) {
         harness_answer_held(group);
     }

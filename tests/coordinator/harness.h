@@ -51,6 +51,7 @@ struct fake_group {
     bool breaks_row;       // the next order's first row has a NaN score, once
     bool breaks_rows;      // every row has
     const char *deadly;    // dies of orders with a job of this prompt, and comes back
+    size_t chance_items;   // not 0: dies of every other order, by chance, of at least so many items
     int deaths;
     bool is_dead; // of such an order, until the next pump
     int64_t beat_at_ms;

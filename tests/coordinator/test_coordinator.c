@@ -475,12 +475,33 @@ static void test_job_that_kills_its_groups_ends_and_takes_no_other_along(void **
     assert_int_equal(reply->result->error->status, STATUS_PEER_LOST);
     assert_non_null(strstr(reply->result->error->message, "a rank died"));
     harness_free(reply);
-    // Each group in company at first, then two with this job alone.
-    assert_in_range(deaths(harness), 2, HARNESS_GROUPS + 2);
+    // Each group in company at first, then one with this job, two with its candidate alone.
+    assert_in_range(deaths(harness), 3, HARNESS_GROUPS + 3);
 }
 
 static bool has_died(void *context) {
     return deaths(context) > 0;
+}
+
+// Groups die at random; whom it hits is not to blame.
+static void test_groups_that_die_by_chance_cost_no_job(void **state) {
+    enum { JOBS = 10 };
+    struct harness *harness = *state;
+    char key[32];
+    for (int i = 0; i < JOBS; i++) {
+        Surefoot__JobSpec spec = make_spec("best-of-n", "plain", (uint64_t)i);
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+    }
+    for (int g = 0; g < HARNESS_GROUPS; g++) {
+        harness->groups[g].chance_items = 2; // short orders are not hit
+        harness_greet(harness, g, 64);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        expect_outcome(harness, key, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    }
+    assert_true(deaths(harness) >= 8);
 }
 
 static void test_restart_does_not_forget_what_a_job_has_killed(void **state) {
@@ -488,10 +509,9 @@ static void test_restart_does_not_forget_what_a_job_has_killed(void **state) {
     struct fake_group *group = &harness->groups[0];
     group->deadly = "deadly";
     harness_connect(harness, 0, 64);
-    Surefoot__JobSpec spec = make_spec("best-of-n", "plain", 1);
+    Surefoot__JobSpec spec = make_spec("sample", NULL, 1);
     spec.prompt = "deadly";
     harness_accept(harness, "job", &spec);
-    group->is_mute = false;
     harness_await(harness, has_died, harness);
     harness_disconnect(harness, 0);
     Surefoot__ClientReply *reply = harness_fetch(harness, "job", 0);
@@ -1081,6 +1101,7 @@ int main(void) {
         CASE(test_result_says_how_many_candidates_it_leaves_out),
         CASE(test_row_that_no_group_can_do_fails_its_job_only),
         CASE(test_job_that_kills_its_groups_ends_and_takes_no_other_along),
+        CASE(test_groups_that_die_by_chance_cost_no_job),
         CASE(test_restart_does_not_forget_what_a_job_has_killed),
         CASE(test_answers_pass_the_recheck_under_every_cost_mode),
         CASE(test_cancelled_job_ends_without_text),

@@ -326,7 +326,7 @@ static void test_job_set_apart_has_one_order_to_itself(void **state) {
     add_job(scheduler, 1, &sources[0]);
     add_job(scheduler, 2, &sources[1]);
     answer(scheduler, 0, dispatch(scheduler, 0));
-    scheduler_set_apart(scheduler, 2, true);
+    scheduler_set_apart(scheduler, 2, UINT32_MAX);
     const struct scheduler_order *other = scheduler_take_order(scheduler, 1);
     assert_true(count_job(other, 2) > 0);
     const struct scheduler_order *order = dispatch(scheduler, 0);
@@ -339,8 +339,13 @@ static void test_job_set_apart_has_one_order_to_itself(void **state) {
     assert_int_equal(count_job(order, 1), order->n_items);
     answer(scheduler, 1, other);
     answer(scheduler, 0, order);
-    scheduler_set_apart(scheduler, 2, false);
     scheduler_remove_group(scheduler, 1);
+    scheduler_set_apart(scheduler, 2, 1);
+    order = dispatch(scheduler, 0);
+    assert_int_equal(order->n_items, 1);
+    assert_int_equal(count_job(order, 2), 1);
+    answer(scheduler, 0, order);
+    scheduler_set_apart(scheduler, 2, 0);
     order = dispatch(scheduler, 0);
     assert_true(count_job(order, 1) > 0 && count_job(order, 2) > 0);
     scheduler_destroy(scheduler);
