@@ -201,25 +201,66 @@ DEEPSEEK = ("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\
             "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+")
 
 
-def small_charsmap():
-    """A SentencePiece map of a few rules, taken out of a model trained with them."""
+RULES = [("\u00c9", "e"), ("e\u0301", "e"), ("\ufb01", "fi"), ("\u3000", " "), ("\u200d", ""), ("TOOL", "tool"),
+         ("\u00bd", "1/2"), ("\uff21", "A"), ("\t", " "), ("\u2460", "1")]
+
+
+def train_spm(texts, with_rules=False, **options):
     import io
     import sentencepiece
+
+    model = io.BytesIO()
+    with tempfile.TemporaryDirectory() as directory:
+        if with_rules:
+            options["normalization_rule_tsv"] = os.path.join(directory, "rules.tsv")
+            with open(options["normalization_rule_tsv"], "w") as out:
+                for source, target in RULES:
+                    out.write("\t".join(" ".join("%X" % ord(c) for c in part) for part in (source, target)) + "\n")
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, hard_vocab_limit=False,
+                                                 minloglevel=3, **options)
+    return model.getvalue()
+
+
+def small_charsmap():
+    """A SentencePiece map of a few rules, taken out of a model trained with them."""
     from sentencepiece import sentencepiece_model_pb2 as pb
 
-    with tempfile.TemporaryDirectory() as directory:
-        rules = os.path.join(directory, "rules.tsv")
-        with open(rules, "w") as out:
-            for source, target in [("\u00c9", "e"), ("e\u0301", "e"), ("\ufb01", "fi"), ("\u3000", " "), ("\u200d", ""),
-                                   ("TOOL", "tool"), ("\u00bd", "1/2"), ("\uff21", "A"), ("\t", " "), ("\u2460", "1")]:
-                out.write(" ".join("%X" % ord(c) for c in source) + "\t" + " ".join("%X" % ord(c) for c in target) + "\n")
-        model = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["abc abd abe hello world " * 5] * 40), model_writer=model, vocab_size=14, hard_vocab_limit=False,
-            normalization_rule_tsv=rules, minloglevel=3)
-        proto = pb.ModelProto()
-        proto.ParseFromString(model.getvalue())
-        return base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    proto = pb.ModelProto()
+    proto.ParseFromString(train_spm(["abc abd abe hello world " * 5] * 40, True, vocab_size=14))
+    return base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+
+
+def write_spm(texts, target):
+    """Models as SentencePiece stores them. Its special pieces have names that no text holds."""
+    names = dict(unk_piece="<unknown>", bos_piece="<begin>", eos_piece="<end>", vocab_size=420, num_threads=1)
+    llama = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<begin>", "eos_token": "<end>", "unk_token": "<unknown>"}
+    lines = []
+    for name, config, options in [
+        ("bpe bytes", None, dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity")),
+        ("bpe bytes first", {"legacy": False}, dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity")),
+        ("bpe no bytes", None, dict(model_type="bpe", normalization_rule_name="identity", remove_extra_whitespaces=False)),
+        ("bpe rules, user-defined", None, dict(model_type="bpe", byte_fallback=True, with_rules=True,
+                                               user_defined_symbols=["TOOL", "<|im_start|>", "ab", "\n"])),
+        ("bpe no prefix", None, dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
+                                     add_dummy_prefix=False, control_symbols=["<|im_end|>"])),
+        ("bpe llama", llama, dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
+                                  user_defined_symbols=["TOOL"], control_symbols=["<s>"])),
+        ("bpe llama legacy", dict(llama, legacy=True), dict(model_type="bpe", byte_fallback=True)),
+        ("unigram", None, dict(model_type="unigram", normalization_rule_name="identity")),
+        ("unigram bytes, rules", None, dict(model_type="unigram", byte_fallback=True, with_rules=True)),
+        ("unigram user-defined", {"legacy": False}, dict(model_type="unigram", byte_fallback=True, normalization_rule_name="identity",
+                                                         user_defined_symbols=["TOOL", "ab"], remove_extra_whitespaces=False)),
+    ]:
+        model = train_spm([t for t in TRAINING if t.strip() and max(t) < "\u0250" and t.isprintable()], **dict(names, **options))
+        with tempfile.TemporaryDirectory() as directory:
+            with open(os.path.join(directory, "tokenizer.model"), "wb") as out:
+                out.write(model)
+            if config:
+                write_json(os.path.join(directory, "tokenizer_config.json"), config)
+            backend = open_backend(directory)
+            lines.append({"name": name, "config": config, "model": base64.b64encode(model).decode(),
+                          "hashes": "".join(triple(backend, text) for text in texts[:N_TINY_TEXTS])})
+    write_json(target, {"made_by": "transformers 5.24, make_tokenizer_vectors.py", "tokenizers": lines})
 
 
 def variants(bases):
@@ -341,10 +382,15 @@ def build_directory(directory, base, variant):
 
 def open_backend(directory):
     """What a directory means: transformers where it has a configuration, else its tokenizer.json."""
-    if not os.path.exists(os.path.join(directory, "tokenizer_config.json")):
-        return Tokenizer.from_file(os.path.join(directory, "tokenizer.json"))
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, TokenizersBackend
 
+    if not os.path.exists(os.path.join(directory, "tokenizer_config.json")):
+        if not os.path.exists(os.path.join(directory, "tokenizer.json")):
+            return TokenizersBackend.from_pretrained(directory)._tokenizer
+        return Tokenizer.from_file(os.path.join(directory, "tokenizer.json"))
+    config = json.load(open(os.path.join(directory, "tokenizer_config.json")))
+    if "tokenizer_class" not in config and not os.path.exists(os.path.join(directory, "config.json")):
+        return TokenizersBackend.from_pretrained(directory)._tokenizer
     return AutoTokenizer.from_pretrained(directory)._tokenizer
 
 
@@ -431,6 +477,7 @@ if sys.argv[1] == "write":
     hard = make_texts()
     write_json(os.path.join(sys.argv[3], "hard_texts.json"), {"texts": hard})
     write_tiny(hard, os.path.join(sys.argv[3], "tiny.json"))
+    write_spm(hard, os.path.join(sys.argv[3], "spm.json"))
     write_real(hard, sys.argv[2], os.path.join(sys.argv[3], "real.json"))
 else:
     compare(sys.argv[2], sys.argv[3:])

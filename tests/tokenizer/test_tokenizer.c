@@ -459,7 +459,8 @@ static void test_bad_rank_file_is_refused_by_line(void **state) {
         enum status status;
         const char *message;
     } cases[] = {
-        {"\n\x0F", STATUS_UNSUPPORTED, "SentencePiece"},
+        {"\n\x0F", STATUS_MALFORMED, "the model is cut"},
+        {"?\n", STATUS_MALFORMED, "line 1"},
         {"YQ== 0\nYQ== 1\n", STATUS_MALFORMED, "line 2"},
         {"YQ== 0\nYg== 0\n", STATUS_MALFORMED, "line 2"},
         {"YQ== 0\nYg= 1\n", STATUS_MALFORMED, "line 2"},

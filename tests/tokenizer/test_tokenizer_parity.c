@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/tokenizer/base64.h"
+
 static json_t *load(const char *name) {
     char path[128];
     snprintf(path, sizeof path, "tests/vectors/tokenizer/%s", name);
@@ -63,8 +65,8 @@ static size_t count_differences(const struct tokenizer *t, const char *name, jso
         json_t *text = json_array_get(texts, i);
         char own[TOKENIZER_HASHES_BYTES + 1] = "";
         struct error err = {0};
-        enum status status = tokenizer_hash(t, json_string_value(text), json_string_length(text),
-                                            own, &err);
+        enum status status =
+            tokenizer_hash(t, json_string_value(text), json_string_length(text), own, &err);
         const char *expected = hashes + i * TOKENIZER_HASHES_BYTES;
         if (status != STATUS_OK || memcmp(own, expected, TOKENIZER_HASHES_BYTES) != 0) {
             if (differ++ == 0) {
@@ -104,6 +106,42 @@ static void test_tiny_tokenizers_give_the_ids_of_hugging_face(void **state) {
     json_decref(hard);
 }
 
+static void test_sentencepiece_models_give_the_ids_of_transformers(void **state) {
+    (void)state;
+    json_t *hard = load("hard_texts.json");
+    json_t *spm = load("spm.json");
+    size_t differ = 0;
+    size_t i;
+    json_t *line;
+    json_array_foreach(json_object_get(spm, "tokenizers"), i, line) {
+        json_t *model = json_object_get(line, "model");
+        size_t bytes = json_string_length(model);
+        char *raw = malloc(bytes);
+        size_t count = 0;
+        assert_true(base64_decode(json_string_value(model), bytes, raw, bytes, &count));
+        char *directory = testkit_make_directory();
+        char path[4200];
+        snprintf(path, sizeof path, "%s/tokenizer.model", directory);
+        testkit_write_file(path, raw, count);
+        free(raw);
+        if (json_is_object(json_object_get(line, "config"))) {
+            write_file(directory, "tokenizer_config.json", json_object_get(line, "config"));
+        }
+        const char *name = json_string_value(json_object_get(line, "name"));
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_ok(tokenizer_open(directory, &t, &err), &err);
+        differ += count_differences(t, name, json_object_get(hard, "texts"),
+                                    json_string_value(json_object_get(line, "hashes")));
+        tokenizer_close(t);
+        testkit_remove_tree(directory);
+    }
+    json_decref(spm);
+    json_decref(hard);
+    assert_int_equal(i, 10);
+    assert_int_equal(differ, 0);
+}
+
 // Links the data folder's files into a directory; NULL when one is absent.
 static char *link_files(json_t *files) {
     char *directory = testkit_make_directory();
@@ -120,8 +158,7 @@ static char *link_files(json_t *files) {
             testkit_remove_tree(directory);
             return NULL;
         }
-        snprintf(link, sizeof link, "%s/%s", directory,
-                 json_string_value(json_array_get(pair, 1)));
+        snprintf(link, sizeof link, "%s/%s", directory, json_string_value(json_array_get(pair, 1)));
         assert_int_equal(symlink(target, link), 0);
     }
     return directory;
@@ -161,6 +198,7 @@ static void test_real_tokenizers_give_the_ids_of_hugging_face(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny_tokenizers_give_the_ids_of_hugging_face),
+        cmocka_unit_test(test_sentencepiece_models_give_the_ids_of_transformers),
         cmocka_unit_test(test_real_tokenizers_give_the_ids_of_hugging_face),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

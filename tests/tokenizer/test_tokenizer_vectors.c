@@ -1,8 +1,7 @@
-// Real tokenizers against outside ids: the vectors of llama.cpp (data tok/ggml) and those that
-// Hugging Face tokenizers gave (tests/vectors/tokenizer). Needs the data folder's tokenizers.
+// Real tokenizers against the vectors of llama.cpp (data tok/ggml). Needs the data folder's
+// tokenizers. Those of Hugging Face are compared in test_tokenizer_parity.c.
 #include "tests/tokenizer/fixture.h"
 
-#include <jansson.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +40,6 @@ static struct tokenizer *open_linked(const struct source_file *files, size_t n) 
 }
 
 static const struct source_file llama2[] = {{"tok/llama2_tokenizer.json", "tokenizer.json"}};
-static const struct source_file neox[] = {{"tok/olmo_neox_tokenizer.json", "tokenizer.json"}};
 static const struct source_file llama3[] = {{"tok/llama3_tokenizer.model", "tokenizer.model"}};
 static const struct source_file gpt2[] = {{"tok/gpt2_vocab.json", "vocab.json"},
                                           {"tok/gpt2_merges.txt", "merges.txt"}};
@@ -116,9 +114,17 @@ static void check_ggml(const struct source_file *files, size_t n_files, const ch
     tokenizer_close(t);
 }
 
+static const struct source_file llama2_model[] = {
+    {"tok/llama2_tokenizer.model", "tokenizer.model"}};
+
 static void test_llama_2_gives_the_ids_of_llama_cpp(void **state) {
     (void)state;
     check_ggml(llama2, 1, "llama-spm");
+}
+
+static void test_llama_2_as_sentencepiece_gives_the_ids_of_llama_cpp(void **state) {
+    (void)state;
+    check_ggml(llama2_model, 1, "llama-spm");
 }
 
 static void test_gpt_2_gives_the_ids_of_llama_cpp(void **state) {
@@ -134,104 +140,6 @@ static void test_qwen_2_gives_the_ids_of_llama_cpp(void **state) {
 static void test_llama_3_gives_the_ids_of_llama_cpp(void **state) {
     (void)state;
     check_ggml(llama3, 1, "llama-bpe");
-}
-
-// Encodes and compares with an array of ids.
-static void check_ids(const struct tokenizer *t, const char *text, size_t bytes, unsigned flags,
-                      json_t *array, int32_t *ids, size_t *count) {
-    int32_t expected[1024];
-    size_t n = json_array_size(array);
-    assert_true(n < 1024);
-    for (size_t i = 0; i < n; i++) {
-        expected[i] = (int32_t)json_integer_value(json_array_get(array, i));
-    }
-    expected[n] = -1;
-    struct error err = {0};
-    assert_ok(tokenizer_encode(t, text, bytes, flags, ids, 1024, count, &err), &err);
-    fixture_assert_ids(ids, *count, expected, __FILE__, __LINE__);
-}
-
-static void check_hugging_face(const struct source_file *file, const char *vectors) {
-    struct tokenizer *t = open_linked(file, 1);
-    if (t == NULL) {
-        skip();
-    }
-    json_error_t reason;
-    json_t *root = json_load_file(testkit_source_path(vectors), 0, &reason);
-    assert_non_null(root);
-    json_t *cases = json_object_get(root, "cases");
-    assert_int_equal(json_array_size(cases), 200);
-    size_t i;
-    json_t *entry;
-    json_array_foreach(cases, i, entry) {
-        json_t *text = json_object_get(entry, "text");
-        json_t *text_out = json_object_get(entry, "text_out");
-        int32_t ids[1024];
-        size_t count;
-        check_ids(t, json_string_value(text), json_string_length(text), TOKENIZER_PARSE_SPECIAL,
-                  json_object_get(entry, "special_ids"), ids, &count);
-        check_ids(t, json_string_value(text), json_string_length(text), 0,
-                  json_object_get(entry, "ids"), ids, &count);
-        check_round_trip(t, ids, count, json_string_value(text_out), json_string_length(text_out));
-    }
-    json_decref(root);
-    tokenizer_close(t);
-}
-
-static void test_neox_gives_the_ids_of_hugging_face(void **state) {
-    (void)state;
-    check_hugging_face(neox, "tests/vectors/tokenizer/neox.json");
-}
-
-static void test_llama_2_gives_the_ids_of_hugging_face(void **state) {
-    (void)state;
-    check_hugging_face(llama2, "tests/vectors/tokenizer/llama2.json");
-}
-
-// Reads a protobuf varint; the file is trusted test data.
-static uint64_t read_varint(const uint8_t **at) {
-    uint64_t value = 0;
-    for (int shift = 0;; shift += 7) {
-        uint8_t byte = *(*at)++;
-        value |= (uint64_t)(byte & 0x7F) << shift;
-        if (byte < 0x80) {
-            return value;
-        }
-    }
-}
-
-// ModelProto repeats field 1 (SentencePiece), whose field 1 is the piece: ids count them.
-static void test_llama_2_json_has_the_pieces_of_the_sentencepiece_model(void **state) {
-    (void)state;
-    const char *path = testkit_data_path("tok/llama2_tokenizer.model");
-    struct tokenizer *t = path == NULL ? NULL : open_linked(llama2, 1);
-    if (t == NULL) {
-        testkit_note_missing("tok/llama2_tokenizer.model");
-        skip();
-    }
-    size_t bytes;
-    char *model = testkit_read_file(path, &bytes);
-    const uint8_t *at = (const uint8_t *)model;
-    const uint8_t *end = at + bytes;
-    int32_t id = 0;
-    while (at < end && *at == 0x0A) {
-        at++;
-        size_t length = read_varint(&at);
-        const uint8_t *next = at + length;
-        assert_int_equal(*at, 0x0A);
-        at++;
-        size_t piece_bytes = read_varint(&at);
-        char piece[256];
-        assert_true(piece_bytes < sizeof piece);
-        memcpy(piece, at, piece_bytes);
-        piece[piece_bytes] = '\0';
-        assert_int_equal(tokenizer_find(t, piece), id);
-        id++;
-        at = next;
-    }
-    assert_int_equal(id, tokenizer_vocab_size(t));
-    free(model);
-    tokenizer_close(t);
 }
 
 static void test_real_tokenizers_have_their_special_ids_and_normaliser(void **state) {
@@ -288,12 +196,10 @@ static void test_bytes_follow_the_heap(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama_2_gives_the_ids_of_llama_cpp),
+        cmocka_unit_test(test_llama_2_as_sentencepiece_gives_the_ids_of_llama_cpp),
         cmocka_unit_test(test_gpt_2_gives_the_ids_of_llama_cpp),
         cmocka_unit_test(test_qwen_2_gives_the_ids_of_llama_cpp),
         cmocka_unit_test(test_llama_3_gives_the_ids_of_llama_cpp),
-        cmocka_unit_test(test_neox_gives_the_ids_of_hugging_face),
-        cmocka_unit_test(test_llama_2_gives_the_ids_of_hugging_face),
-        cmocka_unit_test(test_llama_2_json_has_the_pieces_of_the_sentencepiece_model),
         cmocka_unit_test(test_real_tokenizers_have_their_special_ids_and_normaliser),
 #if defined(__GLIBC__)
         cmocka_unit_test(test_bytes_follow_the_heap),

@@ -20,6 +20,7 @@ struct encoder {
     size_t n_part_spans;                 // at most those of the whole text
     struct added_span *normalized_spans; // the same for the normalised part
     size_t n_normalized_spans;
+    bool lost_start; // of the normalised part, as in normalize.h
 };
 
 // One word. A spelled one is bytes spelled as characters.
@@ -40,10 +41,9 @@ static enum status encode_word(struct encoder *e, const char *word, size_t bytes
 }
 
 // A normalised part without added tokens.
-static enum status encode_words(struct encoder *e, const char *text, size_t bytes,
-                                bool starts_text) {
+static enum status encode_words(struct encoder *e, const char *text, size_t bytes, bool starts_text,
+                                bool continues) {
     const struct span_list *words;
-    bool continues = starts_text && (e->flags & TOKENIZER_CONTINUATION) != 0;
     enum status status = pretokenizer_cut(&e->tokenizer->pretokenizer, text, bytes, starts_text,
                                           continues, &e->pretokenize, &text, &words);
     for (size_t i = 0; status == STATUS_OK && i < words->count; i++) {
@@ -55,7 +55,8 @@ static enum status encode_words(struct encoder *e, const char *text, size_t byte
 
 // Cuts the added tokens of the normalised text out of it and encodes what is between them.
 static enum status encode_normalized(struct encoder *e, const char *text, size_t bytes,
-                                     const struct added_permission *permission, bool starts_text) {
+                                     const struct added_permission *permission, bool starts_text,
+                                     bool continues) {
     enum status status = STATUS_OK;
     struct added_search search = {0};
     struct added_match match;
@@ -65,7 +66,8 @@ static enum status encode_normalized(struct encoder *e, const char *text, size_t
                                        &search, &match);
         size_t end = found ? match.start : bytes;
         if (end > done) {
-            status = encode_words(e, text + done, end - done, starts_text && done == 0);
+            status = encode_words(e, text + done, end - done, starts_text && done == 0,
+                                  continues && done == 0);
         }
         if (!found) {
             break;
@@ -82,6 +84,7 @@ static enum status normalize_spans(struct encoder *e, const char *text,
     const struct tokenizer *t = e->tokenizer;
     e->normalized.bytes = 0;
     e->n_normalized_spans = 0;
+    e->lost_start = false;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < n && status == STATUS_OK; i++) {
         const char *changed;
@@ -106,14 +109,15 @@ static enum status normalize_spans(struct encoder *e, const char *text,
 static enum status encode_part(struct encoder *e, const char *text, size_t start, size_t end,
                                const struct added_span *spans, size_t n) {
     const struct tokenizer *t = e->tokenizer;
-    bool starts_text = start == 0;
+    bool starts_text = start == 0; // of the text as it comes, as tokenizers takes it
     bool continues = starts_text && (e->flags & TOKENIZER_CONTINUATION) != 0;
     if (n > 1 && t->added_normalized.count > 0) {
         enum status status = normalize_spans(e, text, spans, n, continues);
         struct added_permission permission = {e->normalized_spans, e->n_normalized_spans};
-        return status == STATUS_OK ? encode_normalized(e, e->normalized.data, e->normalized.bytes,
-                                                       &permission, starts_text)
-                                   : status;
+        return status == STATUS_OK
+                   ? encode_normalized(e, e->normalized.data, e->normalized.bytes, &permission,
+                                       starts_text && !e->lost_start, continues)
+                   : status;
     }
     const char *changed;
     size_t bytes;
@@ -124,7 +128,8 @@ static enum status encode_part(struct encoder *e, const char *text, size_t start
     }
     struct added_span whole = {0, (uint32_t)bytes, spans[0].scope};
     struct added_permission permission = {&whole, 1};
-    return encode_normalized(e, changed, bytes, &permission, starts_text);
+    return encode_normalized(e, changed, bytes, &permission,
+                             starts_text && !e->normalize.lost_start, continues);
 }
 
 // Collects the permissions of start..end; those before *first end before it.

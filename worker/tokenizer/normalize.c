@@ -177,6 +177,7 @@ static enum status replace_matches(const struct normalize_step *step, const char
         }
         if (status == STATUS_OK && found) {
             status = text_buffer_append(out, step->content.bytes, step->content.count);
+            scratch->lost_start |= start == 0 && step->content.count == 0;
         }
         at = found ? end : bytes;
     }
@@ -231,6 +232,8 @@ static enum status apply_step(const struct normalize_step *step, const char *tex
         status = text_buffer_append(out, step->content.bytes, step->content.count);
         return status == STATUS_OK ? text_buffer_append(out, text, bytes) : status;
     case NORMALIZE_REPLACE:
+        scratch->lost_start |= step->content.count == 0 && bytes >= step->pattern.count &&
+                               memcmp(text, step->pattern.bytes, step->pattern.count) == 0;
         return normalize_replace(text, bytes, &step->pattern, &step->content, out);
     case NORMALIZE_REPLACE_REGEX:
         return replace_matches(step, text, bytes, scratch, out);
@@ -238,7 +241,9 @@ static enum status apply_step(const struct normalize_step *step, const char *tex
         return lower_characters(text, bytes, out);
     case NORMALIZE_STRIP_LEFT:
     case NORMALIZE_STRIP_RIGHT:
-        return strip(step->kind, text, bytes, out);
+        status = strip(step->kind, text, bytes, out);
+        scratch->lost_start |= step->kind == NORMALIZE_STRIP_LEFT && out->bytes < bytes;
+        return status;
     case NORMALIZE_CHARSMAP:
         return charsmap_apply(&step->map, text, bytes, out);
     default:
@@ -251,6 +256,7 @@ enum status normalizer_apply(const struct normalizer *normalizer, const char *te
                              bool continues, struct normalize_scratch *scratch, const char **out,
                              size_t *out_bytes) {
     size_t next = 0;
+    scratch->lost_start = false;
     for (size_t i = 0; i < normalizer->n_steps && bytes > 0; i++) {
         struct text_buffer *buffer = &scratch->buffers[next];
         buffer->bytes = 0;

@@ -54,6 +54,7 @@ struct normalize_scratch {
     int32_t *codes; // code points of a text, [codes_capacity]
     size_t codes_capacity;
     struct split_regex_memory *memory;
+    bool lost_start; // the last text lost its first character without another in its place
 };
 
 // Sets a step to replace what pattern [bytes] matches. UNSUPPORTED: it can match nothing. The rest

@@ -195,7 +195,7 @@ static enum status rewrite(const struct pretokenize_step *step, const char *text
             bool takes =
                 step->prefix_rule == PREFIX_ALWAYS || (step->prefix_rule == PREFIX_FIRST && first);
             status = put_prefixed(step, text + span.start, span.end - span.start,
-                                  takes && !(first && continues), buffer);
+                                  takes && !(span.start == 0 && continues), buffer);
         }
         if (status == STATUS_OK) {
             status = put_span(out, start, buffer->bytes);

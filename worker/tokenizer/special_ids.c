@@ -394,6 +394,7 @@ struct role {
 static enum status find_role(const struct special_sources *sources, struct tokenizer *tokenizer,
                              const struct role *role, int32_t *id, struct error *err) {
     bool known;
+    int32_t own = *id; // what the source of the tokenizer says
     enum status status = STATUS_OK;
     find_named(sources, tokenizer, role->token_key, &known, id);
     if (!known) {
@@ -403,6 +404,10 @@ static enum status find_role(const struct special_sources *sources, struct token
     if (status == STATUS_OK && !known) {
         status =
             find_numbered(tokenizer, sources->config, "config.json", role->id_key, &known, id, err);
+    }
+    if (status == STATUS_OK && !known && own >= 0) {
+        *id = own;
+        known = true;
     }
     for (size_t i = 0; i < 3 && status == STATUS_OK && !known && role->spellings[i] != NULL; i++) {
         *id = tokenizer_find(tokenizer, role->spellings[i]);

@@ -299,7 +299,7 @@ static enum status read_source(const char *directory, const struct special_sourc
         return tokenizer_source_vocab_merges(directory, sources, tokenizer, err);
     }
     if (model_path_has(directory, "tokenizer.model")) {
-        return tokenizer_source_ranks(directory, sources, tokenizer, err);
+        return tokenizer_source_model(directory, sources, tokenizer, err);
     }
     return error_set(err, STATUS_NOT_FOUND, "tokenizer.json",
                      "%s has neither tokenizer.json, vocab.json nor tokenizer.model", directory);

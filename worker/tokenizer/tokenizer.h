@@ -1,9 +1,10 @@
 // A model's tokenizer: text to token ids and back, as the Hugging Face files beside the weights
-// define it. Supported are byte-level BPE (GPT-2, GPT-NeoX, OLMo, Qwen2, Llama 3) and
-// SentencePiece-style BPE with byte fallback (Llama 2). A tokenizer never changes after open: any
-// number of threads may use one at the same time, each call brings its own scratch. The files are
-// untrusted input: whatever is unknown or inconsistent is refused, with the field that is wrong.
-// Chat formats are in template.h, streamed decoding is in detokenizer.h.
+// define it. Supported are byte-level BPE (GPT-2, GPT-NeoX, Qwen2, Llama 3, DeepSeek and others),
+// SentencePiece-style BPE with byte fallback (Llama 2, Mistral, Gemma) and unigram models. A
+// tokenizer never changes after open: any number of threads may use one at the same time, each call
+// brings its own scratch. The files are untrusted input: whatever is unknown or inconsistent is
+// refused, with the field that is wrong. Chat formats are in template.h, streamed decoding is in
+// detokenizer.h.
 #ifndef WORKER_TOKENIZER_TOKENIZER_H
 #define WORKER_TOKENIZER_TOKENIZER_H
 
@@ -68,7 +69,7 @@ struct tokenizer_segment {
 // Opens the tokenizer of the model at `path` (worker/model/model_path.h) and returns it owned. A
 // GGUF file holds its own (tokenizer_gguf.h). In a directory the first source found is read:
 // tokenizer.json; vocab.json with merges.txt (GPT-2, or what tokenizer_config.json names);
-// tokenizer.model in the rank form of Llama 3 (a line each: base64 bytes, rank). Special ids come
+// tokenizer.model of SentencePiece, or in the rank form of Llama 3 (a line each: base64 bytes, rank). Special ids come
 // from tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json, in
 // this order and as far as present. Blocks on files. NOT_FOUND: no source there. UNSUPPORTED: a
 // model kind, normaliser, pre-tokenizer or decoder that is not implemented. MALFORMED, LIMIT: the

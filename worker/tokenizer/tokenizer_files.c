@@ -245,11 +245,6 @@ static enum status read_ranks(const char *text, const char *end, struct tokenize
     size_t bytes;
     for (size_t number = 1; next_line(&text, end, &line, &bytes); number++) {
         enum status status = read_rank_line(line, bytes, tokenizer);
-        if (number == 1 && status == STATUS_MALFORMED) {
-            return error_set(err, STATUS_UNSUPPORTED, file,
-                             "not a file of base64 bytes and ranks; a SentencePiece model needs "
-                             "its tokenizer.json");
-        }
         if (status != STATUS_OK) {
             return error_set(err, status == STATUS_ALREADY_EXISTS ? STATUS_MALFORMED : status, file,
                              "line %zu: %s", number,
@@ -266,15 +261,11 @@ static enum status read_ranks(const char *text, const char *end, struct tokenize
     return STATUS_OK;
 }
 
-enum status tokenizer_source_ranks(const char *directory, const struct special_sources *sources,
-                                   struct tokenizer *tokenizer, struct error *err) {
-    char *text = NULL;
-    size_t bytes = 0;
-    enum status status = model_file_read(directory, "tokenizer.model", &text, &bytes, err);
-    if (status == STATUS_OK) {
-        status = read_ranks(text, text + bytes, tokenizer, err);
-    }
-    free(text);
+// The file's own bytes; the rank form of Llama 3 otherwise.
+static enum status read_rank_source(const char *text, size_t bytes,
+                                    const struct special_sources *sources,
+                                    struct tokenizer *tokenizer, struct error *err) {
+    enum status status = read_ranks(text, text + bytes, tokenizer, err);
     if (status == STATUS_OK) {
         status =
             pretokenizer_add_split(&tokenizer->pretokenizer, tokenizer_llama3_pattern,
@@ -293,4 +284,20 @@ enum status tokenizer_source_ranks(const char *directory, const struct special_s
     return status == STATUS_OK ? status
                                : error_set(err, status, "tokenizer.model",
                                            "the special tokens of Llama 3 cannot be added");
+}
+
+enum status tokenizer_source_model(const char *directory, const struct special_sources *sources,
+                                   struct tokenizer *tokenizer, struct error *err) {
+    char *text = NULL;
+    size_t bytes = 0;
+    enum status status = model_file_read(directory, "tokenizer.model", &text, &bytes, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    // The tag of the message's first field; no line of ranks begins with a line feed.
+    bool message = bytes > 0 && text[0] == '\n';
+    status = message ? tokenizer_source_sentencepiece(text, bytes, sources, tokenizer, err)
+                     : read_rank_source(text, bytes, sources, tokenizer, err);
+    free(text);
+    return status;
 }

@@ -342,7 +342,8 @@ enum status tokenizer_source_json(const char *directory, const struct special_so
     if (status == STATUS_OK && class.keeps_post_processor) {
         status = json_read_postprocessor(root, tokenizer, err);
     }
-    tokenizer->has_post_processor = true; // also where it is null: add_bos_token does not count
+    // Also where it is null: add_bos_token counts only for files that do not speak of it at all.
+    tokenizer->has_post_processor = json_object_get(root, "post_processor") != NULL;
     // A class that builds its own pipeline takes the added tokens of the configuration instead.
     if (status == STATUS_OK &&
         (class.pipeline == PIPELINE_OF_FILE ||

@@ -20,8 +20,15 @@ MUST_CHECK enum status tokenizer_source_vocab_merges(const char *directory,
                                                      struct tokenizer *tokenizer,
                                                      struct error *err);
 
-// tokenizer.model in the rank form of Llama 3, with its special tokens and expression.
-MUST_CHECK enum status tokenizer_source_ranks(const char *directory,
+// tokenizer.model as SentencePiece's ModelProto, text [bytes].
+MUST_CHECK enum status tokenizer_source_sentencepiece(const char *text, size_t bytes,
+                                                      const struct special_sources *sources,
+                                                      struct tokenizer *tokenizer,
+                                                      struct error *err);
+
+// tokenizer.model: SentencePiece's, or the rank form of Llama 3 with its special tokens and
+// expression.
+MUST_CHECK enum status tokenizer_source_model(const char *directory,
                                               const struct special_sources *sources,
                                               struct tokenizer *tokenizer, struct error *err);
 
