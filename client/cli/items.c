@@ -197,18 +197,13 @@ static enum status choose(const struct rows *rows, const struct items_choice *ch
     const json_t *columns = rows->items[0].fields;
     const char *wanted = choice->prompt_column;
     enum status status = STATUS_OK;
-    if (rows->bare) {
-        *benchmark = (struct benchmark){.ask = ROWS_TEXT_FIELD};
-    } else {
+    *benchmark = (struct benchmark){.ask = ROWS_TEXT_FIELD};
+    if (!rows->bare) {
         status = benchmark_recognise(columns, benchmark, err);
     }
-    if (wanted != NULL) {
-        struct benchmark told = {.ask = wanted};
-        if (status == STATUS_OK) {
-            told.name = benchmark->name;
-            told.id = benchmark->id;
-        }
-        *benchmark = told;
+    if (wanted != NULL) { // a doubt about the column is settled; name and id stay if they are known
+        *benchmark =
+            (struct benchmark){.ask = wanted, .name = benchmark->name, .id = benchmark->id};
         status = get_column(columns, wanted) != NULL
                      ? STATUS_OK
                      : error_set(err, STATUS_INVALID_ARGUMENT, "--prompt-column",
