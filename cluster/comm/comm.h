@@ -1,5 +1,5 @@
-// Collectives of one worker group behind one table: `local` (ranks are threads of a process, for
-// tests and single-rank groups) and `mpi` (ranks are processes). All ranks make the same calls in
+// Collectives of one worker group behind one table: `local` (ranks are threads of one
+// process) and `mpi` (ranks are processes). All ranks make the same calls in
 // the same order. Host buffers. Every wait has a deadline; after STATUS_DEADLINE or
 // STATUS_PEER_LOST the communicator is unusable and comm_abort is the only thing left to do. One
 // rank is a group too and takes the same path. A communicator belongs to one thread per rank.

@@ -1,6 +1,6 @@
 // The tensor backend: the operations that a transformer's forward pass is written over, once, for
-// CPU and GPU. Buffers are opaque device memory; index arrays come from the host and are copied to
-// the device by batch_begin. One backend per rank, used by that rank's engine thread only; the CPU
+// CPU and GPU. Buffers are opaque device memory; index arrays come from the host, where they stay
+// as they are until the next batch_begin: a backend may copy them or read them there. One backend per rank, used by that rank's engine thread only; the CPU
 // backend spreads each operation over its own threads. Operations queue work in order; `download`
 // waits. Every row of every result is the same bit for bit whatever other rows stand in the batch,
 // however large it is and however many threads there are (docs/ARCHITECTURE.md, determinism).
@@ -183,7 +183,7 @@ struct backend_ops {
     // so large a vocabulary need.
     enum status (*sample)(struct backend *backend, struct tensor *logits, struct sampling_row *rows,
                           int32_t n);
-    // NULL, or: with `shared` half of the threads from now on, so that two backends can work side
+    // With `shared` half of the threads from now on, so that two backends can work side
     // by side, each with its own caller; without it all. No result depends on it.
     void (*share_cores)(struct backend *backend, bool shared);
     // Bytes that the backend holds for itself: tables and scratch, not what the others hand out.

@@ -40,7 +40,7 @@ enum status rank_pair_scorer(struct rank *rank, int index, const char *directory
         return status;
     }
     // Halves of an odd number would leave a thread out.
-    if (threads % 2 != 0 || rank->backend->ops->share_cores == NULL) {
+    if (threads % 2 != 0) {
         return STATUS_OK;
     }
     for (int i = 0; i < index; i++) {

@@ -205,11 +205,11 @@ enum status model_context_create(const struct model *model,
         context->options = *options;
         status = take_memory(context);
     }
-    if (context == NULL || status != STATUS_OK) {
+    status = context == NULL ? STATUS_NO_MEMORY : status;
+    if (status != STATUS_OK) {
         model_context_destroy(context);
-        return error_set(err, STATUS_NO_MEMORY, "",
-                         "no memory for %zu bytes of KV blocks and %zu bytes of scratch",
-                         plan.kv_bytes, plan.scratch_bytes);
+        return error_set(err, status, "", "%zu bytes of KV blocks and %zu bytes of scratch: %s",
+                         plan.kv_bytes, plan.scratch_bytes, status_text(status));
     }
     context->outputs = context->act.outputs;
     context->outputs.rows = 0;

@@ -1,7 +1,8 @@
 // The scorer seam: what judges candidates. A scorer is loaded once and serves many jobs; a job
 // opens it with its prompt (scorer_job), every candidate has a state of its own (scorer_state) that
-// is forked and dropped with it. One call extends many candidates of many jobs. A scorer reads only
-// what is new since the state's last extension, and the scores are those of reading the whole text
+// is forked and dropped with it. One call extends many candidates of many jobs. A model reads only
+// the tokens that are new since the state's last extension; text, for words and for a tokenizer of
+// its own, is scanned from its beginning each time. The scores are those of reading the whole text
 // from scratch, bit for bit. While a candidate grows, they read the tokens that the policy wrote;
 // once it has ended, the reading of the text that is returned (worker/decode/response.h). Engine
 // thread only.
