@@ -1,0 +1,232 @@
+// coordinator/job.c: what rows say of finished texts, which can be read in other tokens than they
+// were written in, and what scorers may pay for.
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/job.h"
+#include "tests/support/testkit.h"
+
+enum { MAX_TOKENS = 4, BLOCK = 2, N_SCORERS = 3 };
+
+static struct model_set models(void) {
+    return (struct model_set){
+        .policy = {.name = "policy", .role = "policy", .context_length = 512, .vocab_size = 1000},
+        .scorers = {{.name = "reward", .role = "reward"},
+                    {.name = "cost",
+                     .role = "cost",
+                     .cost_mode = "token_sum_pos",
+                     .has_budget = true,
+                     .budget = 3,
+                     .has_discount = true,
+                     .discount = 1}},
+        .n_scorers = 2,
+        .block_tokens_max = 64,
+    };
+}
+
+// One sample under the augmented rule, scored by reward, cost and the rule not to say "no".
+static struct job *start_job(const struct model_set *set) {
+    Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    Surefoot__LexicalSpec lexical = SUREFOOT__LEXICAL_SPEC__INIT;
+    char *forbidden = "no";
+    submit.job_key = "job";
+    submit.spec = &spec;
+    spec.prompt = "say yes";
+    spec.method = "best-of-n";
+    spec.selection = "augmented";
+    spec.has_n = spec.has_max_tokens = spec.has_block_tokens = true;
+    spec.n = 1;
+    spec.max_tokens = MAX_TOKENS;
+    spec.block_tokens = BLOCK;
+    spec.lexical = &lexical;
+    lexical.forbidden = &forbidden;
+    lexical.n_forbidden = 1;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    void *message = NULL;
+    struct error err = {0};
+    struct job_spec *checked = NULL;
+    struct job *job = NULL;
+    assert_ok(wire_pack(WIRE_SUBMIT_JOB, &submit, &bytes, &size), NULL);
+    assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, &err), &err);
+    free(bytes);
+    assert_ok(job_spec_create(message, &checked, &err), &err);
+    assert_ok(job_create(1, checked, size, 0, &job), NULL);
+    assert_ok(job_start(job, set, &err), &err);
+    return job;
+}
+
+// A row with room for other scores than one a token.
+struct draft {
+    Surefoot__Row row;
+    Surefoot__RowScore scores[N_SCORERS];
+    Surefoot__RowScore *score_list[N_SCORERS];
+    uint32_t token_ids[BLOCK];
+    float logprobs[BLOCK];
+    uint32_t read_ids[16];
+    float token_scores[N_SCORERS][16];
+};
+
+// `n_scores` places are scored from `from` on; the model says -1 of each, the words nothing.
+static void draft_row(struct draft *draft, Surefoot__Finish finish, uint32_t from,
+                      size_t n_scores) {
+    memset(draft, 0, sizeof *draft);
+    surefoot__row__init(&draft->row);
+    draft->row.candidate_id = 1;
+    draft->row.token_ids = draft->token_ids;
+    draft->row.logprobs = draft->logprobs;
+    draft->row.n_token_ids = draft->row.n_logprobs = BLOCK;
+    draft->row.finish = finish;
+    draft->row.text = finish != SUREFOOT__FINISH__FINISH_NONE ? "yes" : NULL;
+    draft->row.read_ids = draft->read_ids;
+    draft->row.scores = draft->score_list;
+    draft->row.n_scores = N_SCORERS;
+    for (uint32_t i = 0; i < N_SCORERS; i++) {
+        draft->score_list[i] = &draft->scores[i];
+        surefoot__row_score__init(&draft->scores[i]);
+        draft->scores[i].scorer_index = i;
+        draft->scores[i].scores_from = from;
+        draft->scores[i].token_scores = draft->token_scores[i];
+        draft->scores[i].n_token_scores = i == 0 ? 0 : n_scores;
+        for (size_t t = 0; t < 16; t++) {
+            draft->token_scores[i][t] = i == 1 ? -1 : 0;
+        }
+    }
+}
+
+static void read_otherwise(struct draft *draft, uint32_t from, size_t n_ids) {
+    draft->row.has_read_from = true;
+    draft->row.read_from = from;
+    draft->row.n_read_ids = n_ids;
+}
+
+static void grow_first_block(struct job *job) {
+    struct search_grow grow;
+    struct error err = {0};
+    struct draft draft;
+    assert_true(job_next(job, &grow));
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_NONE, 0, BLOCK);
+    assert_ok(job_on_row(job, &draft.row, 0, BLOCK, &err), &err);
+    assert_true(job_next(job, &grow));
+}
+
+static Surefoot__JobResult *finish(struct job *job, const struct model_set *set) {
+    void *result = NULL;
+    struct error err = {0};
+    uint64_t released[4];
+    while (job_take_released(job, released, 4) > 0) {
+    }
+    assert_true(search_is_done(job->search));
+    job_finish(job, set);
+    assert_ok(wire_unpack(WIRE_JOB_RESULT, job->result, job->result_size, &result, &err), &err);
+    return result;
+}
+
+static void test_reading_can_be_longer_than_the_response(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job(&set);
+    struct error err = {0};
+    struct draft draft;
+    grow_first_block(job);
+    // Tokens 0 and, instead of the other three, seven of the tokenizer's.
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_STOP, 1, 7);
+    read_otherwise(&draft, 1, 7);
+    draft.read_ids[6] = 77;
+    draft.token_scores[1][0] = 0.5F;
+    draft.token_scores[1][6] = 2;
+    assert_ok(job_on_row(job, &draft.row, 1, BLOCK, &err), &err);
+    Surefoot__JobResult *result = finish(job, &set);
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    assert_true(result->cost == 2.5);
+    assert_int_equal(result->n_token_ids, 2 * BLOCK);
+    assert_true(result->has_read_from);
+    assert_int_equal(result->read_from, 1);
+    assert_int_equal(result->n_read_ids, 7);
+    assert_int_equal(result->read_ids[6], 77);
+    assert_int_equal(result->scorers[1]->n_token_scores, 8);
+    assert_true(result->scorers[1]->token_scores[0] == -1);
+    assert_true(result->scorers[1]->token_scores[1] == 0.5F);
+    assert_true(result->scorers[1]->token_scores[7] == 2);
+    wire_free(WIRE_JOB_RESULT, result);
+    job_destroy(job);
+}
+
+static void test_empty_text_has_one_place(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job(&set);
+    struct error err = {0};
+    struct draft draft;
+    grow_first_block(job);
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_STOP, 0, 1);
+    read_otherwise(&draft, 0, 0);
+    draft.token_scores[1][0] = 0;
+    assert_ok(job_on_row(job, &draft.row, 1, BLOCK, &err), &err);
+    Surefoot__JobResult *result = finish(job, &set);
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    assert_true(result->has_read_from && result->read_from == 0 && result->n_read_ids == 0);
+    assert_int_equal(result->scorers[1]->n_token_scores, 1);
+    wire_free(WIRE_JOB_RESULT, result);
+    job_destroy(job);
+}
+
+static void test_readings_that_contradict_the_row_are_refused(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job(&set);
+    struct error err = {0};
+    struct draft drafts[5];
+    grow_first_block(job);
+    draft_row(&drafts[0], SUREFOOT__FINISH__FINISH_NONE, 1, 3); // of a text that goes on
+    read_otherwise(&drafts[0], 1, 3);
+    draft_row(&drafts[1], SUREFOOT__FINISH__FINISH_STOP, 2, 4); // more than was written
+    read_otherwise(&drafts[1], 5, 1);
+    draft_row(&drafts[2], SUREFOOT__FINISH__FINISH_STOP, 1, 3); // not as many scores
+    read_otherwise(&drafts[2], 1, 7);
+    draft_row(&drafts[3], SUREFOOT__FINISH__FINISH_STOP, 1, 2); // no token
+    read_otherwise(&drafts[3], 1, 2);
+    drafts[3].read_ids[1] = LIMIT_VOCAB;
+    draft_row(&drafts[4], SUREFOOT__FINISH__FINISH_STOP, 2, 0); // from behind the reading's end
+    read_otherwise(&drafts[4], 1, 0);
+    static const char *const fields[] = {"row.read_from", "row.read_from", "row.scores",
+                                         "row.read_ids", "row.scores"};
+    for (size_t i = 0; i < 5; i++) {
+        assert_status(STATUS_MALFORMED, job_on_row(job, &drafts[i].row, 1, BLOCK, &err));
+        assert_string_equal(err.field, fields[i]);
+    }
+    job_destroy(job);
+}
+
+// What the model finds good (-1 a token) does not pay for the forbidden word, nor does a budget
+// of 3.
+static void test_nothing_pays_for_a_broken_rule(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job(&set);
+    struct error err = {0};
+    struct draft draft;
+    grow_first_block(job);
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_EOS, 2, 2);
+    draft.token_scores[2][1] = 1;
+    draft.scores[2].end_score = 1;
+    assert_ok(job_on_row(job, &draft.row, 1, BLOCK, &err), &err);
+    Surefoot__JobResult *result = finish(job, &set);
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE);
+    assert_null(result->text);
+    assert_true(result->cost == 1); // the word's; the model's are clamped by themselves
+    assert_true(result->safety_state == -1);
+    wire_free(WIRE_JOB_RESULT, result);
+    job_destroy(job);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reading_can_be_longer_than_the_response),
+        cmocka_unit_test(test_empty_text_has_one_place),
+        cmocka_unit_test(test_readings_that_contradict_the_row_are_refused),
+        cmocka_unit_test(test_nothing_pays_for_a_broken_rule),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
