@@ -13,7 +13,8 @@
     "message}."
 
 #define OUTCOME_JSON_HELP                                                                          \
-    "JSON: " OUTCOME_FIELDS " With --details\ntoken_ids, "                                         \
+    "JSON: " OUTCOME_FIELDS " With --details\ntoken_ids, read_ids "                                \
+    "(as scorers read the text), "                                                                 \
     "token_logprobs, scorers[name, role, end_score, token_scores],\ncandidates[candidate_id, "     \
     "parent_id, n_tokens, reward, cost, safety_state, admissible,\nfate, finish_reason]."
 

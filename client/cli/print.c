@@ -89,12 +89,22 @@ static json_t *candidate_json(const Surefoot__CandidateSummary *candidate) {
     return object;
 }
 
+static void append_ids(json_t *array, const uint32_t *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(array, json_integer(ids[i]));
+    }
+}
+
 static void add_details(json_t *object, const Surefoot__JobResult *result) {
     json_t *ids = json_array();
-    for (size_t i = 0; i < result->n_token_ids; i++) {
-        json_array_append_new(ids, json_integer(result->token_ids[i]));
-    }
+    append_ids(ids, result->token_ids, result->n_token_ids);
     json_object_set_new(object, "token_ids", ids);
+    // The tokens of the text as the scorers read it: token_scores are of these.
+    bool otherwise = result->has_read_from && result->read_from <= result->n_token_ids;
+    json_t *read = json_array();
+    append_ids(read, result->token_ids, otherwise ? result->read_from : result->n_token_ids);
+    append_ids(read, result->read_ids, otherwise ? result->n_read_ids : 0);
+    json_object_set_new(object, "read_ids", read);
     json_object_set_new(object, "token_logprobs",
                         floats_json(result->token_logprobs, result->n_token_logprobs));
     json_t *scorers = json_array();

@@ -113,6 +113,30 @@ static void test_json_survives_numbers_that_it_has_not(void **state) {
     json_decref(object);
 }
 
+// Details name the tokens that the scorers read, also where they are those that were written.
+static void test_details_name_the_tokens_that_were_read(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(0);
+    uint32_t written[] = {5, 6, 7};
+    uint32_t read[] = {8};
+    result.token_ids = written;
+    result.n_token_ids = 3;
+    json_t *object = print_result_json(&result, true);
+    assert_true(
+        json_equal(json_object_get(object, "read_ids"), json_object_get(object, "token_ids")));
+    assert_int_equal(json_array_size(json_object_get(object, "read_ids")), 3);
+    json_decref(object);
+    result.has_read_from = 1;
+    result.read_from = 1;
+    result.read_ids = read;
+    result.n_read_ids = 1;
+    object = print_result_json(&result, true);
+    char *text = json_dumps(json_object_get(object, "read_ids"), JSON_COMPACT);
+    assert_string_equal(text, "[5,8]");
+    free(text);
+    json_decref(object);
+}
+
 static void test_leading_space_is_for_json_alone(void **state) {
     (void)state;
     Surefoot__JobResult result = sample_result(0);
@@ -143,6 +167,7 @@ int main(void) {
         cmocka_unit_test(test_text_within_budget_is_shown),
         cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),
         cmocka_unit_test(test_long_text_is_cut_between_characters),
+        cmocka_unit_test(test_details_name_the_tokens_that_were_read),
         cmocka_unit_test(test_leading_space_is_for_json_alone),
         cmocka_unit_test(test_time_left_falls_until_something_is_done),
         cmocka_unit_test(test_json_has_what_is_set_and_no_more),
