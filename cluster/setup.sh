@@ -1,11 +1,11 @@
 #!/bin/sh
 # Installs the Debian 12 packages that Surefoot builds and runs with. Safe to run again: it asks apt
-# for nothing that is already installed. Runs as root, or through sudo.
+# for nothing that is already installed. Runs as root, or through sudo. Arguments are further packages.
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config
     libopenmpi-dev openmpi-bin libzmq3-dev libprotobuf-c-dev protobuf-c-compiler
-    libsqlite3-dev libpcre2-dev libjansson-dev libutf8proc-dev libcmocka-dev procps"
+    libsqlite3-dev libpcre2-dev libjansson-dev libutf8proc-dev libcmocka-dev procps $*"
 
 missing=""
 for package in $packages; do
