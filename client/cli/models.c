@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -12,8 +13,13 @@
 #include "client/cli/print.h"
 #include "client/cli/service.h"
 #include "common/deadline.h"
+#include "common/json_numbers.h"
 
-enum { REPORT_BYTES = 16384, MISSING_PROGRAM = 127 /* as a shell has it */ };
+enum {
+    CONFIG_BYTES_MAX = 16 << 20,
+    REPORT_BYTES = 16384,
+    MISSING_PROGRAM = 127 /* as a shell has it */
+};
 
 struct check {
     const char *directory;
@@ -24,14 +30,27 @@ struct check {
     bool good;
 };
 
+static json_t *parse(int fd, size_t size) {
+    char *text = malloc(size + 1);
+    ssize_t got = text != NULL ? read(fd, text, size) : -1;
+    json_t *object = NULL;
+    if (got > 0) {
+        json_numbers_bound(text, (size_t)got);
+        object = json_loadb(text, (size_t)got, 0, NULL);
+    }
+    free(text);
+    return object;
+}
+
 static json_t *load(const char *directory, const char *name) {
     char path[SERVICE_PATH_BYTES];
     snprintf(path, sizeof path, "%.4000s/%s", directory, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no waiting for a pipe's writer
     struct stat info;
     json_t *object = NULL;
-    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
-        object = json_loadfd(fd, 0, NULL);
+    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
+        info.st_size <= CONFIG_BYTES_MAX) {
+        object = parse(fd, (size_t)info.st_size);
     }
     if (fd >= 0) {
         close(fd);
@@ -52,17 +71,21 @@ static bool is_scorer_class(const char *name) {
     return false;
 }
 
-// By the class, or an adapter's task. What cannot be read or is unknown counts as a policy, a GGUF
-// file among it: the worker then tells what is wrong with it.
+// By the class, an adapter's task, or a value head that the profile names. What cannot be read or
+// is unknown counts as a policy, a GGUF file among it: the worker then tells what is wrong with it.
 static bool is_scorer(const char *directory) {
     json_t *config = load(directory, "config.json");
     json_t *adapter = load(directory, "adapter_config.json");
+    json_t *profile = load(directory, "surefoot.json");
     json_t *class_name = json_array_get(json_object_get(config, "architectures"), 0);
+    const char *head = json_string_value(json_object_get(profile, "head"));
     const char *task = json_string_value(json_object_get(adapter, "task_type"));
     bool scorer = class_name != NULL ? is_scorer_class(json_string_value(class_name))
                                      : task != NULL && strcmp(task, "SEQ_CLS") == 0;
+    scorer = scorer || (head != NULL && strcmp(head, "value") == 0);
     json_decref(config);
     json_decref(adapter);
+    json_decref(profile);
     return scorer;
 }
 

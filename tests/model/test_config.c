@@ -22,9 +22,7 @@ static void write_text(const char *directory, const char *name, const char *text
 
 // Reads the good configuration with the object `change` merged into it; null removes nothing, it is
 // what the file then says.
-static enum status read_changed(const char *change, struct model_config *config,
-                                struct error *err) {
-    char *directory = testkit_make_directory();
+static void write_changed(const char *directory, const char *change) {
     json_t *json = json_loads(good_config, 0, NULL);
     json_t *other = json_loads(change, 0, NULL);
     assert_non_null(json);
@@ -32,11 +30,17 @@ static enum status read_changed(const char *change, struct model_config *config,
     json_object_update(json, other);
     char *text = json_dumps(json, 0);
     write_text(directory, "config.json", text);
-    *err = (struct error){0};
-    enum status status = model_config_read(directory, config, err);
     free(text);
     json_decref(json);
     json_decref(other);
+}
+
+static enum status read_changed(const char *change, struct model_config *config,
+                                struct error *err) {
+    char *directory = testkit_make_directory();
+    write_changed(directory, change);
+    *err = (struct error){0};
+    enum status status = model_config_read(directory, config, err);
     testkit_remove_tree(directory);
     return status;
 }
@@ -570,6 +574,60 @@ static void test_generation_that_is_not_supported_is_refused_by_name(void **stat
     }
 }
 
+struct choice {
+    const char *config; // changes of the good one
+    const char *profile;
+    enum status status;
+    const char *field;
+};
+
+#define CLASS "\"architectures\": [\"LlamaForSequenceClassification\"]"
+#define TWO CLASS ", \"id2label\": {\"0\": \"fine\", \"1\": \"harmful\"}"
+static const struct choice choices[] = {
+    {"{" TWO "}", "{\"schema\": 1, \"label\": \"rude\"}", STATUS_INVALID_ARGUMENT,
+     "surefoot.json.label"},
+    {"{" TWO "}", "{\"schema\": 1, \"label\": 2}", STATUS_INVALID_ARGUMENT, "surefoot.json.label"},
+    {"{" TWO "}", "{\"schema\": 1, \"label\": -1}", STATUS_INVALID_ARGUMENT, "surefoot.json.label"},
+    {"{" TWO "}", "{\"schema\": 1, \"label\": true}", STATUS_INVALID_ARGUMENT,
+     "surefoot.json.label"},
+    {"{" TWO "}", "{\"schema\": 1, \"label\": 1, \"label_score\": \"odds\"}",
+     STATUS_INVALID_ARGUMENT, "surefoot.json.label_score"},
+    {"{" CLASS ", \"num_labels\": 1}", "{\"schema\": 1, \"label_score\": \"probability\"}",
+     STATUS_INVALID_ARGUMENT, "surefoot.json.label_score"},
+    {"{" TWO "}", "{\"schema\": 1, \"role\": \"reward\"}", STATUS_UNSUPPORTED,
+     "config.json.num_labels"},
+    {"{" CLASS ", \"num_labels\": 1000}", "{\"schema\": 1}", STATUS_LIMIT,
+     "config.json.num_labels"},
+    {"{}", "{\"schema\": 1, \"label\": 0}", STATUS_INVALID_ARGUMENT, "surefoot.json.label"},
+    {"{}", "{\"schema\": 1, \"pooling\": \"last\"}", STATUS_INVALID_ARGUMENT,
+     "surefoot.json.pooling"},
+    {"{}", "{\"schema\": 1, \"head\": \"reward\"}", STATUS_INVALID_ARGUMENT, "surefoot.json.head"},
+    {"{\"architectures\": [\"LlamaForScore\"]}", "{\"schema\": 1, \"head\": \"value\"}",
+     STATUS_INVALID_ARGUMENT, "surefoot.json.head"},
+    {"{" TWO "}", "{\"schema\": 1, \"label\": \"harmful\"}", STATUS_OK, ""},
+    {"{}", "{\"schema\": 1, \"head\": \"value\"}", STATUS_OK, ""},
+};
+#undef TWO
+#undef CLASS
+
+static void test_a_profile_chooses_among_what_the_head_gives(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        struct model_config config;
+        struct error err = {0};
+        char *directory = testkit_make_directory();
+        write_changed(directory, choices[i].config);
+        write_text(directory, "surefoot.json", choices[i].profile);
+        enum status status = model_config_read(directory, &config, &err);
+        bool named = status == STATUS_OK || strcmp(err.field, choices[i].field) == 0;
+        if (status != choices[i].status || !named) {
+            fail_msg("%s, %s: got %s at %s", choices[i].config, choices[i].profile,
+                     status_name(status), err.field);
+        }
+        testkit_remove_tree(directory);
+    }
+}
+
 static void test_a_profile_names_fields_to_ignore(void **state) {
     (void)state;
     struct model_config config;
@@ -692,6 +750,7 @@ int main(void) {
         cmocka_unit_test(test_fields_that_are_unknown_are_refused_by_name),
         cmocka_unit_test(test_reads_what_generation_config_states),
         cmocka_unit_test(test_generation_that_is_not_supported_is_refused_by_name),
+        cmocka_unit_test(test_a_profile_chooses_among_what_the_head_gives),
         cmocka_unit_test(test_a_profile_names_fields_to_ignore),
         cmocka_unit_test(test_refuses_files_that_are_no_object),
         cmocka_unit_test(test_reads_a_profile),

@@ -10,6 +10,7 @@ Needs torch, transformers, safetensors, numpy.
 
 import json
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -47,11 +48,12 @@ def made_tensor(name, shape):
 def config_of(model_class, **changes):
     config = {
         "architectures": [model_class],
-        "model_type": {"L": "llama", "M": "mistral", "Q": "qwen2"}[model_class[0]],
+        "model_type": re.match(r"Llama|Mistral|Qwen2|Qwen3|Phi3", model_class).group().lower(),
         "vocab_size": VOCAB, "hidden_size": HIDDEN, "intermediate_size": FFN,
         "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2,
+        "head_dim": HIDDEN // HEADS, "pad_token_id": None,
     }
     config.update(changes)
     return {key: value for key, value in config.items() if value is not ...}
@@ -61,18 +63,24 @@ def body(model_type):
     """Names and shapes of everything below the head."""
     head_dim = HIDDEN // HEADS
     shapes = {"model.embed_tokens.weight": [VOCAB, HIDDEN], "model.norm.weight": [HIDDEN]}
+    kv = KV_HEADS * head_dim
+    products = [("self_attn.q_proj", HIDDEN, HIDDEN), ("self_attn.k_proj", kv, HIDDEN),
+                ("self_attn.v_proj", kv, HIDDEN), ("mlp.gate_proj", FFN, HIDDEN),
+                ("mlp.up_proj", FFN, HIDDEN)]
+    if model_type == "phi3":
+        products = [("self_attn.qkv_proj", HIDDEN + 2 * kv, HIDDEN),
+                    ("mlp.gate_up_proj", 2 * FFN, HIDDEN)]
+    products += [("self_attn.o_proj", HIDDEN, HIDDEN), ("mlp.down_proj", HIDDEN, FFN)]
     for layer in range(LAYERS):
-        for name, rows, cols in (("self_attn.q_proj", HIDDEN, HIDDEN),
-                                 ("self_attn.k_proj", KV_HEADS * head_dim, HIDDEN),
-                                 ("self_attn.v_proj", KV_HEADS * head_dim, HIDDEN),
-                                 ("self_attn.o_proj", HIDDEN, HIDDEN),
-                                 ("mlp.gate_proj", FFN, HIDDEN), ("mlp.up_proj", FFN, HIDDEN),
-                                 ("mlp.down_proj", HIDDEN, FFN)):
+        for name, rows, cols in products:
             shapes[f"model.layers.{layer}.{name}.weight"] = [rows, cols]
             if model_type == "qwen2" and name[10:] in ("q_proj", "k_proj", "v_proj"):
                 shapes[f"model.layers.{layer}.{name}.bias"] = [rows]
         for name in ("input_layernorm", "post_attention_layernorm"):
             shapes[f"model.layers.{layer}.{name}.weight"] = [HIDDEN]
+        if model_type == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                shapes[f"model.layers.{layer}.self_attn.{name}.weight"] = [head_dim]
     return shapes
 
 
@@ -127,8 +135,7 @@ def normalized(config, scores, tensors):
 @torch.no_grad()
 def beaver_vectors(case):
     """safe-rlhf's score model: a linear head on every state, then the normalizer."""
-    plain = Case(case.name, {**case.config, "architectures": ["LlamaModel"]}, {})
-    states = plain.load(transformers.LlamaModel)(torch.tensor([IDS])).last_hidden_state[0]
+    states = states_of(case)
     tensors = case.tensors()
     scores = states @ tensors["score_head.weight"].T
     if case.config.get("score_bias", case.config.get("bias", True)):
@@ -136,10 +143,90 @@ def beaver_vectors(case):
     return case.vectors(scores=normalized(case.config, scores, tensors)[:, 0])
 
 
+@torch.no_grad()
+def states_of(case):
+    """Hidden states after the last norm: of the bare model under the same weights."""
+    name = case.config["architectures"][0]
+    base = re.sub("ForCausalLM|ForSequenceClassification|ForScore|ModelForScore", "Model", name)
+    plain = Case(case.name, {**case.config, "architectures": [base]}, {})
+    return plain.load(transformers.AutoModel)(torch.tensor([IDS])).last_hidden_state[0]
+
+
+@torch.no_grad()
+def class_vectors(case):
+    """Scores at every position: of each text the class pools its last token, there being no pad."""
+    logits = torch.stack([
+        case.load(transformers.AutoModelForSequenceClassification)(
+            torch.tensor([IDS[:n]])).logits[0] for n in range(1, len(IDS) + 1)])
+    if "score.bias" in case.shapes:  # a stored bias is not the library's
+        logits = logits + case.tensors()["score.bias"]
+    profile = case.profile or {}
+    label = profile.get("label", 0)
+    names = case.config.get("id2label", {})
+    label = next((int(k) for k, v in names.items() if v == label), label)
+    apart = case.config.get("problem_type") in ("regression", "multi_label_classification")
+    kind = profile.get("label_score", "logit" if apart or logits.shape[1] == 1 else "log-odds")
+    probability = torch.softmax(logits.double(), dim=1)[:, label]
+    scores = {"logit": lambda: logits[:, label], "probability": lambda: probability,
+              "log-odds": lambda: torch.log(probability / (1 - probability))}[kind]()
+    return case.vectors(scores=scores)
+
+
+@torch.no_grad()
+def value_vectors(case):
+    """TRL's ValueHead: a linear summary of the last states, at every position."""
+    tensors = case.tensors()
+    scores = torch.nn.functional.linear(states_of(case), tensors["v_head.summary.weight"],
+                                        tensors.get("v_head.summary.bias"))
+    return case.vectors(scores=scores[:, 0])
+
+
+FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3", "Phi3")
+
+
+def class_cases():
+    for kind in FAMILIES:
+        name = kind + "ForSequenceClassification"
+        one = {"id2label": {"0": "LABEL_0"}}
+        yield Case(f"{kind}, one label", config_of(name, **one), {"score.weight": [1, HIDDEN]})
+        two = {"id2label": {"0": "safe", "1": "unsafe"}, "label2id": {"safe": 0, "unsafe": 1}}
+        yield Case(f"{kind}, two labels, one by its name", config_of(name, **two),
+                   {"score.weight": [2, HIDDEN]}, profile={"schema": 1, "label": "unsafe"})
+    name = "LlamaForSequenceClassification"
+    head = {"score.weight": [3, HIDDEN]}
+    three = {"id2label": {str(i): f"LABEL_{i}" for i in range(3)}}
+    for kind in (None, "logit", "log-odds", "probability"):
+        profile = {"schema": 1, "label": 2, **({"label_score": kind} if kind else {})}
+        yield Case(f"three labels, one by its index, {kind}", config_of(name, **three), head,
+                   profile=profile)
+    for problem in ("regression", "multi_label_classification", "single_label_classification"):
+        yield Case(f"three labels, {problem}", config_of(name, problem_type=problem, **three), head,
+                   profile={"schema": 1, "label": "LABEL_1"})
+    yield Case("two labels, nothing said of them", config_of(name), {"score.weight": [2, HIDDEN]},
+               profile={"schema": 1, "label": 0})
+    yield Case("a stored bias of one label", config_of(name, num_labels=1),
+               {"score.weight": [1, HIDDEN], "score.bias": [1]})
+    for kind in ("logit", "log-odds"):
+        yield Case(f"a stored bias of three labels, {kind}", config_of(name, **three),
+                   {**head, "score.bias": [3]},
+                   profile={"schema": 1, "label": 1, "label_score": kind})
+
+
+def value_cases():
+    head = {"v_head.summary.weight": [1, HIDDEN], "v_head.summary.bias": [1]}
+    profile = {"schema": 1, "role": "reward", "head": "value"}
+    for kind in FAMILIES:
+        yield Case(f"{kind} with TRL's value head", config_of(kind + "ForCausalLM"),
+                   {"lm_head.weight": [VOCAB, HIDDEN], **head}, profile=profile)
+    yield Case("a value head, no bias, tied", config_of("LlamaForCausalLM",
+                                                        tie_word_embeddings=True),
+               {"v_head.summary.weight": [1, HIDDEN]}, profile=profile)
+
+
 def lm_cases():
     other = {"lm_head.weight": [VOCAB, HIDDEN]}
     copy = {"lm_head.weight": "model.embed_tokens.weight"}
-    for kind in ("Llama", "Mistral", "Qwen2"):
+    for kind in FAMILIES:
         name = kind + "ForCausalLM"
         yield Case(kind + " untied", config_of(name, tie_word_embeddings=False), other)
         yield Case(kind + " tied", config_of(name, tie_word_embeddings=True), {})
@@ -181,7 +268,9 @@ def main():
     torch.manual_seed(1)
     records = [lm_vectors(case) for case in lm_cases()]
     records += [beaver_vectors(case) for case in beaver_cases()]
-    body_shapes = {kind: body(kind) for kind in ("llama", "mistral", "qwen2")}
+    records += [class_vectors(case) for case in class_cases()]
+    records += [value_vectors(case) for case in value_cases()]
+    body_shapes = {kind.lower(): body(kind.lower()) for kind in FAMILIES}
     for record in records:  # what every model has stands once
         shared = body_shapes[record["config"]["model_type"]]
         own = record["shapes"]

@@ -17,9 +17,10 @@ enum model_architecture {
 
 enum model_head {
     MODEL_HEAD_LM,    // *ForCausalLM: logits over the vocabulary
-    MODEL_HEAD_CLASS, // *ForSequenceClassification, one label: score.weight [1, hidden], read at
-                      // the last token
-    MODEL_HEAD_SCORE, // Beaver form: score_head [1, hidden] with optional bias, at every position
+    MODEL_HEAD_CLASS, // *ForSequenceClassification: score.weight [labels, hidden], trained at the
+                      // last token
+    MODEL_HEAD_SCORE, // [1, hidden] with optional bias, trained at every position: Beaver's
+                      // score_head, or TRL's v_head where the profile says so
 };
 
 // When a product has biases.

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "worker/model/config_fields.h"
+#include "worker/model/config_head.h"
 #include "worker/model/json_fields.h"
 #include "worker/model/model_path.h"
 #include "worker/model/rope_config.h"
@@ -301,97 +302,10 @@ static enum status read_special_ids(const json_t *json, struct model_config *con
     return status == STATUS_OK ? read_eos(json, config, err) : status;
 }
 
-static enum status read_class_head(const json_t *json, struct error *err) {
-    int32_t n_labels = 2; // what Hugging Face assumes when nothing is said
-    const json_t *labels = json_value_find(json, "id2label");
-    if (json_is_object(labels)) {
-        n_labels = (int32_t)json_object_size(labels);
-    }
-    enum status status = json_int_get(json, "num_labels", false, 1, 1 << 20, &n_labels, err);
-    if (status == STATUS_OK && n_labels != 1) {
-        status = error_set(err, STATUS_UNSUPPORTED, "num_labels",
-                           "a classification head of %d labels is not supported: 1 is", n_labels);
-    }
-    return status;
-}
-
-// Absent keys mean what safe-rlhf's init_score_head takes for them: one reward, not normalized. Its
-// releases disagree about the bias (false as "bias", true as "score_bias"), so a bias counts where
-// one is stored, unless the configuration says that there is none.
-static enum status read_score_head(const json_t *json, struct model_config *config,
-                                   struct error *err) {
-    int32_t score_dim = 1;
-    char type[16] = "reward";
-    config->score_bias = true;
-    enum status status = json_int_get(json, "score_dim", false, 1, 1 << 20, &score_dim, err);
-    if (status == STATUS_OK && score_dim != 1) {
-        status = error_set(err, STATUS_UNSUPPORTED, "score_dim",
-                           "a score head of %d values is not supported: 1 is", score_dim);
-    }
-    if (status == STATUS_OK) {
-        status = json_string_get(json, "score_type", type, sizeof type, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_bool_get(json, "do_normalize", &config->normalize, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_bool_get(json, "bias", &config->score_bias, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_bool_get(json, "score_bias", &config->score_bias, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    config->normalize_center = strcmp(type, "reward") == 0;
-    if (strcmp(type, "critic") == 0) {
-        config->normalize = false;
-    } else if (!config->normalize_center && strcmp(type, "cost") != 0) {
-        return error_set(err, STATUS_UNSUPPORTED, "score_type",
-                         "score_type %s is not supported: reward, cost and critic are", type);
-    }
-    return STATUS_OK;
-}
-
-// "mean" and "var" of the Beaver form: a number or an array of one.
-static enum status read_normalizer(const json_t *json, const char *key, double min, float *out,
-                                   struct error *err) {
-    const json_t *value = json_value_find(json, key);
-    if (json_is_array(value) && json_array_size(value) == 1) {
-        value = json_array_get(value, 0);
-    }
-    if (value == NULL) {
-        return STATUS_OK;
-    }
-    double number = json_is_number(value) ? json_number_value(value) : -1e300;
-    if (!(number >= min && number <= 1e9)) {
-        return error_set(err, STATUS_LIMIT, key, "%s is not one number of %g to 1e9", key, min);
-    }
-    *out = (float)number;
-    return STATUS_OK;
-}
-
-static enum status read_head(const json_t *json, struct model_config *config, struct error *err) {
-    if (config->head == MODEL_HEAD_CLASS) {
-        return read_class_head(json, err);
-    }
-    if (config->head != MODEL_HEAD_SCORE) {
-        return STATUS_OK;
-    }
-    enum status status = read_score_head(json, config, err);
-    if (status == STATUS_OK) {
-        status = read_normalizer(json, "mean", -1e9, &config->score_mean, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_normalizer(json, "var", 0, &config->score_var, err);
-    }
-    return status;
-}
-
 static enum status read_config(const json_t *json, struct model_config *config, struct error *err) {
     static enum status (*const readers[])(const json_t *, struct model_config *, struct error *) = {
-        read_architecture,   read_variant,     read_shapes, rope_config_read,
-        read_sliding_window, read_special_ids, read_head,
+        read_architecture,   read_variant,     read_shapes,      rope_config_read,
+        read_sliding_window, read_special_ids, config_head_read,
     };
     for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
         enum status status = readers[i](json, config, err);
@@ -429,19 +343,18 @@ static enum status read_generation(const char *directory, const json_t *config_j
     return status;
 }
 
-// ignore_fields of the profile; *out stays NULL where there are none.
-static enum status read_ignored(const char *directory, json_t **out, struct error *err) {
-    json_t *json = NULL;
+// The profile and its ignore_fields; both stay NULL where there are none. Owned by the caller.
+static enum status read_beside(const char *directory, json_t **profile, json_t **ignored,
+                               struct error *err) {
     struct error own = {0}; // a file that is absent is no failure
-    enum status status = model_profile_document_read(directory, &json, &own);
+    enum status status = model_profile_document_read(directory, profile, &own);
     if (status == STATUS_NOT_FOUND) {
         return STATUS_OK;
     }
     if (status != STATUS_OK) {
         *err = own;
     } else {
-        status = json_strings_get(json, "ignore_fields", out, err);
-        json_decref(json);
+        status = json_strings_get(*profile, "ignore_fields", ignored, err);
     }
     if (status != STATUS_OK) {
         error_prefix_field(err, "surefoot.json");
@@ -449,8 +362,8 @@ static enum status read_ignored(const char *directory, json_t **out, struct erro
     return status;
 }
 
-static enum status read_all(const char *directory, const json_t *json, const json_t *ignored,
-                            struct model_config *config, struct error *err) {
+static enum status read_all(const char *directory, const json_t *json, const json_t *profile,
+                            const json_t *ignored, struct model_config *config, struct error *err) {
     enum status status = read_config(json, config, err);
     if (status == STATUS_OK) {
         status = config_fields_check(json, ignored, err);
@@ -459,15 +372,18 @@ static enum status read_all(const char *directory, const json_t *json, const jso
         error_prefix_field(err, model_document_label(directory, "config.json"));
         return status;
     }
-    return read_generation(directory, json, ignored, config, err);
+    status = config_head_choose(json, profile, config, err);
+    return status == STATUS_OK ? read_generation(directory, json, ignored, config, err) : status;
 }
 
 enum status model_config_read(const char *directory, struct model_config *out, struct error *err) {
     json_t *json = NULL;
+    json_t *profile = NULL;
     json_t *ignored = NULL;
     struct model_config config = {
         .bos_id = -1,
         .pad_id = -1,
+        .n_labels = 1,
         .score_var = 1,
     };
     enum status status = model_document_read(directory, "config.json", &json, err);
@@ -475,11 +391,12 @@ enum status model_config_read(const char *directory, struct model_config *out, s
         error_prefix_field(err, model_document_label(directory, "config.json"));
         return status;
     }
-    status = read_ignored(directory, &ignored, err);
+    status = read_beside(directory, &profile, &ignored, err);
     if (status == STATUS_OK) {
-        status = read_all(directory, json, ignored, &config, err);
+        status = read_all(directory, json, profile, ignored, &config, err);
     }
     json_decref(ignored);
+    json_decref(profile);
     json_decref(json);
     if (status == STATUS_OK) {
         *out = config;

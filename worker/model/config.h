@@ -18,8 +18,16 @@ enum {
     MODEL_FFN_MAX = 1 << 20,
     MODEL_LAYERS_MAX = 1024,
     MODEL_HEADS_MAX = 1024,
+    MODEL_LABELS_MAX = 256,
     MODEL_HEAD_DIM_MAX = 1024,
     MODEL_CONTEXT_MAX = 1 << 24, // tokens
+};
+
+// What the score of one label is.
+enum label_score {
+    LABEL_SCORE_LOGIT,       // its logit
+    LABEL_SCORE_LOG_ODDS,    // logit - log of the sum of e^logit of the others
+    LABEL_SCORE_PROBABILITY, // softmax: logistic of the log odds
 };
 
 struct model_config {
@@ -45,7 +53,12 @@ struct model_config {
     int32_t n_eos;
     int32_t pad_id;                     // -1 none
     struct model_generation generation; // LM heads
-    // Beaver form only.
+    // CLASS heads.
+    int32_t n_labels; // rows of score.weight; 1 for other heads
+    int32_t label;    // whose score it is
+    enum label_score label_score;
+    // SCORE heads; the rest is of the Beaver form.
+    bool value_head;       // TRL's: v_head.summary; else score_head
     bool score_bias;       // score_head.bias counts, where it is stored
     bool normalize;        // do_normalize, false when absent
     bool normalize_center; // score_type reward: (x - mean) / std; cost: x / std; critic is never
@@ -68,6 +81,11 @@ struct model_profile {
     double discount;
     double cost_min;
 };
+
+// Outputs that a scorer's head computes for a position: all labels where they are compared.
+static inline int32_t model_config_score_rows(const struct model_config *config) {
+    return config->label_score == LABEL_SCORE_LOGIT ? 1 : config->n_labels;
+}
 
 // Reads and validates directory/config.json (and generation_config.json where present), but for the
 // fields that ignore_fields of surefoot.json lists. STATUS_UNSUPPORTED names the architecture,

@@ -46,7 +46,8 @@ static struct activations activation_shapes(const struct model *model,
     int32_t rows = options->batch_rows;
     int32_t q_dim = config->n_heads * config->head_dim;
     int32_t kv_dim = config->n_kv_heads * config->head_dim;
-    int32_t result_dim = config->head == MODEL_HEAD_LM ? config->vocab_size : 1;
+    int32_t result_dim =
+        config->head == MODEL_HEAD_LM ? config->vocab_size : model_config_score_rows(config);
     return (struct activations){
         .residual = shape(rows, config->hidden_dim),
         .kept_residual = shape(rows, config->hidden_dim),
@@ -97,6 +98,10 @@ static size_t lay_out_arrays(const struct model *model, const struct model_conte
         arrays->windowed.rows = carve(memory, &used, visit_rows * sizeof(int32_t));
     }
     arrays->visit_of_block = carve(memory, &used, blocks * sizeof(int32_t));
+    arrays->labels =
+        carve(memory, &used,
+              (size_t)options->output_rows *
+                  (size_t)model_config_score_rows(model_get_config(model)) * sizeof(float));
     arrays->growths = carve(memory, &used, sequences * sizeof(struct kv_growth));
     arrays->old_lengths = carve(memory, &used, sequences * sizeof(int32_t));
     return used;

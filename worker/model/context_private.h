@@ -44,6 +44,7 @@ struct batch_arrays {
     struct visit_arrays visits;   // of layers that look back all the way
     struct visit_arrays windowed; // of layers with a window; NULL members where none has
     int32_t *visit_of_block;      // [n_blocks], the visit that ends with the block
+    float *labels;                // [output_rows, model_config_score_rows]
     struct kv_growth *growths;    // [n_sequences]
     int32_t *old_lengths;         // [n_sequences]
 };

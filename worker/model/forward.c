@@ -293,31 +293,54 @@ const struct tensor *model_outputs(const struct model_context *context) {
     return &context->outputs;
 }
 
+// The score of `label` among logits[n], biases included.
+static float score_label(const float *logits, const float *biases, int32_t n, int32_t label,
+                         enum label_score kind) {
+    double largest = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < n; ++i) {
+        double logit = (double)logits[i] + (double)biases[i];
+        largest = i != label && logit > largest ? logit : largest;
+    }
+    for (int32_t i = 0; i < n; ++i) {
+        sum += i != label ? exp((double)logits[i] + (double)biases[i] - largest) : 0;
+    }
+    double odds = (double)logits[label] + (double)biases[label] - largest - log(sum);
+    return (float)(kind == LABEL_SCORE_PROBABILITY ? 1 / (1 + exp(-odds)) : odds);
+}
+
+static float finish_score(const struct model_config *config, const struct model_weights *weights,
+                          const float *outputs) {
+    if (config->label_score != LABEL_SCORE_LOGIT) {
+        return score_label(outputs, weights->score_bias, config->n_labels, config->label,
+                           config->label_score);
+    }
+    float score = outputs[0] + weights->score_bias[0];
+    if (config->normalize) {
+        float mean = config->normalize_center ? weights->score_mean : 0;
+        score = (score - mean) / weights->score_std;
+    }
+    return score;
+}
+
 enum status model_score_outputs(struct model_context *context, float *scores) {
     const struct model_config *config = model_get_config(context->model);
     const struct model_weights *weights = model_get_weights(context->model);
     const struct backend_ops *ops = context->backend->ops;
     ASSERT(config->head != MODEL_HEAD_LM);
-    int32_t n = context->outputs.rows;
+    int32_t n = context->outputs.rows, n_labels = model_config_score_rows(config);
     if (n == 0) {
         return STATUS_OK;
     }
     struct tensor result = context->act.result;
     result.rows = n;
     ops->linear(context->backend, &result, &context->outputs, &weights->score);
-    enum status status =
-        ops->download(context->backend, scores, result.data, (size_t)n * sizeof(float));
-    if (status != STATUS_OK || config->head != MODEL_HEAD_SCORE) {
-        return status;
+    float *labels = context->arrays.labels;
+    size_t size = (size_t)n * (size_t)n_labels * sizeof *labels;
+    enum status status = ops->download(context->backend, labels, result.data, size);
+    for (int32_t i = 0; i < n && status == STATUS_OK; ++i) {
+        scores[i] = finish_score(config, weights, labels + (size_t)i * (size_t)n_labels);
     }
-    for (int32_t i = 0; i < n; ++i) {
-        scores[i] += weights->score_bias;
-        if (config->normalize) {
-            float mean = config->normalize_center ? weights->score_mean : 0;
-            scores[i] = (scores[i] - mean) / weights->score_std;
-        }
-    }
-    return STATUS_OK;
+    return status;
 }
 
 enum status model_logits(struct model_context *context, const struct tensor *states,

@@ -239,18 +239,51 @@ static enum status load_layer(struct model *model, int32_t index, struct error *
 }
 
 // The weights of a score head stay exact: they are few, and what they give is a verdict.
+// Of the labels only those rows are taken that count.
 static enum status load_score(struct model *model, const char *name, struct error *err) {
-    float *values;
-    int32_t hidden = model->config.hidden_dim;
-    enum status status = read_vector(model, name, hidden, &values, err);
-    if (status != STATUS_OK) {
-        return status;
+    const struct model_config *config = &model->config;
+    int32_t hidden = config->hidden_dim, rows = model_config_score_rows(config);
+    size_t n = (size_t)rows * (size_t)hidden;
+    size_t first = rows == 1 ? (size_t)config->label * (size_t)hidden : 0;
+    struct tensor stored;
+    enum status status = find_matrix(model, name, config->n_labels, hidden, &stored, err);
+    float *values = status == STATUS_OK ? malloc(n * sizeof *values) : NULL;
+    if (status != STATUS_OK || values == NULL) {
+        return status != STATUS_OK
+                   ? status
+                   : error_set(err, STATUS_NO_MEMORY, name, "no memory for %zu floats", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        values[i] = element_to_f32(stored.data, stored.dtype, first + i);
     }
     const struct weight_source source = {
-        .parts = {{.data = values, .dtype = DTYPE_F32, .rows = 1, .cols = hidden}}, .n_parts = 1};
+        .parts = {{.data = values, .dtype = DTYPE_F32, .rows = rows, .cols = hidden}},
+        .n_parts = 1};
     status = pack(model, &source, PRECISION_STORED, name, &model->weights.score, err);
     free(values);
     return status;
+}
+
+// The library's classes have no such bias and leave a stored one out; who stored it trained it.
+static enum status load_class_head(struct model *model, struct error *err) {
+    const struct model_config *config = &model->config;
+    enum status status = load_score(model, "score.weight", err);
+    if (status != STATUS_OK || !weight_files_find(model->files, "score.bias", NULL)) {
+        return status;
+    }
+    float *values;
+    status = read_vector(model, "score.bias", config->n_labels, &values, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int32_t rows = model_config_score_rows(config);
+    for (int32_t i = 0; i < rows; i++) {
+        model->weights.score_bias[i] = values[rows == 1 ? config->label : i];
+    }
+    free(values);
+    log_info("%s: score.bias is stored and added, though transformers' class has none",
+             model->directory);
+    return STATUS_OK;
 }
 
 static bool tables_equal(const struct tensor *a, const struct tensor *b) {
@@ -317,9 +350,12 @@ static enum status load_score_head(struct model *model, struct error *err) {
     struct model_weights *weights = &model->weights;
     float mean = model->config.score_mean;
     float var = model->config.score_var;
-    enum status status = load_score(model, "score_head.weight", err);
+    bool value = model->config.value_head;
+    const char *bias = value ? "v_head.summary.bias" : "score_head.bias";
+    enum status status =
+        load_score(model, value ? "v_head.summary.weight" : "score_head.weight", err);
     if (status == STATUS_OK && model->config.score_bias) {
-        status = load_scalar(model, "score_head.bias", &weights->score_bias, err);
+        status = load_scalar(model, bias, &weights->score_bias[0], err);
     } else if (status == STATUS_OK && weight_files_find(model->files, "score_head.bias", NULL)) {
         log_warn("%s: score_head.bias is stored and not used: config.json says that there is none",
                  model->directory);
@@ -344,7 +380,7 @@ static enum status load_head(struct model *model, struct error *err) {
     case MODEL_HEAD_LM:
         return load_lm_head(model, err);
     case MODEL_HEAD_CLASS:
-        return load_score(model, "score.weight", err);
+        return load_class_head(model, err);
     case MODEL_HEAD_SCORE:
         return load_score_head(model, err);
     }
