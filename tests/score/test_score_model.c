@@ -152,27 +152,30 @@ static void score_from_scratch(struct loaded *loaded, const struct response *res
                               &n_prefix, &error),
               &error);
     bool shared = score_model_shares_ids(loaded->scorer);
+    bool closes = model_get_profile(loaded->model)->score_after[0] != '\0';
+    bool replaced = text.ended && closes;
+    text.ended = text.ended && !closes;
     size_t n = 0;
     if (shared) {
-        n = text.empty ? 0 : (size_t)text.n_tokens;
+        n = text.empty ? 0 : (size_t)text.n_tokens - replaced;
         memcpy(ids + n_prefix, text.token_ids, n * sizeof *ids);
     } else {
         assert_ok(tokenizer_encode(
                       loaded->tokenizer, text.text, (size_t)text.text_ends[text.n_tokens - 1],
-                      TOKENIZER_CONTINUATION, ids + n_prefix, IDS_MAX - n_prefix - 2, &n, &error),
+                      TOKENIZER_CONTINUATION, ids + n_prefix, IDS_MAX - n_prefix - 4, &n, &error),
                   &error);
         if (text.ended) {
             ids[n_prefix + n++] = TINY_EOS;
         }
     }
-    if (append_eos) {
-        ids[n_prefix + n] = TINY_EOS;
-    }
+    static const int32_t closing[] = {TINY_EOS, 'a', '\n'};
+    int32_t n_appended = closes ? 3 : append_eos;
+    memcpy(ids + n_prefix + n, closing, (size_t)n_appended * sizeof *ids);
     struct sequence *sequence = sequence_create(loaded->context);
     assert_non_null(sequence);
     const struct forward_item item = {.sequence = sequence,
                                       .token_ids = ids,
-                                      .n_tokens = (int32_t)(n_prefix + n) + append_eos,
+                                      .n_tokens = (int32_t)(n_prefix + n) + n_appended,
                                       .output = FORWARD_OUTPUT_ALL};
     float scores[IDS_MAX];
     assert_ok(model_forward(loaded->context, &item, 1, &error), &error);
@@ -413,6 +416,67 @@ static void test_class_head_reads_the_last_token_that_is_not_padding(void **stat
         }
         model_files_change_json(directory, "surefoot.json", "{\"pooling\": null}");
     }
+    set_padding(directory, -1);
+}
+
+// The prompt's own score is read behind the closing too.
+static void check_closed_prompt(const struct world *world, const char *model) {
+    struct loaded loaded = load(world, model, 40);
+    int32_t ids[IDS_MAX];
+    float scores[IDS_MAX];
+    size_t n = 0;
+    struct error error = {0};
+    assert_ok(
+        template_encode(loaded.tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX - 3, &n, &error),
+        &error);
+    static const int32_t closing[] = {TINY_EOS, 'a', '\n'};
+    memcpy(ids + n, closing, sizeof closing);
+    const struct forward_item item = {.sequence = sequence_create(loaded.context),
+                                      .token_ids = ids,
+                                      .n_tokens = (int32_t)n + 3,
+                                      .output = FORWARD_OUTPUT_LAST};
+    assert_ok(model_forward(loaded.context, &item, 1, &error), &error);
+    assert_ok(model_score_outputs(loaded.context, scores), &error);
+    sequence_destroy(loaded.context, item.sequence);
+    struct scorer_job *job = open_job(&loaded, SCORER_ROLE_COST, false);
+    assert_true(scorer_prompt_score(job) == scores[0]);
+    scorer_job_close(job);
+    unload(&loaded);
+}
+
+// The profile's closing stands behind every text, in the place of the response's own end token.
+static void test_texts_are_scored_after_the_profiles_closing(void **state) {
+    const struct world *world = *state;
+    static const struct settings all[] = {
+        {.model = "reward", .role = SCORER_ROLE_REWARD},
+        {.model = "cost", .role = SCORER_ROLE_COST},
+        {.model = "foreign-cost", .role = SCORER_ROLE_COST},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        const char *directory = tiny_model_path(world->directory, all[i].model);
+        model_files_change_json(directory, "surefoot.json", "{\"score_after\": \"</s>a\\n\"}");
+        run_trees(state, &all[i]);
+        check_closed_prompt(world, all[i].model);
+        model_files_change_json(directory, "surefoot.json", "{\"score_after\": null}");
+    }
+    // Padding inside the closing is skipped like any other.
+    const char *directory = tiny_model_path(world->directory, "reward");
+    set_padding(directory, '\n');
+    model_files_change_json(directory, "surefoot.json", "{\"score_after\": \"</s>a\\n\"}");
+    run_trees(state, &all[0]);
+    struct loaded loaded = load(world, "reward", 40);
+    const struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
+                                         .messages = prompt,
+                                         .n_messages = 1,
+                                         .chat_template = TEMPLATE_BEAVER,
+                                         .cost_eos_append = true,
+                                         .max_tokens = TOKENS_MAX};
+    struct scorer_job *job = NULL;
+    struct error error = {0};
+    assert_status(STATUS_UNSUPPORTED, scorer_job_open(loaded.scorer, &spec, &job, &error));
+    assert_non_null(strstr(error.message, "score_after"));
+    unload(&loaded);
+    model_files_change_json(directory, "surefoot.json", "{\"score_after\": null}");
     set_padding(directory, -1);
 }
 
@@ -719,6 +783,7 @@ int main(void) {
         cmocka_unit_test(test_score_head_with_forked_end_tokens),
         cmocka_unit_test(test_class_head_with_shared_ids),
         cmocka_unit_test(test_class_head_reads_the_last_token_that_is_not_padding),
+        cmocka_unit_test(test_texts_are_scored_after_the_profiles_closing),
         cmocka_unit_test(test_prompts_score_by_the_same_rule),
         cmocka_unit_test(test_handed_model_whose_padding_is_its_end_token),
         cmocka_unit_test(test_an_appended_end_token_that_is_padding_is_refused),

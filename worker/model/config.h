@@ -21,6 +21,7 @@ enum {
     MODEL_LABELS_MAX = 256,
     MODEL_HEAD_DIM_MAX = 1024,
     MODEL_CONTEXT_MAX = 1 << 24, // tokens
+    PROFILE_SCORE_AFTER_BYTES = 255,
 };
 
 // What the score of one label is.
@@ -74,8 +75,9 @@ struct model_profile {
     char chat_template[64]; // "" unknown
     char cost_mode[24];     // role cost always names it; else "" and the job must
     bool append_eos;        // score a finished text with the end token appended
-    bool pools_last;        // a CLASS head is read at the last token, even where that is padding
-    bool cost_eos_append;   // cost_eos "append": score partial texts on a forked end token
+    char score_after[PROFILE_SCORE_AFTER_BYTES + 1]; // what every text is read with behind it; ""
+    bool pools_last;      // a CLASS head is read at the last token, even where that is padding
+    bool cost_eos_append; // cost_eos "append": score partial texts on a forked end token
     bool has_budget, has_discount, has_cost_min;
     double budget;
     double discount;

@@ -63,9 +63,19 @@ static enum status read_names(const json_t *json, struct model_profile *profile,
         status = read_name(json, "cost_eos", cost_eos_rules, cost_eos, sizeof cost_eos, err);
     }
     if (status == STATUS_OK) {
+        status = json_string_get(json, "score_after", profile->score_after,
+                                 sizeof profile->score_after, err);
+    }
+    if (status == STATUS_OK) {
         status = read_name(json, "pooling", poolings, pooling, sizeof pooling, err);
     }
     profile->cost_eos_append = strcmp(cost_eos, "append") == 0;
+    if (status == STATUS_OK && profile->score_after[0] != '\0' &&
+        (profile->append_eos || profile->cost_eos_append)) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "score_after",
+                           "it says what a text is read with; append_eos and cost_eos append say "
+                           "otherwise");
+    }
     profile->pools_last = strcmp(pooling, "last") == 0;
     return status;
 }

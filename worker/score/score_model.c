@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDS_CAPACITY = 1024 }; // first size of the scratch for ids
+enum {
+    IDS_CAPACITY = 1024,     // first size of the scratch for ids
+    CLOSING_TOKENS_MAX = 256 // one for a byte of PROFILE_SCORE_AFTER_BYTES at most
+};
 
 // One state's part of a batch: ids[kept .. total) are read now.
 struct forward_work {
@@ -17,8 +20,10 @@ struct model_scorer {
     struct model_context *context;
     const struct tokenizer *tokenizer;
     bool shares_ids;
-    bool append_eos;     // profile: finished texts are scored with the end token
-    int32_t eos_id;      // -1 none
+    bool append_eos;  // profile: finished texts are scored with the end token
+    int32_t eos_id;   // -1 none
+    int32_t *closing; // [n_closing], profile: what every text is read with behind it
+    int32_t n_closing;
     int32_t padding_id;  // that the pooling of a CLASS head skips; -1 none
     int32_t output_rows; // positions that one forward call may score
     int32_t context_tokens;
@@ -33,8 +38,9 @@ struct model_scorer {
 
 struct model_job {
     struct scorer_job base;
-    int32_t *prefix; // [n_prefix], prompt in the scorer's template, and room for an end token
+    int32_t *prefix; // [n_prefix + n_appended], prompt in the scorer's template
     int32_t n_prefix;
+    int32_t n_appended;        // closing or end tokens behind it
     bool eos_append;           // cost_eos of the job, cost role only
     struct sequence *sequence; // holds the prefix; NULL while not prepared
     float prefix_score;        // after the prefix
@@ -51,7 +57,7 @@ struct model_state {
     int32_t capacity;
     int32_t n_policy_tokens; // at the last extension
     int32_t kept;            // of the extension under way: ids that the KV held already
-    bool eos_appended;       // of the extension under way: ids[n_ids] is a forgotten end token
+    int32_t n_appended;      // of the extension under way: ids that follow ids[n_ids], forgotten
     bool ends_with_eos;      // the last of ids is an end token
 };
 
@@ -63,6 +69,17 @@ static struct model_scorer *scorer_of(const struct scorer_job *job) {
     return (struct model_scorer *)job->scorer;
 }
 
+// What is read behind a text and forgotten: the profile's closing, or an end token.
+static int32_t appended_ids(const struct model_scorer *scorer, bool end_token,
+                            const int32_t **ids) {
+    if (scorer->n_closing > 0) {
+        *ids = scorer->closing;
+        return scorer->n_closing;
+    }
+    *ids = &scorer->eos_id;
+    return end_token && scorer->eos_id >= 0 ? 1 : 0;
+}
+
 // Encodes the prompt; grows *ids until it fits.
 static enum status encode_prompt(const struct model_scorer *scorer,
                                  const struct scorer_job_spec *spec, struct model_job *job,
@@ -70,7 +87,8 @@ static enum status encode_prompt(const struct model_scorer *scorer,
     size_t count = 0;
     size_t capacity = 256;
     for (;;) {
-        int32_t *ids = realloc(job->prefix, (capacity + 1) * sizeof *ids);
+        size_t room = capacity + 1 + (size_t)scorer->n_closing;
+        int32_t *ids = realloc(job->prefix, room * sizeof *ids);
         if (ids == NULL) {
             return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a prompt");
         }
@@ -87,15 +105,17 @@ static enum status encode_prompt(const struct model_scorer *scorer,
         }
         break;
     }
-    bool may_append = scorer->append_eos || job->eos_append;
+    const int32_t *appended = NULL;
+    int32_t may_append = appended_ids(scorer, scorer->append_eos || job->eos_append, &appended);
     int32_t limit = scorer->context_tokens;
     int64_t needed = (int64_t)count + (scorer->shares_ids ? spec->max_tokens : 1) + may_append;
     if (count == 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "prompt", "is empty");
     }
     if (needed > limit) {
-        const char *end = !may_append       ? ""
-                          : job->eos_append ? ", with the end token that cost_eos appends,"
+        const char *end = may_append == 0         ? ""
+                          : scorer->n_closing > 0 ? ", with the tokens of its score_after,"
+                          : job->eos_append       ? ", with the end token that cost_eos appends,"
                                             : ", with the end token that its append_eos appends,";
         return error_set(err, STATUS_LIMIT, "prompt",
                          "%zu tokens and max_tokens %d%s are above the scorer's context of %d "
@@ -103,9 +123,8 @@ static enum status encode_prompt(const struct model_scorer *scorer,
                          count, spec->max_tokens, end, limit);
     }
     job->n_prefix = (int32_t)count;
-    if (job->eos_append) {
-        job->prefix[count] = scorer->eos_id;
-    }
+    job->n_appended = appended_ids(scorer, job->eos_append, &appended);
+    memcpy(job->prefix + count, appended, (size_t)job->n_appended * sizeof *appended);
     return STATUS_OK;
 }
 
@@ -130,6 +149,11 @@ static enum status job_open(struct scorer *base, const struct scorer_job_spec *s
                          "only the scorer named lexical takes these parameters");
     }
     bool eos_append = spec->cost_eos_append && spec->role == SCORER_ROLE_COST;
+    if (eos_append && scorer->n_closing > 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "name",
+                         "cost_eos append: the model's profile says what a text is read with, in "
+                         "score_after");
+    }
     if (eos_append && scorer->eos_id >= 0 && scorer->eos_id == scorer->padding_id) {
         return error_set(err, STATUS_UNSUPPORTED, "name", PADDING_MESSAGE, "cost_eos append");
     }
@@ -184,7 +208,7 @@ static int32_t scored_length(const struct model_scorer *scorer, const int32_t *i
 static enum status finish_prefix(struct model_scorer *scorer, struct model_job *job,
                                  struct error *err) {
     int32_t n_read = sequence_length(job->sequence);
-    int32_t scored = scored_length(scorer, job->prefix, job->n_prefix + (job->eos_append ? 1 : 0));
+    int32_t scored = scored_length(scorer, job->prefix, job->n_prefix + job->n_appended);
     int32_t total = scored > job->n_prefix ? scored : job->n_prefix;
     job->prompt_score = job->prefix_score;
     if (total == n_read) {
@@ -360,7 +384,7 @@ static enum status encode_response(struct model_scorer *scorer, const struct sco
                                    const int32_t **ids, int32_t *n_ids, struct error *err) {
     if (scorer->shares_ids) {
         *ids = text->token_ids;
-        *n_ids = text->empty ? 0 : text->n_tokens;
+        *n_ids = text->empty ? 0 : text->n_tokens - (text->ended && scorer->n_closing > 0);
         return STATUS_OK;
     }
     size_t bytes = (size_t)text->text_ends[text->n_tokens - 1];
@@ -382,7 +406,7 @@ static enum status encode_response(struct model_scorer *scorer, const struct sco
     if (status != STATUS_OK) {
         return status;
     }
-    if (text->ended && scorer->eos_id >= 0) {
+    if (text->ended && scorer->eos_id >= 0 && scorer->n_closing == 0) {
         scorer->ids[count++] = scorer->eos_id;
     }
     *ids = scorer->ids;
@@ -460,26 +484,26 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
     if (status != STATUS_OK) {
         return status;
     }
-    bool append = !text->ended && scorer->eos_id >= 0 &&
-                  ((text->finished && scorer->append_eos) || job->eos_append);
+    bool end_token = !text->ended && ((text->finished && scorer->append_eos) || job->eos_append);
+    const int32_t *appended = NULL;
+    int32_t n_appended = appended_ids(scorer, end_token, &appended);
     int32_t limit = scorer->context_tokens;
-    if ((int64_t)job->n_prefix + n_ids + append > limit) {
+    if ((int64_t)job->n_prefix + n_ids + n_appended > limit) {
         return error_set(&extension->error, STATUS_LIMIT, "max_tokens",
                          "prompt and response of %d tokens are above the scorer's context of %d",
-                         job->n_prefix + n_ids + append, limit);
+                         job->n_prefix + n_ids + n_appended, limit);
     }
-    if (reserve_ids(state, n_ids + 1) != STATUS_OK) {
+    if (reserve_ids(state, n_ids + n_appended + 1) != STATUS_OK) {
         return error_set(&extension->error, STATUS_NO_MEMORY, NULL, "no memory for %d tokens",
                          n_ids);
     }
     replace_ids(scorer, extension, state, ids, n_ids);
-    state->ends_with_eos = text->ended && (scorer->shares_ids || scorer->eos_id >= 0);
-    state->eos_appended = append;
-    if (append) {
-        state->ids[n_ids] = scorer->eos_id;
-    }
+    state->ends_with_eos =
+        text->ended && scorer->n_closing == 0 && (scorer->shares_ids || scorer->eos_id >= 0);
+    state->n_appended = n_appended;
+    memcpy(state->ids + n_ids, appended, (size_t)n_appended * sizeof *appended);
     work->done = state->kept;
-    work->total = n_ids + append;
+    work->total = n_ids + n_appended;
     return STATUS_OK;
 }
 
@@ -540,8 +564,8 @@ static enum status forward_work(struct model_scorer *scorer,
 static void report(struct model_scorer *scorer, struct scorer_extension *extension) {
     struct model_state *state = (struct model_state *)extension->state;
     const struct model_job *job = (const struct model_job *)state->base.job;
-    if (state->eos_appended) {
-        extension->end_score = state->scores[state->n_ids];
+    if (state->n_appended > 0) {
+        extension->end_score = state->scores[state->n_ids + state->n_appended - 1];
         sequence_truncate(scorer->context, state->sequence, job->n_prefix + state->n_ids);
     } else {
         extension->end_score =
@@ -594,6 +618,7 @@ static void model_scorer_close(struct scorer *base) {
     free(scorer->items);
     free(scorer->scores);
     free(scorer->ids);
+    free(scorer->closing);
     free(scorer);
 }
 
@@ -610,6 +635,31 @@ static const struct scorer_ops model_scorer_ops = {
     .extend = extend,
     .close = model_scorer_close,
 };
+
+// The profile's score_after in the model's own tokens.
+static enum status encode_closing(struct model_scorer *scorer, const char *text,
+                                  struct error *err) {
+    size_t count = 0;
+    scorer->closing = malloc(CLOSING_TOKENS_MAX * sizeof *scorer->closing);
+    if (scorer->closing == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
+    }
+    enum status status = tokenizer_encode(scorer->tokenizer, text, strlen(text),
+                                          TOKENIZER_PARSE_SPECIAL | TOKENIZER_CONTINUATION,
+                                          scorer->closing, CLOSING_TOKENS_MAX, &count, err);
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "score_after");
+        return status;
+    }
+    scorer->n_closing = (int32_t)count;
+    bool padding = true;
+    for (size_t i = 0; i < count; i++) {
+        padding = padding && scorer->closing[i] == scorer->padding_id;
+    }
+    return count > 0 && padding
+               ? error_set(err, STATUS_UNSUPPORTED, "score_after", PADDING_MESSAGE, "score_after")
+               : STATUS_OK;
+}
 
 enum status score_model_open(const struct score_model_options *options, struct scorer **out,
                              struct error *err) {
@@ -653,6 +703,11 @@ enum status score_model_open(const struct score_model_options *options, struct s
     if (scorer->scores == NULL || scorer->ids == NULL) {
         model_scorer_close(&scorer->base);
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
+    }
+    enum status status = encode_closing(scorer, model_get_profile(model)->score_after, err);
+    if (status != STATUS_OK) {
+        model_scorer_close(&scorer->base);
+        return status;
     }
     *out = &scorer->base;
     return STATUS_OK;

@@ -15,15 +15,17 @@
 // once, as sums over tokens need it. (A tokenizer that changes the length of the text it normalises
 // moves scores by as many bytes.) end_score is the score after the last scorer token.
 //
-// A CLASS head pools as transformers' *ForSequenceClassification does: the score of a text is that of
-// its rightmost token that is not config.json's pad_token_id, so padding has the score of what stands
-// before it, wherever it stands. Where that is not meant (the end token pads too, and the model was
-// trained to be read there) the profile says pooling "last".
+// A CLASS head pools as transformers' *ForSequenceClassification does: the score of a text is that
+// of its rightmost token that is not config.json's pad_token_id, so padding has the score of what
+// stands before it, wherever it stands. Where that is not meant (the end token pads too, and the
+// model was trained to be read there) the profile says pooling "last".
 //
 // An end token is not part of the text: it has no token score (0 at its place), and what the model
 // says after it is the end_score. One that is not part of the response is read, scored and
 // forgotten: for a finished text without one when the model's profile says append_eos, and for any
-// text without one, the prompt included, when the job appends it for costs (cost_eos).
+// text without one, the prompt included, when the job appends it for costs (cost_eos). A profile's
+// score_after, what the model's template writes behind an answer, is read and forgotten in the same
+// way: behind every text, the prompt included, and in the place of the response's end token.
 #ifndef WORKER_SCORE_SCORE_MODEL_H
 #define WORKER_SCORE_SCORE_MODEL_H
 
