@@ -9,6 +9,7 @@
 #include "common/rng.h"
 #include "tests/backend/reference.h"
 #include "tests/model/model_files.h"
+#include "tests/model/shape_model.h"
 #include "worker/model/context.h"
 
 enum { THREADS_MAX = 4 };
@@ -158,12 +159,12 @@ static void check_mixed(const struct subject *subject, const char *isa, int thre
     engine_close(&engine);
 }
 
-static void check_model(const struct reference_shape *shape, enum precision precision,
-                        enum kv_dtype kv_dtype) {
+// Takes directory.
+static void check_directory(char *directory, enum precision precision, enum kv_dtype kv_dtype) {
     struct subject *subject = calloc(1, sizeof(*subject));
     subject->precision = precision;
     subject->kv_dtype = kv_dtype;
-    subject->directory = model_files_make(shape, 1, -1);
+    subject->directory = directory;
     for (int32_t t = 0; t < TEXT; ++t) {
         subject->text[t] = (int32_t)(rng_uniform(5, (uint64_t)t, 0, 0) * VOCAB_USED);
     }
@@ -181,6 +182,11 @@ static void check_model(const struct reference_shape *shape, enum precision prec
     }
     testkit_remove_tree(subject->directory);
     free(subject);
+}
+
+static void check_model(const struct reference_shape *shape, enum precision precision,
+                        enum kv_dtype kv_dtype) {
+    check_directory(model_files_make(shape, 1, -1), precision, kv_dtype);
 }
 
 // Large enough that the operations do spread over threads, odd enough that no dimension is a
@@ -223,11 +229,58 @@ static void test_half_precision_model_states_do_not_depend_on_the_batch(void **s
     check_model(&shape, PRECISION_STORED, KV_F32);
 }
 
+// Windows that end inside blocks and spans, norms of heads, biases on every product, fused tensors,
+// partial rotation and scaled cosines.
+static void test_states_of_every_shape_do_not_depend_on_the_batch(void **state) {
+    (void)state;
+    static const char base[] =
+        "{\"vocab_size\": 67, \"hidden_size\": 108, \"intermediate_size\": 301,"
+        " \"num_hidden_layers\": 2, \"num_attention_heads\": 6, \"num_key_value_heads\": 3,"
+        " \"max_position_embeddings\": 128, \"tie_word_embeddings\": true}";
+    static const struct {
+        const char *change;
+        enum precision precision;
+        enum kv_dtype kv_dtype;
+    } cases[] = {
+        {"{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"head_dim\": 18,"
+         " \"attention_bias\": true, \"use_sliding_window\": true, \"sliding_window\": 21,"
+         " \"max_window_layers\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}",
+         PRECISION_STORED, KV_F32},
+        {"{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"head_dim\": 18,"
+         " \"use_sliding_window\": true, \"sliding_window\": 65, \"max_window_layers\": 0}",
+         PRECISION_BF16, KV_BF16},
+        {"{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"head_dim\": 18,"
+         " \"attention_bias\": true, \"mlp_bias\": true}",
+         PRECISION_INT8, KV_F16},
+        {"{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"head_dim\": 18,"
+         " \"attention_bias\": true, \"mlp_bias\": true}",
+         PRECISION_BF16, KV_F32},
+        {"{\"architectures\": [\"Phi3ForCausalLM\"], \"model_type\": \"phi3\","
+         " \"sliding_window\": 30, \"partial_rotary_factor\": 0.34, \"rope_scaling\": {"
+         "\"type\": \"longrope\", \"attention_factor\": 1.2, \"short_factor\": [1, 2, 3],"
+         " \"long_factor\": [2, 3, 4]}}",
+         PRECISION_STORED, KV_F16},
+        {"{\"architectures\": [\"Phi3ForCausalLM\"], \"model_type\": \"phi3\","
+         " \"sliding_window\": 64}",
+         PRECISION_INT8, KV_INT8},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
+        json_t *config = json_loads(base, 0, NULL), *change = json_loads(cases[i].change, 0, NULL);
+        assert_non_null(config);
+        assert_non_null(change);
+        json_object_update(config, change);
+        check_directory(shape_model_make(config), cases[i].precision, cases[i].kv_dtype);
+        json_decref(config);
+        json_decref(change);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_states_do_not_depend_on_the_batch),
         cmocka_unit_test(test_states_over_every_kv_format_do_not_depend_on_the_batch),
         cmocka_unit_test(test_half_precision_model_states_do_not_depend_on_the_batch),
+        cmocka_unit_test(test_states_of_every_shape_do_not_depend_on_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tests/model/made_weights.h"
+#include "tests/model/shape_model.h"
 #include "tests/support/testkit.h"
 #include "worker/model/context.h"
 
@@ -41,91 +42,8 @@ static json_t *merge(const json_t *base, const json_t *change) {
     return config;
 }
 
-static int integer(const json_t *config, const char *key, int absent) {
-    const json_t *value = json_object_get(config, key);
-    return json_is_integer(value) ? (int)json_integer_value(value) : absent;
-}
-
-static void add_matrix(json_t *shapes, const char *prefix, const char *name, int rows, int cols,
-                       bool bias) {
-    char full[96];
-    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-    json_object_set_new(shapes, full, json_pack("[i,i]", rows, cols));
-    if (bias) {
-        snprintf(full, sizeof full, "%s%s.bias", prefix, name);
-        json_object_set_new(shapes, full, json_pack("[i]", rows));
-    }
-}
-
-static void add_vector(json_t *shapes, const char *prefix, const char *name, int n) {
-    char full[96];
-    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-    json_object_set_new(shapes, full, json_pack("[i]", n));
-}
-
-static void add_layer(json_t *shapes, const json_t *config, const char *family, int layer) {
-    int hidden = integer(config, "hidden_size", 0), ffn = integer(config, "intermediate_size", 0);
-    int heads = integer(config, "num_attention_heads", 0);
-    int kv_heads = integer(config, "num_key_value_heads", 8);
-    int dim = integer(config, "head_dim", strcmp(family, "qwen3") == 0 ? 128 : hidden / heads);
-    bool attention_bias = json_is_true(json_object_get(config, "attention_bias"));
-    bool mlp_bias = json_is_true(json_object_get(config, "mlp_bias"));
-    bool qkv_bias = attention_bias || strcmp(family, "qwen2") == 0;
-    char at[64];
-    snprintf(at, sizeof at, "model.layers.%d.", layer);
-    add_vector(shapes, at, "input_layernorm", hidden);
-    add_vector(shapes, at, "post_attention_layernorm", hidden);
-    if (strcmp(family, "qwen3") == 0) {
-        add_vector(shapes, at, "self_attn.q_norm", dim);
-        add_vector(shapes, at, "self_attn.k_norm", dim);
-    }
-    if (strcmp(family, "phi3") == 0) {
-        int rows = (heads + 2 * kv_heads) * dim;
-        add_matrix(shapes, at, "self_attn.qkv_proj", rows, hidden, false);
-        add_matrix(shapes, at, "mlp.gate_up_proj", 2 * ffn, hidden, false);
-    } else {
-        add_matrix(shapes, at, "self_attn.q_proj", heads * dim, hidden, qkv_bias);
-        add_matrix(shapes, at, "self_attn.k_proj", kv_heads * dim, hidden, qkv_bias);
-        add_matrix(shapes, at, "self_attn.v_proj", kv_heads * dim, hidden, qkv_bias);
-        add_matrix(shapes, at, "mlp.gate_proj", ffn, hidden, mlp_bias);
-        add_matrix(shapes, at, "mlp.up_proj", ffn, hidden, mlp_bias);
-    }
-    add_matrix(shapes, at, "self_attn.o_proj", hidden, heads * dim, attention_bias);
-    add_matrix(shapes, at, "mlp.down_proj", hidden, ffn, mlp_bias);
-}
-
-static json_t *tensor_shapes(const json_t *config) {
-    json_t *shapes = json_object();
-    const char *family = json_string_value(json_object_get(config, "model_type"));
-    const char *name =
-        json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
-    int hidden = integer(config, "hidden_size", 0), vocab = integer(config, "vocab_size", 0);
-    add_matrix(shapes, "model.", "embed_tokens", vocab, hidden, false);
-    for (int i = 0; i < integer(config, "num_hidden_layers", 0); i++) {
-        add_layer(shapes, config, family, i);
-    }
-    add_vector(shapes, "model.", "norm", hidden);
-    if (strstr(name, "SequenceClassification") != NULL) {
-        add_matrix(shapes, "", "score", 1, hidden, false);
-    } else if (!json_is_true(json_object_get(config, "tie_word_embeddings"))) {
-        add_matrix(shapes, "", "lm_head", vocab, hidden, false);
-    }
-    return shapes;
-}
-
-static void write_config(const char *directory, const json_t *config) {
-    char path[4200];
-    snprintf(path, sizeof path, "%s/config.json", directory);
-    assert_int_equal(json_dump_file(config, path, 0), 0);
-}
-
-static char *make_directory(const json_t *config) {
-    char *directory = testkit_make_directory();
-    json_t *shapes = tensor_shapes(config);
-    write_config(directory, config);
-    made_weights_write(directory, shapes, NULL, 0.5);
-    json_decref(shapes);
-    return directory;
+static int integer(const json_t *object, const char *key) {
+    return (int)json_integer_value(json_object_get(object, key));
 }
 
 struct engine {
@@ -164,7 +82,7 @@ static void run_prompt(struct engine *engine, int32_t n, int32_t vocab) {
 
 static double check_logits(struct engine *engine, const json_t *run, const char *name) {
     struct tensor logits, states = *model_outputs(engine->context);
-    int position = integer(run, "position", 0);
+    int position = integer(run, "position");
     float row[512];
     states.data = (char *)states.data + (size_t)position * (size_t)states.cols * sizeof(float);
     states.rows = 1;
@@ -187,7 +105,7 @@ static double check_logits(struct engine *engine, const json_t *run, const char 
     double norm = json_number_value(json_object_get(run, "norm"));
     worst = fmax(worst / largest, fabs(sqrt(squares) - norm) / norm);
     if (!(worst <= tolerance)) {
-        print_error("%s, %d tokens, position %d: off by %.2g of %g\n", name, integer(run, "n", 0),
+        print_error("%s, %d tokens, position %d: off by %.2g of %g\n", name, integer(run, "n"),
                     position, worst, largest);
     }
     return worst;
@@ -197,9 +115,9 @@ static double check_score(struct engine *engine, const json_t *run, const char *
     float scores[PROMPT_MAX];
     assert_status(STATUS_OK, model_score_outputs(engine->context, scores));
     double want = json_number_value(json_object_get(run, "score"));
-    double off = fabs((double)scores[integer(run, "n", 0) - 1] - want) / fmax(fabs(want), 1);
+    double off = fabs((double)scores[integer(run, "n") - 1] - want) / fmax(fabs(want), 1);
     if (!(off <= tolerance)) {
-        print_error("%s, %d tokens: off by %.2g of %g\n", name, integer(run, "n", 0), off, want);
+        print_error("%s, %d tokens: off by %.2g of %g\n", name, integer(run, "n"), off, want);
     }
     return off;
 }
@@ -207,7 +125,7 @@ static double check_score(struct engine *engine, const json_t *run, const char *
 static double check_vector(struct engine *engine, const json_t *base, const json_t *vector) {
     const char *name = json_string_value(json_object_get(vector, "name"));
     json_t *config = merge(base, json_object_get(vector, "config"));
-    char *directory = make_directory(config);
+    char *directory = shape_model_make(config);
     struct error err = {0};
     enum status status =
         model_open(directory, engine->backend, PRECISION_STORED, &engine->model, &err);
@@ -219,11 +137,11 @@ static double check_vector(struct engine *engine, const json_t *base, const json
     int n = 0;
     for (size_t i = 0; i < json_array_size(runs); i++) {
         const json_t *run = json_array_get(runs, i);
-        if (n != integer(run, "n", 0)) {
-            n = integer(run, "n", 0);
+        if (n != integer(run, "n")) {
+            n = integer(run, "n");
             model_context_destroy(engine->context);
             context_open(engine, n);
-            run_prompt(engine, n, integer(config, "vocab_size", 0));
+            run_prompt(engine, n, integer(config, "vocab_size"));
         }
         bool scored = json_object_get(run, "score") != NULL;
         double off = scored ? check_score(engine, run, name) : check_logits(engine, run, name);
