@@ -286,8 +286,9 @@ void items_finish(struct items *items) {
 }
 
 void items_describe(const struct items *items, FILE *out) {
-    fprintf(out, "%s%s%s, %zu rows, asking %s\n", items->benchmark == NULL ? "" : items->benchmark,
-            items->benchmark == NULL ? "" : ", ", items->form, items->count, items->asked);
+    fprintf(out, "%s%s%s, %zu row%s, asking %s\n", items->benchmark == NULL ? "" : items->benchmark,
+            items->benchmark == NULL ? "" : ", ", items->form, items->count,
+            items->count == 1 ? "" : "s", items->asked);
 }
 
 static void set_message(Surefoot__ChatMessage *row, const char *role, const char *content) {

@@ -27,14 +27,14 @@ static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at)
     case PROTOBUF_C_TYPE_DOUBLE:
         return json_real(*(const double *)at);
     default:
-        ASSERT(false); // JobSpec has no others
+        ASSERT(false); // JobSpec and ModelInfo have no others
         return NULL;
     }
 }
 
 static size_t value_bytes(const ProtobufCFieldDescriptor *field) {
     ASSERT(field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_MESSAGE);
-    return sizeof(void *); // the only lists in a JobSpec
+    return sizeof(void *); // the only lists there
 }
 
 static json_t *list_json(const ProtobufCFieldDescriptor *field, const char *items, size_t count) {
@@ -132,10 +132,9 @@ json_t *job_models_json(const Surefoot__ServiceStatus *state) {
         json_t *models = json_object();
         for (size_t j = 0; j < group->n_models; j++) {
             const Surefoot__ModelInfo *model = group->models[j];
-            json_object_set_new(models, model->name == NULL ? "" : model->name,
-                                json_pack("{s:s?, s:s?, s:s?, s:s?}", "role", model->role, "hash",
-                                          model->hash, "precision", model->precision, "kv_dtype",
-                                          model->kv_dtype));
+            json_t *fields = message_json(&model->base);
+            json_object_del(fields, "name"); // its key already
+            json_object_set_new(models, model->name == NULL ? "" : model->name, fields);
         }
         return models;
     }

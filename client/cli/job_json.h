@@ -11,8 +11,9 @@
 // there only when they were given. NULL: no memory.
 json_t *job_json(const Surefoot__JobSpec *spec);
 
-// Owned object {name: {role, hash, precision, kv_dtype}} of the first group that is alive; every
-// group of a service has the same models. NULL: no group is alive, or no memory.
+// Owned object {name: {every other field of its ModelInfo}} of the first group that is alive: what
+// its files and its profile say, so that a job is complete with it. Every group of a service has
+// the same models. NULL: no group is alive, or no memory.
 json_t *job_models_json(const Surefoot__ServiceStatus *state);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,13 +289,17 @@ static enum status copy_kept(const struct outfile *file, int out, struct error *
 
 // Puts a file without the failed records in place of the old one.
 static enum status drop_failed_records(struct outfile *file, struct error *err) {
-    char part[4096];
-    snprintf(part, sizeof part, "%.4000s.part", file->path);
+    char part[PATH_MAX + 8];
+    char path[PATH_MAX]; // a link stays one: what it points to is replaced
+    if (realpath(file->path, path) == NULL) {
+        return fail("find the file", err);
+    }
+    snprintf(part, sizeof part, "%s.part", path);
     int fd = -1;
     enum status status = open_part(part, file->input, &fd, err);
     if (status == STATUS_OK) {
         status = copy_kept(file, fd, err);
-        if (status == STATUS_OK && (fsync(fd) != 0 || rename(part, file->path) != 0)) {
+        if (status == STATUS_OK && (fsync(fd) != 0 || rename(part, path) != 0)) {
             status = fail("replace the file", err);
         }
         if (status != STATUS_OK) {
@@ -312,7 +317,7 @@ static enum status drop_failed_records(struct outfile *file, struct error *err) 
     forget_records(file);
     file->index = json_object();
     status = read_records(file, err);
-    return status == STATUS_OK ? sync_directory_of(file->path, err) : status;
+    return status == STATUS_OK ? sync_directory_of(path, err) : status;
 }
 
 enum status outfile_open(const char *path, const char *input, struct outfile *out,

@@ -188,6 +188,14 @@ static enum status restart(struct cli *cli, struct service *service, int index, 
         return error_set(err, STATUS_INTERNAL, NULL, "what is left of %s did not end",
                          service->processes[index].name);
     }
+    // The former life's log may say why it ended; the new one's must not begin with that.
+    char log[PATH_BYTES];
+    char former[PATH_BYTES + 2];
+    char name[32];
+    snprintf(name, sizeof name, "group-%d", index);
+    log_path(service, index == 0 ? "coordinator" : name, log);
+    snprintf(former, sizeof former, "%s.1", log);
+    rename(log, former);
     return index == 0 ? start_coordinator(cli, service, false, err)
                       : start_group(cli, service, index - 1, false, err);
 }

@@ -200,7 +200,8 @@ static void test_private_directories_of_killed_commands_are_removed(void **state
     snprintf(lock, sizeof lock, "%s/lock", used);
     int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(flock(fd, LOCK_EX), 0);
-    EXPECT(2, "not a directory or GGUF file", "up", "--dir", place->directory, "--policy", "/nonexistent");
+    EXPECT(2, "not a directory or GGUF file", "up", "--dir", place->directory, "--policy",
+           "/nonexistent");
     assert_int_not_equal(access(stale, F_OK), 0);
     assert_int_equal(access(used, F_OK), 0);
     close(fd);
@@ -297,7 +298,7 @@ static void test_sweep_says_what_it_asks(void **state) {
     testkit_write_file(csv, text, strlen(text));
     struct fake_service *service =
         fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
-    EXPECT(0, "JailbreakBench, CSV, 1 rows, asking Goal\n", "sweep", csv, "--out", place->out,
+    EXPECT(0, "JailbreakBench, CSV, 1 row, asking Goal\n", "sweep", csv, "--out", place->out,
            "--system", "be kind", "--endpoint", (char *)fake_service_endpoint(service));
     fake_service_stop(service);
     char *line = testkit_read_file(place->out, NULL);

@@ -427,12 +427,11 @@ static void test_job_has_every_field_given_or_default(void **state) {
     json_t *job = job_json(&spec);
     expect_json(job,
                 "{\"method\":\"inference-guard\",\"selection\":\"augmented\",\"n\":32,"
-                "\"survivors\":8,\"block_tokens\":32,\"max_tokens\":128,\"tries\":2,"
+                "\"survivors\":8,\"block_tokens\":32,\"generation_defaults\":\"model\",\"tries\":2,"
                 "\"discount_unit\":\"token\",\"discount_reward\":true,\"admit_rule\":\"terminal\","
                 "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":1.0,"
                 "\"fallback_cap\":10.0,\"seed\":0,\"early_stop\":true,\"deadline_ms\":0,"
-                "\"sampling\":{\"temperature\":1.0,\"top_k\":0,\"top_p\":1.0,"
-                "\"repetition_penalty\":1.0,\"frequency_penalty\":0.0,\"min_tokens\":0}}");
+                "\"sampling\":{\"frequency_penalty\":0.0,\"min_tokens\":0}}");
     json_decref(job);
     Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;
     Surefoot__LogitBias bias = SUREFOOT__LOGIT_BIAS__INIT;
@@ -453,6 +452,7 @@ static void test_job_has_every_field_given_or_default(void **state) {
     spec.scorers = scorers;
     spec.sampling = &sampling;
     spec.method = "best-of-n";
+    spec.generation_defaults = "none";
     spec.has_n = 1;
     spec.n = 2;
     spec.has_budget = 1;
@@ -464,12 +464,45 @@ static void test_job_has_every_field_given_or_default(void **state) {
     assert_int_equal(json_integer_value(json_object_get(job, "survivors")), 1);
     assert_true(json_real_value(json_object_get(job, "budget")) == 2.5);
     assert_string_equal(json_string_value(json_object_get(job, "seed")), "18446744073709551615");
+    assert_int_equal(json_integer_value(json_object_get(job, "max_tokens")), 128);
     expect_json(json_object_get(job, "scorers"), "[{\"name\":\"cost\"}]");
     expect_json(json_object_get(job, "sampling"),
                 "{\"temperature\":1.0,\"top_k\":40,\"top_p\":1.0,\"repetition_penalty\":1.0,"
                 "\"frequency_penalty\":0.0,\"min_tokens\":0,\"stop\":[\"END\"],"
                 "\"logit_bias\":[{\"token_id\":7,\"bias\":-2.5}]}");
     json_decref(job);
+}
+
+static void test_models_have_what_their_profiles_say(void **state) {
+    (void)state;
+    Surefoot__ModelInfo cost = SUREFOOT__MODEL_INFO__INIT;
+    cost.name = "cost";
+    cost.role = "cost";
+    cost.hash = "abc";
+    cost.has_budget = 1;
+    cost.budget = 2.5;
+    Surefoot__GenerationDefaults generation = SUREFOOT__GENERATION_DEFAULTS__INIT;
+    generation.has_top_k = 1;
+    generation.top_k = 40;
+    Surefoot__ModelInfo policy = SUREFOOT__MODEL_INFO__INIT;
+    policy.name = "policy";
+    policy.generation = &generation;
+    Surefoot__ModelInfo *models[] = {&cost, &policy};
+    Surefoot__GroupStatus lost = SUREFOOT__GROUP_STATUS__INIT;
+    Surefoot__GroupStatus group = SUREFOOT__GROUP_STATUS__INIT;
+    group.alive = 1;
+    group.n_models = 2;
+    group.models = models;
+    Surefoot__GroupStatus *groups[] = {&lost, &group};
+    Surefoot__ServiceStatus service = SUREFOOT__SERVICE_STATUS__INIT;
+    service.groups = groups;
+    service.n_groups = 1;
+    assert_null(job_models_json(&service));
+    service.n_groups = 2;
+    json_t *object = job_models_json(&service);
+    expect_json(object, "{\"cost\":{\"role\":\"cost\",\"hash\":\"abc\",\"budget\":2.5},"
+                        "\"policy\":{\"generation\":{\"top_k\":40}}}");
+    json_decref(object);
 }
 
 int main(void) {
@@ -485,6 +518,7 @@ int main(void) {
         cmocka_unit_test(test_missing_empty_and_packed_files_are_refused),
         cmocka_unit_test(test_real_files_are_read_as_their_authors_do),
         cmocka_unit_test(test_keys_tell_what_differs),
+        cmocka_unit_test(test_models_have_what_their_profiles_say),
         cmocka_unit_test(test_job_has_every_field_given_or_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -245,6 +245,26 @@ static void test_other_settings_are_refused_by_the_first_difference(void **state
     outfile_close(&file);
 }
 
+static void test_link_to_the_records_stays_a_link(void **state) {
+    struct place *place = *state;
+    char link_path[600];
+    snprintf(link_path, sizeof link_path, "%s/link.jsonl", place->directory);
+    testkit_write_file(place->path, RECORD_AS("a", "FAILED"), strlen(RECORD_AS("a", "FAILED")));
+    assert_int_equal(symlink("out.jsonl", link_path), 0);
+    struct outfile file;
+    struct error err;
+    json_t *settings = json_pack("{s:i}", "n", 1);
+    assert_ok(outfile_open(link_path, NULL, &file, &err), &err);
+    assert_ok(outfile_start(&file, settings, true, &err), &err);
+    json_decref(settings);
+    append(&file, "b", "COMPLETED");
+    outfile_close(&file);
+    open_file(place, false, &file);
+    assert_string_equal(find(&file, "b"), "COMPLETED");
+    assert_int_equal(file.count, 1);
+    outfile_close(&file);
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -254,6 +274,7 @@ int main(void) {
         CASE(test_input_and_what_is_no_file_are_refused),
         CASE(test_foreign_file_beside_is_not_overwritten),
         CASE(test_other_settings_are_refused_by_the_first_difference),
+        CASE(test_link_to_the_records_stays_a_link),
         CASE(test_second_writer_is_refused),
         CASE(test_failed_records_are_dropped_on_request),
     };
