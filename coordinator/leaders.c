@@ -11,7 +11,13 @@
 
 // How often living groups may leave one candidate's block undone (short of memory, whole orders
 // refused).
-enum { ATTEMPTS_MAX = 8, RELEASE_CHUNK = 256, SILENT_BEATS = 2 };
+enum {
+    ATTEMPTS_MAX = 8,
+    RELEASE_CHUNK = 256,
+    SILENT_BEATS = 2,
+    STALL_BEATS = 3,
+    STALL_MIN_MS = 1000
+};
 
 static enum status send_bytes(struct coordinator *coordinator, const struct channel_peer *peer,
                               uint8_t *bytes, size_t size) {
@@ -278,25 +284,33 @@ static void on_gathered(struct coordinator *coordinator, int group,
     faults_judge(coordinator);
 }
 
-// One of the group's ranks gives no sign of life: others do its order, if there are any; otherwise
-// it is waited for.
-static void on_stall(struct coordinator *coordinator, int group,
-                     const Surefoot__Heartbeat *heartbeat) {
+// The group, or one of its ranks, gives no sign of life: others do its order, if there are any;
+// otherwise it is waited for.
+static void stall(struct coordinator *coordinator, int group, const struct error *cause) {
     struct group *member = groups_get(coordinator->groups, group);
-    struct error cause;
-    error_set(&cause, STATUS_PEER_LOST, NULL, "rank %u gives no sign of life for %" PRIu64 " ms",
-              heartbeat->stalled_rank, heartbeat->stalled_ms);
     if (!member->stalled) {
         log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "group %s is stalled: %s",
-                    member->name, cause.message);
+                    member->name, cause->message);
     }
     if (member->set_aside) {
         return;
     }
-    groups_stall(coordinator->groups, group, cause.message);
+    groups_stall(coordinator->groups, group, cause->message);
     if (!member->is_out && groups_serving(coordinator->groups) > 0) {
-        take_out(coordinator, group, &cause);
+        take_out(coordinator, group, cause);
         member->is_out = true;
+    }
+}
+
+static void check_silence(struct coordinator *coordinator, int group, int64_t now_ms) {
+    const struct group *member = groups_get(coordinator->groups, group);
+    int64_t beats_ms = STALL_BEATS * (int64_t)coordinator->options.heartbeat_ms;
+    int64_t silent_ms = now_ms - member->last_seen_ms;
+    if (silent_ms >= (beats_ms > STALL_MIN_MS ? beats_ms : STALL_MIN_MS)) {
+        struct error cause;
+        error_set(&cause, STATUS_PEER_LOST, NULL, "it gives no sign of life for %" PRId64 " ms",
+                  silent_ms);
+        stall(coordinator, group, &cause);
     }
 }
 
@@ -304,7 +318,11 @@ static void on_heartbeat(struct coordinator *coordinator, int group,
                          const Surefoot__Heartbeat *heartbeat) {
     struct group *member = groups_get(coordinator->groups, group);
     if (heartbeat->has_stalled_rank) {
-        on_stall(coordinator, group, heartbeat);
+        struct error cause;
+        error_set(&cause, STATUS_PEER_LOST, NULL,
+                  "rank %u gives no sign of life for %" PRIu64 " ms", heartbeat->stalled_rank,
+                  heartbeat->stalled_ms);
+        stall(coordinator, group, &cause);
     } else if (member->stalled) {
         log_limited(&coordinator->groups_log, LOG_LEVEL_INFO, "group %s goes on", member->name);
         member->stalled = false;
@@ -381,6 +399,7 @@ void leaders_tick(struct coordinator *coordinator, int64_t now_ms) {
     for (int g = 0; g < LIMIT_GROUPS; g++) {
         const struct group *member = groups_get(coordinator->groups, g);
         if (member != NULL && member->alive) {
+            check_silence(coordinator, g, now_ms);
             Surefoot__Heartbeat heartbeat = SUREFOOT__HEARTBEAT__INIT;
             Surefoot__GroupCommand command = SUREFOOT__GROUP_COMMAND__INIT;
             command.heartbeat = &heartbeat;

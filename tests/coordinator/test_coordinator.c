@@ -396,6 +396,23 @@ static void test_stalled_group_is_replaced_by_others_or_waited_for(void **state)
     expect_outcome(harness, "after", SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
 }
 
+static void test_silent_group_is_replaced_long_before_it_is_given_up(void **state) {
+    struct harness *harness = *state;
+    harness_stop(harness);
+    harness->options.dead_after_ms = 3600000;
+    harness_start(harness);
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("inference-guard", NULL, 3);
+    run_held(harness, group, "job", &spec);
+    harness_connect(harness, 1, 64);
+    group->is_mute = true;
+    expect_outcome(harness, "job", SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    await_condition(harness, "group-0", "stalled");
+    group->is_mute = group->holds_orders = false;
+    harness_answer_held(group);
+    await_condition(harness, "group-0", "serving");
+}
+
 static void test_result_says_how_many_candidates_it_leaves_out(void **state) {
     struct harness *harness = *state;
     harness_connect(harness, 0, 64);
@@ -1098,6 +1115,7 @@ int main(void) {
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
         CASE(test_bad_row_is_tried_with_another_group),
         CASE(test_stalled_group_is_replaced_by_others_or_waited_for),
+        CASE(test_silent_group_is_replaced_long_before_it_is_given_up),
         CASE(test_result_says_how_many_candidates_it_leaves_out),
         CASE(test_row_that_no_group_can_do_fails_its_job_only),
         CASE(test_job_that_kills_its_groups_ends_and_takes_no_other_along),
