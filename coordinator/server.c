@@ -363,6 +363,9 @@ static void on_status(const struct request *request) {
     status.jobs_running = coordinator->n_running;
     status.has_jobs_done = true;
     status.jobs_done = coordinator->n_results;
+    status.has_stored_bytes = status.has_stored_bytes_max = true;
+    status.stored_bytes = coordinator->stored_bytes;
+    status.stored_bytes_max = coordinator->options.bytes_max;
     status.has_uptime_ms = true;
     status.uptime_ms = (double)(clock_monotonic_ms() - coordinator->started_ms);
     status.has_busy_ms = true;

@@ -269,6 +269,8 @@ json_t *print_status_json(const Surefoot__ServiceStatus *status) {
     set_integer(object, "jobs_queued", status->has_jobs_queued, status->jobs_queued);
     set_integer(object, "jobs_running", status->has_jobs_running, status->jobs_running);
     set_integer(object, "jobs_done", status->has_jobs_done, status->jobs_done);
+    set_integer(object, "stored_bytes", status->has_stored_bytes, status->stored_bytes);
+    set_integer(object, "stored_bytes_max", status->has_stored_bytes_max, status->stored_bytes_max);
     json_t *groups = json_array();
     for (size_t i = 0; i < status->n_groups; i++) {
         json_array_append_new(groups, group_json(status->groups[i]));

@@ -1003,6 +1003,10 @@ static void test_bytes_are_limited_and_the_refusal_names_them(void **state) {
     Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
     spec.prompt = prompt;
     harness_accept(harness, "first", &spec);
+    Surefoot__ClientReply *state_reply = get_status(harness);
+    assert_in_range(state_reply->status->stored_bytes, 3000, 3200);
+    assert_int_equal(state_reply->status->stored_bytes_max, 5000);
+    harness_free(state_reply);
     for (int i = 0; i < 2; i++) { // a restart counts what is there
         Surefoot__ClientReply *reply = harness_submit(harness, "second", &spec, false);
         assert_int_equal(reply->error->status, STATUS_RESOURCE_EXHAUSTED);
