@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "worker/model/context_private.h"
 #include "worker/model/visits.h"
 
@@ -215,6 +216,12 @@ enum status model_context_create(const struct model *model,
         model_context_destroy(context);
         return error_set(err, status, "", "%zu bytes of KV blocks and %zu bytes of scratch: %s",
                          plan.kv_bytes, plan.scratch_bytes, status_text(status));
+    }
+    const struct rope *rope = &model_get_config(model)->rope;
+    if (rope_is_long(rope, options->context_tokens)) {
+        log_info("%s: in a context of %d tokens, more than original_max_position_embeddings %d, "
+                 "longrope's long factors serve texts of every length, unlike in transformers",
+                 model_get_directory(model), options->context_tokens, rope->original_context);
     }
     context->outputs = context->act.outputs;
     context->outputs.rows = 0;
