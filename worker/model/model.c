@@ -13,31 +13,7 @@
 #include "worker/model/element.h"
 #include "worker/model/gguf.h"
 #include "worker/model/model_path.h"
-#include "worker/model/sha256.h"
-#include "worker/model/weight_files.h"
-
-struct model {
-    struct model_config config;
-    struct model_profile profile;
-    struct model_weights weights;
-    struct backend *backend;
-    enum precision precision;
-    struct weight_files *files;
-    char *directory;
-    char hash[SHA256_HEX_BYTES];
-    int64_t n_parameters;
-    size_t weight_bytes;
-};
-
-// A matrix as the files hold it.
-static enum status find_matrix(struct model *model, const char *name, int32_t rows, int32_t cols,
-                               struct tensor *out, struct error *err) {
-    enum status status = weight_files_get(model->files, name, rows, cols, out, err);
-    if (status == STATUS_OK) {
-        model->n_parameters += (int64_t)rows * cols;
-    }
-    return status;
-}
+#include "worker/model/model_private.h"
 
 static const char embedding_name[] = "model.embed_tokens.weight";
 static const char lm_head_name[] = "lm_head.weight";
@@ -49,8 +25,8 @@ static enum status load_embedding(struct model *model, struct error *err) {
                             !weight_files_find(model->files, embedding_name, NULL) &&
                             weight_files_find(model->files, lm_head_name, NULL);
     const char *name = under_other_name ? lm_head_name : embedding_name;
-    enum status status =
-        find_matrix(model, name, model->config.vocab_size, model->config.hidden_dim, table, err);
+    enum status status = weight_load_matrix(model, name, model->config.vocab_size,
+                                            model->config.hidden_dim, table, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -64,180 +40,6 @@ static enum status load_embedding(struct model *model, struct error *err) {
     return STATUS_OK;
 }
 
-static enum status pack(struct model *model, const struct weight_source *source,
-                        enum precision precision, const char *name, struct weight *out,
-                        struct error *err) {
-    enum status status = model->backend->ops->weight_pack(model->backend, source, precision, out);
-    if (status != STATUS_OK) {
-        return error_set(err, status, name, "cannot pack the weights of %s: %s", name,
-                         status_text(status));
-    }
-    model->weight_bytes += out->bytes;
-    return STATUS_OK;
-}
-
-// Copies `n` floats to new backend memory; NULL when there is none.
-static void *upload_floats(struct backend *backend, const float *values, size_t n) {
-    void *data = backend->ops->alloc(backend, n * sizeof *values);
-    if (data != NULL) {
-        backend->ops->upload(backend, data, values, n * sizeof *values);
-    }
-    return data;
-}
-
-// A vector of n as f32 on the host; the caller frees it.
-static enum status read_vector(struct model *model, const char *name, int32_t n, float **out,
-                               struct error *err) {
-    struct tensor tensor;
-    enum status status = weight_files_get(model->files, name, 1, n, &tensor, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    float *values = malloc((size_t)n * sizeof *values);
-    if (values == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, name, "no memory for %d floats", n);
-    }
-    for (int32_t i = 0; i < n; i++) {
-        values[i] = element_to_f32(tensor.data, tensor.dtype, (size_t)i);
-    }
-    model->n_parameters += n;
-    *out = values;
-    return STATUS_OK;
-}
-
-static enum status load_vector(struct model *model, const char *name, int32_t n, struct tensor *out,
-                               struct error *err) {
-    float *values;
-    enum status status = read_vector(model, name, n, &values, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    void *data = upload_floats(model->backend, values, (size_t)n);
-    free(values);
-    if (data == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, name, "no backend memory for %d floats", n);
-    }
-    *out = (struct tensor){.data = data, .dtype = DTYPE_F32, .rows = 1, .cols = n};
-    model->weight_bytes += (size_t)n * sizeof *values;
-    return STATUS_OK;
-}
-
-// One product of a layer: its matrices, one below the other, and their biases.
-struct product {
-    int32_t rows[WEIGHT_PARTS_MAX];
-    int32_t n_parts;
-    int32_t cols;
-    bool gated;
-    struct weight *out;
-};
-
-// One matrix of a product, and its bias where it has one.
-static enum status load_part(struct model *model, const char *tensor_name, int32_t rows,
-                             int32_t cols, bool biased, struct tensor *part, struct tensor *bias,
-                             struct error *err) {
-    char name[96];
-    snprintf(name, sizeof name, "%s.weight", tensor_name);
-    enum status status = find_matrix(model, name, rows, cols, part, err);
-    if (status == STATUS_OK && biased) {
-        float *values = NULL;
-        snprintf(name, sizeof name, "%s.bias", tensor_name);
-        status = read_vector(model, name, rows, &values, err);
-        *bias = (struct tensor){.data = values, .rows = 1, .cols = rows};
-    }
-    return status;
-}
-
-// A tensor of all parts is a product of one part; a gated one, whose parts are packed alternately,
-// is cut in two.
-static void cut_gated(struct weight_source *source) {
-    struct tensor *gate = &source->parts[0], *up = &source->parts[1];
-    gate->rows /= 2;
-    *up = *gate;
-    up->data =
-        (char *)gate->data + (size_t)gate->rows * (size_t)gate->cols * dtype_bytes(gate->dtype);
-    source->n_parts = 2;
-}
-
-static enum status load_product(struct model *model, int32_t layer, enum layer_product number,
-                                const struct product *product, struct error *err) {
-    const struct product_facts *facts =
-        &architecture_get(model->config.architecture)->products[number];
-    bool biased = model->config.biased[number], fused = facts->names[1] == NULL;
-    struct weight_source source = {.n_parts = fused ? 1 : product->n_parts,
-                                   .gated = product->gated};
-    enum status status = STATUS_OK;
-    char name[64];
-    for (int32_t i = 0; i < source.n_parts && status == STATUS_OK; i++) {
-        int32_t rows = product->rows[i];
-        for (int32_t k = 1; fused && k < product->n_parts; k++) {
-            rows += product->rows[k];
-        }
-        snprintf(name, sizeof name, "model.layers.%d.%s", layer, facts->names[i]);
-        status = load_part(model, name, rows, product->cols, biased, &source.parts[i],
-                           &source.biases[i], err);
-    }
-    if (status == STATUS_OK && fused && product->gated) {
-        ASSERT(!biased); // no architecture has biases here
-        cut_gated(&source);
-    }
-    if (status == STATUS_OK) {
-        status = pack(model, &source, model->precision, name, product->out, err);
-    }
-    for (int32_t i = 0; i < source.n_parts; i++) {
-        free(source.biases[i].data);
-    }
-    return status;
-}
-
-static enum status load_layer_norms(struct model *model, int32_t index, struct error *err) {
-    const struct architecture *architecture = architecture_get(model->config.architecture);
-    struct layer_weights *layer = &model->weights.layers[index];
-    int32_t hidden = model->config.hidden_dim, head_dim = model->config.head_dim;
-    const struct {
-        const char *name;
-        int32_t n;
-        struct tensor *out;
-    } norms[] = {
-        {architecture->attention_norm, hidden, &layer->attention_norm},
-        {architecture->ffn_norm, hidden, &layer->ffn_norm},
-        {architecture->query_norm, head_dim, &layer->query_norm},
-        {architecture->key_norm, head_dim, &layer->key_norm},
-    };
-    for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
-        char name[96];
-        if (norms[i].name == NULL) {
-            continue;
-        }
-        snprintf(name, sizeof name, "model.layers.%d.%s.weight", index, norms[i].name);
-        enum status status = load_vector(model, name, norms[i].n, norms[i].out, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static enum status load_layer(struct model *model, int32_t index, struct error *err) {
-    const struct model_config *config = &model->config;
-    struct layer_weights *layer = &model->weights.layers[index];
-    int32_t hidden = config->hidden_dim, ffn = config->ffn_dim;
-    int32_t q_dim = config->n_heads * config->head_dim;
-    int32_t kv_dim = config->n_kv_heads * config->head_dim;
-    const struct product products[LAYER_PRODUCTS] = {
-        [LAYER_QKV] = {{q_dim, kv_dim, kv_dim}, .n_parts = 3, .cols = hidden, .out = &layer->qkv},
-        [LAYER_O] = {{hidden}, .n_parts = 1, .cols = q_dim, .out = &layer->o},
-        [LAYER_GATE_UP] =
-            {{ffn, ffn}, .n_parts = 2, .cols = hidden, .gated = true, .out = &layer->gate_up},
-        [LAYER_DOWN] = {{hidden}, .n_parts = 1, .cols = ffn, .out = &layer->down},
-    };
-    enum status status = load_layer_norms(model, index, err);
-    for (int i = 0; i < LAYER_PRODUCTS && status == STATUS_OK; i++) {
-        status = load_product(model, index, (enum layer_product)i, &products[i], err);
-    }
-    weight_files_drop(model->files);
-    return status;
-}
-
 // The weights of a score head stay exact: they are few, and what they give is a verdict.
 // Of the labels only those rows are taken that count.
 static enum status load_score(struct model *model, const char *name, struct error *err) {
@@ -246,7 +48,7 @@ static enum status load_score(struct model *model, const char *name, struct erro
     size_t n = (size_t)rows * (size_t)hidden;
     size_t first = rows == 1 ? (size_t)config->label * (size_t)hidden : 0;
     struct tensor stored;
-    enum status status = find_matrix(model, name, config->n_labels, hidden, &stored, err);
+    enum status status = weight_load_matrix(model, name, config->n_labels, hidden, &stored, err);
     float *values = status == STATUS_OK ? malloc(n * sizeof *values) : NULL;
     if (status != STATUS_OK || values == NULL) {
         return status != STATUS_OK
@@ -259,7 +61,7 @@ static enum status load_score(struct model *model, const char *name, struct erro
     const struct weight_source source = {
         .parts = {{.data = values, .dtype = DTYPE_F32, .rows = rows, .cols = hidden}},
         .n_parts = 1};
-    status = pack(model, &source, PRECISION_STORED, name, &model->weights.score, err);
+    status = weight_load_pack(model, &source, PRECISION_STORED, name, &model->weights.score, err);
     free(values);
     return status;
 }
@@ -272,7 +74,7 @@ static enum status load_class_head(struct model *model, struct error *err) {
         return status;
     }
     float *values;
-    status = read_vector(model, "score.bias", config->n_labels, &values, err);
+    status = weight_load_read(model, "score.bias", config->n_labels, &values, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -310,8 +112,8 @@ static enum status load_lm_head(struct model *model, struct error *err) {
     bool stored = weight_files_find(model->files, lm_head_name, NULL);
     bool tied = config->tied_embeddings;
     if (stored || !tied) {
-        status = find_matrix(model, lm_head_name, config->vocab_size, config->hidden_dim,
-                             &source.parts[0], err);
+        status = weight_load_matrix(model, lm_head_name, config->vocab_size, config->hidden_dim,
+                                    &source.parts[0], err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -327,7 +129,8 @@ static enum status load_lm_head(struct model *model, struct error *err) {
         source.parts[0] = *embedding;
         model->n_parameters = n_parameters; // counted with the embedding
     }
-    return pack(model, &source, model->precision, lm_head_name, &model->weights.lm_head, err);
+    return weight_load_pack(model, &source, model->precision, lm_head_name, &model->weights.lm_head,
+                            err);
 }
 
 // One number, or *out as it was when the tensor is absent.
@@ -393,7 +196,7 @@ static enum status load_frequencies(struct model *model, bool is_long, float **o
     const struct rope *rope = &model->config.rope;
     int32_t n = rope->rotary_dim / 2;
     rope_frequencies(rope, is_long, frequencies);
-    *out = upload_floats(model->backend, frequencies, (size_t)n);
+    *out = weight_load_upload(model->backend, frequencies, (size_t)n);
     return *out != NULL
                ? STATUS_OK
                : error_set(err, STATUS_NO_MEMORY, NULL, "no backend memory for %d floats", n);
@@ -409,11 +212,11 @@ static enum status load_weights(struct model *model, struct error *err) {
     }
     enum status status = load_embedding(model, err);
     for (int32_t i = 0; i < config->n_layers && status == STATUS_OK; i++) {
-        status = load_layer(model, i, err);
+        status = layer_load(model, i, err);
     }
     if (status == STATUS_OK) {
-        status =
-            load_vector(model, "model.norm.weight", config->hidden_dim, &weights->final_norm, err);
+        status = weight_load_vector(model, "model.norm.weight", config->hidden_dim,
+                                    &weights->final_norm, err);
     }
     if (status == STATUS_OK) {
         status = load_head(model, err);
