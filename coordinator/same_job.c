@@ -1,10 +1,10 @@
-// The defaults are those of job_spec.c and docs/protocol.md; tests/coordinator/test_job_spec.c goes
-// through all of them.
+// tests/coordinator/test_job_spec.c goes through all of these defaults.
 #include "coordinator/same_job.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/defaults.h"
 #include "proto/defaults.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
@@ -59,27 +59,29 @@ static void plain_sampling(struct plain_job *job) {
 static void plain_sizes(Surefoot__JobSpec *spec) {
     bool sample = spec->method != NULL && strcmp(spec->method, "sample") == 0;
     bool guard = spec->method == NULL || strcmp(spec->method, "inference-guard") == 0;
-    uint32_t n = spec->has_n ? spec->n : sample ? 1 : 32;
-    plain_text(&spec->selection, guard ? "augmented" : "plain");
-    plain_count(&spec->has_survivors, spec->survivors, n >= 4 ? n / 4 : 1);
-    plain_count(&spec->has_n, spec->n, sample ? 1 : 32);
-    plain_count(&spec->has_block_tokens, spec->block_tokens, 32);
+    uint32_t n = spec->has_n ? spec->n : sample ? 1 : DEFAULT_N;
+    plain_text(&spec->selection, guard ? "augmented" : DEFAULT_SELECTION);
+    plain_count(&spec->has_survivors, spec->survivors,
+                n >= DEFAULT_SURVIVORS_DIVISOR ? n / DEFAULT_SURVIVORS_DIVISOR : 1);
+    plain_count(&spec->has_n, spec->n, sample ? 1 : DEFAULT_N);
+    plain_count(&spec->has_block_tokens, spec->block_tokens, DEFAULT_BLOCK_TOKENS);
     if (!asks_model(spec)) {
         plain_count(&spec->has_max_tokens, spec->max_tokens, DEFAULT_MAX_TOKENS);
     }
-    plain_count(&spec->has_tries, spec->tries, 2);
+    plain_count(&spec->has_tries, spec->tries, DEFAULT_TRIES);
 }
 
 static void plain_spec(Surefoot__JobSpec *spec) {
     plain_sizes(spec);
-    plain_text(&spec->method, "inference-guard");
+    plain_text(&spec->method, DEFAULT_METHOD);
     plain_text(&spec->generation_defaults, "model");
-    plain_text(&spec->discount_unit, "token");
-    plain_text(&spec->admit_rule, "terminal");
-    plain_text(&spec->fallback_penalty, "log1p");
-    plain_number(&spec->has_lagrangian_lambda, spec->lagrangian_lambda, 5);
-    plain_number(&spec->has_fallback_weight, spec->fallback_weight, 1);
-    plain_number(&spec->has_fallback_cap, spec->fallback_cap, 10);
+    plain_text(&spec->generation_defaults, "model");
+    plain_text(&spec->discount_unit, DEFAULT_DISCOUNT_UNIT);
+    plain_text(&spec->admit_rule, DEFAULT_ADMIT_RULE);
+    plain_text(&spec->fallback_penalty, DEFAULT_FALLBACK_PENALTY);
+    plain_number(&spec->has_lagrangian_lambda, spec->lagrangian_lambda, DEFAULT_LAGRANGIAN_LAMBDA);
+    plain_number(&spec->has_fallback_weight, spec->fallback_weight, DEFAULT_FALLBACK_WEIGHT);
+    plain_number(&spec->has_fallback_cap, spec->fallback_cap, DEFAULT_FALLBACK_CAP);
     plain_count(&spec->has_deadline_ms, spec->deadline_ms, 0);
     spec->has_discount_reward = spec->has_discount_reward && !spec->discount_reward;
     spec->has_early_stop = spec->has_early_stop && !spec->early_stop;
