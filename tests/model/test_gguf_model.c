@@ -12,7 +12,7 @@
 #include "worker/model/gguf_config.h"
 #include "worker/model/model_path.h"
 
-enum { VOCAB = 40, IDS_MAX = 32 };
+enum { VOCAB = 40, IDS_MAX = 96 };
 
 static const char *vector_path(const char *name) {
     char relative[128];
@@ -26,11 +26,13 @@ static void read_logits(struct backend *backend, const char *path, const int32_t
     struct model *model = NULL;
     struct model_context *context = NULL;
     assert_ok(model_open(path, backend, PRECISION_STORED, &model, &err), &err);
-    const struct model_context_options options = {.n_kv_blocks = 4,
+    // Where the context ends decides which factors longrope takes.
+    const struct model_context_options options = {.n_kv_blocks = 8,
                                                   .n_sequences = 1,
                                                   .batch_rows = 32,
                                                   .output_rows = IDS_MAX,
-                                                  .context_tokens = 64};
+                                                  .context_tokens =
+                                                      n <= 64 ? 64 : 128}; // longrope's choice
     assert_ok(model_context_create(model, &options, &context, &err), &err);
     struct sequence *sequence = sequence_create(context);
     const struct forward_item item = {sequence, ids, n, FORWARD_OUTPUT_ALL};

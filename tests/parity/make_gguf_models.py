@@ -63,7 +63,7 @@ def write_tensor(writer, name, values, kind):
 def llama3_factors(config):
     """As llama.cpp's converter computes them from rope_type llama3."""
     scaling = config.rope_parameters
-    dim = config.hidden_size // config.num_attention_heads
+    dim = config.head_dim
     base = scaling["rope_theta"]
     factors = []
     for i in range(0, dim, 2):
@@ -102,7 +102,7 @@ def vocabulary(writer, n):
     writer.add_chat_template("{{ messages[0]['content'] }}")
 
 
-def make(file_name, arch, model, extra=lambda writer: None, permuted=False):
+def make(file_name, arch, model, extra=lambda writer: None, permuted=False, ids=tuple(IDS)):
     config = model.config
     writer = gguf.GGUFWriter(OUT / file_name, arch)
     writer.add_context_length(config.max_position_embeddings)
@@ -137,10 +137,10 @@ def make(file_name, arch, model, extra=lambda writer: None, permuted=False):
     writer.write_tensors_to_file()
     writer.close()
     with torch.no_grad():
-        logits = model(torch.tensor([IDS])).logits[0]
-    return {"file": file_name, "ids": IDS,
-            "logits": [[round(float(x), 6) for x in row] for row in logits[[0, 5, len(IDS) - 1]]],
-            "rows": [0, 5, len(IDS) - 1]}
+        logits = model(torch.tensor([ids])).logits[0]
+    rows = [0, 5, len(ids) - 1]
+    return {"file": file_name, "ids": ids, "rows": rows,
+            "logits": [[round(float(x), 6) for x in logits[row]] for row in rows]}
 
 
 def random_model(kind, config):
@@ -170,15 +170,69 @@ def theta(base, **more):
 
 def main():
     t = transformers
+    llama3 = t.LlamaConfig(**shape(tie_word_embeddings=False, attention_bias=True, head_dim=16),
+                           rope_parameters={"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0,
+                                            "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                            "original_max_position_embeddings": 32})
+    half = HIDDEN // HEADS // 2
+    phi3 = t.Phi3Config(**shape(tie_word_embeddings=False, max_position_embeddings=256,
+                                sliding_window=20),
+                        original_max_position_embeddings=64,
+                        rope_parameters={"rope_type": "longrope", "rope_theta": 1e4,
+                                         "short_factor": [1.0 + 0.1 * i for i in range(half)],
+                                         "long_factor": [2.0 + 0.5 * i for i in range(half)],
+                                         "original_max_position_embeddings": 64})
+    attention = math.sqrt(1 + math.log(256 / 64) / math.log(64))
+    longer = (IDS * 6)[:70]
+
+    def llama3_extra(writer):
+        writer.add_rope_dimension_count(16)
+        writer.add_key_length(16)
+        writer.add_value_length(16)
+        writer.add_tensor("rope_freqs.weight", llama3_factors(llama3))
+
+    def phi3_extra(writer):
+        scaling = phi3.rope_parameters
+        writer.add_rope_dimension_count(HIDDEN // HEADS)
+        writer.add_sliding_window(20)
+        writer.add_rope_scaling_orig_ctx_len(64)
+        writer.add_rope_scaling_attn_factors(attention)
+        for kind in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{kind}.weight",
+                              np.array(scaling[f"{kind}_factor"], dtype=np.float32))
+
+    def linear(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(4.0)
+
+    def yarn(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(4.0)
+        writer.add_rope_scaling_orig_ctx_len(64)
+
     cases = [
         make("llama.gguf", "llama",
              random_model(t.LlamaForCausalLM, t.LlamaConfig(
                  **shape(tie_word_embeddings=True), **theta(1e4))),
              lambda w: w.add_rope_dimension_count(HIDDEN // HEADS), permuted=True),
+        make("llama3.gguf", "llama", random_model(t.LlamaForCausalLM, llama3), llama3_extra,
+             permuted=True, ids=longer),
         make("qwen2.gguf", "qwen2",
              random_model(t.Qwen2ForCausalLM, t.Qwen2Config(
-                 **shape(tie_word_embeddings=False), **theta(1e6)))),
+                 **shape(tie_word_embeddings=False), **theta(1e6, rope_type="yarn", factor=4.0,
+                                                             original_max_position_embeddings=64))),
+             yarn, ids=longer),
+        make("qwen3.gguf", "qwen3",
+             random_model(t.Qwen3ForCausalLM, t.Qwen3Config(
+                 **shape(tie_word_embeddings=True, head_dim=16),
+                 **theta(1e6, rope_type="linear", factor=4.0))),
+             lambda w: (w.add_key_length(16), w.add_value_length(16), linear(w))),
+        make("phi3.gguf", "phi3", random_model(t.Phi3ForCausalLM, phi3), phi3_extra),
+        make("phi3_long.gguf", "phi3", random_model(t.Phi3ForCausalLM, phi3), phi3_extra,
+             ids=longer),
     ]
+    (OUT / "phi3_long.gguf").unlink()  # the same file
+    cases[-1]["file"] = "phi3.gguf"
     (OUT / "models.json").write_text(
         "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
 
