@@ -252,16 +252,10 @@ static void test_states_of_every_shape_do_not_depend_on_the_batch(void **state) 
         {"{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"head_dim\": 18,"
          " \"attention_bias\": true, \"mlp_bias\": true}",
          PRECISION_INT8, KV_F16},
-        {"{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"head_dim\": 18,"
-         " \"attention_bias\": true, \"mlp_bias\": true}",
-         PRECISION_BF16, KV_F32},
         {"{\"architectures\": [\"Phi3ForCausalLM\"], \"model_type\": \"phi3\","
          " \"sliding_window\": 30, \"partial_rotary_factor\": 0.34, \"rope_scaling\": {"
          "\"type\": \"longrope\", \"attention_factor\": 1.2, \"short_factor\": [1, 2, 3],"
          " \"long_factor\": [2, 3, 4]}}",
-         PRECISION_STORED, KV_F16},
-        {"{\"architectures\": [\"Phi3ForCausalLM\"], \"model_type\": \"phi3\","
-         " \"sliding_window\": 64}",
          PRECISION_INT8, KV_INT8},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {

@@ -1,6 +1,7 @@
 // What config.json, generation_config.json and surefoot.json may say, and how each wrong value is
 // refused. Every case starts from a good file and changes one field.
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,6 +208,58 @@ static void test_longrope_contexts_are_of_short_texts_by_default(void **state) {
     assert_ok(read_changed("{}", &config, &err), &err);
     assert_int_equal(model_config_default_context(&config), 256);
     assert_false(rope_is_long(&config.rope, 256));
+}
+
+// Fields as published models of these families have them.
+static void test_reads_what_published_models_say(void **state) {
+    (void)state;
+    static const char phi[] =
+        "{\"architectures\": [\"Phi3ForCausalLM\"], \"attention_bias\": false,"
+        " \"attention_dropout\": 0.0, \"auto_map\": {\"AutoConfig\": "
+        "\"configuration_phi3.Phi3Config\"},"
+        " \"bos_token_id\": 199999, \"embd_pdrop\": 0.0, \"eos_token_id\": 199999, "
+        "\"full_attn_mod\": 1,"
+        " \"hidden_act\": \"silu\", \"hidden_size\": 3072, \"initializer_range\": 0.02,"
+        " \"intermediate_size\": 8192, \"interpolate_factor\": 1, \"lm_head_bias\": false,"
+        " \"max_position_embeddings\": 131072, \"mlp_bias\": false, \"model_type\": \"phi3\","
+        " \"num_attention_heads\": 24, \"num_hidden_layers\": 32, \"num_key_value_heads\": 8,"
+        " \"original_max_position_embeddings\": 4096, \"pad_token_id\": 199999,"
+        " \"partial_rotary_factor\": 0.75, \"resid_pdrop\": 0.0, \"rms_norm_eps\": 1e-05,"
+        " \"rope_scaling\": {\"long_factor\": [%s], \"short_factor\": [%s], \"type\": "
+        "\"longrope\"},"
+        " \"rope_theta\": 10000.0, \"sliding_window\": 262144, \"tie_word_embeddings\": true,"
+        " \"torch_dtype\": \"bfloat16\", \"transformers_version\": \"4.45.0\", \"use_cache\": true,"
+        " \"vocab_size\": 200064}";
+    static const char qwen[] =
+        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"attention_bias\": false,"
+        " \"attention_dropout\": 0.0, \"bos_token_id\": 151643, \"eos_token_id\": 151645,"
+        " \"head_dim\": 128, \"hidden_act\": \"silu\", \"hidden_size\": 1024,"
+        " \"initializer_range\": 0.02, \"intermediate_size\": 3072, \"max_position_embeddings\": "
+        "40960,"
+        " \"max_window_layers\": 28, \"model_type\": \"qwen3\", \"num_attention_heads\": 16,"
+        " \"num_hidden_layers\": 28, \"num_key_value_heads\": 8, \"rms_norm_eps\": 1e-06,"
+        " \"rope_scaling\": null, \"rope_theta\": 1000000, \"sliding_window\": null,"
+        " \"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\","
+        " \"transformers_version\": \"4.51.0\", \"use_cache\": true, \"use_sliding_window\": false,"
+        " \"vocab_size\": 151936}";
+    char ones[256] = "1.0", text[4096];
+    for (int i = 1; i < 48; i++) {
+        strcat(ones, ", 1");
+    }
+    snprintf(text, sizeof text, phi, ones, ones);
+    struct model_config config;
+    struct error err = {0};
+    char *directory = testkit_make_directory();
+    write_text(directory, "config.json", text);
+    assert_ok(model_config_read(directory, &config, &err), &err);
+    assert_int_equal(config.rope.rotary_dim, 96);
+    assert_int_equal(model_config_default_context(&config), 4096);
+    assert_true(fabs((double)config.rope.scale - 1.190238) < 1e-6); // sqrt(1 + ln 32 / ln 4096)
+    write_text(directory, "config.json", qwen);
+    assert_ok(model_config_read(directory, &config, &err), &err);
+    assert_int_equal(config.rope.rotary_dim, 128);
+    assert_int_equal(config.sliding_window, 0);
+    testkit_remove_tree(directory);
 }
 
 static void test_merges_end_tokens_of_the_generation_config(void **state) {
@@ -746,6 +799,7 @@ int main(void) {
         cmocka_unit_test(test_reads_llama3_rope_scaling_in_both_forms),
         cmocka_unit_test(test_reads_the_other_architectures),
         cmocka_unit_test(test_longrope_contexts_are_of_short_texts_by_default),
+        cmocka_unit_test(test_reads_what_published_models_say),
         cmocka_unit_test(test_windows_belong_to_the_layers_that_the_model_means),
         cmocka_unit_test(test_merges_end_tokens_of_the_generation_config),
         cmocka_unit_test(test_numbers_above_64_bits_are_no_limit),

@@ -60,6 +60,8 @@ static const char *const harmless[] = {
     "auto_map", // a class that the library knows comes before code beside the weights
     "dtype",    // weights are taken in the type that they are stored in
     "finetuning_task",
+    "full_attn_mod", // likewise interpolate_factor: in Phi-4-mini's file, read by nothing
+    "interpolate_factor",
     "is_llama_config",
     "max_seq_len",
     "max_sequence_length",
