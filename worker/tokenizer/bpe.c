@@ -72,11 +72,17 @@ void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, 
     *merge = (struct merge){.key = key, .rank = rank, .id = id};
 }
 
-void bpe_forbid_special(struct bpe *bpe, const struct vocabulary *vocabulary) {
-    for (size_t i = 0; i <= bpe->mask; i++) {
+void bpe_prepare(struct bpe *bpe, const struct vocabulary *vocabulary) {
+    // A mark that is no piece could be one unknown character with its neighbour, and a word that is
+    // taken whole must be looked for as it is.
+    bpe->splits_at_mark = !bpe->byte_level && !bpe->ignore_merges &&
+                          vocabulary_find(vocabulary, "\xE2\x96\x81", 3) >= 0;
+    for (size_t i = 0; bpe->merges != NULL && i <= bpe->mask; i++) {
         struct merge *merge = &bpe->merges[i];
         if (merge->key != BPE_KEY_FREE && vocabulary->tokens[merge->id].special) {
             merge->id = -1;
+        } else if (merge->key != BPE_KEY_FREE && bpe->splits_at_mark) {
+            bpe->splits_at_mark = !vocabulary_has_inner_mark(vocabulary, merge->id);
         }
     }
 }
@@ -214,23 +220,25 @@ static bool put_fallback(const struct bpe *bpe, const char *character, size_t by
 static int32_t put_symbols(const struct bpe *bpe, const struct vocabulary *vocabulary,
                            const char *word, size_t bytes, struct bpe_scratch *scratch) {
     int32_t n = 0;
-    bool after_unk = false;
+    bool unk = false; // one waits, because another may join it; fallback bytes pass it by
     for (size_t i = 0; i < bytes;) {
         size_t length = bpe->byte_level ? 1 : utf8_length(word[i]);
         int32_t id = bpe->byte_level ? bpe->byte_ids[(uint8_t)word[i]]
                                      : vocabulary_find(vocabulary, word + i, length);
+        bool fell_back =
+            id < 0 && !bpe->byte_level && put_fallback(bpe, word + i, length, scratch, &n);
+        bool is_unk = id < 0 && !fell_back && bpe->unk_id >= 0;
+        if (unk && (id >= 0 || (is_unk && !bpe->fuse_unk))) {
+            put_symbol(scratch, bpe->unk_id, &n);
+        }
+        unk = is_unk || (unk && id < 0);
         if (id >= 0) {
             put_symbol(scratch, id, &n);
-            after_unk = false;
-        } else if (!bpe->byte_level && put_fallback(bpe, word + i, length, scratch, &n)) {
-            after_unk = false;
-        } else if (bpe->unk_id >= 0) {
-            if (!(after_unk && bpe->fuse_unk)) {
-                put_symbol(scratch, bpe->unk_id, &n);
-            }
-            after_unk = true;
         }
         i += length;
+    }
+    if (unk) {
+        put_symbol(scratch, bpe->unk_id, &n);
     }
     if (n > 0) {
         scratch->symbols[n - 1].next = -1;
@@ -270,6 +278,52 @@ static enum status join_symbols(const struct bpe *bpe, struct bpe_scratch *scrat
     return status;
 }
 
+enum { SHORT_WORD = 48 };
+
+// The same as join_symbols for few symbols, which lie in an array: looking through them all costs
+// less than a heap. Returns how many are left of ids [n].
+static size_t join_few(const struct bpe *bpe, int32_t *ids, size_t n) {
+    uint32_t ranks[SHORT_WORD]; // of the pair that starts here, UINT32_MAX for none
+    int32_t joined[SHORT_WORD];
+    for (size_t i = 0; i + 1 < n; i++) {
+        const struct merge *merge = find_merge(bpe, ids[i], ids[i + 1]);
+        ranks[i] = merge != NULL ? merge->rank : UINT32_MAX;
+        joined[i] = merge != NULL ? merge->id : -1;
+    }
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++) {
+            best = ranks[i] < ranks[best] ? i : best;
+        }
+        if (ranks[best] == UINT32_MAX) {
+            break;
+        }
+        ids[best] = joined[best];
+        n--;
+        memmove(ids + best + 1, ids + best + 2, (n - best - 1) * sizeof *ids);
+        memmove(ranks + best, ranks + best + 1, (n - best - 1) * sizeof *ranks);
+        memmove(joined + best, joined + best + 1, (n - best - 1) * sizeof *joined);
+        for (size_t i = best > 0 ? best - 1 : 0; i <= best && i + 1 < n; i++) {
+            const struct merge *merge = find_merge(bpe, ids[i], ids[i + 1]);
+            ranks[i] = merge != NULL ? merge->rank : UINT32_MAX;
+            joined[i] = merge != NULL ? merge->id : -1;
+        }
+    }
+    return n;
+}
+
+static void encode_few(const struct bpe *bpe, const struct bpe_scratch *scratch, size_t n,
+                       struct id_sink *sink) {
+    int32_t ids[SHORT_WORD];
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = scratch->symbols[i].id;
+    }
+    n = join_few(bpe, ids, n);
+    for (size_t i = 0; i < n; i++) {
+        id_sink_put(sink, ids[i]);
+    }
+}
+
 // The id of a word that is itself an ordinary piece, -1 otherwise.
 static int32_t find_whole(const struct bpe *bpe, const struct vocabulary *vocabulary,
                           const char *word, size_t bytes) {
@@ -300,6 +354,10 @@ enum status bpe_encode_word(const struct bpe *bpe, const struct vocabulary *voca
         return status;
     }
     int32_t n = put_symbols(bpe, vocabulary, word, bytes, scratch);
+    if (n <= SHORT_WORD) {
+        encode_few(bpe, scratch, (size_t)n, sink);
+        return STATUS_OK;
+    }
     status = join_symbols(bpe, scratch, n);
     for (int32_t i = n > 0 ? 0 : -1; i >= 0 && status == STATUS_OK; i = scratch->symbols[i].next) {
         id_sink_put(sink, scratch->symbols[i].id);

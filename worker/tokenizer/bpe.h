@@ -30,6 +30,7 @@ struct bpe {
     bool byte_fallback;    // unknown characters become byte_ids
     bool fuse_unk;         // neighbouring unknown characters become one unk_id
     bool ignore_merges;    // a word that is itself a piece is taken whole
+    bool splits_at_mark;   // no merge crosses from another character to U+2581; set by bpe_prepare
 };
 
 // Where ids go. Counts on when full, so that the caller learns what it needs.
@@ -55,9 +56,9 @@ MUST_CHECK enum status bpe_reserve(struct bpe *bpe, size_t n_merges);
 // Adds left+right -> id; the last of equal pairs counts. At most the reserved number.
 void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id);
 
-// Forgets every merge that ends in a special token: ordinary text must never become one, whatever
-// the merges of the file say.
-void bpe_forbid_special(struct bpe *bpe, const struct vocabulary *vocabulary);
+// Once all merges are added. Forgets every merge that ends in a special token: ordinary text must
+// never become one, whatever the merges of the file say.
+void bpe_prepare(struct bpe *bpe, const struct vocabulary *vocabulary);
 
 // Hash of the merges in their order. Neighbours in the order that join to the same piece count as
 // equal in rank: whether a file ranks them one by one or by their piece makes no difference.

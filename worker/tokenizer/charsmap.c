@@ -28,6 +28,25 @@ static uint32_t unit_offset(uint32_t unit) {
     return (unit >> 10) << ((unit & 0x200u) >> 6);
 }
 
+// The replacement of the shortest key that text [bytes] starts with, NULL when none does. A trie
+// that points outside itself ends the search.
+static const char *find_replacement(const struct charsmap *map, const char *text, size_t bytes) {
+    size_t at = unit_offset(map->units[0]);
+    for (size_t i = 0; i < bytes && text[i] != '\0'; i++) {
+        at ^= (uint8_t)text[i];
+        if (at >= map->n_units || unit_label(map->units[at]) != (uint8_t)text[i]) {
+            return NULL;
+        }
+        uint32_t unit = map->units[at];
+        at ^= unit_offset(unit);
+        if (unit_has_leaf(unit)) {
+            uint32_t value = at < map->n_units ? unit_value(map->units[at]) : UINT32_MAX;
+            return value < map->texts_bytes ? map->texts + value : NULL;
+        }
+    }
+    return NULL;
+}
+
 enum status charsmap_read(const void *bytes, size_t count, struct charsmap *out) {
     const uint8_t *p = bytes;
     if (count > CHARSMAP_BYTES_MAX) {
@@ -54,27 +73,12 @@ enum status charsmap_read(const void *bytes, size_t count, struct charsmap *out)
                        (uint32_t)unit[3] << 24;
     }
     memcpy(map.texts, p + 4 + trie, map.texts_bytes);
+    for (int c = 0; c < 128; c++) {
+        char character = (char)c;
+        map.keeps[c] = find_replacement(&map, &character, 1) == NULL;
+    }
     *out = map;
     return STATUS_OK;
-}
-
-// The replacement of the shortest key that text [bytes] starts with, NULL when none does. A trie
-// that points outside itself ends the search.
-static const char *find_replacement(const struct charsmap *map, const char *text, size_t bytes) {
-    size_t at = unit_offset(map->units[0]);
-    for (size_t i = 0; i < bytes && text[i] != '\0'; i++) {
-        at ^= (uint8_t)text[i];
-        if (at >= map->n_units || unit_label(map->units[at]) != (uint8_t)text[i]) {
-            return NULL;
-        }
-        uint32_t unit = map->units[at];
-        at ^= unit_offset(unit);
-        if (unit_has_leaf(unit)) {
-            uint32_t value = at < map->n_units ? unit_value(map->units[at]) : UINT32_MAX;
-            return value < map->texts_bytes ? map->texts + value : NULL;
-        }
-    }
-    return NULL;
 }
 
 // Replaces part [bytes] when the map knows it; *known tells.
@@ -104,23 +108,45 @@ static enum status put_cluster(const struct charsmap *map, const char *cluster, 
     return status;
 }
 
+// End of the characters from `at` on that are clusters of their own and stay: between two of ASCII
+// clusters break, but for a line end of two.
+static size_t kept_end(const struct charsmap *map, const char *text, size_t bytes, size_t at) {
+    while (at + 1 < bytes && ((uint8_t)text[at] | (uint8_t)text[at + 1]) < 0x80 &&
+           text[at] != '\r' && map->keeps[(uint8_t)text[at]]) {
+        at++;
+    }
+    return at;
+}
+
+// End of the grapheme cluster that starts at `at` (Unicode Standard Annex 29, section 3).
+static size_t cluster_end(const char *text, size_t bytes, size_t at) {
+    utf8proc_int32_t state = 0;
+    struct utf8_step step = utf8_next(text + at, bytes - at);
+    for (at += step.bytes; at < bytes; at += step.bytes) {
+        utf8proc_int32_t previous = (utf8proc_int32_t)step.code;
+        step = utf8_next(text + at, bytes - at);
+        if (utf8proc_grapheme_break_stateful(previous, (utf8proc_int32_t)step.code, &state)) {
+            break;
+        }
+    }
+    return at;
+}
+
 enum status charsmap_apply(const struct charsmap *map, const char *text, size_t bytes,
                            struct text_buffer *out) {
     enum status status = STATUS_OK;
-    size_t start = 0;
-    utf8proc_int32_t state = 0;
-    utf8proc_int32_t previous = -1;
-    for (size_t at = 0; at < bytes && status == STATUS_OK;) {
-        struct utf8_step step = utf8_next(text + at, bytes - at);
-        utf8proc_int32_t code = (utf8proc_int32_t)step.code;
-        if (previous >= 0 && utf8proc_grapheme_break_stateful(previous, code, &state)) {
-            status = put_cluster(map, text + start, at - start, out);
-            start = at;
+    for (size_t start = 0; start < bytes && status == STATUS_OK;) {
+        size_t kept = kept_end(map, text, bytes, start);
+        if (kept > start) {
+            status = text_buffer_append(out, text + start, kept - start);
+            start = kept;
+            continue;
         }
-        previous = code;
-        at += step.bytes;
+        size_t end = cluster_end(text, bytes, start);
+        status = put_cluster(map, text + start, end - start, out);
+        start = end;
     }
-    return status == STATUS_OK ? put_cluster(map, text + start, bytes - start, out) : status;
+    return status;
 }
 
 void charsmap_finish(struct charsmap *map) {

@@ -5,6 +5,7 @@
 #ifndef WORKER_TOKENIZER_CHARSMAP_H
 #define WORKER_TOKENIZER_CHARSMAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ struct charsmap {
     size_t n_units;
     char *texts; // [texts_bytes], replacements, each ends with NUL; owned
     size_t texts_bytes;
+    bool keeps[128]; // an ASCII character that is a cluster of its own stays as it is
 };
 
 // Copies a map of bytes [count] as it lies in a file: the trie's length in bytes (little-endian

@@ -2,9 +2,11 @@
 // them is normalised; added tokens that count only there are cut out; the pre-tokenizer cuts words;
 // merging turns a word into ids.
 #include <stdlib.h>
+#include <string.h>
 
 #include "worker/tokenizer/tokenizer_data.h"
 #include "worker/tokenizer/utf8.h"
+#include "worker/tokenizer/word_cache.h"
 
 struct encoder {
     const struct tokenizer *tokenizer;
@@ -13,6 +15,7 @@ struct encoder {
     struct bpe_scratch bpe;
     struct unigram_scratch unigram;
     struct text_buffer raw; // bytes of a spelled word
+    struct word_cache cache;
     struct normalize_scratch normalize;
     struct pretokenize_scratch pretokenize;
     struct text_buffer normalized;       // of a part that several segments make
@@ -23,8 +26,9 @@ struct encoder {
     bool lost_start; // of the normalised part, as in normalize.h
 };
 
-// One word. A spelled one is bytes spelled as characters.
-static enum status encode_word(struct encoder *e, const char *word, size_t bytes) {
+// A word that the model takes at once.
+static enum status encode_uncached(struct encoder *e, const char *word, size_t bytes,
+                                   struct id_sink *sink) {
     const struct tokenizer *t = e->tokenizer;
     if (t->pretokenizer.spelled) {
         e->raw.bytes = 0;
@@ -35,9 +39,54 @@ static enum status encode_word(struct encoder *e, const char *word, size_t bytes
         word = e->raw.data;
     }
     if (t->kind == MODEL_UNIGRAM) {
-        return unigram_encode_word(&t->unigram, word, bytes, &e->unigram, &e->sink);
+        return unigram_encode_word(&t->unigram, word, bytes, &e->unigram, sink);
     }
-    return bpe_encode_word(&t->bpe, &t->vocabulary, word, bytes, &e->bpe, &e->sink);
+    return bpe_encode_word(&t->bpe, &t->vocabulary, word, bytes, &e->bpe, sink);
+}
+
+// A word has at most as many ids as bytes.
+static enum status encode_word(struct encoder *e, const char *word, size_t bytes) {
+    if (bytes > WORD_CACHE_WORD_BYTES_MAX) {
+        return encode_uncached(e, word, bytes, &e->sink);
+    }
+    uint32_t hash = word_cache_hash(word, bytes);
+    size_t n;
+    const int32_t *ids = word_cache_find(&e->cache, word, bytes, hash, &n);
+    int32_t own[WORD_CACHE_WORD_BYTES_MAX];
+    if (ids == NULL) {
+        struct id_sink sink = {.ids = own, .capacity = WORD_CACHE_WORD_BYTES_MAX};
+        enum status status = encode_uncached(e, word, bytes, &sink);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        ASSERT(sink.count <= sink.capacity);
+        ids = own;
+        n = sink.count;
+        word_cache_add(&e->cache, word, bytes, hash, ids, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        id_sink_put(&e->sink, ids[i]);
+    }
+    return STATUS_OK;
+}
+
+// Where no piece holds U+2581 behind another character, nothing is merged across that place: a
+// word of SentencePiece, which may be a whole text, falls into words.
+static enum status encode_marked(struct encoder *e, const char *text, size_t bytes) {
+    enum status status = STATUS_OK;
+    size_t start = 0;
+    for (size_t at = 0; at < bytes && status == STATUS_OK;) {
+        const char *found = memchr(text + at, '\xE2', bytes - at);
+        at = found == NULL ? bytes : (size_t)(found - text);
+        bool mark = at + 2 < bytes && memcmp(text + at, "\xE2\x96\x81", 3) == 0;
+        bool after_mark = at >= 3 && memcmp(text + at - 3, "\xE2\x96\x81", 3) == 0;
+        if (at == bytes || (mark && !after_mark && at > start)) {
+            status = encode_word(e, text + start, at - start);
+            start = at;
+        }
+        at += at < bytes ? 1 : 0;
+    }
+    return status;
 }
 
 // A normalised part without added tokens.
@@ -46,9 +95,15 @@ static enum status encode_words(struct encoder *e, const char *text, size_t byte
     const struct span_list *words;
     enum status status = pretokenizer_cut(&e->tokenizer->pretokenizer, text, bytes, starts_text,
                                           continues, &e->pretokenize, &text, &words);
+    const struct tokenizer *t = e->tokenizer;
+    bool splits = t->kind == MODEL_BPE
+                      ? t->bpe.splits_at_mark
+                      : status == STATUS_OK && words->count > 0 &&
+                            unigram_splits(&t->unigram, words->spans[words->count - 1].end);
     for (size_t i = 0; status == STATUS_OK && i < words->count; i++) {
         struct span word = words->spans[i];
-        status = encode_word(e, text + word.start, word.end - word.start);
+        status = splits ? encode_marked(e, text + word.start, word.end - word.start)
+                        : encode_word(e, text + word.start, word.end - word.start);
     }
     return status;
 }
@@ -182,6 +237,7 @@ static void encoder_finish(struct encoder *e) {
     bpe_scratch_finish(&e->bpe);
     unigram_scratch_finish(&e->unigram);
     text_buffer_finish(&e->raw);
+    word_cache_finish(&e->cache);
     normalize_scratch_finish(&e->normalize);
     pretokenize_scratch_finish(&e->pretokenize);
     text_buffer_finish(&e->normalized);

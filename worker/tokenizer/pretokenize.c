@@ -33,6 +33,9 @@ enum status pretokenizer_add_split(struct pretokenizer *pretokenizer, const char
     if (step->pattern == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a pattern");
     }
+    if (behavior == SPLIT_ISOLATED && !invert) {
+        step->fast = split_fast_find(step->pattern);
+    }
     return STATUS_OK;
 }
 
@@ -116,6 +119,18 @@ static enum status split_span(const struct pretokenize_step *step,
         at = end;
     }
     return status == STATUS_OK ? put_span(out, splitter.held_start, splitter.held_end) : status;
+}
+
+static enum status split_fast(const struct pretokenize_step *step, const char *text,
+                              struct span span, struct span_list *out) {
+    enum status status = STATUS_OK;
+    size_t bytes = span.end - span.start;
+    for (size_t at = 0; at < bytes && status == STATUS_OK;) {
+        size_t end = step->fast(text + span.start, bytes, at);
+        status = put_span(out, span.start + at, span.start + end);
+        at = end;
+    }
+    return status;
 }
 
 static enum status split_at_tokens(const struct pretokenize_step *step, const char *text,
@@ -221,7 +236,9 @@ static enum status apply_split(const struct pretokenize_step *step, const char *
             status = split_by_length(step, text, in->spans[i], out);
             break;
         default:
-            status = split_span(step, scratch->memory, text, in->spans[i], out);
+            status = step->fast != NULL
+                         ? split_fast(step, text, in->spans[i], out)
+                         : split_span(step, scratch->memory, text, in->spans[i], out);
         }
     }
     return status;

@@ -10,6 +10,7 @@
 #include "common/status.h"
 #include "worker/tokenizer/added_tokens.h"
 #include "worker/tokenizer/normalize.h"
+#include "worker/tokenizer/split_fast.h"
 #include "worker/tokenizer/split_regex.h"
 #include "worker/tokenizer/text_buffer.h"
 
@@ -43,6 +44,7 @@ struct pretokenize_step {
     struct split_regex *regex; // SPLIT; owned
     char *pattern;             // SPLIT: as in the file, NUL-terminated; owned
     enum split_behavior behavior;
+    split_fast_fn fast;             // SPLIT: finds what the regex does, NULL when there is none
     bool invert;                    // SPLIT: what matches and what does not change places
     struct added_tokens tokens;     // TOKENS; owned
     enum prefix_rule prefix_rule;   // PREFIX

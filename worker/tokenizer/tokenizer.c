@@ -263,7 +263,7 @@ static enum status prepare_model(struct tokenizer *tokenizer) {
     if (tokenizer->kind == MODEL_UNIGRAM) {
         return unigram_prepare(&tokenizer->unigram, &tokenizer->vocabulary);
     }
-    bpe_forbid_special(&tokenizer->bpe, &tokenizer->vocabulary);
+    bpe_prepare(&tokenizer->bpe, &tokenizer->vocabulary);
     return STATUS_OK;
 }
 

@@ -54,6 +54,38 @@ static bool is_piece(const struct vocabulary *v, size_t n_scores, int32_t id) {
     return (size_t)id < n_scores && v->tokens[id].present && !v->tokens[id].special;
 }
 
+enum { SCORE_SCALE_BITS_MAX = 40 };
+
+static void set_score_scale(struct unigram *u) {
+    double scale = 1;
+    double limit = ldexp(1, SCORE_SCALE_BITS_MAX);
+    u->score_max = fabs(u->unk_score);
+    for (size_t i = 0; i < u->n_scores; i++) {
+        double score = u->scores[i];
+        u->score_max = fabs(score) > u->score_max ? fabs(score) : u->score_max;
+        while (scale <= limit && score * scale != floor(score * scale)) {
+            scale *= 2;
+        }
+    }
+    double unk = u->unk_score * scale;
+    u->score_scale = scale <= limit && unk == floor(unk) ? scale : 0;
+}
+
+static void set_splits_at_mark(struct unigram *u, const struct vocabulary *vocabulary) {
+    int32_t mark = vocabulary_find(vocabulary, "\xE2\x96\x81", 3);
+    u->splits_at_mark = mark >= 0 && is_piece(vocabulary, u->n_scores, mark);
+    for (int32_t id = 0; id < vocabulary->size && u->splits_at_mark; id++) {
+        u->splits_at_mark =
+            !is_piece(vocabulary, u->n_scores, id) || !vocabulary_has_inner_mark(vocabulary, id);
+    }
+}
+
+bool unigram_splits(const struct unigram *unigram, size_t bytes) {
+    static const double exact = 9007199254740992.0; // 2^53
+    double sum = unigram->score_max * unigram->score_scale * (double)(bytes + 1);
+    return unigram->splits_at_mark && unigram->score_scale > 0 && sum <= exact;
+}
+
 enum status unigram_prepare(struct unigram *unigram, const struct vocabulary *vocabulary) {
     size_t nodes_max = 1;
     double lowest = INFINITY;
@@ -87,6 +119,8 @@ enum status unigram_prepare(struct unigram *unigram, const struct vocabulary *vo
             add_piece(unigram, piece, bytes, id);
         }
     }
+    set_score_scale(unigram);
+    set_splits_at_mark(unigram, vocabulary);
     return STATUS_OK;
 }
 

@@ -23,6 +23,9 @@ struct unigram {
     int32_t unk_id;        // -1 for none: text with an unknown character is then an error
     int32_t byte_ids[256]; // pieces "<0xXX>", -1 for none
     bool byte_fallback;    // unknown characters become byte_ids
+    bool splits_at_mark;   // no piece crosses from another character to U+2581; set by prepare
+    double score_scale;    // a power of two by which every score is a whole number; 0 for none
+    double score_max;      // largest magnitude of a score, that of an unknown character included
 };
 
 // Memory of one encode call. Zero is the empty state.
@@ -35,6 +38,12 @@ struct unigram_scratch {
 // ordinary text must never become one. LIMIT, NO_MEMORY.
 MUST_CHECK enum status unigram_prepare(struct unigram *unigram,
                                        const struct vocabulary *vocabulary);
+
+// Whether a text of `bytes` bytes may be cut before each U+2581 that follows another character and
+// encoded word by word. No piece crosses such a place, so that all ways through the text meet
+// there; and sums of scores are exact in a double up to that length, so that leaving out what came
+// before changes no comparison.
+bool unigram_splits(const struct unigram *unigram, size_t bytes);
 
 // Encodes one word. UNSUPPORTED: an unknown character and no unk_id. NO_MEMORY.
 MUST_CHECK enum status unigram_encode_word(const struct unigram *unigram, const char *word,

@@ -61,6 +61,14 @@ size_t utf8_encode(uint32_t code, char out[4]) {
 
 bool utf8_validate(const char *text, size_t bytes, size_t *offset) {
     for (size_t i = 0; i < bytes;) {
+        uint64_t eight;
+        if (bytes - i >= sizeof eight) {
+            memcpy(&eight, text + i, sizeof eight);
+            if ((eight & 0x8080808080808080u) == 0) {
+                i += sizeof eight;
+                continue;
+            }
+        }
         struct utf8_step step = utf8_next(text + i, bytes - i);
         if (step.kind != UTF8_WELL_FORMED) {
             *offset = i;

@@ -166,6 +166,20 @@ const char *vocabulary_output(const struct vocabulary *vocabulary, int32_t id, s
     return vocabulary->arena + token->output_offset;
 }
 
+bool vocabulary_has_inner_mark(const struct vocabulary *vocabulary, int32_t id) {
+    size_t bytes;
+    const char *content = vocabulary_content(vocabulary, id, &bytes);
+    bool other = false;
+    for (size_t at = 0; at < bytes; at += utf8_length(content[at])) {
+        bool mark = bytes - at >= 3 && memcmp(content + at, "\xE2\x96\x81", 3) == 0;
+        if (mark && other) {
+            return true;
+        }
+        other = other || !mark;
+    }
+    return false;
+}
+
 void vocabulary_finish(struct vocabulary *vocabulary) {
     free(vocabulary->tokens);
     free(vocabulary->arena);

@@ -47,6 +47,9 @@ int32_t vocabulary_find(const struct vocabulary *vocabulary, const char *content
 const char *vocabulary_content(const struct vocabulary *vocabulary, int32_t id, size_t *bytes);
 const char *vocabulary_output(const struct vocabulary *vocabulary, int32_t id, size_t *bytes);
 
+// Whether U+2581, which stands for a space, follows another character in the spelling of `id`.
+bool vocabulary_has_inner_mark(const struct vocabulary *vocabulary, int32_t id);
+
 void vocabulary_finish(struct vocabulary *vocabulary);
 
 // Byte-level BPE spells a byte as one printable character (Radford et al. 2019, encoder.py of
