@@ -99,6 +99,15 @@ void gguf_put_numbers(struct gguf_builder *file, const char *key, const int32_t 
     }
 }
 
+void gguf_put_reals(struct gguf_builder *file, const char *key, const float *values, size_t n) {
+    put_array(file, key, GGUF_F32, n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        gguf_put_u32(file, bits);
+    }
+}
+
 void gguf_put_tensor(struct gguf_builder *file, const char *name, uint64_t cols, uint64_t rows,
                      uint32_t type, uint64_t offset) {
     gguf_put_string(file, name);

@@ -29,6 +29,7 @@ void gguf_put_number(struct gguf_builder *file, const char *key, uint32_t value)
 void gguf_put_real(struct gguf_builder *file, const char *key, float value);
 void gguf_put_bool(struct gguf_builder *file, const char *key, int value);
 void gguf_put_texts(struct gguf_builder *file, const char *key, const char *const *texts, size_t n);
+void gguf_put_reals(struct gguf_builder *file, const char *key, const float *values, size_t n);
 void gguf_put_numbers(struct gguf_builder *file, const char *key, const int32_t *values, size_t n);
 
 // A tensor info of one or two dimensions (rows 0: one).

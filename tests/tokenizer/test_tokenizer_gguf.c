@@ -147,10 +147,64 @@ static void test_vocabularies_that_do_not_fit_are_refused_by_key(void **state) {
     expect_refusal(&draft, STATUS_MALFORMED, "tokenizer.ggml.eos_token_id");
 }
 
+// A SentencePiece vocabulary; `architecture` and the number of scores are the case's.
+static enum status open_pieces(const char *architecture, size_t n_scores, struct tokenizer **out,
+                               struct error *err) {
+    static const char *const pieces[] = {"<unk>",
+                                         "<s>",
+                                         "</s>",
+                                         "\xE2\x96\x81",
+                                         "a",
+                                         "b",
+                                         "ab",
+                                         "\xE2\x96\x81"
+                                         "ab"};
+    static const int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 1};
+    static const float scores[] = {0, 0, 0, -4, -5, -6, -1, -2};
+    struct gguf_builder file = {0};
+    gguf_put_header(&file, 3, 0, 8);
+    gguf_put_text(&file, "general.architecture", architecture);
+    gguf_put_text(&file, "tokenizer.ggml.model", "llama");
+    gguf_put_texts(&file, "tokenizer.ggml.tokens", pieces, 8);
+    gguf_put_numbers(&file, "tokenizer.ggml.token_type", types, 8);
+    gguf_put_reals(&file, "tokenizer.ggml.scores", scores, n_scores);
+    gguf_put_number(&file, "tokenizer.ggml.unknown_token_id", 0);
+    gguf_put_number(&file, "tokenizer.ggml.bos_token_id", 1);
+    gguf_put_number(&file, "tokenizer.ggml.eos_token_id", 2);
+    char *directory = testkit_make_directory();
+    char path[4200];
+    snprintf(path, sizeof path, "%s/m.gguf", directory);
+    testkit_write_file(path, file.bytes, file.size);
+    gguf_builder_finish(&file);
+    enum status status = tokenizer_open(path, out, err);
+    testkit_remove_tree(directory);
+    return status;
+}
+
+static void test_pieces_are_joined_by_score(void **state) {
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(open_pieces("llama", 8, &t, &err), &err);
+    assert_true(tokenizer_adds_bos(t));
+    assert_int_equal(tokenizer_eos_id(t), 2);
+    const int32_t plain[] = {7, 3, 4}; // a space goes before the text
+    expect_ids(t, "ab a", 0, 3, plain);
+    const int32_t turn[] = {7, 2, 7}; // and before what follows a special token
+    expect_ids(t, "ab</s>ab", TOKENIZER_PARSE_SPECIAL, 3, turn);
+    tokenizer_close(t);
+    t = NULL;
+    assert_status(STATUS_MALFORMED, open_pieces("llama", 7, &t, &err));
+    assert_string_equal(err.field, "m.gguf.tokenizer.ggml.tokens");
+    assert_status(STATUS_UNSUPPORTED, open_pieces("phi3", 8, &t, &err));
+    assert_string_equal(err.field, "m.gguf.general.architecture");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_file_brings_its_tokenizer),
         cmocka_unit_test(test_the_template_stands_in_the_configuration),
+        cmocka_unit_test(test_pieces_are_joined_by_score),
         cmocka_unit_test(test_vocabularies_that_do_not_fit_are_refused_by_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -292,7 +292,10 @@ static enum status prepare(struct tokenizer *tokenizer, struct error *err) {
 
 static enum status read_source(const char *directory, const struct special_sources *sources,
                                struct tokenizer *tokenizer, struct error *err) {
-    if (gguf_is_path(directory) || model_path_has(directory, "tokenizer.json")) {
+    if (gguf_is_path(directory)) {
+        return tokenizer_source_gguf(directory, sources, tokenizer, err);
+    }
+    if (model_path_has(directory, "tokenizer.json")) {
         return tokenizer_source_json(directory, sources, tokenizer, err);
     }
     if (model_path_has(directory, "vocab.json")) {

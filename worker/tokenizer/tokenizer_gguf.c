@@ -73,15 +73,17 @@ static enum status find_rule(const struct gguf *gguf, const struct pre_rule **ou
                      (int)(name.count < 64 ? name.count : 64), name.bytes);
 }
 
-static enum status check_model(const struct gguf *gguf, struct error *err) {
+static enum status check_model(const struct gguf *gguf, bool *pieces, struct error *err) {
     static const char key[] = "tokenizer.ggml.model";
     struct gguf_string model;
     if (!gguf_get_string(gguf, key, &model)) {
         return error_set(err, STATUS_MALFORMED, key, "%s is missing or not a string", key);
     }
-    return gguf_string_is(&model, "gpt2")
+    *pieces = gguf_string_is(&model, "llama");
+    return *pieces || gguf_string_is(&model, "gpt2")
                ? STATUS_OK
-               : error_set(err, STATUS_UNSUPPORTED, key, "%.*s is not supported: gpt2 is",
+               : error_set(err, STATUS_UNSUPPORTED, key,
+                           "%.*s is not supported: gpt2 and llama are",
                            (int)(model.count < 64 ? model.count : 64), model.bytes);
 }
 
@@ -136,8 +138,8 @@ static enum status check_keys(const struct gguf *gguf, struct error *err) {
     return STATUS_OK;
 }
 
-static enum status get_flag(const struct gguf *gguf, const char *key, bool *out,
-                            struct error *err) {
+enum status tokenizer_gguf_flag(const struct gguf *gguf, const char *key, bool *out,
+                                struct error *err) {
     const struct gguf_value *value = gguf_find(gguf, key);
     int64_t flag = *out;
     if (value != NULL &&
@@ -150,21 +152,18 @@ static enum status get_flag(const struct gguf *gguf, const char *key, bool *out,
 
 static enum status refuse_flag(const struct gguf *gguf, const char *key, struct error *err) {
     bool flag = false;
-    enum status status = get_flag(gguf, key, &flag, err);
+    enum status status = tokenizer_gguf_flag(gguf, key, &flag, err);
     return status == STATUS_OK && flag
                ? error_set(err, STATUS_UNSUPPORTED, key, "%s true is not supported", key)
                : status;
 }
 
-static enum status refuse_flags(const struct gguf *gguf, struct error *err) {
-    static const char *const keys[] = {"tokenizer.ggml.add_eos_token",
-                                       "tokenizer.ggml.add_sep_token",
-                                       "tokenizer.ggml.remove_extra_whitespaces"};
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && status == STATUS_OK; i++) {
-        status = refuse_flag(gguf, keys[i], err);
+enum status tokenizer_gguf_check(const struct gguf *gguf, struct error *err) {
+    enum status status = check_keys(gguf, err);
+    if (status == STATUS_OK) {
+        status = refuse_flag(gguf, "tokenizer.ggml.add_eos_token", err);
     }
-    return status;
+    return status == STATUS_OK ? refuse_flag(gguf, "tokenizer.ggml.add_sep_token", err) : status;
 }
 
 static enum status get_list(const struct gguf *gguf, const char *key, bool strings,
@@ -309,7 +308,7 @@ static enum status post_processor(const struct gguf *gguf, const struct pre_rule
     bool adds_bos = rule->adds_bos && gguf_find(gguf, key) != NULL;
     int64_t id = -1;
     json_t *names = json_object();
-    enum status status = get_flag(gguf, "tokenizer.ggml.add_bos_token", &adds_bos, err);
+    enum status status = tokenizer_gguf_flag(gguf, "tokenizer.ggml.add_bos_token", &adds_bos, err);
     *out = NULL;
     if (status == STATUS_OK && adds_bos) {
         status = gguf_get_integer(gguf, key, true, &id, err);
@@ -336,18 +335,22 @@ static enum status read_tokenizer(const struct gguf *gguf, json_t **out, struct 
     bool prefix_space = false;
     json_t *vocabulary = json_object(), *merges = json_array(), *added = json_array();
     json_t *processor = NULL;
-    enum status status = check_model(gguf, err);
+    bool pieces;
+    enum status status = check_model(gguf, &pieces, err);
+    if (status == STATUS_OK && pieces) {
+        status = error_set(err, STATUS_NOT_FOUND, "tokenizer.ggml.model", "of another form");
+    }
     if (status == STATUS_OK) {
         status = find_rule(gguf, &rule, err);
     }
     if (status == STATUS_OK) {
-        status = check_keys(gguf, err);
+        status = tokenizer_gguf_check(gguf, err);
     }
     if (status == STATUS_OK) {
-        status = refuse_flags(gguf, err);
+        status = refuse_flag(gguf, "tokenizer.ggml.remove_extra_whitespaces", err);
     }
     if (status == STATUS_OK) {
-        status = get_flag(gguf, "tokenizer.ggml.add_space_prefix", &prefix_space, err);
+        status = tokenizer_gguf_flag(gguf, "tokenizer.ggml.add_space_prefix", &prefix_space, err);
     }
     if (status == STATUS_OK) {
         status = read_tokens(gguf, vocabulary, added, err);
@@ -387,11 +390,16 @@ static enum status read_tokenizer_config(const struct gguf *gguf, json_t **out, 
                  {"tokenizer.ggml.padding_token_id", "pad_token"},
                  {"tokenizer.ggml.unknown_token_id", "unk_token"}};
     json_t *config = json_pack("{s:s}", "tokenizer_class", "TokenizersBackend"); // as it is written
-    enum status status = check_model(gguf, err);
+    bool adds_bos = true;
+    enum status status = check_model(gguf, &adds_bos, err); // pieces start with BOS by default
     for (size_t i = 0; i < sizeof names / sizeof names[0] && status == STATUS_OK; i++) {
         status = add_token_name(gguf, names[i].key, config, names[i].to, err);
     }
     if (status == STATUS_OK) {
+        status = tokenizer_gguf_flag(gguf, "tokenizer.ggml.add_bos_token", &adds_bos, err);
+    }
+    if (status == STATUS_OK) {
+        json_object_set_new(config, "add_bos_token", json_boolean(adds_bos));
         status = gguf_copy_string(gguf, "tokenizer.chat_template", config, "chat_template", err);
     }
     if (status != STATUS_OK) {

@@ -1,6 +1,7 @@
-// The three forms in which a tokenizer lies in a model directory. Each reader fills vocabulary,
-// merges, normaliser, pre-tokenizer, decoder and added tokens of an empty tokenizer; tokenizer.c
-// does what is common afterwards. A failed reader leaves a tokenizer that can be closed.
+// The forms in which a tokenizer lies in a model directory, or a model's file. Each reader fills
+// vocabulary, merges, normaliser, pre-tokenizer, decoder and added tokens of an empty tokenizer;
+// tokenizer.c does what is common afterwards. A failed reader leaves a tokenizer that can be
+// closed.
 #ifndef WORKER_TOKENIZER_TOKENIZER_SOURCE_H
 #define WORKER_TOKENIZER_TOKENIZER_SOURCE_H
 
@@ -10,6 +11,11 @@
 
 // tokenizer.json. Errors as tokenizer_open.
 MUST_CHECK enum status tokenizer_source_json(const char *directory,
+                                             const struct special_sources *sources,
+                                             struct tokenizer *tokenizer, struct error *err);
+
+// A GGUF file, of either form (tokenizer_gguf.h).
+MUST_CHECK enum status tokenizer_source_gguf(const char *path,
                                              const struct special_sources *sources,
                                              struct tokenizer *tokenizer, struct error *err);
 
