@@ -740,7 +740,7 @@ static void test_reads_a_profile(void **state) {
     assert_false(profile.present);
     assert_ok(read_profile("{\"schema\": 1, \"role\": \"cost\", \"chat_template\": \"beaver\", "
                            "\"cost_mode\": \"token_sum_pos\", \"cost_eos\": \"append\", "
-                           "\"budget\": 1.5, \"discount\": 0.999, \"later\": [1]}",
+                           "\"budget\": 1.5, \"discount\": 0.999, \"later\": null}",
                            &profile, &err),
               &err);
     assert_true(profile.present);
@@ -766,6 +766,7 @@ static void test_refuses_wrong_profiles_by_name(void **state) {
         {"{\"schema\": 1, \"role\": 1}", STATUS_MALFORMED, "role"},
         {"{\"schema\": 1, \"cost_eos\": \"always\"}", STATUS_INVALID_ARGUMENT, "cost_eos"},
         {"{\"schema\": 1, \"pooling\": \"mean\"}", STATUS_INVALID_ARGUMENT, "pooling"},
+        {"{\"schema\": 1, \"polling\": \"last\"}", STATUS_UNSUPPORTED, "polling"},
         {"{\"schema\": 1, \"score_after\": 7}", STATUS_MALFORMED, "score_after"},
         {"{\"schema\": 1, \"score_after\": \"x\", \"append_eos\": true}", STATUS_INVALID_ARGUMENT,
          "score_after"},

@@ -402,20 +402,22 @@ static void test_class_head_reads_the_last_token_that_is_not_padding(void **stat
     static const char *const pooling[] = {"{\"pooling\": \"last-non-pad\"}",
                                           "{\"pooling\": \"last\"}"};
     const char *directory = tiny_model_path(world->directory, "reward");
+    const struct settings reward = {.model = "reward", .role = SCORER_ROLE_REWARD};
+    const struct settings cost = {
+        .model = "reward", .role = SCORER_ROLE_COST, .cost_eos_append = true};
     for (size_t i = 0; i < sizeof paddings / sizeof paddings[0]; i++) {
         set_padding(directory, paddings[i]);
-        run_trees(state, &(struct settings){.model = "reward", .role = SCORER_ROLE_REWARD});
+        run_tree(*state, &reward, i);
         if (paddings[i] != TINY_EOS) {
-            run_trees(state, &(struct settings){.model = "reward",
-                                                .role = SCORER_ROLE_COST,
-                                                .cost_eos_append = true});
+            run_tree(*state, &cost, i);
         }
-        for (int k = 0; k < 2; k++) {
-            model_files_change_json(directory, "surefoot.json", pooling[k]);
-            run_tree(*state, &(struct settings){.model = "reward", .role = SCORER_ROLE_REWARD}, 9);
-        }
-        model_files_change_json(directory, "surefoot.json", "{\"pooling\": null}");
     }
+    set_padding(directory, 'e');
+    for (int k = 0; k < 2; k++) {
+        model_files_change_json(directory, "surefoot.json", pooling[k]);
+        run_tree(*state, &reward, 9);
+    }
+    model_files_change_json(directory, "surefoot.json", "{\"pooling\": null}");
     set_padding(directory, -1);
 }
 
@@ -455,7 +457,7 @@ static void test_texts_are_scored_after_the_profiles_closing(void **state) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         const char *directory = tiny_model_path(world->directory, all[i].model);
         model_files_change_json(directory, "surefoot.json", "{\"score_after\": \"</s>a\\n\"}");
-        run_trees(state, &all[i]);
+        run_tree(world, &all[i], i);
         check_closed_prompt(world, all[i].model);
         model_files_change_json(directory, "surefoot.json", "{\"score_after\": null}");
     }
@@ -463,7 +465,7 @@ static void test_texts_are_scored_after_the_profiles_closing(void **state) {
     const char *directory = tiny_model_path(world->directory, "reward");
     set_padding(directory, '\n');
     model_files_change_json(directory, "surefoot.json", "{\"score_after\": \"</s>a\\n\"}");
-    run_trees(state, &all[0]);
+    run_tree(world, &all[0], 7);
     struct loaded loaded = load(world, "reward", 40);
     const struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
                                          .messages = prompt,

@@ -80,6 +80,27 @@ static enum status read_names(const json_t *json, struct model_profile *profile,
     return status;
 }
 
+// Every key that is read anywhere: a misspelt one would be a wish without effect.
+static enum status check_keys(const json_t *json, struct error *err) {
+    static const char *const known[] = {
+        "append_eos", "base",     "budget", "chat_template", "cost_eos", "cost_min",
+        "cost_mode",  "discount", "head",   "ignore_fields", "label",    "label_score",
+        "pooling",    "role",     "schema", "score_after",
+    };
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)json, key, value) {
+        size_t i = 0;
+        while (i < sizeof known / sizeof known[0] && strcmp(known[i], key) != 0) {
+            i++;
+        }
+        if (i == sizeof known / sizeof known[0] && !json_is_null(value)) {
+            return error_set(err, STATUS_UNSUPPORTED, key, "%.64s is not a key of profiles", key);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status read_profile(const json_t *json, struct model_profile *profile,
                                 struct error *err) {
     int32_t schema = 0;
@@ -87,6 +108,9 @@ static enum status read_profile(const json_t *json, struct model_profile *profil
     if (status == STATUS_OK && schema != PROFILE_SCHEMA) {
         status = error_set(err, STATUS_VERSION, "schema", "schema %d is not understood: %d is",
                            schema, PROFILE_SCHEMA);
+    }
+    if (status == STATUS_OK) {
+        status = check_keys(json, err);
     }
     if (status == STATUS_OK) {
         status = read_names(json, profile, err);
