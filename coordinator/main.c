@@ -38,7 +38,7 @@ static const char help[] =
     "  --bytes-max N        bytes of jobs and results stored and not yet closed (default 16 GiB)\n"
     "  --running-max N      jobs searched at once, 1..4096 (default 64)\n"
     "  --ready-file FILE    written once both addresses are bound: lines client=..., group=..., "
-    "pid=...\n"
+    "pid=... (default none)\n"
     "  --log-level LEVEL    error, warn, info, debug (default info)\n"
     "  --version, --help\n"
     "\n"

@@ -512,13 +512,13 @@ static void test_waiting_for_a_lost_group_is_said_and_ends(void **state) {
     struct fake_service *service = fake_service_start("tcp://127.0.0.1:*", &script);
     char *output = NULL;
     int code = RUN(place, &output, "sweep", place->in, "--out", place->out, "--endpoint",
-                   (char *)fake_service_endpoint(service), "--patience-ms", "2500", "--quiet");
-    assert_non_null(strstr(output, "s: no group is alive: group-1; giving up after 3 s"));
-    assert_non_null(strstr(output, "--patience-ms: no group is alive: group-1, for 2500 ms"));
+                   (char *)fake_service_endpoint(service), "--patience-ms", "1500", "--quiet");
+    assert_non_null(strstr(output, "s: no group is alive: group-1; giving up after 2 s"));
+    assert_non_null(strstr(output, "--patience-ms: no group is alive: group-1, for 1500 ms"));
     expect_code(4, code, output);
     code = RUN(place, &output, "run", "hello", "--endpoint", (char *)fake_service_endpoint(service),
-               "--patience-ms", "2500");
-    assert_non_null(strstr(output, "s: no group is alive: group-1; giving up after 3 s"));
+               "--patience-ms", "1500");
+    assert_non_null(strstr(output, "s: no group is alive: group-1; giving up after 2 s"));
     assert_non_null(strstr(output, "surefoot fetch"));
     expect_code(4, code, output);
     fake_service_stop(service);
