@@ -1,6 +1,5 @@
 #include "coordinator/job_row.h"
 
-#include <inttypes.h>
 #include <math.h>
 
 // `left` is how many tokens were asked for, at most.

@@ -427,9 +427,9 @@ static void test_job_has_every_field_given_or_default(void **state) {
     json_t *job = job_json(&spec);
     expect_json(job,
                 "{\"method\":\"inference-guard\",\"selection\":\"augmented\",\"n\":32,"
-                "\"survivors\":8,\"block_tokens\":32,\"generation_defaults\":\"model\",\"tries\":2,"
+                "\"survivors\":8,\"block_tokens\":4,\"generation_defaults\":\"model\",\"tries\":2,"
                 "\"discount_unit\":\"token\",\"discount_reward\":true,\"admit_rule\":\"terminal\","
-                "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":1.0,"
+                "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":3.0,"
                 "\"fallback_cap\":10.0,\"seed\":0,\"early_stop\":true,\"deadline_ms\":0,"
                 "\"sampling\":{\"frequency_penalty\":0.0,\"min_tokens\":0}}");
     json_decref(job);

@@ -409,7 +409,7 @@ static void test_defaults_come_from_the_method_and_the_profile(void **state) {
     assert_int_equal(search->selection, SEARCH_SELECTION_AUGMENTED);
     assert_int_equal(search->n, 32);
     assert_int_equal(search->survivors, 8);
-    assert_int_equal(search->block_tokens, 32);
+    assert_int_equal(search->block_tokens, 4);
     assert_int_equal(search->max_tokens, 128);
     assert_int_equal(search->tries, 2);
     assert_true(search->has_cost && search->has_cost_min && search->early_stop);
@@ -417,7 +417,7 @@ static void test_defaults_come_from_the_method_and_the_profile(void **state) {
     assert_int_equal(search->cost_mode, COST_MODE_TOKEN_SUM_POS);
     assert_int_equal(search->admit_rule, ADMIT_RULE_TERMINAL);
     assert_int_equal(search->discount_unit, DISCOUNT_UNIT_TOKEN);
-    assert_true(search->lagrangian_lambda == 5 && search->fallback_weight == 1);
+    assert_true(search->lagrangian_lambda == 5 && search->fallback_weight == 3);
     assert_true(search->fallback_cap == 10 && search->discount_reward);
     assert_int_equal(search->fallback_penalty, FALLBACK_PENALTY_LOG1P);
     assert_int_equal(search->n_exempt, 3);
@@ -661,7 +661,7 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->has_n = spec->has_survivors = spec->has_block_tokens = spec->has_max_tokens = true;
     spec->n = sample ? 1 : 32;
     spec->survivors = sample ? 1 : 8;
-    spec->block_tokens = 32;
+    spec->block_tokens = 4;
     spec->max_tokens = 128;
     spec->has_tries = spec->has_discount_reward = spec->has_early_stop = spec->has_seed = true;
     spec->tries = 2;
@@ -671,7 +671,7 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->fallback_penalty = "log1p";
     spec->has_lagrangian_lambda = spec->has_fallback_weight = spec->has_fallback_cap = true;
     spec->lagrangian_lambda = 5;
-    spec->fallback_weight = 1;
+    spec->fallback_weight = 3;
     spec->fallback_cap = 10;
     spec->has_deadline_ms = true;
     spec->sampling = &draft->sampling;
