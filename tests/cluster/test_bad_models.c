@@ -10,8 +10,9 @@
 #include "tests/support/process.h"
 #include "tests/support/service.h"
 #include "tests/support/testkit.h"
+#include "tests/worker/tiny_models.h"
 
-enum { WAIT_MS = 120000, WORKER_CANNOT_START = 1, CHECK_REFUSED = 2 };
+enum { WAIT_MS = 120000, WORKER_CANNOT_START = 1, CHECK_REFUSED = 2, JOB_FAILED = 3 };
 
 enum { REMOVED = -1, A_PIPE = -2, ENDS_IN_NAN = -3 };
 
@@ -148,22 +149,30 @@ static char *make_directory(const struct bad_model *row) {
     return directory;
 }
 
-static void expect(const struct bad_model *row, char *const argv[], int expected_code) {
+// What the program printed, for free; *code is -1 when it did not end in time.
+static char *run_program(char *const argv[], int *code) {
     char *scratch = testkit_make_directory();
     char log_path[512];
     snprintf(log_path, sizeof log_path, "%s/log", scratch);
     struct process process = {.pid = 0};
     process_start(&process, log_path, argv);
-    int code = -1;
-    bool ended = process_wait(&process, WAIT_MS, &code);
+    if (!process_wait(&process, WAIT_MS, code)) {
+        *code = -1;
+    }
     char *log = testkit_read_file(log_path, NULL);
-    if (!ended || code != expected_code || strstr(log, row->status) == NULL ||
+    testkit_remove_tree(scratch);
+    return log;
+}
+
+static void expect(const struct bad_model *row, char *const argv[], int expected_code) {
+    int code = -1;
+    char *log = run_program(argv, &code);
+    if (code != expected_code || strstr(log, row->status) == NULL ||
         strstr(log, row->field) == NULL || strstr(log, row->part) == NULL) {
         fail_msg("%s: expected code %d, %s, \"%s\", \"%s\"; code %d and:\n%s", row->what,
                  expected_code, row->status, row->field, row->part, code, log);
     }
     free(log);
-    testkit_remove_tree(scratch);
 }
 
 static void test_damaged_directories_are_refused(void **state) {
@@ -200,6 +209,48 @@ static void test_up_says_why_a_model_cannot_be_served(void **state) {
     testkit_remove_tree(model);
 }
 
+// A policy that is finite, and overflows behind a '%': such a job fails with the reason, on either
+// group; the service serves the next one.
+static void test_numbers_that_overflow_end_their_job_alone(void **state) {
+    (void)state;
+    char surefoot[4096];
+    snprintf(surefoot, sizeof surefoot, "%s", testkit_binary_path("bin/surefoot"));
+    char *models = tiny_models_make();
+    char *place = testkit_make_directory();
+    char *policy = (char *)tiny_model_path(models, "policy");
+    model_files_overflow_after(policy, TINY_VOCAB, 32, '%');
+    char *up[] = {surefoot,   "up",   "--comm",   "local", "--dir", place,
+                  "--policy", policy, "--groups", "2",     NULL};
+    char *down[] = {surefoot, "down", "--dir", place, NULL};
+    char *bad[] = {surefoot,       "run",       "9 % of them", "--dir",          place,
+                   "--method",     "best-of-n", "--scorer",    "lexical:reward", "--words-max",
+                   "50",           "--n",       "4",           "--temperature",  "0",
+                   "--max-tokens", "6",         NULL};
+    char *good[sizeof bad / sizeof bad[0]];
+    memcpy(good, bad, sizeof bad);
+    good[2] = "tell me";
+    char *const *calls[] = {up, bad, good, down};
+    char *logs[4];
+    int codes[4];
+    for (int i = 0; i < 4; i++) {
+        logs[i] = run_program((char *const *)calls[i], &codes[i]);
+    }
+    static const int expected[] = {0, JOB_FAILED, 0, 0};
+    for (int i = 0; i < 4; i++) {
+        if (codes[i] != expected[i]) {
+            fail_msg("call %d: code %d:\n%s", i, codes[i], logs[i]);
+        }
+    }
+    assert_non_null(strstr(logs[1], "FAILED"));
+    assert_non_null(strstr(logs[1], "NaN or infinite"));
+    assert_non_null(strstr(logs[2], "COMPLETED"));
+    for (int i = 0; i < 4; i++) {
+        free(logs[i]);
+    }
+    testkit_remove_tree(place);
+    testkit_remove_tree(models);
+}
+
 int main(void) {
     if (!service_is_possible()) {
         return TESTKIT_SKIP;
@@ -209,6 +260,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damaged_directories_are_refused),
         cmocka_unit_test(test_up_says_why_a_model_cannot_be_served),
+        cmocka_unit_test(test_numbers_that_overflow_end_their_job_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
