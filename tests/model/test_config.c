@@ -480,6 +480,27 @@ static void test_refuses_wrong_fields_by_name(void **state) {
 }
 
 // What published configurations of the supported classes hold beside the shapes.
+// transformers' Phi3Config pads with 32000 where nothing is said; pooling skips that.
+static void test_an_absent_padding_token_is_the_classs_own(void **state) {
+    (void)state;
+    struct model_config config;
+    struct error err;
+    assert_ok(read_changed("{\"architectures\": [\"Phi3ForSequenceClassification\"],"
+                           " \"num_labels\": 1, \"vocab_size\": 32064}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.pad_id, 32000);
+    assert_ok(read_changed("{\"architectures\": [\"Phi3ForCausalLM\"], \"vocab_size\": 32064,"
+                           " \"pad_token_id\": null}",
+                           &config, &err),
+              &err);
+    assert_int_equal(config.pad_id, -1);
+    assert_ok(read_changed("{\"architectures\": [\"Phi3ForCausalLM\"]}", &config, &err), &err);
+    assert_int_equal(config.pad_id, -1);
+    assert_ok(read_changed("{\"vocab_size\": 32064}", &config, &err), &err);
+    assert_int_equal(config.pad_id, -1);
+}
+
 static void test_fields_that_change_nothing_are_let_through(void **state) {
     (void)state;
     static const char *const published[] = {
@@ -806,6 +827,7 @@ int main(void) {
         cmocka_unit_test(test_numbers_above_64_bits_are_no_limit),
         cmocka_unit_test(test_a_context_without_limit_is_the_largest_one),
         cmocka_unit_test(test_refuses_wrong_fields_by_name),
+        cmocka_unit_test(test_an_absent_padding_token_is_the_classs_own),
         cmocka_unit_test(test_fields_that_change_nothing_are_let_through),
         cmocka_unit_test(test_fields_that_are_unknown_are_refused_by_name),
         cmocka_unit_test(test_reads_what_generation_config_states),

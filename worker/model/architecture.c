@@ -92,6 +92,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
             .partial_rotary = true,
             .only_longrope = true,
             .default_original_context = 4096,
+            .default_pad_id = 32000,
         },
 };
 

@@ -60,6 +60,7 @@ struct architecture {
     int32_t default_window; // where config.json does not mention sliding_window; 0: none
     // What an absent key of config.json means; 0: see model_config_read.
     int32_t default_kv_heads;
+    int32_t default_pad_id; // where config.json has no pad_token_id at all; 0: none
     int32_t default_head_dim;
     float default_norm_eps;
     // Rotary embedding.

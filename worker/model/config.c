@@ -299,6 +299,11 @@ static enum status read_special_ids(const json_t *json, struct model_config *con
         status = json_int_get(json, "pad_token_id", false, -1, config->vocab_size - 1,
                               &config->pad_id, err);
     }
+    // Null is none; what is absent is the class's own, if the vocabulary has it.
+    int32_t own = architecture_get(config->architecture)->default_pad_id;
+    if (own > 0 && own < config->vocab_size && json_object_get(json, "pad_token_id") == NULL) {
+        config->pad_id = own;
+    }
     return status == STATUS_OK ? read_eos(json, config, err) : status;
 }
 
