@@ -258,6 +258,31 @@ static void test_open_refuses_what_does_not_fit_together(void **state) {
     assert_null(rank);
 }
 
+// With no context asked for, a longrope model gets that of its short factors, in which every text
+// has the result that transformers gives it.
+static void test_longrope_models_get_the_context_of_their_short_factors(void **state) {
+    (void)state;
+    char *directory = tiny_models_make();
+    static const char longrope[] =
+        "{\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 1, 1, 1],"
+        " \"long_factor\": [2, 2, 2, 2], \"original_max_position_embeddings\": 64}}";
+    model_files_change_json(tiny_model_path(directory, "policy"), "config.json", longrope);
+    struct rank_options options = {
+        .policy_directory = tiny_model_path(directory, "policy"), .backend = "cpu", .threads = 1};
+    static const int asked[] = {0, 64, 200}, given[] = {64, 64, 200};
+    for (int i = 0; i < 3; i++) {
+        struct rank *rank = NULL;
+        struct error error = {0};
+        Surefoot__GroupHello hello = SUREFOOT__GROUP_HELLO__INIT;
+        options.context_tokens = asked[i];
+        assert_ok(rank_open(&options, &rank, &error), &error);
+        rank_describe(rank, &hello);
+        assert_int_equal(hello.policy->context_length, given[i]);
+        rank_close(rank);
+    }
+    testkit_remove_tree(directory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_items_of_other_ranks_and_unknown_jobs_are_left_out),
@@ -267,6 +292,7 @@ int main(void) {
         cmocka_unit_test(test_numbers_that_overflow_fail_their_job_alone),
         cmocka_unit_test(test_more_jobs_than_the_table_holds_are_asked_for_again),
         cmocka_unit_test(test_open_refuses_what_does_not_fit_together),
+        cmocka_unit_test(test_longrope_models_get_the_context_of_their_short_factors),
     };
     return cmocka_run_group_tests(tests, rank_fixture_setup, rank_fixture_teardown);
 }
