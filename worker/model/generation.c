@@ -6,9 +6,9 @@
 
 // What a field may say without changing what is drawn.
 enum effect {
-    HARMLESS,  // anything: it concerns speed, the library's output, or other ways to search
-    FOLLOWED,  // read below
-    OFF_AT_0,  // nothing, or that number; else it is refused
+    HARMLESS, // anything: it concerns speed, the library's output, or other ways to search
+    FOLLOWED, // read below
+    OFF_AT_0, // nothing, or that number; else it is refused
     OFF_AT_1,
     OFF_EMPTY, // null, false, or an empty list or object
 };
@@ -145,8 +145,8 @@ static enum status read_fields(const json_t *json, struct model_generation *out,
     enum status status = json_bool_get(json, "do_sample", &out->do_sample, err);
     out->has_do_sample = json_value_find(json, "do_sample") != NULL;
     if (status == STATUS_OK) {
-        status = read_number(json, "temperature", 0, 100, &out->has_temperature, &out->temperature,
-                             err);
+        status =
+            read_number(json, "temperature", 0, 100, &out->has_temperature, &out->temperature, err);
     }
     if (status == STATUS_OK) {
         status = read_number(json, "top_p", 1e-6, 1, &out->has_top_p, &out->top_p, err);
@@ -160,8 +160,8 @@ static enum status read_fields(const json_t *json, struct model_generation *out,
         out->has_top_k = json_value_find(json, "top_k") != NULL;
     }
     if (status == STATUS_OK) {
-        status = json_limit_get(json, "max_new_tokens", false, 1, INT32_MAX, &out->max_new_tokens,
-                                err);
+        status =
+            json_limit_get(json, "max_new_tokens", false, 1, INT32_MAX, &out->max_new_tokens, err);
         out->has_max_new_tokens = json_value_find(json, "max_new_tokens") != NULL;
     }
     return status;

@@ -22,9 +22,9 @@ struct model_generation {
 };
 
 // Reads one of the two files. In generation_config.json (`whole`) every field must be known; in
-// config.json others are not looked at. STATUS_UNSUPPORTED names a field whose value changes what is
-// drawn in a way that is not supported, or that is unknown; not those that `ignored` lists (array
-// of names or NULL).
+// config.json others are not looked at. STATUS_UNSUPPORTED names a field whose value changes what
+// is drawn in a way that is not supported, or that is unknown; not those that `ignored` lists
+// (array of names or NULL).
 MUST_CHECK enum status generation_read(const json_t *json, bool whole, const json_t *ignored,
                                        struct model_generation *out, struct error *err);
 
