@@ -234,16 +234,17 @@ static enum status read_factors(const struct translation *t, const char *name, j
         return error_set(err, STATUS_SHAPE, name, "there is no such tensor of %lld F32",
                          (long long)n);
     }
-    *out = json_array();
+    json_t *factors = json_array();
     for (int64_t i = 0; i < n; i++) {
         float factor;
         memcpy(&factor, (const char *)tensor->data + (size_t)i * sizeof factor, sizeof factor);
-        if (!isfinite(factor) || json_array_append_new(*out, json_real((double)factor)) != 0) {
-            json_decref(*out);
+        if (!isfinite(factor) || json_array_append_new(factors, json_real((double)factor)) != 0) {
+            json_decref(factors);
             return error_set(err, STATUS_MALFORMED, name, "factor %lld is not a finite number",
                              (long long)i);
         }
     }
+    *out = factors;
     return STATUS_OK;
 }
 

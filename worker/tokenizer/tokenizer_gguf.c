@@ -410,17 +410,22 @@ static enum status read_tokenizer_config(const struct gguf *gguf, json_t **out, 
     return STATUS_OK;
 }
 
+enum status tokenizer_gguf_translate(const struct gguf *gguf, const char *name, json_t **out,
+                                     struct error *err) {
+    if (strcmp(name, "tokenizer.json") == 0) {
+        return read_tokenizer(gguf, out, err);
+    }
+    return strcmp(name, "tokenizer_config.json") == 0
+               ? read_tokenizer_config(gguf, out, err)
+               : error_set(err, STATUS_NOT_FOUND, name, "a GGUF file has no %s", name);
+}
+
 enum status tokenizer_gguf_document(const char *path, const char *name, json_t **out,
                                     struct error *err) {
-    bool is_tokenizer = strcmp(name, "tokenizer.json") == 0;
-    if (!is_tokenizer && strcmp(name, "tokenizer_config.json") != 0) {
-        return error_set(err, STATUS_NOT_FOUND, name, "a GGUF file has no %s", name);
-    }
     struct gguf *gguf = NULL;
     enum status status = gguf_open(path, &gguf, err);
     if (status == STATUS_OK) {
-        status =
-            is_tokenizer ? read_tokenizer(gguf, out, err) : read_tokenizer_config(gguf, out, err);
+        status = tokenizer_gguf_translate(gguf, name, out, err);
     }
     gguf_close(gguf);
     if (status != STATUS_OK) {

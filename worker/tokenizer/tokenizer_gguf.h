@@ -17,6 +17,10 @@
 MUST_CHECK enum status tokenizer_gguf_document(const char *path, const char *name, json_t **out,
                                                struct error *err);
 
+// The same of an opened file; the field is the key alone.
+MUST_CHECK enum status tokenizer_gguf_translate(const struct gguf *gguf, const char *name,
+                                                json_t **out, struct error *err);
+
 // A bool, *out as it was where there is none. MALFORMED: something else.
 MUST_CHECK enum status tokenizer_gguf_flag(const struct gguf *gguf, const char *key, bool *out,
                                            struct error *err);
