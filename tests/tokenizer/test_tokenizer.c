@@ -479,6 +479,63 @@ static void test_bad_rank_file_is_refused_by_line(void **state) {
     }
 }
 
+// a b c, then "bc" before "ab", behind three special tokens of which one has no name; the last
+// piece is above the size.
+static const char tekken[] =
+    "{\"config\":{\"pattern\":\"[a-z]+|[^a-z]+\",\"default_vocab_size\":8,"
+    "\"default_num_special_tokens\":3},\"special_tokens\":[{\"rank\":0,\"token_str\":\"<unk>\"},"
+    "{\"rank\":1,\"token_str\":\"<s>\"}],\"vocab\":[{\"rank\":0,\"token_bytes\":\"YQ==\","
+    "\"token_str\":\"\\u0000\"},{\"rank\":1,\"token_bytes\":\"Yg==\"},{\"rank\":2,\"token_bytes\":"
+    "\"Yw==\"},{\"rank\":3,\"token_bytes\":\"YmM=\"},{\"rank\":4,\"token_bytes\":\"YWI=\"},"
+    "{\"rank\":5,\"token_bytes\":\"YWJj\"}]}";
+
+static void test_tekken_file_merges_by_rank_behind_its_special_tokens(void **state) {
+    (void)state;
+    const struct fixture_file file = {"tekken.json", tekken};
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open_files(&file, 1, &t, &err), &err);
+    assert_int_equal(tokenizer_vocab_size(t), 8);
+    assert_int_equal(tokenizer_bos_id(t), 1);
+    assert_int_equal(tokenizer_find(t, "<SPECIAL_2>"), 2);
+    assert_encodes(t, "abc", 0, 3, 6);
+    assert_encodes(t, "<s>ab", TOKENIZER_PARSE_SPECIAL, 1, 7);
+    tokenizer_close(t);
+}
+
+static void test_bad_tekken_file_is_refused_and_its_field_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *from;
+        const char *to;
+        const char *field;
+    } cases[] = {
+        {"\"pattern\"", "\"other\"", "config.pattern"},
+        {"[a-z]+|", "[a-z]*|", "config.pattern"},
+        {"\"default_vocab_size\":8", "\"default_vocab_size\":99", "vocab"},
+        {"\"default_vocab_size\":8", "\"default_vocab_size\":-1", "config.default_vocab_size"},
+        {"\"default_num_special_tokens\":3", "\"default_num_special_tokens\":1", "vocab"},
+        {"\"<s>\"", "\"<unk>\"", "special_tokens"},
+        {"{\"rank\":1,\"token_str\"", "{\"rank\":5,\"token_str\"", "special_tokens"},
+        {"Yg==", "YQ==", "vocab[1]"},
+        {"Yg==", "Y!==", "vocab[1]"},
+        {"{\"rank\":2", "{\"rank\":3", "vocab[2]"},
+        {"]}", "]", "tekken.json"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = fixture_replace(strdup(tekken), cases[i].from, cases[i].to);
+        const struct fixture_file file = {"tekken.json", text};
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        enum status status = fixture_open_files(&file, 1, &t, &err);
+        free(text);
+        assert_true(status != STATUS_OK);
+        if (strstr(err.field, cases[i].field) == NULL) {
+            fail_msg("%s: %s: %s", cases[i].to, err.field, err.message);
+        }
+    }
+}
+
 static void test_vocabulary_and_merges_need_each_other(void **state) {
     (void)state;
     static const struct {
@@ -574,6 +631,8 @@ int main(void) {
         cmocka_unit_test(test_bad_configuration_is_refused_and_its_field_named),
         cmocka_unit_test(test_rank_file_merges_by_the_rank_of_the_join),
         cmocka_unit_test(test_bad_rank_file_is_refused_by_line),
+        cmocka_unit_test(test_tekken_file_merges_by_rank_behind_its_special_tokens),
+        cmocka_unit_test(test_bad_tekken_file_is_refused_and_its_field_named),
         cmocka_unit_test(test_vocabulary_and_merges_need_each_other),
         cmocka_unit_test(test_empty_directory_has_no_tokenizer),
         cmocka_unit_test(test_cut_file_is_malformed_at_every_length),

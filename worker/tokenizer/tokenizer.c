@@ -304,8 +304,12 @@ static enum status read_source(const char *directory, const struct special_sourc
     if (model_path_has(directory, "tokenizer.model")) {
         return tokenizer_source_model(directory, sources, tokenizer, err);
     }
+    if (model_path_has(directory, "tekken.json")) {
+        return tokenizer_source_tekken(directory, tokenizer, err);
+    }
     return error_set(err, STATUS_NOT_FOUND, "tokenizer.json",
-                     "%s has neither tokenizer.json, vocab.json nor tokenizer.model", directory);
+                     "%s has none of tokenizer.json, vocab.json, tokenizer.model and tekken.json",
+                     directory);
 }
 
 // A directory over a base has a tokenizer of its own or the base's, never parts of both.

@@ -69,9 +69,10 @@ struct tokenizer_segment {
 // Opens the tokenizer of the model at `path` (worker/model/model_path.h) and returns it owned. A
 // GGUF file holds its own (tokenizer_gguf.h). In a directory the first source found is read:
 // tokenizer.json; vocab.json with merges.txt (GPT-2, or what tokenizer_config.json names);
-// tokenizer.model of SentencePiece, or in the rank form of Llama 3 (a line each: base64 bytes, rank). Special ids come
-// from tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json, in
-// this order and as far as present. Blocks on files. NOT_FOUND: no source there. UNSUPPORTED: a
+// tokenizer.model of SentencePiece, or in the rank form of Llama 3 (a line each: base64 bytes,
+// rank); tekken.json. Special tokens come from tokenizer_config.json, special_tokens_map.json and
+// added_tokens.json as in transformers, ids that these do not name from generation_config.json and
+// config.json. Blocks on files. NOT_FOUND: no source there. UNSUPPORTED: a
 // model kind, normaliser, pre-tokenizer or decoder that is not implemented. MALFORMED, LIMIT: the
 // file is wrong or too large. IO, NO_MEMORY. err->field is the file and the path in it, as
 // "tokenizer.json:model.type".

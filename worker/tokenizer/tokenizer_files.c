@@ -189,6 +189,12 @@ static enum status read_rank_line(const char *line, size_t bytes, struct tokeniz
                           byte_level_spell(raw, count, spelling));
 }
 
+// A part of a piece that may be merged: special tokens may not. -1 for none.
+static int32_t find_part(const struct vocabulary *v, const char *content, size_t bytes) {
+    int32_t id = vocabulary_find(v, content, bytes);
+    return id >= 0 && v->tokens[id].special ? -1 : id;
+}
+
 // Any two pieces whose join is a piece may merge, at the rank of the join. Only counts when `add`
 // is false.
 static size_t derive_merges(struct tokenizer *tokenizer, bool add) {
@@ -197,9 +203,10 @@ static size_t derive_merges(struct tokenizer *tokenizer, bool add) {
     for (int32_t id = 0; id < v->size; id++) {
         size_t bytes;
         const char *content = vocabulary_content(v, id, &bytes);
+        bytes = v->tokens[id].special ? 0 : bytes;
         for (size_t at = 0; at < bytes; at += utf8_length(content[at])) {
-            int32_t left = at > 0 ? vocabulary_find(v, content, at) : -1;
-            int32_t right = left >= 0 ? vocabulary_find(v, content + at, bytes - at) : -1;
+            int32_t left = at > 0 ? find_part(v, content, at) : -1;
+            int32_t right = left >= 0 ? find_part(v, content + at, bytes - at) : -1;
             if (right >= 0) {
                 n++;
                 if (add) {
@@ -238,6 +245,16 @@ static enum status add_llama3_specials(struct tokenizer *tokenizer) {
     return status;
 }
 
+enum status tokenizer_derive_merges(struct tokenizer *tokenizer, const char *file,
+                                    struct error *err) {
+    enum status status = bpe_reserve(&tokenizer->bpe, derive_merges(tokenizer, false));
+    if (status != STATUS_OK) {
+        return error_set(err, status, file, "more than %d merges", BPE_MERGES_MAX);
+    }
+    derive_merges(tokenizer, true);
+    return STATUS_OK;
+}
+
 static enum status read_ranks(const char *text, const char *end, struct tokenizer *tokenizer,
                               struct error *err) {
     const char *file = "tokenizer.model";
@@ -252,13 +269,8 @@ static enum status read_ranks(const char *text, const char *end, struct tokenize
                                                              : "not base64 bytes and a rank");
         }
     }
-    enum status status = bpe_reserve(&tokenizer->bpe, derive_merges(tokenizer, false));
-    if (status != STATUS_OK) {
-        return error_set(err, status, file, "more than %d merges", BPE_MERGES_MAX);
-    }
-    derive_merges(tokenizer, true);
     tokenizer->model_size = (int32_t)tokenizer->vocabulary.count;
-    return STATUS_OK;
+    return tokenizer_derive_merges(tokenizer, file, err);
 }
 
 // The file's own bytes; the rank form of Llama 3 otherwise.

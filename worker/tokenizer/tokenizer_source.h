@@ -38,6 +38,15 @@ MUST_CHECK enum status tokenizer_source_model(const char *directory,
                                               const struct special_sources *sources,
                                               struct tokenizer *tokenizer, struct error *err);
 
+// tekken.json.
+MUST_CHECK enum status tokenizer_source_tekken(const char *directory, struct tokenizer *tokenizer,
+                                               struct error *err);
+
+// Any two ordinary pieces whose join is one may merge, in the order of the joined ids. LIMIT,
+// NO_MEMORY; err->field is the file.
+MUST_CHECK enum status tokenizer_derive_merges(struct tokenizer *tokenizer, const char *file,
+                                               struct error *err);
+
 // Reads a "vocab" object of piece to id. Shared by the first two.
 MUST_CHECK enum status tokenizer_read_vocabulary(json_t *vocab, const char *file, const char *path,
                                                  struct tokenizer *tokenizer, struct error *err);
