@@ -5,15 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/model/gguf_names.h"
+#include "worker/model/gguf_translation.h"
 
-enum { KEY_BYTES = 128, ROPE_FACTORS_MAX = 512 };
-
-static const char rope_freqs[] = "rope_freqs.weight";
-static const char rope_long[] = "rope_factors_long.weight";
-static const char rope_short[] = "rope_factors_short.weight";
-
-static enum status wrong_type(const char *key, const char *wanted, struct error *err) {
+enum status gguf_wrong_type(const char *key, const char *wanted, struct error *err) {
     return error_set(err, STATUS_MALFORMED, key, "%s is not %s", key, wanted);
 }
 
@@ -35,23 +29,23 @@ enum status gguf_get_integer(const struct gguf *gguf, const char *key, bool requ
         first = item;
     }
     if (!same) {
-        return wrong_type(key,
-                          value->is_array ? "one number of at least 0 for all layers"
-                                          : "an integer of at least 0",
-                          err);
+        return gguf_wrong_type(key,
+                               value->is_array ? "one number of at least 0 for all layers"
+                                               : "an integer of at least 0",
+                               err);
     }
     *out = first;
     return STATUS_OK;
 }
 
-static enum status get_real(const struct gguf *gguf, const char *key, bool required, double *out,
-                            struct error *err) {
+enum status gguf_get_real(const struct gguf *gguf, const char *key, bool required, double *out,
+                          struct error *err) {
     const struct gguf_value *value = gguf_find(gguf, key);
     if (value == NULL) {
         return required ? missing(key, err) : STATUS_OK;
     }
     if (value->is_array || !gguf_real(value, 0, out) || !isfinite(*out)) {
-        return wrong_type(key, "a finite number", err);
+        return gguf_wrong_type(key, "a finite number", err);
     }
     return STATUS_OK;
 }
@@ -65,25 +59,19 @@ enum status gguf_copy_string(const struct gguf *gguf, const char *key, json_t *o
     json_t *string =
         gguf_get_string(gguf, key, &text) ? json_stringn(text.bytes, text.count) : NULL;
     if (string == NULL) {
-        return wrong_type(key, "a string of UTF-8", err);
+        return gguf_wrong_type(key, "a string of UTF-8", err);
     }
     json_object_set_new(object, to, string);
     return STATUS_OK;
 }
 
-// The translation of one file.
-struct translation {
-    const struct gguf *gguf;
-    const struct gguf_architecture *architecture;
-    json_t *config;
-};
-
-static const char *full_key(const struct translation *t, const char *suffix, char key[KEY_BYTES]) {
-    snprintf(key, KEY_BYTES, "%s.%s", t->architecture->name, suffix);
+const char *gguf_full_key(const struct gguf_translation *t, const char *suffix,
+                          char key[GGUF_KEY_BYTES]) {
+    snprintf(key, GGUF_KEY_BYTES, "%s.%s", t->architecture->name, suffix);
     return key;
 }
 
-static enum status add_numbers(const struct translation *t, struct error *err) {
+static enum status add_numbers(const struct gguf_translation *t, struct error *err) {
     static const struct {
         const char *suffix;
         const char *to;
@@ -101,15 +89,15 @@ static enum status add_numbers(const struct translation *t, struct error *err) {
         {"rope.freq_base", "rope_theta", false, true},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        char key[KEY_BYTES];
-        full_key(t, numbers[i].suffix, key);
+        char key[GGUF_KEY_BYTES];
+        gguf_full_key(t, numbers[i].suffix, key);
         if (!numbers[i].required && gguf_find(t->gguf, key) == NULL) {
             continue;
         }
         int64_t integer = 0;
         double real = 0;
         enum status status =
-            numbers[i].real ? get_real(t->gguf, key, numbers[i].required, &real, err)
+            numbers[i].real ? gguf_get_real(t->gguf, key, numbers[i].required, &real, err)
                             : gguf_get_integer(t->gguf, key, numbers[i].required, &integer, err);
         if (status != STATUS_OK) {
             return status;
@@ -121,7 +109,7 @@ static enum status add_numbers(const struct translation *t, struct error *err) {
 }
 
 // Keys that may only say what the architecture does anyway.
-static enum status check_fixed(const struct translation *t, struct error *err) {
+static enum status check_fixed(const struct gguf_translation *t, struct error *err) {
     static const struct {
         const char *suffix;
         int64_t value;
@@ -130,10 +118,10 @@ static enum status check_fixed(const struct translation *t, struct error *err) {
         {"pooling_type", 0}, {"use_parallel_residual", 0}, {"nextn_predict_layers", 0},
     };
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-        char key[KEY_BYTES];
+        char key[GGUF_KEY_BYTES];
         int64_t value = fixed[i].value;
         enum status status =
-            gguf_get_integer(t->gguf, full_key(t, fixed[i].suffix, key), false, &value, err);
+            gguf_get_integer(t->gguf, gguf_full_key(t, fixed[i].suffix, key), false, &value, err);
         if (status == STATUS_OK && value != fixed[i].value) {
             status = error_set(err, STATUS_UNSUPPORTED, key, "%s is %lld: only %lld is supported",
                                key, (long long)value, (long long)fixed[i].value);
@@ -145,15 +133,15 @@ static enum status check_fixed(const struct translation *t, struct error *err) {
     return STATUS_OK;
 }
 
-static enum status add_vocabulary(const struct translation *t, struct error *err) {
+static enum status add_vocabulary(const struct gguf_translation *t, struct error *err) {
     const struct gguf_tensor *table = gguf_find_tensor(t->gguf, "token_embd.weight");
     if (table == NULL || table->n_dims != 2) {
         return error_set(err, STATUS_SHAPE, "token_embd.weight", "there is no such matrix");
     }
-    char key[KEY_BYTES];
+    char key[GGUF_KEY_BYTES];
     int64_t size = table->extents[1];
     enum status status =
-        gguf_get_integer(t->gguf, full_key(t, "vocab_size", key), false, &size, err);
+        gguf_get_integer(t->gguf, gguf_full_key(t, "vocab_size", key), false, &size, err);
     if (status == STATUS_OK && size != table->extents[1]) {
         status = error_set(err, STATUS_SHAPE, key, "%s is %lld, token_embd.weight has %lld rows",
                            key, (long long)size, (long long)table->extents[1]);
@@ -164,17 +152,17 @@ static enum status add_vocabulary(const struct translation *t, struct error *err
     return status;
 }
 
-static int64_t head_dim(const struct translation *t) {
+int64_t gguf_head_dim(const struct gguf_translation *t) {
     json_int_t heads = json_integer_value(json_object_get(t->config, "num_attention_heads"));
     json_t *given = json_object_get(t->config, "head_dim");
     json_int_t hidden = json_integer_value(json_object_get(t->config, "hidden_size"));
     return given != NULL ? json_integer_value(given) : heads > 0 ? hidden / heads : 0;
 }
 
-static enum status add_head(const struct translation *t, struct error *err) {
-    char key[KEY_BYTES];
-    int64_t width = head_dim(t), rotated = width, value_width = width;
-    enum status status = gguf_get_integer(t->gguf, full_key(t, "attention.value_length", key),
+static enum status add_head(const struct gguf_translation *t, struct error *err) {
+    char key[GGUF_KEY_BYTES];
+    int64_t width = gguf_head_dim(t), rotated = width, value_width = width;
+    enum status status = gguf_get_integer(t->gguf, gguf_full_key(t, "attention.value_length", key),
                                           false, &value_width, err);
     if (status == STATUS_OK && value_width != width) {
         return error_set(err, STATUS_UNSUPPORTED, key,
@@ -182,7 +170,7 @@ static enum status add_head(const struct translation *t, struct error *err) {
                          (long long)value_width, (long long)width);
     }
     if (status == STATUS_OK) {
-        status = gguf_get_integer(t->gguf, full_key(t, "rope.dimension_count", key), false,
+        status = gguf_get_integer(t->gguf, gguf_full_key(t, "rope.dimension_count", key), false,
                                   &rotated, err);
     }
     if (status != STATUS_OK || rotated == width) {
@@ -199,11 +187,11 @@ static enum status add_head(const struct translation *t, struct error *err) {
 }
 
 // Sliding windows: those of llama files are Mistral's, those of phi3 its own; 0 is none.
-static enum status add_window(const struct translation *t, struct error *err) {
-    char key[KEY_BYTES];
+static enum status add_window(const struct gguf_translation *t, struct error *err) {
+    char key[GGUF_KEY_BYTES];
     int64_t window = 0;
-    enum status status = gguf_get_integer(t->gguf, full_key(t, "attention.sliding_window", key),
-                                          false, &window, err);
+    enum status status = gguf_get_integer(
+        t->gguf, gguf_full_key(t, "attention.sliding_window", key), false, &window, err);
     if (status != STATUS_OK || window == 0) {
         return status;
     }
@@ -222,139 +210,8 @@ static enum status add_window(const struct translation *t, struct error *err) {
     return STATUS_OK;
 }
 
-// The factors of a tensor as an array.
-static enum status read_factors(const struct translation *t, const char *name, json_t **out,
-                                struct error *err) {
-    const struct gguf_tensor *tensor = gguf_find_tensor(t->gguf, name);
-    int64_t n = head_dim(t) / 2;
-    json_t *part = json_object_get(t->config, "partial_rotary_factor");
-    n = part != NULL ? (int64_t)((double)n * json_real_value(part) + 0.5) : n;
-    if (tensor == NULL || tensor->n_dims != 1 || tensor->extents[0] != n || n > ROPE_FACTORS_MAX ||
-        strcmp(tensor->type->name, "F32") != 0) {
-        return error_set(err, STATUS_SHAPE, name, "there is no such tensor of %lld F32",
-                         (long long)n);
-    }
-    json_t *factors = json_array();
-    for (int64_t i = 0; i < n; i++) {
-        float factor;
-        memcpy(&factor, (const char *)tensor->data + (size_t)i * sizeof factor, sizeof factor);
-        if (!isfinite(factor) || json_array_append_new(factors, json_real((double)factor)) != 0) {
-            json_decref(factors);
-            return error_set(err, STATUS_MALFORMED, name, "factor %lld is not a finite number",
-                             (long long)i);
-        }
-    }
-    *out = factors;
-    return STATUS_OK;
-}
-
-// Factors by which rotations are slowed down are what longrope has in two sets, one for prompts
-// within the original context and one beyond it: with two equal sets and no attention factor it is
-// a table of factors, as Llama 3 files carry it.
-static enum status add_factors(const struct translation *t, const char *name_short,
-                               const char *name_long, double attention, int64_t original,
-                               struct error *err) {
-    json_t *shorter = NULL, *longer = NULL;
-    enum status status = read_factors(t, name_short, &shorter, err);
-    if (status == STATUS_OK) {
-        status = read_factors(t, name_long, &longer, err);
-    }
-    if (status != STATUS_OK) {
-        json_decref(shorter);
-        return status;
-    }
-    json_object_set_new(t->config, "rope_scaling",
-                        json_pack("{s:s, s:o, s:o, s:f, s:I}", "rope_type", "longrope",
-                                  "short_factor", shorter, "long_factor", longer,
-                                  "attention_factor", attention, "original_max_position_embeddings",
-                                  (json_int_t)original));
-    json_object_set_new(t->config, "original_max_position_embeddings", json_integer(original));
-    return STATUS_OK;
-}
-
-struct scaling {
-    char type[16];
-    double factor;
-    double attention;
-    double beta_fast, beta_slow;
-    int64_t original;
-};
-
-static enum status read_scaling(const struct translation *t, struct scaling *scaling,
-                                struct error *err) {
-    char key[KEY_BYTES];
-    struct gguf_string type = {"none", 4};
-    full_key(t, "rope.scaling.type", key);
-    if (gguf_find(t->gguf, key) != NULL &&
-        (!gguf_get_string(t->gguf, key, &type) || type.count >= sizeof scaling->type)) {
-        return wrong_type(key, "none, linear, yarn or longrope", err);
-    }
-    snprintf(scaling->type, sizeof scaling->type, "%.*s", (int)type.count, type.bytes);
-    const struct {
-        const char *suffix;
-        double *out;
-    } reals[] = {{"rope.scaling.factor", &scaling->factor},
-                 {"rope.scale_linear", &scaling->factor},
-                 {"rope.scaling.attn_factor", &scaling->attention},
-                 {"rope.scaling.yarn_beta_fast", &scaling->beta_fast},
-                 {"rope.scaling.yarn_beta_slow", &scaling->beta_slow}};
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < sizeof reals / sizeof reals[0] && status == STATUS_OK; i++) {
-        status = get_real(t->gguf, full_key(t, reals[i].suffix, key), false, reals[i].out, err);
-    }
-    scaling->original = json_integer_value(json_object_get(t->config, "max_position_embeddings"));
-    return status == STATUS_OK
-               ? gguf_get_integer(t->gguf, full_key(t, "rope.scaling.original_context_length", key),
-                                  false, &scaling->original, err)
-               : status;
-}
-
-static enum status add_rope(const struct translation *t, struct error *err) {
-    struct scaling s = {.factor = 1, .attention = 1, .beta_fast = 32, .beta_slow = 1};
-    char key[KEY_BYTES];
-    enum status status = read_scaling(t, &s, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    full_key(t, "rope.scaling.type", key);
-    bool factors = gguf_find_tensor(t->gguf, rope_freqs) != NULL;
-    bool sets = gguf_find_tensor(t->gguf, rope_long) != NULL ||
-                gguf_find_tensor(t->gguf, rope_short) != NULL;
-    bool none = strcmp(s.type, "none") == 0 || (strcmp(s.type, "linear") == 0 && s.factor == 1);
-    if (strcmp(s.type, "longrope") == 0 || (none && sets)) {
-        return factors ? error_set(err, STATUS_UNSUPPORTED, rope_freqs, "beside longrope")
-                       : add_factors(t, rope_short, rope_long, s.attention, s.original, err);
-    }
-    if (s.attention != 1 || sets || (factors && !none)) {
-        return error_set(err, STATUS_UNSUPPORTED, key,
-                         "RoPE scaling \"%s\" with further factors is not supported", s.type);
-    }
-    if (factors) {
-        return add_factors(t, rope_freqs, rope_freqs, 1, s.original, err);
-    }
-    if (none) {
-        return STATUS_OK;
-    }
-    if (strcmp(s.type, "linear") == 0) {
-        json_object_set_new(t->config, "rope_scaling",
-                            json_pack("{s:s, s:f}", "rope_type", "linear", "factor", s.factor));
-        return STATUS_OK;
-    }
-    if (strcmp(s.type, "yarn") == 0) {
-        json_object_set_new(t->config, "rope_scaling",
-                            json_pack("{s:s, s:f, s:I, s:f, s:f}", "rope_type", "yarn", "factor",
-                                      s.factor, "original_max_position_embeddings",
-                                      (json_int_t)s.original, "beta_fast", s.beta_fast, "beta_slow",
-                                      s.beta_slow));
-        return STATUS_OK;
-    }
-    return error_set(err, STATUS_UNSUPPORTED, key,
-                     "RoPE scaling \"%s\" is not supported: none, linear, yarn and longrope are",
-                     s.type);
-}
-
 // Every key of the architecture is one that was followed above, or says nothing about the values.
-static enum status check_keys(const struct translation *t, struct error *err) {
+static enum status check_keys(const struct gguf_translation *t, struct error *err) {
     static const char *const known[] = {
         "context_length",
         "embedding_length",
@@ -402,14 +259,14 @@ static enum status check_keys(const struct translation *t, struct error *err) {
     return STATUS_OK;
 }
 
-static bool has_bias(const struct translation *t, const char *own) {
+static bool has_bias(const struct gguf_translation *t, const char *own) {
     char name[64];
     snprintf(name, sizeof name, "blk.0.%s.bias", own);
     return gguf_find_tensor(t->gguf, name) != NULL;
 }
 
 // Biases come in groups that one flag of config.json stands for, all or none.
-static enum status add_biases(const struct translation *t, const char *const *owns, size_t n,
+static enum status add_biases(const struct gguf_translation *t, const char *const *owns, size_t n,
                               const char *flag, struct error *err) {
     bool first = has_bias(t, owns[0]);
     for (size_t i = 1; i < n; i++) {
@@ -422,7 +279,7 @@ static enum status add_biases(const struct translation *t, const char *const *ow
     return STATUS_OK;
 }
 
-static enum status check_tensors(const struct translation *t, struct error *err) {
+static enum status check_tensors(const struct gguf_translation *t, struct error *err) {
     static const char *const attention[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
     static const char *const mlp[] = {"ffn_gate", "ffn_up", "ffn_down"};
     json_int_t n_blocks = json_integer_value(json_object_get(t->config, "num_hidden_layers"));
@@ -511,7 +368,7 @@ enum status gguf_generation_config(const struct gguf *gguf, json_t **out, struct
     return STATUS_OK;
 }
 
-static enum status add_special_ids(const struct translation *t, struct error *err) {
+static enum status add_special_ids(const struct gguf_translation *t, struct error *err) {
     static const struct {
         const char *key;
         const char *to;
@@ -532,11 +389,11 @@ static enum status add_special_ids(const struct translation *t, struct error *er
 }
 
 enum status gguf_config(const struct gguf *gguf, json_t **out, struct error *err) {
-    static enum status (*const steps[])(const struct translation *, struct error *) = {
-        add_numbers, check_fixed,     add_vocabulary, add_head,      add_window,
-        add_rope,    add_special_ids, check_keys,     check_tensors,
+    static enum status (*const steps[])(const struct gguf_translation *, struct error *) = {
+        add_numbers,   check_fixed,     add_vocabulary, add_head,      add_window,
+        gguf_add_rope, add_special_ids, check_keys,     check_tensors,
     };
-    struct translation t = {.gguf = gguf};
+    struct gguf_translation t = {.gguf = gguf};
     enum status status = gguf_architecture_get(gguf, &t.architecture, err);
     if (status != STATUS_OK) {
         return status;
