@@ -43,7 +43,8 @@ struct reader {
     struct model *model;
     struct model_context *context;
     struct tokenizer *tokenizer;
-    enum template_id chat_template;
+    struct template_set *templates;
+    const struct template *chat_template;
     int32_t ids[TOKENS_MAX];
     size_t n_prompt;
     size_t n; // prompt, response and EOS
@@ -114,7 +115,10 @@ static void open_reader(struct reader *reader, const char *directory, const stru
         status = tokenizer_open(directory, &reader->tokenizer, &err);
     }
     if (status == STATUS_OK) {
-        status = template_find(model_get_profile(reader->model)->chat_template,
+        status = template_set_open(directory, reader->tokenizer, &reader->templates, &err);
+    }
+    if (status == STATUS_OK) {
+        status = template_find(reader->templates, model_get_profile(reader->model)->chat_template,
                                &reader->chat_template, &err);
     }
     if (status == STATUS_OK) {
@@ -137,6 +141,7 @@ static void open_reader(struct reader *reader, const char *directory, const stru
 
 static void close_reader(struct reader *reader) {
     model_context_destroy(reader->context);
+    template_set_close(reader->templates);
     tokenizer_close(reader->tokenizer);
     model_close(reader->model);
     backend_destroy(reader->backend);
@@ -147,8 +152,9 @@ static struct sequence *read_text(struct reader *reader, const struct text *text
     struct error err = {0};
     const struct chat_message message = {.role = "user", .content = text->prompt};
     size_t n_response = 0;
-    enum status status = template_encode(reader->tokenizer, reader->chat_template, &message, 1,
-                                         reader->ids, TOKENS_MAX, &reader->n_prompt, &err);
+    const struct chat chat = {.messages = &message, .n_messages = 1};
+    enum status status = template_encode(reader->chat_template, &chat, reader->ids, TOKENS_MAX,
+                                         &reader->n_prompt, &err);
     if (status == STATUS_OK) {
         char response[TOKENS_MAX * 4];
         snprintf(response, sizeof response, " %s", text->response);

@@ -14,7 +14,8 @@ struct rescorer {
     struct model *model;
     struct model_context *context;
     struct tokenizer *tokenizer;
-    enum template_id chat_template;
+    struct template_set *templates;
+    const struct template *chat_template;
     int32_t ids[RESCORE_TOKENS_MAX];
     float scores[RESCORE_TOKENS_MAX];
 };
@@ -31,7 +32,7 @@ static enum status check_profile(struct rescorer *rescorer, struct error *err) {
         return error_set(err, STATUS_UNSUPPORTED, "append_eos",
                          "a reward model must be one that reads an end token");
     }
-    return template_find(profile->chat_template, &rescorer->chat_template, err);
+    return STATUS_OK;
 }
 
 static enum status open_parts(struct rescorer *rescorer, const char *directory, int threads,
@@ -45,6 +46,14 @@ static enum status open_parts(struct rescorer *rescorer, const char *directory, 
     }
     if (status == STATUS_OK) {
         status = tokenizer_open(directory, &rescorer->tokenizer, err);
+    }
+    if (status == STATUS_OK) {
+        status = template_set_open(directory, rescorer->tokenizer, &rescorer->templates, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            template_find(rescorer->templates, model_get_profile(rescorer->model)->chat_template,
+                          &rescorer->chat_template, err);
     }
     if (status != STATUS_OK) {
         return status;
@@ -81,6 +90,7 @@ void rescorer_close(struct rescorer *rescorer) {
         return;
     }
     model_context_destroy(rescorer->context);
+    template_set_close(rescorer->templates);
     tokenizer_close(rescorer->tokenizer);
     model_close(rescorer->model);
     backend_destroy(rescorer->backend);
@@ -95,8 +105,9 @@ double rescorer_budget(const struct rescorer *rescorer) {
 static enum status score_text(struct rescorer *rescorer, const char *prompt, const char *text,
                               bool ended, size_t *n_prompt, size_t *n_tokens, struct error *err) {
     const struct chat_message message = {.role = "user", .content = prompt};
-    enum status status = template_encode(rescorer->tokenizer, rescorer->chat_template, &message, 1,
-                                         rescorer->ids, RESCORE_TOKENS_MAX, n_prompt, err);
+    const struct chat chat = {.messages = &message, .n_messages = 1};
+    enum status status = template_encode(rescorer->chat_template, &chat, rescorer->ids,
+                                         RESCORE_TOKENS_MAX, n_prompt, err);
     if (status == STATUS_OK) {
         status = tokenizer_encode(rescorer->tokenizer, text, strlen(text), TOKENIZER_CONTINUATION,
                                   rescorer->ids + *n_prompt, RESCORE_TOKENS_MAX - *n_prompt - 1,

@@ -52,10 +52,14 @@ void coordinator_drop_job(struct coordinator *coordinator, struct job *job) {
 }
 
 enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id,
-                                struct job_spec *spec, size_t spec_bytes, int64_t accepted_ms,
-                                const struct channel_peer *peer, struct job **out) {
+                                struct job_spec *spec, size_t spec_bytes,
+                                int64_t accepted_realtime_ms, const struct channel_peer *peer,
+                                struct job **out) {
+    int64_t age_ms = clock_realtime_ms() - accepted_realtime_ms;
+    int64_t accepted_ms = clock_monotonic_ms() - (age_ms > 0 ? age_ms : 0);
     struct job *job = NULL;
-    enum status status = job_create(job_id, spec, spec_bytes, accepted_ms, &job);
+    enum status status =
+        job_create(job_id, spec, spec_bytes, accepted_ms, accepted_realtime_ms, &job);
     if (status != STATUS_OK) {
         job_spec_destroy(spec);
         return status;
@@ -255,10 +259,9 @@ static enum status load_job(void *context, const struct store_job *stored) {
                   err.message);
         return STATUS_OK;
     }
-    int64_t age_ms = clock_realtime_ms() - stored->accepted_ms;
     struct job *job = NULL;
     status = coordinator_add_job(coordinator, stored->job_id, spec, stored->spec_size,
-                                 clock_monotonic_ms() - (age_ms > 0 ? age_ms : 0), NULL, &job);
+                                 stored->accepted_ms, NULL, &job);
     if (status == STATUS_OK) {
         faults_remember(job, &stored->losses);
     }

@@ -86,7 +86,8 @@ void coordinator_drop_job(struct coordinator *coordinator, struct job *job);
 // Adds an accepted job of `peer` (NULL: of an earlier process), stored in `spec_bytes`. Takes spec.
 MUST_CHECK enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id,
                                            struct job_spec *spec, size_t spec_bytes,
-                                           int64_t accepted_ms, const struct channel_peer *peer,
+                                           int64_t accepted_realtime_ms,
+                                           const struct channel_peer *peer,
                                            struct job **out);
 
 // server.c

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 #include "coordinator/job_row.h"
 
 enum status job_create(uint64_t id, struct job_spec *spec, size_t spec_bytes, int64_t accepted_ms,
-                       struct job **out) {
+                       int64_t accepted_realtime_ms, struct job **out) {
     struct job *job = calloc(1, sizeof *job);
     char *key = strdup(job_spec_key(spec));
     if (job == NULL || key == NULL) {
@@ -24,6 +25,12 @@ enum status job_create(uint64_t id, struct job_spec *spec, size_t spec_bytes, in
     job->spec = spec;
     job->spec_bytes = spec_bytes;
     job->seed = spec->seed;
+    const char *date = spec->submit->spec->date;
+    if (date != NULL) {
+        snprintf(job->date, sizeof job->date, "%s", date);
+    } else {
+        date_of_realtime_ms(accepted_realtime_ms, job->date);
+    }
     job->state = SUREFOOT__JOB_STATE__JOB_STATE_QUEUED;
     job->accepted_ms = accepted_ms;
     job->deadline_ms = spec->deadline_ms > 0 ? accepted_ms + spec->deadline_ms : INT64_MAX;

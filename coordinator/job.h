@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/date.h"
 #include "common/status.h"
 #include "coordinator/job_spec.h"
 #include "coordinator/search/search.h"
@@ -48,6 +49,7 @@ struct job {
     struct job_spec *spec; // owned; NULL while QUEUED and unloaded, and DONE without having run
     size_t spec_bytes;     // packed, as stored
     uint64_t seed;
+    char date[DATE_TEXT_BYTES]; // of templates: the specification's, else the day of acceptance
     Surefoot__JobState state;
     struct search *search; // owned; NULL unless RUNNING, or DONE after having run
     int64_t accepted_ms;   // CLOCK_MONOTONIC; before the process began for jobs of an earlier one
@@ -71,10 +73,11 @@ struct job {
     struct job *next_by_id;
 };
 
-// Takes `spec`, of which the packed form has `spec_bytes`. `accepted_ms` is CLOCK_MONOTONIC.
-// STATUS_NO_MEMORY: not taken.
+// Takes `spec`, of which the packed form has `spec_bytes`. `accepted_ms` is CLOCK_MONOTONIC,
+// `accepted_realtime_ms` the same time as it is stored, since 1970. STATUS_NO_MEMORY: not taken.
 MUST_CHECK enum status job_create(uint64_t id, struct job_spec *spec, size_t spec_bytes,
-                                  int64_t accepted_ms, struct job **out);
+                                  int64_t accepted_ms, int64_t accepted_realtime_ms,
+                                  struct job **out);
 void job_destroy(struct job *job); // NULL allowed
 
 // Gives the specification of a queued job back, or takes it again before it starts.

@@ -253,6 +253,7 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     message->outcome = ending->outcome;
     message->has_seed = true;
     message->seed = job->seed;
+    message->date = (char *)job->date;
     message->has_prompt_tokens = job->prompt_tokens > 0;
     message->prompt_tokens = job->prompt_tokens;
     bool resolved = job->spec != NULL && job->spec->resolved;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/date.h"
 #include "coordinator/job_scorers.h"
 #include "coordinator/spec_check.h"
 #include "proto/defaults.h"
@@ -34,22 +35,33 @@ enum status job_key_check(const char *key, struct error *err) {
     return STATUS_OK;
 }
 
+// Who may speak in which order is the template's to say; only what comes last is not.
+static enum status check_last_message(const Surefoot__JobSpec *spec, struct error *err) {
+    bool continues = spec->has_continue_final_message && spec->continue_final_message;
+    bool answers = spec->n_messages > 0 &&
+                   strcmp(spec->messages[spec->n_messages - 1]->role, "assistant") == 0;
+    if (continues && !answers) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.continue_final_message",
+                         "there is no last message of the assistant's to continue");
+    }
+    if (answers && !continues) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.messages",
+                         "the last message is the assistant's, and continue_final_message is not "
+                         "set");
+    }
+    return STATUS_OK;
+}
+
 static enum status check_messages(const Surefoot__JobSpec *spec, struct error *err) {
-    static const char *const roles[] = {"system", "user", "assistant"};
     enum status status = check_list(spec->n_messages, LIMIT_MESSAGES, "spec.messages", err);
     size_t bytes = 0;
     for (size_t i = 0; status == STATUS_OK && i < spec->n_messages; i++) {
         const Surefoot__ChatMessage *message = spec->messages[i];
-        bool known = false;
-        for (size_t r = 0; message->role != NULL && r < sizeof roles / sizeof roles[0]; r++) {
-            known = known || strcmp(message->role, roles[r]) == 0;
-        }
         char field[ERROR_FIELD_BYTES];
-        if (!known) {
-            snprintf(field, sizeof field, "spec.messages[%zu].role", i);
-            return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "unknown \"%.64s\"; one of system, user, assistant",
-                             message->role != NULL ? message->role : "");
+        snprintf(field, sizeof field, "spec.messages[%zu].role", i);
+        status = check_text(message->role, LIMIT_NAME_BYTES, field, err);
+        if (status != STATUS_OK) {
+            return status;
         }
         snprintf(field, sizeof field, "spec.messages[%zu].content", i);
         status = check_text(message->content, LIMIT_PROMPT_BYTES, field, err);
@@ -62,23 +74,55 @@ static enum status check_messages(const Surefoot__JobSpec *spec, struct error *e
         return error_set(err, STATUS_LIMIT, "spec.messages", "%zu bytes together, the limit is %d",
                          bytes, LIMIT_PROMPT_BYTES);
     }
-    if (strcmp(spec->messages[spec->n_messages - 1]->role, "user") != 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.messages",
-                         "the last message is not the user's");
-    }
     return STATUS_OK;
 }
 
-static enum status check_prompt(const Surefoot__JobSpec *spec, struct error *err) {
+// A rendered prompt goes to the policy as it is: what says how to render one has no effect on it.
+static enum status check_rendered_prompt(const Surefoot__JobSpec *spec, struct error *err) {
+    if (spec->rendered_prompt == NULL) {
+        return STATUS_OK;
+    }
+    enum status status =
+        check_text(spec->rendered_prompt, LIMIT_PROMPT_BYTES, "spec.rendered_prompt", err);
+    if (status == STATUS_OK && spec->chat_template != NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.chat_template",
+                         "has no effect on a rendered_prompt");
+    }
+    return status;
+}
+
+static enum status check_template_inputs(const Surefoot__JobSpec *spec, struct job_spec *out,
+                                         struct error *err) {
+    const char *tokens = spec->content_tokens != NULL ? spec->content_tokens : "as-text";
+    struct date date;
+    out->control_tokens_as_written = strcmp(tokens, "as-written") == 0;
+    if (!out->control_tokens_as_written && strcmp(tokens, "as-text") != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.content_tokens",
+                         "unknown \"%.64s\"; one of as-text, as-written", tokens);
+    }
+    if (spec->date != NULL && !date_parse(spec->date, &date)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.date",
+                         "\"%.16s\" is not a day from 0001-01-01 to 9999-12-31", spec->date);
+    }
+    return check_template(spec->chat_template, "spec.chat_template", err);
+}
+
+static enum status check_prompt(const Surefoot__JobSpec *spec, struct job_spec *out,
+                                struct error *err) {
     if (spec->prompt != NULL && spec->n_messages > 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.prompt",
                          "both prompt and messages are set; give one");
     }
-    enum status status = spec->n_messages > 0
-                             ? check_messages(spec, err)
-                             : check_text(spec->prompt, LIMIT_PROMPT_BYTES, "spec.prompt", err);
-    return status == STATUS_OK ? check_template(spec->chat_template, "spec.chat_template", err)
-                               : status;
+    enum status status = check_rendered_prompt(spec, err);
+    if (status == STATUS_OK && spec->n_messages > 0) {
+        status = check_messages(spec, err);
+    } else if (status == STATUS_OK && (spec->prompt != NULL || spec->rendered_prompt == NULL)) {
+        status = check_text(spec->prompt, LIMIT_PROMPT_BYTES, "spec.prompt", err);
+    }
+    if (status == STATUS_OK) {
+        status = check_last_message(spec, err);
+    }
+    return status == STATUS_OK ? check_template_inputs(spec, out, err) : status;
 }
 
 static enum status check_method(const Surefoot__JobSpec *spec, struct search_spec *out,
@@ -302,7 +346,7 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
     enum status (*const checks[])(const Surefoot__JobSpec *, struct search_spec *,
                                   struct error *) = {check_method, check_sizes, check_rules,
                                                      check_numbers};
-    status = check_prompt(spec, err);
+    status = check_prompt(spec, out, err);
     for (size_t i = 0; status == STATUS_OK && i < sizeof checks / sizeof checks[0]; i++) {
         status = checks[i](spec, &out->search, err);
     }

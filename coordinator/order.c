@@ -67,6 +67,12 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->messages = asked->messages;
     message->n_messages = asked->n_messages;
     message->chat_template = asked->chat_template;
+    message->has_control_tokens_as_written = true;
+    message->control_tokens_as_written = spec->control_tokens_as_written;
+    message->date = (char *)job->date;
+    message->rendered_prompt = asked->rendered_prompt;
+    message->has_continue_final_message = asked->has_continue_final_message;
+    message->continue_final_message = asked->continue_final_message;
     message->has_seed = true;
     message->seed = spec->seed;
     message->sampling = (Surefoot__Sampling *)&spec->sampling.message;

@@ -75,7 +75,9 @@ static void plain_spec(Surefoot__JobSpec *spec) {
     plain_sizes(spec);
     plain_text(&spec->method, DEFAULT_METHOD);
     plain_text(&spec->generation_defaults, "model");
-    plain_text(&spec->generation_defaults, "model");
+    plain_text(&spec->content_tokens, "as-text");
+    spec->has_continue_final_message =
+        spec->has_continue_final_message && spec->continue_final_message;
     plain_text(&spec->discount_unit, DEFAULT_DISCOUNT_UNIT);
     plain_text(&spec->admit_rule, DEFAULT_ADMIT_RULE);
     plain_text(&spec->fallback_penalty, DEFAULT_FALLBACK_PENALTY);

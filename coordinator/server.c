@@ -557,12 +557,11 @@ static void follow_written(struct coordinator *coordinator, const struct write *
 
 static void on_job_written(struct coordinator *coordinator, struct write *write) {
     if (write->is_new) {
-        int64_t now = clock_monotonic_ms();
         struct job *job = NULL;
         struct job_spec *spec = write->spec;
         write->spec = NULL;
-        if (coordinator_add_job(coordinator, write->job_id, spec, write->size, now, &write->peer,
-                                &job) != STATUS_OK) {
+        if (coordinator_add_job(coordinator, write->job_id, spec, write->size, write->accepted_ms,
+                                &write->peer, &job) != STATUS_OK) {
             // It is stored and will be found at the next start, but must not be promised now.
             error_set(&write->err, STATUS_NO_MEMORY, NULL, "no memory for the job");
             send_error(coordinator, &write->peer, write->request_id, &write->err);

@@ -73,8 +73,8 @@ enum status check_choice(const char *text, int (*parse)(const char *name), const
 }
 
 // Names as in worker/tokenizer/template.h, which this program does not link.
-static const char *const template_list[] = {"raw",    "llama-2", "llama-3", "chatml",
-                                            "alpaca", "vicuna",  "beaver"};
+static const char *const template_list[] = {"model",  "raw",    "llama-2", "llama-3",
+                                            "chatml", "alpaca", "vicuna",  "beaver"};
 
 enum status check_template(const char *name, const char *field, struct error *err) {
     if (name == NULL) {
@@ -87,5 +87,5 @@ enum status check_template(const char *name, const char *field, struct error *er
     }
     return error_set(
         err, STATUS_INVALID_ARGUMENT, field,
-        "unknown \"%.64s\"; one of raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver", name);
+        "unknown \"%.64s\"; one of model, raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver", name);
 }

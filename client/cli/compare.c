@@ -39,8 +39,8 @@ struct compare {
     Surefoot__JobResult **results;    // [n_methods][items.count], owned copies
     char (*keys)[SUREFOOT_KEY_BYTES]; // [items.count] of the method being run
     const Surefoot__JobSpec *base;
-    const char *system; // message before every item, or NULL
-    FILE *out;          // or NULL
+    struct turns turns;
+    FILE *out; // or NULL
     Surefoot__JobSpec spec;
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
@@ -83,7 +83,7 @@ static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, c
     struct compare *compare = user;
     struct method *method = &compare->methods[compare->at];
     compare->spec = *compare->base;
-    item_set_prompt(&compare->items.rows[index], compare->system, &compare->spec,
+    item_set_prompt(&compare->items.rows[index], &compare->turns, &compare->spec,
                     compare->message_rows, compare->message_list);
     compare->spec.method = method->name;
     if (method->selection != NULL) {
@@ -120,8 +120,10 @@ static enum status write_result(struct compare *compare, size_t index,
     json_object_update(record, fields);
     json_decref(fields);
     json_object_set_new(record, "settings",
-                        json_pack("{s:s?, s:s, s:s?, s:o}", "benchmark", compare->items.benchmark,
-                                  "asked", compare->items.asked, "system", compare->system, "job",
+                        json_pack("{s:s?, s:s, s:s?, s:s?, s:b, s:o}", "benchmark",
+                                  compare->items.benchmark, "asked", compare->items.asked, "system",
+                                  compare->turns.system, "prefill", compare->turns.prefill,
+                                  "rendered", compare->turns.rendered, "job",
                                   job_json(&compare->spec)));
     if (item->joined != NULL) {
         json_object_set_new(record, "prompt", json_string(item->joined));
@@ -437,8 +439,8 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK) {
         const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,
                                             .id_column = flags.batch.id_column,
-                                            .system = job.system};
-        compare->system = job.system;
+                                            .turns = job.turns};
+        compare->turns = job.turns;
         status = items_read(path, &choice, &compare->items, &err);
     }
     if (status == STATUS_OK && !flags.batch.quiet) {

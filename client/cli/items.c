@@ -35,10 +35,15 @@ static enum status check_prompt(const json_t *value, const char *column, size_t 
     return STATUS_OK;
 }
 
-static enum status check_messages(const json_t *messages, const char *column, bool system,
-                                  size_t line, struct error *err) {
+static enum status check_messages(const json_t *messages, const char *column,
+                                  const struct turns *turns, size_t line, struct error *err) {
+    bool system = turns->system != NULL;
     size_t count = json_array_size(messages);
-    size_t max = LIMIT_MESSAGES - (system ? 1 : 0);
+    size_t max = LIMIT_MESSAGES - (system ? 1 : 0) - (turns->prefill != NULL ? 1 : 0);
+    if (turns->rendered) {
+        return rows_refuse(line, STATUS_INVALID_ARGUMENT, err,
+                           "field \"%.80s\" has messages, which --rendered cannot take", column);
+    }
     if (count == 0 || count > max) {
         return rows_refuse(line, STATUS_LIMIT, err, "field \"%.80s\" has not 1 to %zu messages",
                            column, max);
@@ -121,13 +126,13 @@ static enum status join(struct item *item, const struct benchmark *benchmark, st
 
 // Finds what is asked in the item's fields.
 static enum status find_prompt(struct item *item, const struct benchmark *benchmark,
-                               const char *system, struct error *err) {
+                               const struct turns *turns, struct error *err) {
     const char *column = benchmark->ask;
     const json_t *value = get_column(item->source, column);
     enum status status = check_body(item, column, err);
     if (status == STATUS_OK && json_is_array(value)) {
         item->messages = value;
-        return check_messages(value, column, system != NULL, item->line, err);
+        return check_messages(value, column, turns, item->line, err);
     }
     if (status == STATUS_OK) {
         status = check_prompt(value, column, item->line, err);
@@ -139,7 +144,8 @@ static enum status find_prompt(struct item *item, const struct benchmark *benchm
     if (benchmark->context != NULL) {
         status = join(item, benchmark, err);
     }
-    size_t bytes = strlen(item->prompt) + (system == NULL ? 0 : strlen(system));
+    size_t bytes = strlen(item->prompt) + (turns->system == NULL ? 0 : strlen(turns->system)) +
+                   (turns->prefill == NULL ? 0 : strlen(turns->prefill));
     if (status == STATUS_OK && bytes > LIMIT_PROMPT_BYTES) {
         status = rows_refuse(item->line, STATUS_LIMIT, err,
                              "field \"%.80s\": the prompt has %zu bytes, the limit is %d", column,
@@ -247,7 +253,7 @@ static enum status make_items(struct rows *rows, const struct items_choice *choi
                               .line = rows->items[i].line};
         status = find_id(item, benchmark.id, out->count, err);
         if (status == STATUS_OK) {
-            status = find_prompt(item, &benchmark, choice->system, err);
+            status = find_prompt(item, &benchmark, &choice->turns, err);
         }
     }
     return status == STATUS_OK ? check_ids(out, err) : status;
@@ -291,30 +297,17 @@ void items_describe(const struct items *items, FILE *out) {
             items->count == 1 ? "" : "s", items->asked);
 }
 
-static void set_message(Surefoot__ChatMessage *row, const char *role, const char *content) {
-    surefoot__chat_message__init(row);
-    row->role = (char *)role; // packing only reads
-    row->content = (char *)content;
-}
-
-void item_set_prompt(const struct item *item, const char *system, Surefoot__JobSpec *spec,
+void item_set_prompt(const struct item *item, const struct turns *turns, Surefoot__JobSpec *spec,
                      Surefoot__ChatMessage *rows, Surefoot__ChatMessage **list) {
-    size_t count = 0;
-    if (system != NULL) {
-        set_message(&rows[count++], "system", system);
+    if (item->prompt != NULL) {
+        turns_set_prompt(turns, item->prompt, spec, rows, list);
+        return;
     }
-    if (system != NULL && item->prompt != NULL) {
-        set_message(&rows[count++], "user", item->prompt);
-    }
+    size_t count = turns->system != NULL ? 1 : 0;
     for (size_t i = 0; i < json_array_size(item->messages); i++) {
         const json_t *message = json_array_get(item->messages, i);
-        set_message(&rows[count++], json_string_value(json_object_get(message, "role")),
-                    json_string_value(json_object_get(message, "content")));
+        turns_set_message(&rows[count++], json_string_value(json_object_get(message, "role")),
+                          json_string_value(json_object_get(message, "content")));
     }
-    for (size_t i = 0; i < count; i++) {
-        list[i] = &rows[i];
-    }
-    spec->prompt = count == 0 ? (char *)item->prompt : NULL;
-    spec->n_messages = count;
-    spec->messages = list;
+    turns_set_messages(turns, count, spec, rows, list);
 }

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "client/cli/turns.h"
 #include "client/surefoot.h"
 
 enum { ITEMS_NAME_BYTES = 128 };
@@ -33,7 +34,7 @@ struct items {
 struct items_choice {
     const char *prompt_column; // asked alone, whatever the file was recognised as
     const char *id_column;
-    const char *system; // a system message for every item, borrowed while the items live
+    struct turns turns; // what goes around every item; borrowed while the items live
 };
 
 // Reads `path` (client/benchmarks/rows.h), picks the column that is asked
@@ -52,9 +53,9 @@ void items_finish(struct items *items);
 // Says what was recognised and what is asked: "JailbreakBench, CSV, 100 rows, asking Goal".
 void items_describe(const struct items *items, FILE *out);
 
-// Puts the prompt or messages of `item`, after `system` when that is not NULL, into spec. `rows`
-// and `list` hold the messages, LIMIT_MESSAGES each; everything is borrowed.
-void item_set_prompt(const struct item *item, const char *system, Surefoot__JobSpec *spec,
+// Puts the prompt or messages of `item`, with what goes around them, into spec. `rows` and `list`
+// hold the messages, LIMIT_MESSAGES each; everything is borrowed.
+void item_set_prompt(const struct item *item, const struct turns *turns, Surefoot__JobSpec *spec,
                      Surefoot__ChatMessage *rows, Surefoot__ChatMessage **list);
 
 #endif

@@ -153,8 +153,16 @@ void job_flags_init(struct job_flags *flags) {
     at = add_sampling_flags(at, flags);
     at = add_scorer_flags(at, flags);
     at = add(at, "chat-template", FLAG_TEXT, &flags->spec.chat_template, "NAME",
-             "default the policy's");
-    at = add(at, "system", FLAG_TEXT, &flags->system, "TEXT",
+             "a format, or model for the model's own; default the policy's profile, else its own");
+    at = add(at, "content-tokens", FLAG_TEXT, &flags->spec.content_tokens, "NAME",
+             "as-text: no text of a message is a control token, as-written; default as-text");
+    at = add(at, "date", FLAG_TEXT, &flags->spec.date, "YYYY-MM-DD",
+             "today for templates; default the day of acceptance, UTC");
+    at = add(at, "prefill", FLAG_TEXT, &flags->turns.prefill, "TEXT",
+             "beginning of the answer, which goes on with it; default none");
+    at = add(at, "rendered", FLAG_SWITCH, &flags->turns.rendered, NULL,
+             "the prompt is rendered already: no template, control tokens count; default false");
+    at = add(at, "system", FLAG_TEXT, &flags->turns.system, "TEXT",
              "system message before the prompt; default none");
     ASSERT(at < flags->table + JOB_FLAGS_COUNT); // the last row stays empty and ends the table
 }
@@ -266,7 +274,10 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     set_list(&flags->forbidden_regex, &lexical->n_forbidden_regex, &lexical->forbidden_regex);
     set_list(&flags->stop, &flags->sampling.n_stop, &flags->sampling.stop);
     flags->spec.sampling = &flags->sampling;
-    enum status status = build_bias(flags, err);
+    enum status status = turns_check(&flags->turns, err);
+    if (status == STATUS_OK) {
+        status = build_bias(flags, err);
+    }
     if (status == STATUS_OK) {
         status = build_scorers(flags, err);
     }
@@ -277,20 +288,7 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
 }
 
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {
-    if (flags->system == NULL) {
-        flags->spec.prompt = (char *)prompt;
-        return;
-    }
-    const char *roles[] = {"system", "user"};
-    const char *contents[] = {flags->system, prompt};
-    for (int i = 0; i < 2; i++) {
-        surefoot__chat_message__init(&flags->message_rows[i]);
-        flags->message_rows[i].role = (char *)roles[i];
-        flags->message_rows[i].content = (char *)contents[i];
-        flags->message_list[i] = &flags->message_rows[i];
-    }
-    flags->spec.n_messages = 2;
-    flags->spec.messages = flags->message_list;
+    turns_set_prompt(&flags->turns, prompt, &flags->spec, flags->message_rows, flags->message_list);
 }
 
 void job_flags_destroy(struct job_flags *flags) {

@@ -3,6 +3,7 @@
 #define CLIENT_CLI_JOB_FLAGS_H
 
 #include "client/cli/flags.h"
+#include "client/cli/turns.h"
 #include "client/surefoot.h"
 
 enum { JOB_FLAGS_COUNT = 48 };
@@ -11,7 +12,7 @@ struct job_flags {
     struct flag table[JOB_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
     Surefoot__JobSpec spec;             // complete after job_flags_finish, but for the prompt
     Surefoot__Sampling sampling;
-    const char *system;
+    struct turns turns; // what goes around a prompt
     struct flag_list logit_bias;
     struct flag_list stop;
     struct flag_list scorers;
@@ -26,8 +27,8 @@ struct job_flags {
     Surefoot__ScorerSpec scorer_rows[LIMIT_SCORERS];
     Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS];
     char scorer_text[LIMIT_SCORERS][3 * LIMIT_NAME_BYTES]; // name and role, cut out of the flag
-    Surefoot__ChatMessage message_rows[2];
-    Surefoot__ChatMessage *message_list[2];
+    Surefoot__ChatMessage message_rows[TURNS_AROUND + 1];
+    Surefoot__ChatMessage *message_list[TURNS_AROUND + 1];
 };
 
 void job_flags_init(struct job_flags *flags);
@@ -36,7 +37,8 @@ void job_flags_init(struct job_flags *flags);
 // STATUS_NO_MEMORY.
 MUST_CHECK enum status job_flags_finish(struct job_flags *flags, struct error *err);
 
-// Sets the prompt, borrowed until the next call: as `prompt`, or with --system as two messages.
+// Sets the prompt, borrowed until the next call: as `prompt`, with --system or --prefill as
+// messages, with --rendered as rendered_prompt.
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt);
 
 void job_flags_destroy(struct job_flags *flags); // what finish allocated, not the struct

@@ -82,11 +82,11 @@ static json_t *default_json(const Surefoot__JobSpec *spec) {
     int chosen = spec->has_n ? (int)spec->n : n;
     int survivors = chosen >= DEFAULT_SURVIVORS_DIVISOR ? chosen / DEFAULT_SURVIVORS_DIVISOR : 1;
     json_t *object =
-        json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:i, s:s, s:b, s:s}", "method", method,
+        json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:i, s:s, s:b, s:s}", "method", method,
                   "selection", guard ? "augmented" : DEFAULT_SELECTION, "n", n, "survivors",
                   survivors, "block_tokens", DEFAULT_BLOCK_TOKENS, "generation_defaults", "model",
-                  "tries", DEFAULT_TRIES, "discount_unit", DEFAULT_DISCOUNT_UNIT, "discount_reward",
-                  1, "admit_rule", DEFAULT_ADMIT_RULE);
+                  "content_tokens", "as-text", "tries", DEFAULT_TRIES, "discount_unit",
+                  DEFAULT_DISCOUNT_UNIT, "discount_reward", 1, "admit_rule", DEFAULT_ADMIT_RULE);
     json_t *more =
         json_pack("{s:f, s:s, s:f, s:f, s:i, s:b, s:i}", "lagrangian_lambda",
                   (double)DEFAULT_LAGRANGIAN_LAMBDA, "fallback_penalty", DEFAULT_FALLBACK_PENALTY,
@@ -112,6 +112,8 @@ static json_t *default_sampling_json(const Surefoot__JobSpec *spec) {
 json_t *job_json(const Surefoot__JobSpec *spec) {
     Surefoot__JobSpec shared = *spec;
     shared.prompt = NULL;
+    shared.rendered_prompt = NULL;
+    shared.has_continue_final_message = 0; // of a prefill, which is none of the job's fields
     shared.n_messages = 0;
     json_t *object = default_json(&shared);
     json_t *sampling = default_sampling_json(&shared);

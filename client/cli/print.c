@@ -159,6 +159,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "n_admissible", result->has_n_admissible, result->n_admissible);
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
+    set_text(object, "date", result->date);
     set_integer(object, "prompt_tokens", result->has_prompt_tokens, result->prompt_tokens);
     if (result->sampling != NULL) {
         json_object_set_new(object, "sampling", sampling_json(result));

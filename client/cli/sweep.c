@@ -32,7 +32,7 @@ struct sweep {
     struct outfile outfile;
     struct progress progress;
     struct watch watch;
-    const char *system;     // message before every item, or NULL
+    struct turns turns;
     Surefoot__JobSpec spec; // of the item described last
     Surefoot__ChatMessage message_rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *message_list[LIMIT_MESSAGES];
@@ -70,7 +70,7 @@ static enum status sync_records(struct sweep *sweep, struct error *err) {
 
 static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
     struct sweep *sweep = user;
-    item_set_prompt(&sweep->items.rows[index], sweep->system, &sweep->spec, sweep->message_rows,
+    item_set_prompt(&sweep->items.rows[index], &sweep->turns, &sweep->spec, sweep->message_rows,
                     sweep->message_list);
     sweep->spec.has_seed = 1;
     sweep->spec.seed = sweep->keys[index].seed;
@@ -132,9 +132,10 @@ static enum status make_settings(struct sweep *sweep, json_t **out, struct error
         return error_set(err, STATUS_UNAVAILABLE, NULL,
                          "no group is alive, so the service's models are not known");
     }
-    *out = json_pack("{s:s?, s:s, s:s?, s:o, s:o}", "benchmark", sweep->items.benchmark, "asked",
-                     sweep->items.asked, "system", sweep->system, "job", job_json(&sweep->spec),
-                     "models", models);
+    *out = json_pack("{s:s?, s:s, s:s?, s:s?, s:b, s:o, s:o}", "benchmark", sweep->items.benchmark,
+                     "asked", sweep->items.asked, "system", sweep->turns.system, "prefill",
+                     sweep->turns.prefill, "rendered", sweep->turns.rendered, "job",
+                     job_json(&sweep->spec), "models", models);
     return *out != NULL ? STATUS_OK
                         : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the settings");
 }
@@ -354,8 +355,8 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK) {
         const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,
                                             .id_column = flags.batch.id_column,
-                                            .system = job.system};
-        sweep->system = job.system;
+                                            .turns = job.turns};
+        sweep->turns = job.turns;
         status = items_read(path, &choice, &sweep->items, &err);
     }
     if (status == STATUS_OK && !flags.batch.quiet) {

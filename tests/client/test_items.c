@@ -53,30 +53,43 @@ static void test_messages_and_system_message_are_sent_in_order(void **state) {
     (void)state;
     struct items items;
     struct error err;
-    const struct items_choice choice = {.system = "be kind"};
+    const struct items_choice choice = {.turns = {.system = "be kind"}};
+    const struct turns plain = {.system = NULL};
+    const struct turns prefill = {.prefill = "It is "};
+    const struct turns rendered = {.rendered = true};
     const char *text = "{\"messages\":[{\"role\":\"user\",\"content\":\"third\"}]}\n";
     assert_ok(read_as("a.jsonl", text, &choice, &items, &err), &err);
     Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
     Surefoot__ChatMessage rows[LIMIT_MESSAGES];
     Surefoot__ChatMessage *list[LIMIT_MESSAGES];
-    item_set_prompt(&items.rows[0], NULL, &spec, rows, list);
+    item_set_prompt(&items.rows[0], &plain, &spec, rows, list);
     assert_null(spec.prompt);
     assert_int_equal(spec.n_messages, 1);
     assert_string_equal(spec.messages[0]->content, "third");
-    item_set_prompt(&items.rows[0], "be kind", &spec, rows, list);
+    item_set_prompt(&items.rows[0], &choice.turns, &spec, rows, list);
     assert_int_equal(spec.n_messages, 2);
     assert_string_equal(spec.messages[0]->role, "system");
     assert_string_equal(spec.messages[1]->content, "third");
     items_finish(&items);
     assert_ok(read_as("a.txt", "one\n", &choice, &items, &err), &err);
-    item_set_prompt(&items.rows[0], "be kind", &spec, rows, list);
+    item_set_prompt(&items.rows[0], &choice.turns, &spec, rows, list);
     assert_int_equal(spec.n_messages, 2);
     assert_string_equal(spec.messages[0]->content, "be kind");
     assert_string_equal(spec.messages[1]->role, "user");
     assert_string_equal(spec.messages[1]->content, "one");
-    item_set_prompt(&items.rows[0], NULL, &spec, rows, list);
+    item_set_prompt(&items.rows[0], &prefill, &spec, rows, list);
+    assert_int_equal(spec.n_messages, 2);
+    assert_string_equal(spec.messages[0]->content, "one");
+    assert_string_equal(spec.messages[1]->role, "assistant");
+    assert_string_equal(spec.messages[1]->content, "It is ");
+    assert_true(spec.continue_final_message);
+    item_set_prompt(&items.rows[0], &rendered, &spec, rows, list);
+    assert_null(spec.prompt);
+    assert_string_equal(spec.rendered_prompt, "one");
+    item_set_prompt(&items.rows[0], &plain, &spec, rows, list);
     assert_int_equal(spec.n_messages, 0);
     assert_string_equal(spec.prompt, "one");
+    assert_null(spec.rendered_prompt);
     items_finish(&items);
     text = "{\"messages\":[{\"role\":\"system\",\"content\":\"mine\"},"
            "{\"role\":\"user\",\"content\":\"x\"}]}\n";
@@ -428,6 +441,7 @@ static void test_job_has_every_field_given_or_default(void **state) {
     expect_json(job,
                 "{\"method\":\"inference-guard\",\"selection\":\"augmented\",\"n\":32,"
                 "\"survivors\":8,\"block_tokens\":4,\"generation_defaults\":\"model\",\"tries\":2,"
+                "\"content_tokens\":\"as-text\","
                 "\"discount_unit\":\"token\",\"discount_reward\":true,\"admit_rule\":\"terminal\","
                 "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":3.0,"
                 "\"fallback_cap\":10.0,\"seed\":0,\"early_stop\":true,\"deadline_ms\":0,"

@@ -218,7 +218,7 @@ EDIT(no_spec, d->submit.spec = NULL;)
 EDIT(no_prompt, d->spec.prompt = NULL;)
 EDIT(two_prompts, char *prompt = d->spec.prompt; draft_use_messages(d, 1); d->spec.prompt = prompt;)
 EDIT(messages, draft_use_messages(d, LIMIT_MESSAGES + 1);)
-EDIT(role, draft_use_messages(d, 1); d->message.role = "robot";)
+EDIT(role, draft_use_messages(d, 1); d->message.role = "";)
 EDIT(method, d->spec.method = "magic";)
 EDIT(selection, d->spec.selection = "best";)
 EDIT(template, d->spec.chat_template = "klingon";)
@@ -267,7 +267,7 @@ static const struct bad_job bad_jobs[] = {
     {edit_no_prompt, {"no prompt", INVALID, "spec.prompt", "1..1048576"}},
     {edit_two_prompts, {"prompt and messages", INVALID, "spec.prompt", "both"}},
     {edit_messages, {"messages", LIMIT, "spec.messages", "256"}},
-    {edit_role, {"role", INVALID, "spec.messages[0].role", "system, user, assistant"}},
+    {edit_role, {"role", INVALID, "spec.messages[0].role", "1..64"}},
     {edit_method, {"method", INVALID, "spec.method", "sample, best-of-n, beam"}},
     {edit_selection, {"selection", INVALID, "spec.selection", "plain, lagrangian, augmented"}},
     {edit_template, {"template", INVALID, "spec.chat_template", "llama-2"}},

@@ -52,7 +52,7 @@ static struct job *start_job(const struct model_set *set) {
     assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, &err), &err);
     free(bytes);
     assert_ok(job_spec_create(message, &checked, &err), &err);
-    assert_ok(job_create(1, checked, size, 0, &job), NULL);
+    assert_ok(job_create(1, checked, size, 0, 0, &job), NULL);
     assert_ok(job_start(job, set, &err), &err);
     return job;
 }

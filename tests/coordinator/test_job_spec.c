@@ -149,7 +149,9 @@ EDIT(no_prompt, d->spec.prompt = NULL;)
 EDIT(empty_prompt, d->spec.prompt = "";)
 EDIT(long_prompt, d->spec.prompt = long_text;)
 EDIT(both, use_message(d, "user", "hi"); d->spec.prompt = "hi";)
-EDIT(role, use_message(d, "robot", "hi");)
+EDIT(long_role,
+     use_message(d, "a role of more than sixty-four bytes, which is more than names may have",
+                 "hi");)
 EDIT(no_role, use_message(d, NULL, "hi");)
 EDIT(no_content, use_message(d, "user", NULL);)
 EDIT(last_role, use_message(d, "assistant", "hi");)
@@ -157,6 +159,14 @@ EDIT(
     messages, use_message(d, "user", "hi"); for (int i = 0; i < 300; i++) {
         d->message_list[i] = &d->messages[0];
     } d->spec.n_messages = 257;)
+EDIT(continue_user, use_message(d, "user", "hi"); d->spec.has_continue_final_message = true;
+     d->spec.continue_final_message = true;)
+EDIT(continue_prompt, d->spec.has_continue_final_message = true;
+     d->spec.continue_final_message = true;)
+EDIT(content_tokens, d->spec.content_tokens = "as-is";)
+EDIT(date, d->spec.date = "2026-02-30";)
+EDIT(rendered_empty, d->spec.rendered_prompt = "";)
+EDIT(rendered_template, d->spec.rendered_prompt = "x"; d->spec.chat_template = "raw";)
 EDIT(template, d->spec.chat_template = "klingon";)
 EDIT(method, d->spec.method = "magic";)
 EDIT(selection, d->spec.method = "beam"; d->spec.selection = "magic";)
@@ -272,10 +282,16 @@ static const struct bad_input bad_messages[] = {
     {edit_empty_prompt, INVALID, "spec.prompt", "empty"},
     {edit_long_prompt, LIMIT, "spec.prompt", "1048576"},
     {edit_both, INVALID, "spec.prompt", "messages"},
-    {edit_role, INVALID, "spec.messages[0].role", "assistant"},
-    {edit_no_role, INVALID, "spec.messages[0].role", "assistant"},
+    {edit_long_role, LIMIT, "spec.messages[0].role", "64"},
+    {edit_no_role, INVALID, "spec.messages[0].role", "64"},
     {edit_no_content, INVALID, "spec.messages[0].content", "empty"},
-    {edit_last_role, INVALID, "spec.messages", "user"},
+    {edit_last_role, INVALID, "spec.messages", "continue_final_message"},
+    {edit_continue_user, INVALID, "spec.continue_final_message", "assistant"},
+    {edit_continue_prompt, INVALID, "spec.continue_final_message", "assistant"},
+    {edit_content_tokens, INVALID, "spec.content_tokens", "as-written"},
+    {edit_date, INVALID, "spec.date", "9999-12-31"},
+    {edit_rendered_empty, INVALID, "spec.rendered_prompt", "1048576"},
+    {edit_rendered_template, INVALID, "spec.chat_template", "rendered_prompt"},
     {edit_messages, LIMIT, "spec.messages", "256"},
     {edit_template, INVALID, "spec.chat_template", "chatml"},
     {edit_method, INVALID, "spec.method", "inference-guard"},
@@ -663,6 +679,8 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->survivors = sample ? 1 : 8;
     spec->block_tokens = 4;
     spec->max_tokens = 128;
+    spec->content_tokens = "as-text";
+    spec->has_continue_final_message = true;
     spec->has_tries = spec->has_discount_reward = spec->has_early_stop = spec->has_seed = true;
     spec->tries = 2;
     spec->discount_reward = spec->early_stop = true;

@@ -26,6 +26,7 @@ struct world {
 struct loaded {
     struct model *model;
     struct tokenizer *tokenizer;
+    struct template_set *templates;
     struct model_context *context;
     struct scorer *scorer;
     int32_t padding_id; // that a class head's pooling skips; -1: none
@@ -58,6 +59,7 @@ static struct loaded load(const struct world *world, const char *name, int32_t n
     const char *path = tiny_model_path(world->directory, name);
     assert_ok(model_open(path, world->backend, PRECISION_STORED, &loaded.model, &error), &error);
     assert_ok(tokenizer_open(path, &loaded.tokenizer, &error), &error);
+    assert_ok(template_set_open(path, loaded.tokenizer, &loaded.templates, &error), &error);
     const struct model_context_options options = {.n_kv_blocks = n_blocks,
                                                   .n_sequences = 2 * POOL + 4,
                                                   .batch_rows = 16,
@@ -82,17 +84,25 @@ static void unload(struct loaded *loaded) {
     assert_int_equal(model_context_blocks_free(loaded->context),
                      model_context_blocks_total(loaded->context));
     model_context_destroy(loaded->context);
+    template_set_close(loaded->templates);
     tokenizer_close(loaded->tokenizer);
     model_close(loaded->model);
 }
 
-static const struct chat_message prompt[] = {{.role = "user", .content = "how are you today"}};
+static const struct template *find_template(const struct loaded *loaded, const char *name) {
+    const struct template *template = NULL;
+    struct error error = {0};
+    assert_ok(template_find(loaded->templates, name, &template, &error), &error);
+    return template;
+}
+
+static const struct chat_message message = {.role = "user", .content = "how are you today"};
+static const struct chat prompt = {.messages = &message, .n_messages = 1};
 
 static struct scorer_job *open_job(struct loaded *loaded, enum scorer_role role, bool eos_append) {
     const struct scorer_job_spec spec = {.role = role,
-                                         .messages = prompt,
-                                         .n_messages = 1,
-                                         .chat_template = TEMPLATE_BEAVER,
+                                         .chat = prompt,
+                                         .template = find_template(loaded, "beaver"),
                                          .cost_eos_append = eos_append,
                                          .max_tokens = TOKENS_MAX};
     struct scorer_job *job = NULL;
@@ -148,9 +158,9 @@ static void score_from_scratch(struct loaded *loaded, const struct response *res
     int32_t ids[IDS_MAX];
     size_t n_prefix = 0;
     struct error error = {0};
-    assert_ok(template_encode(loaded->tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX,
-                              &n_prefix, &error),
-              &error);
+    assert_ok(
+        template_encode(find_template(loaded, "beaver"), &prompt, ids, IDS_MAX, &n_prefix, &error),
+        &error);
     bool shared = score_model_shares_ids(loaded->scorer);
     bool closes = model_get_profile(loaded->model)->score_after[0] != '\0';
     bool replaced = text.ended && closes;
@@ -429,7 +439,7 @@ static void check_closed_prompt(const struct world *world, const char *model) {
     size_t n = 0;
     struct error error = {0};
     assert_ok(
-        template_encode(loaded.tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX - 3, &n, &error),
+        template_encode(find_template(&loaded, "beaver"), &prompt, ids, IDS_MAX - 3, &n, &error),
         &error);
     static const int32_t closing[] = {TINY_EOS, 'a', '\n'};
     memcpy(ids + n, closing, sizeof closing);
@@ -468,9 +478,8 @@ static void test_texts_are_scored_after_the_profiles_closing(void **state) {
     run_tree(world, &all[0], 7);
     struct loaded loaded = load(world, "reward", 40);
     const struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
-                                         .messages = prompt,
-                                         .n_messages = 1,
-                                         .chat_template = TEMPLATE_BEAVER,
+                                         .chat = prompt,
+                                         .template = find_template(&loaded, "beaver"),
                                          .cost_eos_append = true,
                                          .max_tokens = TOKENS_MAX};
     struct scorer_job *job = NULL;
@@ -491,7 +500,7 @@ static void test_prompts_score_by_the_same_rule(void **state) {
     size_t n = 0;
     struct error error = {0};
     assert_ok(
-        template_encode(plain.tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX - 1, &n, &error),
+        template_encode(find_template(&plain, "beaver"), &prompt, ids, IDS_MAX - 1, &n, &error),
         &error);
     ids[n] = TINY_EOS;
     const struct forward_item item = {.sequence = sequence_create(plain.context),
@@ -547,9 +556,8 @@ static void test_an_appended_end_token_that_is_padding_is_refused(void **state) 
     set_padding(directory, TINY_EOS);
     loaded = load(world, "reward", 40);
     const struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
-                                         .messages = prompt,
-                                         .n_messages = 1,
-                                         .chat_template = TEMPLATE_BEAVER,
+                                         .chat = prompt,
+                                         .template = find_template(&loaded, "beaver"),
                                          .cost_eos_append = true,
                                          .max_tokens = TOKENS_MAX};
     struct scorer_job *job = NULL;
@@ -572,15 +580,14 @@ static void copy_file(const char *from, const char *to, const char *name) {
 // End score of ids 1 5 9 33 77 | 200 300 2, read with a tokenizer whose bytes are their own ids.
 static float score_handed_ids(const struct world *world, const char *model) {
     static const struct chat_message bytes[] = {{.role = "user", .content = "\x01\x05\x09!M"}};
-    const struct scorer_job_spec spec = {.messages = bytes,
-                                         .n_messages = 1,
-                                         .chat_template = TEMPLATE_RAW,
-                                         .max_tokens = TOKENS_MAX};
     struct world own = *world; // the policy has the same tokenizer
     struct error error = {0};
     const char *path = tiny_model_path(world->directory, model);
     assert_ok(tokenizer_open(path, &own.policy_tokenizer, &error), &error);
     struct loaded loaded = load(&own, model, 40);
+    const struct scorer_job_spec spec = {.chat = {.messages = bytes, .n_messages = 1},
+                                         .template = find_template(&loaded, "raw"),
+                                         .max_tokens = TOKENS_MAX};
     struct scorer_job *job = NULL;
     assert_ok(scorer_job_open(loaded.scorer, &spec, &job, &error), &error);
     assert_ok(scorer_prepare(loaded.scorer, &job, 1, &error), &error);
@@ -696,9 +703,8 @@ static void test_appended_end_token_is_read_after_the_prompt_too(void **state) {
     int32_t ids[IDS_MAX];
     size_t n = 0;
     struct error error = {0};
-    assert_ok(
-        template_encode(loaded.tokenizer, TEMPLATE_BEAVER, prompt, 1, ids, IDS_MAX, &n, &error),
-        &error);
+    assert_ok(template_encode(find_template(&loaded, "beaver"), &prompt, ids, IDS_MAX, &n, &error),
+              &error);
     ids[n++] = TINY_EOS;
     struct sequence *sequence = sequence_create(loaded.context);
     const struct forward_item item = {.sequence = sequence,
@@ -722,9 +728,8 @@ static void test_prompt_and_responses_that_do_not_fit_are_refused(void **state) 
     struct loaded own = load(world, "cost", 40);
     struct loaded foreign = load(world, "foreign-cost", 40);
     struct scorer_job_spec spec = {.role = SCORER_ROLE_COST,
-                                   .messages = prompt,
-                                   .n_messages = 1,
-                                   .chat_template = TEMPLATE_BEAVER,
+                                   .chat = prompt,
+                                   .template = find_template(&own, "beaver"),
                                    .max_tokens = CONTEXT};
     struct scorer_job *job = NULL;
     struct error error = {0};
@@ -736,6 +741,7 @@ static void test_prompt_and_responses_that_do_not_fit_are_refused(void **state) 
     assert_non_null(strstr(error.message, "with the end token that cost_eos appends"));
     spec.cost_eos_append = false;
     // How many tokens another tokenizer makes of the text is known only later.
+    spec.template = find_template(&foreign, "beaver");
     assert_ok(scorer_job_open(foreign.scorer, &spec, &job, &error), &error);
     assert_ok(scorer_prepare(foreign.scorer, &job, 1, &error), &error);
     struct response response;

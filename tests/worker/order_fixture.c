@@ -46,6 +46,7 @@ Surefoot__Order *order_message(struct order_fixture *order) {
 Surefoot__GroupJob *order_add_job(struct order_fixture *order, const struct order_job *job) {
     Surefoot__GroupJob *message = take(order, sizeof *message);
     surefoot__group_job__init(message);
+    message->date = (char *)"2026-11-28";
     message->job_id = job->id;
     message->prompt = (char *)job->prompt;
     message->max_tokens = job->max_tokens;

@@ -23,6 +23,7 @@ static void make_order(struct test_order *test, uint64_t order_id, size_t n) {
     test->order.jobs = test->job_pointers;
     for (int i = 0; i < 2; i++) {
         surefoot__group_job__init(&test->jobs[i]);
+        test->jobs[i].date = (char *)"2026-11-28";
         test->jobs[i].has_job_id = true;
         test->jobs[i].job_id = (uint64_t)i + 1;
         test->job_pointers[i] = &test->jobs[i];

@@ -73,6 +73,25 @@ static enum status check_options(const struct rank_options *options, struct erro
     return STATUS_OK;
 }
 
+// A model whose jobs would all fail for its template is refused now: the one that its profile
+// names, or its own where the profile names none.
+static enum status open_templates(const char *directory, struct rank_model *out,
+                                  struct error *err) {
+    const char *name = model_get_profile(out->model)->chat_template;
+    const struct template *found;
+    struct error why = {0};
+    enum status status = template_set_open(directory, out->tokenizer, &out->templates, err);
+    if (status != STATUS_OK || (name[0] == '\0' && !template_set_has_own(out->templates))) {
+        return status;
+    }
+    if (template_find(out->templates, name, &found, &why) != STATUS_OK) {
+        return error_set(err, why.status == STATUS_NOT_FOUND ? STATUS_INVALID_ARGUMENT : why.status,
+                         name[0] != '\0' ? "surefoot.json.chat_template" : "chat_template", "%s",
+                         why.message);
+    }
+    return STATUS_OK;
+}
+
 static enum status open_model(struct rank *rank, const char *name, const char *directory,
                               bool is_policy, struct rank_model *out, struct error *err) {
     snprintf(out->name, sizeof out->name, "%s", name);
@@ -93,14 +112,7 @@ static enum status open_model(struct rank *rank, const char *name, const char *d
                          "%s: the tokenizer has %d ids, the model %d", name,
                          tokenizer_vocab_size(out->tokenizer), config->vocab_size);
     }
-    const char *chat_template = model_get_profile(out->model)->chat_template;
-    enum template_id id;
-    struct error ignored;
-    if (chat_template[0] != '\0' && template_find(chat_template, &id, &ignored) != STATUS_OK) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "surefoot.json.chat_template",
-                         "unknown \"%.32s\"; one of %s", chat_template, template_names());
-    }
-    return STATUS_OK;
+    return open_templates(directory, out, err);
 }
 
 // Last component of a path, for the policy's name.
@@ -310,7 +322,11 @@ static void describe_model(const struct rank *rank, const struct rank_model *mod
     info->context_length = (uint32_t)min_int(rank->context_tokens, model->options.context_tokens);
     info->vocab_size = (uint32_t)config->vocab_size;
     info->parameter_count = (uint64_t)model_parameter_count(model->model);
-    info->chat_template = profile->chat_template[0] != '\0' ? (char *)profile->chat_template : NULL;
+    if (profile->chat_template[0] != '\0') {
+        info->chat_template = (char *)profile->chat_template;
+    } else if (template_set_has_own(model->templates)) {
+        info->chat_template = (char *)"model";
+    }
     if (strcmp(role, "cost") != 0) {
         return;
     }
@@ -365,6 +381,7 @@ enum status rank_open(const struct rank_options *options, struct rank **out, str
 static void close_model(struct rank_model *model) {
     scorer_close(model->scorer);
     model_context_destroy(model->context);
+    template_set_close(model->templates);
     tokenizer_close(model->tokenizer);
     model_close(model->model);
 }

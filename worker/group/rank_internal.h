@@ -22,6 +22,7 @@ struct rank_model {
     struct model *model;
     struct model_context *context;
     struct tokenizer *tokenizer;
+    struct template_set *templates;
     struct model_context_options options;
     struct model_context_plan plan;
     struct scorer *scorer; // NULL for the policy

@@ -49,14 +49,16 @@ void rank_job_remove(struct rank *rank, struct rank_job *job) {
     id_table_remove(&rank->job_table, (int32_t)(job - rank->jobs));
 }
 
-// The job's messages: its own, or its prompt as one of the user's. Returns owned, NULL: no memory.
+// The job's messages: its own, or its prompt as one of the user's, for scorers a rendered prompt
+// where there is nothing else. Returns owned, NULL: no memory.
 static struct chat_message *make_messages(const Surefoot__GroupJob *message, size_t *n) {
     *n = message->n_messages > 0 ? message->n_messages : 1;
     struct chat_message *messages = calloc(*n, sizeof *messages);
     if (messages == NULL) {
         return NULL;
     }
-    messages[0] = (struct chat_message){.role = "user", .content = message->prompt};
+    const char *prompt = message->prompt != NULL ? message->prompt : message->rendered_prompt;
+    messages[0] = (struct chat_message){.role = "user", .content = prompt};
     for (size_t i = 0; i < message->n_messages; i++) {
         const Surefoot__ChatMessage *chat = message->messages[i];
         messages[i].role = chat->role != NULL ? chat->role : "";
@@ -65,29 +67,62 @@ static struct chat_message *make_messages(const Surefoot__GroupJob *message, siz
     return messages;
 }
 
-// The named template, else the profile's.
+// What a model's template renders for the job.
+static enum status make_chat(const Surefoot__GroupJob *message, struct chat *chat,
+                             struct error *err) {
+    const char *date = message->date != NULL ? message->date : "";
+    chat->continues = message->has_continue_final_message && message->continue_final_message;
+    chat->as_written = message->has_control_tokens_as_written && message->control_tokens_as_written;
+    if (!date_parse(date, &chat->date)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "date",
+                         "\"%.16s\" is not a day as YYYY-MM-DD", date);
+    }
+    return STATUS_OK;
+}
+
+// The template that is named, else the profile's, else the model's own.
 static enum status choose_template(const char *name, const struct rank_model *model,
-                                   enum template_id *out, struct error *err) {
+                                   const struct template **out, struct error *err) {
     if (name == NULL || name[0] == '\0') {
         name = model_get_profile(model->model)->chat_template;
     }
-    if (name[0] == '\0') {
+    if (name[0] == '\0' && !template_set_has_own(model->templates)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "chat_template",
-                         "is missing and the profile of %s names none; one of %s", model->name,
-                         template_names());
+                         "is missing, and %s has neither a profile that names one nor its own; one "
+                         "of %s",
+                         model->name, template_names());
     }
-    enum status status = template_find(name, out, err);
-    return status == STATUS_OK ? STATUS_OK
-                               : error_set(err, STATUS_INVALID_ARGUMENT, "chat_template",
-                                           "unknown \"%.32s\"; one of %s", name, template_names());
+    enum status status = template_find(model->templates, name, out, err);
+    if (status == STATUS_NOT_FOUND) {
+        err->status = STATUS_INVALID_ARGUMENT;
+        return STATUS_INVALID_ARGUMENT;
+    }
+    return status;
+}
+
+// A prompt that is rendered already is read as it is, control tokens included; else the policy's
+// template makes one.
+static enum status encode_ids(const struct rank *rank, const Surefoot__GroupJob *message,
+                              const struct template *template, const struct chat *chat,
+                              int32_t *ids, size_t capacity, size_t *count, struct error *err) {
+    const char *rendered = message->rendered_prompt;
+    if (rendered == NULL) {
+        return template_encode(template, chat, ids, capacity, count, err);
+    }
+    return tokenizer_encode(rank->policy.tokenizer, rendered, strlen(rendered),
+                            TOKENIZER_PARSE_SPECIAL, ids, capacity, count, err);
 }
 
 static enum status encode_prompt(const struct rank *rank, const Surefoot__GroupJob *message,
-                                 const struct chat_message *messages, size_t n_messages,
-                                 struct rank_job *job, struct error *err) {
-    const char *field = message->n_messages > 0 ? "messages" : "prompt";
-    enum template_id template;
-    enum status status = choose_template(message->chat_template, &rank->policy, &template, err);
+                                 const struct chat *chat, struct rank_job *job, struct error *err) {
+    bool is_rendered = message->rendered_prompt != NULL;
+    const char *field = is_rendered               ? "rendered_prompt"
+                        : message->n_messages > 0 ? "messages"
+                                                  : "prompt";
+    const struct template *template = NULL;
+    enum status status =
+        is_rendered ? STATUS_OK
+                    : choose_template(message->chat_template, &rank->policy, &template, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -99,8 +134,7 @@ static enum status encode_prompt(const struct rank *rank, const Surefoot__GroupJ
             return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a prompt");
         }
         job->prompt_ids = ids;
-        status = template_encode(rank->policy.tokenizer, template, messages, n_messages, ids,
-                                 capacity, &count, err);
+        status = encode_ids(rank, message, template, chat, ids, capacity, &count, err);
         if (status == STATUS_LIMIT && count > capacity) {
             capacity = count;
             status = STATUS_OK;
@@ -110,7 +144,7 @@ static enum status encode_prompt(const struct rank *rank, const Surefoot__GroupJ
     }
     if (status != STATUS_OK && message->n_messages == 0) {
         struct error cause = *err;
-        return error_set(err, status, "prompt", "%s", cause.message);
+        return error_set(err, status, field, "%s", cause.message);
     }
     if (status != STATUS_OK) {
         return status;
@@ -268,8 +302,7 @@ static enum status open_scorer(const struct rank *rank, const Surefoot__ScorerSp
     spec->role = (enum scorer_role)number;
     spec->lexical = message->lexical;
     if (model != NULL) {
-        enum status status =
-            choose_template(message->chat_template, model, &spec->chat_template, err);
+        enum status status = choose_template(message->chat_template, model, &spec->template, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -285,15 +318,13 @@ static enum status open_scorer(const struct rank *rank, const Surefoot__ScorerSp
 }
 
 static enum status open_scorers(struct rank *rank, const Surefoot__GroupJob *message,
-                                const struct chat_message *messages, size_t n_messages,
-                                struct rank_job *job, struct error *err) {
+                                const struct chat *chat, struct rank_job *job, struct error *err) {
     if (message->n_scorers > RANK_SCORERS_MAX) {
         return error_set(err, STATUS_LIMIT, "scorers", "%zu are above the limit %d",
                          message->n_scorers, RANK_SCORERS_MAX);
     }
     for (size_t i = 0; i < message->n_scorers; i++) {
-        struct scorer_job_spec spec = {.messages = messages,
-                                       .n_messages = n_messages,
+        struct scorer_job_spec spec = {.chat = *chat,
                                        .cost_eos_append = message->cost_eos_append,
                                        .max_tokens = job->params.max_tokens};
         enum status status = open_scorer(rank, message->scorers[i], &spec, &job->scorers[i], err);
@@ -310,7 +341,8 @@ static enum status open_scorers(struct rank *rank, const Surefoot__GroupJob *mes
 
 static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message,
                             struct rank_job *job, struct error *err) {
-    if (message->n_messages == 0 && (message->prompt == NULL || message->prompt[0] == '\0')) {
+    bool has_prompt = message->prompt != NULL && message->prompt[0] != '\0';
+    if (message->n_messages == 0 && message->rendered_prompt == NULL && !has_prompt) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "prompt", "is empty");
     }
     if (message->max_tokens < 1 || message->max_tokens > LIMIT_MAX_TOKENS) {
@@ -319,17 +351,21 @@ static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message
     }
     job->params.max_tokens = (int32_t)message->max_tokens;
     job->params.seed = message->seed;
-    size_t n_messages = 0;
-    struct chat_message *messages = make_messages(message, &n_messages);
+    struct chat chat = {0};
+    struct chat_message *messages = make_messages(message, &chat.n_messages);
     if (messages == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for messages");
     }
-    enum status status = encode_prompt(rank, message, messages, n_messages, job, err);
+    chat.messages = messages;
+    enum status status = make_chat(message, &chat, err);
+    if (status == STATUS_OK) {
+        status = encode_prompt(rank, message, &chat, job, err);
+    }
     if (status == STATUS_OK) {
         status = read_sampling(rank, message->sampling, job, err);
     }
     if (status == STATUS_OK) {
-        status = open_scorers(rank, message, messages, n_messages, job, err);
+        status = open_scorers(rank, message, &chat, job, err);
     }
     free(messages);
     return status;

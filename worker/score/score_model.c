@@ -94,8 +94,8 @@ static enum status encode_prompt(const struct model_scorer *scorer,
         }
         job->prefix = ids;
         count = 0;
-        enum status status = template_encode(scorer->tokenizer, spec->chat_template, spec->messages,
-                                             spec->n_messages, ids, capacity, &count, err);
+        enum status status =
+            template_encode(spec->template, &spec->chat, ids, capacity, &count, err);
         if (status == STATUS_LIMIT && count > capacity) {
             capacity = count;
             continue;

@@ -21,9 +21,8 @@ enum scorer_role { SCORER_ROLE_REWARD, SCORER_ROLE_COST };
 
 struct scorer_job_spec {
     enum scorer_role role;
-    const struct chat_message *messages; // [n_messages], borrowed during open
-    size_t n_messages;
-    enum template_id chat_template;       // model scorers
+    struct chat chat;                     // the prompt; borrowed during open
+    const struct template *template;      // model scorers: of the model's set; borrowed likewise
     const Surefoot__LexicalSpec *lexical; // lexical scorers; borrowed during open
     bool cost_eos_append;                 // job's cost_eos is "append"
     int32_t max_tokens;                   // of the response, policy tokens

@@ -1,261 +1,138 @@
-// A format is a function that writes a conversation as segments. Text that the format owns may hold
-// special tokens, text of a message may not; a message is trimmed where the model's own template
-// trims. The formats follow chujiezheng/chat_templates, except beaver (PKU-Alignment/safe-rlhf,
-// safe_rlhf/configs/constants.py and safe_rlhf/datasets/utils.py, format_prompt).
 #include "worker/tokenizer/template.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/tokenizer/chat_formats.h"
+#include "worker/tokenizer/template_source.h"
 #include "worker/tokenizer/utf8.h"
-
-enum { SEGMENTS_PER_MESSAGE = 8, SEGMENTS_PER_PROMPT = 8 };
-
-// A prompt while it is written. Segments borrow from the messages, the tokenizer and this file.
-struct prompt {
-    const struct tokenizer *tokenizer;
-    struct tokenizer_segment *segments; // [capacity], owned
-    size_t count;
-    size_t capacity;
-    unsigned flags; // of the encoder
-};
 
 struct format {
     const char *name;
-    void (*write)(struct prompt *prompt, const struct chat_message *messages, size_t n);
-    bool takes_system;
-    bool takes_turns; // more than one message
-    bool needs_eos;   // ends an answer with EOS
-};
-
-static void put(struct prompt *prompt, const char *text, size_t bytes, bool parse_special) {
-    ASSERT(prompt->count < prompt->capacity);
-    prompt->segments[prompt->count++] =
-        (struct tokenizer_segment){.text = text, .bytes = bytes, .parse_special = parse_special};
-}
-
-static void put_marker(struct prompt *prompt, const char *text) {
-    put(prompt, text, strlen(text), true);
-}
-
-// BOS or EOS as its spelling, nothing when the tokenizer has none.
-static void put_token(struct prompt *prompt, int32_t id) {
     const char *text;
-    size_t bytes;
-    if (id >= 0 && tokenizer_token_bytes(prompt->tokenizer, id, TOKENIZER_KEEP_SPECIAL, &text,
-                                         &bytes) == STATUS_OK) {
-        put(prompt, text, bytes, true);
-    }
-}
-
-static void put_bos(struct prompt *prompt) {
-    put_token(prompt, tokenizer_bos_id(prompt->tokenizer));
-}
-
-static void put_eos(struct prompt *prompt) {
-    put_token(prompt, tokenizer_eos_id(prompt->tokenizer));
-}
-
-// White space as Python's str.strip takes it off: White_Space and the four separators of ASCII.
-static bool is_trimmed(const char *text, size_t bytes) {
-    struct utf8_step step = utf8_next(text, bytes);
-    return step.kind == UTF8_WELL_FORMED &&
-           (utf8_is_space(step.code) || (step.code >= 0x1C && step.code <= 0x1F));
-}
-
-static const char *trim_start(const char *text) {
-    while (*text != '\0' && is_trimmed(text, strnlen(text, 4))) {
-        text += utf8_length(*text);
-    }
-    return text;
-}
-
-static size_t trim_end(const char *text) {
-    size_t bytes = strlen(text);
-    while (bytes > 0) {
-        size_t last = bytes - 1;
-        while (last > 0 && ((uint8_t)text[last] & 0xC0) == 0x80) {
-            last--;
-        }
-        if (!is_trimmed(text + last, bytes - last)) {
-            break;
-        }
-        bytes = last;
-    }
-    return bytes;
-}
-
-static void put_trimmed(struct prompt *prompt, const char *content) {
-    const char *text = trim_start(content);
-    put(prompt, text, trim_end(text), false);
-}
-
-static bool is_role(const struct chat_message *message, const char *role) {
-    return strcmp(message->role, role) == 0;
-}
-
-static void write_raw(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    (void)n;
-    prompt->flags = tokenizer_adds_bos(prompt->tokenizer) ? TOKENIZER_ADD_BOS : 0;
-    put(prompt, messages[0].content, strlen(messages[0].content), false);
-}
-
-static void write_llama_2(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const char *content = messages[i].content;
-        if (is_role(&messages[i], "assistant")) {
-            put_marker(prompt, " ");
-            put_trimmed(prompt, content);
-            put_marker(prompt, " ");
-            put_eos(prompt);
-            continue;
-        }
-        put_bos(prompt);
-        put_marker(prompt, "[INST] ");
-        if (is_role(&messages[i], "system")) {
-            put_marker(prompt, "<<SYS>>\n");
-            put_trimmed(prompt, content);
-            // The block and the message after it are trimmed as one text, at the outer ends.
-            content = messages[++i].content;
-            size_t bytes = trim_end(content);
-            put_marker(prompt, bytes > 0 ? "\n<</SYS>>\n\n" : "\n<</SYS>>");
-            put(prompt, content, bytes, false);
-        } else {
-            put_trimmed(prompt, content);
-        }
-        put_marker(prompt, " [/INST]");
-    }
-}
-
-static void put_llama_3_header(struct prompt *prompt, const char *role) {
-    put_marker(prompt, "<|start_header_id|>");
-    put(prompt, role, strlen(role), false);
-    put_marker(prompt, "<|end_header_id|>\n\n");
-}
-
-static void write_llama_3(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    bool has_system = is_role(&messages[0], "system");
-    put_bos(prompt);
-    put_llama_3_header(prompt, "system");
-    put_marker(prompt, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
-                       "You are a helpful assistant");
-    if (has_system) {
-        put_trimmed(prompt, messages[0].content);
-    }
-    put_marker(prompt, "<|eot_id|>");
-    for (size_t i = has_system ? 1 : 0; i < n; i++) {
-        put_llama_3_header(prompt, messages[i].role);
-        put_trimmed(prompt, messages[i].content);
-        put_marker(prompt, "<|eot_id|>");
-    }
-    put_llama_3_header(prompt, "assistant");
-}
-
-static void write_chatml(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    put_bos(prompt);
-    for (size_t i = 0; i < n; i++) {
-        put_marker(prompt, "<|im_start|>");
-        put(prompt, messages[i].role, strlen(messages[i].role), false);
-        put_marker(prompt, "\n");
-        put_trimmed(prompt, messages[i].content);
-        put_marker(prompt, "<|im_end|>\n");
-    }
-    put_marker(prompt, "<|im_start|>assistant\n");
-}
-
-// Alpaca and vicuna differ in the words only.
-struct turn_words {
-    const char *user;
-    const char *user_end;
-    const char *assistant;
-    const char *assistant_end; // after EOS
-    const char *opening;       // of the answer
+    bool is_plain; // begun as any text of the tokenizer's
 };
 
-static void write_turns(struct prompt *prompt, const struct turn_words *words,
-                        const struct chat_message *messages, size_t n) {
-    put_bos(prompt);
-    for (size_t i = 0; i < n; i++) {
-        if (is_role(&messages[i], "system")) {
-            put_trimmed(prompt, messages[i].content);
-            put_marker(prompt, "\n\n");
-        } else if (is_role(&messages[i], "user")) {
-            put_marker(prompt, words->user);
-            put_trimmed(prompt, messages[i].content);
-            put_marker(prompt, words->user_end);
-        } else {
-            put_marker(prompt, words->assistant);
-            put_trimmed(prompt, messages[i].content);
-            put_eos(prompt);
-            put_marker(prompt, words->assistant_end);
-        }
-    }
-    put_marker(prompt, words->opening);
-}
-
-static void write_alpaca(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    static const struct turn_words words = {.user = "### Instruction:\n",
-                                            .user_end = "\n\n",
-                                            .assistant = "### Response:\n",
-                                            .assistant_end = "\n\n",
-                                            .opening = "### Response:\n"};
-    write_turns(prompt, &words, messages, n);
-}
-
-static void write_vicuna(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    static const struct turn_words words = {.user = "USER: ",
-                                            .user_end = "\n",
-                                            .assistant = "ASSISTANT: ",
-                                            .assistant_end = "\n",
-                                            .opening = "ASSISTANT:"};
-    write_turns(prompt, &words, messages, n);
-}
-
-static void write_beaver(struct prompt *prompt, const struct chat_message *messages, size_t n) {
-    prompt->flags = tokenizer_adds_bos(prompt->tokenizer) ? TOKENIZER_ADD_BOS : 0;
-    put_marker(prompt, "BEGINNING OF CONVERSATION: ");
-    for (size_t i = 0; i < n; i++) {
-        const char *content = messages[i].content;
-        bool user = is_role(&messages[i], "user");
-        put_marker(prompt, user ? "USER: " : "");
-        put(prompt, content, strlen(content), false);
-        if (user) {
-            put_marker(prompt, " ASSISTANT:");
-        } else {
-            put_eos(prompt);
-        }
-    }
-}
-
-static const struct format formats[TEMPLATE_COUNT] = {
-    [TEMPLATE_RAW] = {"raw", write_raw, false, false, false},
-    [TEMPLATE_LLAMA_2] = {"llama-2", write_llama_2, true, true, true},
-    [TEMPLATE_LLAMA_3] = {"llama-3", write_llama_3, true, true, false},
-    [TEMPLATE_CHATML] = {"chatml", write_chatml, true, true, false},
-    [TEMPLATE_ALPACA] = {"alpaca", write_alpaca, true, true, true},
-    [TEMPLATE_VICUNA] = {"vicuna", write_vicuna, true, true, true},
-    [TEMPLATE_BEAVER] = {"beaver", write_beaver, false, true, true},
+static const struct format formats[] = {
+    {"raw", chat_format_raw, true},          {"llama-2", chat_format_llama_2, false},
+    {"llama-3", chat_format_llama_3, false}, {"chatml", chat_format_chatml, false},
+    {"alpaca", chat_format_alpaca, false},   {"vicuna", chat_format_vicuna, false},
+    {"beaver", chat_format_beaver, true},
 };
 
-enum status template_find(const char *name, enum template_id *out, struct error *err) {
-    for (int id = 0; id < TEMPLATE_COUNT; id++) {
-        if (strcmp(formats[id].name, name) == 0) {
-            *out = (enum template_id)id;
+enum { FORMAT_COUNT = sizeof formats / sizeof *formats };
+
+static const char own_name[] = "model";
+
+struct template {
+    const struct template_set *set;
+    struct jinja_template *jinja; // owned; NULL: cannot be used
+    bool is_plain;
+};
+
+struct template_set {
+    const struct tokenizer *tokenizer;
+    json_t *tokens; // owned, variables of every template
+    bool has_own;
+    struct error own_error; // why the own template cannot be used
+    struct template own;
+    struct template named[FORMAT_COUNT];
+};
+
+const char *template_names(void) {
+    return "model, raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver";
+}
+
+bool template_set_has_own(const struct template_set *set) {
+    return set->has_own;
+}
+
+static enum status parse_formats(struct template_set *set, struct error *err) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < FORMAT_COUNT; i++) {
+        set->named[i] = (struct template){.set = set, .is_plain = formats[i].is_plain};
+        status = jinja_parse(formats[i].text, strlen(formats[i].text), &set->named[i].jinja, err);
+    }
+    return status;
+}
+
+// Takes source->tokens.
+static enum status create(struct template_source *source, const struct tokenizer *tokenizer,
+                          struct template_set **out, struct error *err) {
+    struct template_set *set = calloc(1, sizeof *set);
+    if (set == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "chat_template", "no memory for templates");
+    }
+    set->tokenizer = tokenizer;
+    set->tokens = source->tokens;
+    source->tokens = NULL;
+    set->has_own = source->text != NULL;
+    set->own = (struct template){.set = set};
+    enum status status = parse_formats(set, err);
+    if (status != STATUS_OK) {
+        template_set_close(set);
+        return status;
+    }
+    if (set->has_own) {
+        set->own_error.status =
+            jinja_parse(source->text, source->bytes, &set->own.jinja, &set->own_error);
+    }
+    *out = set;
+    return STATUS_OK;
+}
+
+enum status template_set_open(const char *path, const struct tokenizer *tokenizer,
+                              struct template_set **out, struct error *err) {
+    struct template_source source;
+    enum status status = template_source_read(path, tokenizer, &source, err);
+    if (status == STATUS_OK) {
+        status = create(&source, tokenizer, out, err);
+    }
+    template_source_finish(&source);
+    return status;
+}
+
+void template_set_close(struct template_set *set) {
+    if (set == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < FORMAT_COUNT; i++) {
+        jinja_close(set->named[i].jinja);
+    }
+    jinja_close(set->own.jinja);
+    json_decref(set->tokens);
+    free(set);
+}
+
+static enum status find_own(const struct template_set *set, const struct template **out,
+                            struct error *err) {
+    if (!set->has_own) {
+        return error_set(err, STATUS_NOT_FOUND, "chat_template",
+                         "the model has none of its own; name one of %s",
+                         template_names() + sizeof own_name + 1);
+    }
+    if (set->own_error.status != STATUS_OK) {
+        return error_set(err, set->own_error.status, "chat_template", "of the model: %s",
+                         set->own_error.message);
+    }
+    *out = &set->own;
+    return STATUS_OK;
+}
+
+enum status template_find(const struct template_set *set, const char *name,
+                          const struct template **out, struct error *err) {
+    if (name == NULL || name[0] == '\0' || strcmp(name, own_name) == 0) {
+        return find_own(set, out, err);
+    }
+    for (size_t i = 0; i < FORMAT_COUNT; i++) {
+        if (strcmp(formats[i].name, name) == 0) {
+            *out = &set->named[i];
             return STATUS_OK;
         }
     }
-    return error_set(err, STATUS_NOT_FOUND, "template", "the formats are %s; there is no \"%s\"",
-                     template_names(), name);
-}
-
-const char *template_name(enum template_id id) {
-    ASSERT(id >= 0 && id < TEMPLATE_COUNT);
-    return formats[id].name;
-}
-
-const char *template_names(void) {
-    return "raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver";
+    return error_set(err, STATUS_NOT_FOUND, "chat_template", "unknown \"%.32s\"; one of %s", name,
+                     template_names());
 }
 
 static enum status message_error(struct error *err, size_t index, const char *part,
@@ -265,125 +142,176 @@ static enum status message_error(struct error *err, size_t index, const char *pa
     return error_set(err, STATUS_INVALID_ARGUMENT, field, "%s", text);
 }
 
-// What may stand at `index`: system first, then user and assistant in turn.
-static enum status check_message(const struct format *format, const struct chat_message *messages,
-                                 size_t index, struct error *err) {
-    const struct chat_message *message = &messages[index];
-    bool system_first = is_role(&messages[0], "system");
-    size_t turn = index - (system_first ? 1 : 0);
+static enum status check_utf8(const char *value, size_t index, const char *part,
+                              struct error *err) {
     size_t offset;
-    if (!utf8_validate(message->content, strlen(message->content), &offset)) {
-        char text[64];
-        snprintf(text, sizeof text, "not UTF-8 at byte %zu", offset);
-        return message_error(err, index, "content", text);
+    if (utf8_validate(value, strlen(value), &offset)) {
+        return STATUS_OK;
     }
-    if (is_role(message, "system")) {
-        if (!format->takes_system) {
-            return message_error(err, index, "role", "the format has no system message");
-        }
-        return index == 0 ? STATUS_OK
-                          : message_error(err, index, "role", "a system message comes first");
-    }
-    if (!is_role(message, "user") && !is_role(message, "assistant")) {
-        return message_error(err, index, "role", "is none of system, user, assistant");
-    }
-    if (is_role(message, "user") != (turn % 2 == 0)) {
-        return message_error(err, index, "role", "user and assistant must alternate, user first");
-    }
-    return STATUS_OK;
+    char text[64];
+    snprintf(text, sizeof text, "not UTF-8 at byte %zu", offset);
+    return message_error(err, index, part, text);
 }
 
-static enum status check_messages(const struct tokenizer *tokenizer, const struct format *format,
-                                  const struct chat_message *messages, size_t n,
-                                  struct error *err) {
+static enum status check_chat(const struct chat *chat, struct error *err) {
+    size_t n = chat->n_messages;
     if (n == 0 || n > TEMPLATE_MESSAGES_MAX) {
         return error_set(err, n == 0 ? STATUS_INVALID_ARGUMENT : STATUS_LIMIT, "messages",
                          "%zu messages, from 1 to %d are allowed", n, TEMPLATE_MESSAGES_MAX);
     }
-    for (size_t i = 0; i < n; i++) {
-        enum status status = check_message(format, messages, i, err);
-        if (status != STATUS_OK) {
-            return status;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < n; i++) {
+        status = check_utf8(chat->messages[i].role, i, "role", err);
+        if (status == STATUS_OK) {
+            status = check_utf8(chat->messages[i].content, i, "content", err);
         }
     }
-    if (!is_role(&messages[n - 1], "user")) {
-        return message_error(err, n - 1, "role", "the last message must be the user's");
-    }
-    if (n > 1 && !format->takes_turns) {
+    bool last_answers = strcmp(chat->messages[n - 1].role, "assistant") == 0;
+    if (status == STATUS_OK && last_answers != chat->continues) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "messages",
-                         "the format takes one message, not %zu", n);
+                         chat->continues
+                             ? "only a last message of the assistant's can be continued"
+                             : "the last message is the assistant's, and is not to be continued");
     }
-    bool has_answer = n > (is_role(&messages[0], "system") ? 2 : 1);
-    if (has_answer && format->needs_eos && tokenizer_eos_id(tokenizer) < 0) {
-        return error_set(err, STATUS_UNSUPPORTED, "template",
-                         "%s ends an answer with EOS, which the tokenizer does not have",
-                         format->name);
-    }
-    return STATUS_OK;
-}
-
-// Writes the prompt; the caller frees prompt->segments.
-static enum status write_prompt(const struct tokenizer *tokenizer, enum template_id id,
-                                const struct chat_message *messages, size_t n,
-                                struct prompt *prompt, struct error *err) {
-    ASSERT(id >= 0 && id < TEMPLATE_COUNT);
-    const struct format *format = &formats[id];
-    enum status status = check_messages(tokenizer, format, messages, n, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    size_t capacity = SEGMENTS_PER_MESSAGE * n + SEGMENTS_PER_PROMPT;
-    *prompt = (struct prompt){.tokenizer = tokenizer, .capacity = capacity};
-    prompt->segments = malloc(capacity * sizeof *prompt->segments);
-    if (prompt->segments == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, "messages", "no memory for %zu messages", n);
-    }
-    format->write(prompt, messages, n);
-    return STATUS_OK;
-}
-
-enum status template_encode(const struct tokenizer *tokenizer, enum template_id id,
-                            const struct chat_message *messages, size_t n, int32_t *ids,
-                            size_t capacity, size_t *count, struct error *err) {
-    struct prompt prompt;
-    enum status status = write_prompt(tokenizer, id, messages, n, &prompt, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = tokenizer_encode_segments(tokenizer, prompt.segments, prompt.count, prompt.flags, ids,
-                                       capacity, count, err);
-    free(prompt.segments);
     return status;
 }
 
-enum status template_text(const struct tokenizer *tokenizer, enum template_id id,
-                          const struct chat_message *messages, size_t n, char *text,
-                          size_t capacity, size_t *bytes, struct error *err) {
-    struct prompt prompt;
-    enum status status = write_prompt(tokenizer, id, messages, n, &prompt, err);
+// Marks the end of a message that the answer continues; what the template writes after it is cut
+// off. The same text as in transformers, for which templates may look.
+static const char continue_mark[] = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+static json_t *make_messages(const struct chat *chat) {
+    json_t *messages = json_array();
+    for (size_t i = 0; i < chat->n_messages; i++) {
+        const struct chat_message *message = &chat->messages[i];
+        bool is_marked = chat->continues && i + 1 == chat->n_messages;
+        json_t *row = json_pack("{ss, ss+}", "role", message->role, "content", message->content,
+                                is_marked ? continue_mark : "");
+        if (row == NULL || json_array_append_new(messages, row) != 0) {
+            json_decref(messages);
+            return NULL;
+        }
+    }
+    return messages;
+}
+
+// Variables as transformers gives them; there are neither tools nor documents.
+static json_t *make_variables(const struct chat *chat) {
+    json_t *messages = make_messages(chat);
+    return messages == NULL ? NULL
+                            : json_pack("{so, sn, sn, sb}", "messages", messages, "tools",
+                                        "documents", "add_generation_prompt", !chat->continues);
+}
+
+// Shortens the output to its first `bytes` bytes.
+static void cut(struct jinja_output *output, size_t bytes) {
+    size_t start = 0;
+    size_t n = 0;
+    for (; n < output->n_segments && start < bytes; n++) {
+        struct jinja_segment *segment = &output->segments[n];
+        segment->bytes = segment->bytes < bytes - start ? segment->bytes : bytes - start;
+        start += segment->bytes;
+    }
+    output->n_segments = n;
+    output->bytes = bytes;
+}
+
+// The last place of the mark without its space; -1 when the template dropped it.
+static ptrdiff_t find_mark(const struct jinja_output *output) {
+    size_t length = sizeof continue_mark - 2;
+    for (size_t end = output->bytes; end >= length; end--) {
+        if (memcmp(output->text + end - length, continue_mark, length) == 0) {
+            return (ptrdiff_t)(end - length);
+        }
+    }
+    return -1;
+}
+
+// End of the text before `end` without white space at its own end.
+static size_t trimmed_end(const char *text, size_t end) {
+    while (end > 0) {
+        size_t last = end - 1;
+        while (last > 0 && ((uint8_t)text[last] & 0xC0) == 0x80) {
+            last--;
+        }
+        uint32_t code = utf8_next(text + last, end - last).code;
+        if (!utf8_is_space(code) && !(code >= 0x1C && code <= 0x1F)) {
+            break;
+        }
+        end = last;
+    }
+    return end;
+}
+
+// Cuts off what stands after the message that is continued. Where the template trimmed the message,
+// the space of the mark is gone, and white space before it goes too.
+static enum status cut_at_mark(struct jinja_output *output, struct error *err) {
+    ptrdiff_t at = find_mark(output);
+    if (at < 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "messages",
+                         "the template does not write the last message as it is, so it cannot be "
+                         "continued");
+    }
+    size_t after = (size_t)at + sizeof continue_mark - 2;
+    bool is_whole = after < output->bytes && output->text[after] == ' ';
+    cut(output, is_whole ? (size_t)at : trimmed_end(output->text, (size_t)at));
+    return STATUS_OK;
+}
+
+enum status template_render(const struct template *template, const struct chat *chat,
+                            struct jinja_output *out, struct error *err) {
+    enum status status = check_chat(chat, err);
     if (status != STATUS_OK) {
         return status;
     }
-    size_t total = 0;
-    if ((prompt.flags & TOKENIZER_ADD_BOS) != 0) {
-        put_bos(&prompt); // last of the segments, first of the text
-        struct tokenizer_segment bos = prompt.segments[--prompt.count];
-        memmove(prompt.segments + 1, prompt.segments, prompt.count * sizeof *prompt.segments);
-        prompt.segments[0] = bos;
-        prompt.count++;
+    json_t *variables = make_variables(chat);
+    if (variables == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "messages", "no memory for %zu messages",
+                         chat->n_messages);
     }
-    for (size_t i = 0; i < prompt.count; i++) {
-        const struct tokenizer_segment *segment = &prompt.segments[i];
-        if (segment->bytes > 0 && total + segment->bytes <= capacity) {
-            memcpy(text + total, segment->text, segment->bytes);
+    const struct jinja_inputs inputs = {
+        .trusted = template->set->tokens, .data = variables, .date = chat->date};
+    status = jinja_render(template->jinja, &inputs, out, err);
+    json_decref(variables);
+    if (status == STATUS_OK && chat->continues) {
+        status = cut_at_mark(out, err);
+        if (status != STATUS_OK) {
+            jinja_output_finish(out);
         }
-        total += segment->bytes;
     }
-    free(prompt.segments);
-    *bytes = total;
-    if (total > capacity) {
-        return error_set(err, STATUS_LIMIT, "text", "%zu bytes are needed, there is room for %zu",
-                         total, capacity);
+    return status;
+}
+
+static enum status encode_output(const struct template *template, const struct chat *chat,
+                                 const struct jinja_output *output, int32_t *ids, size_t capacity,
+                                 size_t *count, struct error *err) {
+    const struct tokenizer *tokenizer = template->set->tokenizer;
+    struct tokenizer_segment *segments = calloc(output->n_segments + 1, sizeof *segments);
+    if (segments == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "messages", "no memory for %zu segments",
+                         output->n_segments);
     }
-    return STATUS_OK;
+    for (size_t i = 0; i < output->n_segments; i++) {
+        bool is_inert = output->segments[i].content && !chat->as_written;
+        segments[i] = (struct tokenizer_segment){.text = output->segments[i].text,
+                                                 .bytes = output->segments[i].bytes,
+                                                 .parse_special = !is_inert,
+                                                 .inert = is_inert};
+    }
+    unsigned flags = template->is_plain && tokenizer_adds_bos(tokenizer) ? TOKENIZER_ADD_BOS : 0;
+    enum status status = tokenizer_encode_segments(tokenizer, segments, output->n_segments, flags,
+                                                   ids, capacity, count, err);
+    free(segments);
+    return status;
+}
+
+enum status template_encode(const struct template *template, const struct chat *chat, int32_t *ids,
+                            size_t capacity, size_t *count, struct error *err) {
+    struct jinja_output output;
+    enum status status = template_render(template, chat, &output, err);
+    if (status == STATUS_OK) {
+        status = encode_output(template, chat, &output, ids, capacity, count, err);
+        jinja_output_finish(&output);
+    }
+    return status;
 }

@@ -1,60 +1,77 @@
-// Chat formats by name: messages to the prompt that a model was trained on, with the opening of the
-// answer at its end. Markers that the template writes may be special tokens; what a message says
-// never is, so that a user cannot write a turn marker as one. Formats whose markers are plain text
-// (llama-2's [INST], alpaca, vicuna, beaver) cannot be protected like this: a marker in a message
-// reads the same. No state; any thread.
+// Chat templates: messages to the prompt that a model was trained on. A template is the model's own
+// (Jinja, as it lies beside the weights) or a named format for models without one (Jinja too, in
+// formats/). What a template writes may be control tokens; what a message says never is, whatever
+// the tokenizer says of its tokens, so that no text can forge a turn. A caller may ask for what
+// transformers does instead. Formats whose markers are plain text (llama-2's [INST], alpaca,
+// vicuna, beaver) cannot be protected like this: a marker in a message reads the same. Never
+// changes after open; any thread.
 #ifndef WORKER_TOKENIZER_TEMPLATE_H
 #define WORKER_TOKENIZER_TEMPLATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/status.h"
+#include "worker/tokenizer/jinja/jinja.h"
 #include "worker/tokenizer/tokenizer.h"
-
-// The numbers are indices of the program only; names are what travels.
-enum template_id {
-    TEMPLATE_RAW,     // one user message, as it is
-    TEMPLATE_LLAMA_2, // [INST] with an optional <<SYS>> block
-    TEMPLATE_LLAMA_3, // header and eot tokens
-    TEMPLATE_CHATML,  // im_start and im_end tokens
-    TEMPLATE_ALPACA,  // ### Instruction: and ### Response:
-    TEMPLATE_VICUNA,  // USER: and ASSISTANT:
-    TEMPLATE_BEAVER,  // BEGINNING OF CONVERSATION: as in PKU-Alignment/safe-rlhf
-    TEMPLATE_COUNT,
-};
 
 enum { TEMPLATE_MESSAGES_MAX = 4096 };
 
 struct chat_message {
-    const char *role;    // "system", "user" or "assistant"; borrowed, NUL-terminated
+    const char *role;    // borrowed, NUL-terminated; what the template accepts
     const char *content; // UTF-8; borrowed, NUL-terminated
 };
 
-// Name to id ("llama-2", "llama-3", "chatml", "alpaca", "vicuna", "beaver", "raw"). NOT_FOUND: *err
-// lists the names.
-MUST_CHECK enum status template_find(const char *name, enum template_id *out, struct error *err);
+// What a template renders; borrowed during the calls.
+struct chat {
+    const struct chat_message *messages; // [n_messages]
+    size_t n_messages;                   // 1..TEMPLATE_MESSAGES_MAX
+    bool continues;   // the answer goes on with the last message, the assistant's
+    bool as_written;  // control tokens in messages count (transformers' default)
+    struct date date; // of strftime_now
+};
 
-// Name of an id, static storage.
-const char *template_name(enum template_id id);
+// The templates of one model.
+struct template_set;
+struct template;
+
+// Opens the templates of the model at `path` (worker/model/model_path.h): its own, if it has one
+// (chat_template.jinja, else chat_template of tokenizer_config.json: one text, or of several that
+// called "default"; else of chat_template.json; a GGUF file's tokenizer.chat_template), and how it
+// spells the tokens that templates name (bos_token, ...). Borrows the tokenizer until close. An own
+// template that cannot be used is no failure here, but of template_find. MALFORMED, LIMIT, IO,
+// NO_MEMORY: a file is wrong; err->field names it.
+MUST_CHECK enum status template_set_open(const char *path, const struct tokenizer *tokenizer,
+                                         struct template_set **out, struct error *err);
+
+void template_set_close(struct template_set *set); // NULL is allowed
+
+// The template called `name`: a format's ("llama-2", "raw", ...), or the model's own ("model", ""
+// or NULL). NOT_FOUND: *err lists the names. The status of parsing: the own template cannot be
+// used. err->field is "chat_template".
+MUST_CHECK enum status template_find(const struct template_set *set, const char *name,
+                                     const struct template **out, struct error *err);
+
+// Whether the model has a template of its own, usable or not.
+bool template_set_has_own(const struct template_set *set);
 
 // All names separated by ", ", for messages; static storage.
 const char *template_names(void);
 
-// Encodes n messages (>= 1) as a prompt: BOS exactly where the format has it, the messages, the
-// opening of the answer. An optional system message comes first, then user and assistant alternate,
-// and the last is the user's. INVALID_ARGUMENT: an unknown role, a wrong order, a system message in
-// a format without one (beaver, raw), invalid UTF-8; err->field is "messages[i].role" or
-// "messages[i].content". UNSUPPORTED: the format ends an answer with EOS and the tokenizer has
-// none. LIMIT and the rest as tokenizer_encode.
-MUST_CHECK enum status template_encode(const struct tokenizer *tokenizer, enum template_id id,
-                                       const struct chat_message *messages, size_t n, int32_t *ids,
-                                       size_t capacity, size_t *count, struct error *err);
+// Encodes the chat as a prompt, the opening of the answer at its end. As transformers does, nothing
+// is put around what the template writes, but for raw and beaver, which the tokenizer begins as it
+// begins any text. INVALID_ARGUMENT: the template refuses the messages or fails on them
+// (err->field "chat_template", with its line and reason), invalid UTF-8
+// ("messages[i].content"), a last message that is not the assistant's where it is to be continued,
+// or is where it is not ("messages"). LIMIT and the rest as tokenizer_encode and jinja_render.
+MUST_CHECK enum status template_encode(const struct template *template, const struct chat *chat,
+                                       int32_t *ids, size_t capacity, size_t *count,
+                                       struct error *err);
 
-// The text that template_encode encodes, special tokens spelled out; not NUL-terminated. For tests
-// and for a person to read. LIMIT: more than `capacity` bytes are needed, *bytes of them.
-MUST_CHECK enum status template_text(const struct tokenizer *tokenizer, enum template_id id,
-                                     const struct chat_message *messages, size_t n, char *text,
-                                     size_t capacity, size_t *bytes, struct error *err);
+// The text that template_encode encodes, without what the tokenizer begins it with; as
+// jinja_render. *out goes to jinja_output_finish.
+MUST_CHECK enum status template_render(const struct template *template, const struct chat *chat,
+                                       struct jinja_output *out, struct error *err);
 
 #endif

@@ -312,8 +312,7 @@ static enum status read_source(const char *directory, const struct special_sourc
                      directory);
 }
 
-// A directory over a base has a tokenizer of its own or the base's, never parts of both.
-static const char *find_directory(const struct model_path *path) {
+const char *tokenizer_find_directory(const struct model_path *path) {
     static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model"};
     for (size_t i = 0; path->base[0] != '\0' && i < sizeof names / sizeof names[0]; i++) {
         if (model_path_has(path->own, names[i])) {
@@ -329,7 +328,7 @@ enum status tokenizer_open(const char *path, struct tokenizer **out, struct erro
     if (status != STATUS_OK) {
         return status;
     }
-    const char *directory = find_directory(&found);
+    const char *directory = tokenizer_find_directory(&found);
     struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (tokenizer == NULL) {
         return error_set(err, STATUS_NO_MEMORY, "tokenizer", "no memory for a tokenizer");

@@ -6,6 +6,7 @@
 #define WORKER_TOKENIZER_TOKENIZER_SOURCE_H
 
 #include "common/status.h"
+#include "worker/model/model_path.h"
 #include "worker/tokenizer/special_ids.h"
 #include "worker/tokenizer/tokenizer_data.h"
 
@@ -61,6 +62,10 @@ MUST_CHECK enum status tokenizer_read_merge(const char *left, size_t left_bytes,
 MUST_CHECK enum status pretokenizer_add_metaspace(struct pretokenizer *pretokenizer,
                                                   enum prefix_rule rule, bool split,
                                                   struct error *err);
+
+// Where the files of a model's tokenizer lie: a directory over a base has its own or the base's,
+// never parts of both. Borrows from `path`.
+const char *tokenizer_find_directory(const struct model_path *path);
 
 // Splits of the model families, as their files write them.
 extern const char tokenizer_gpt2_pattern[];

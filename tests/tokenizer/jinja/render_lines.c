@@ -24,11 +24,11 @@ static json_t *render(const json_t *request) {
     const json_t *text = json_object_get(request, "template");
     struct jinja_inputs inputs = {.trusted = json_object_get(request, "trusted"),
                                   .data = json_object_get(request, "data")};
-    enum status status =
-        jinja_date_parse(json_string_value(json_object_get(request, "date")), &inputs.date, &err);
-    if (status == STATUS_OK) {
-        status = jinja_parse(json_string_value(text), json_string_length(text), &template, &err);
+    if (!date_parse(json_string_value(json_object_get(request, "date")), &inputs.date)) {
+        return json_pack("{ssss}", "status", "INVALID_ARGUMENT", "error", "not a date");
     }
+    enum status status =
+        jinja_parse(json_string_value(text), json_string_length(text), &template, &err);
     if (status == STATUS_OK) {
         status = jinja_render(template, &inputs, &output, &err);
     }

@@ -10,7 +10,7 @@
 #include "tests/support/testkit.h"
 #include "worker/tokenizer/jinja/jinja.h"
 
-static const struct jinja_date day = {.year = 2026, .month = 11, .day = 28};
+static const struct date day = {.year = 2026, .month = 11, .day = 28};
 
 static json_t *load(const char *path) {
     json_error_t why;
@@ -271,21 +271,6 @@ static void test_what_grows_without_end_is_stopped(void **state) {
     check_repeated("{{ x ~ ", "'a' ~ ", 1 << 18, "x }}", "above the limit");
 }
 
-static void test_dates_that_do_not_exist_are_refused(void **state) {
-    (void)state;
-    struct jinja_date date;
-    struct error err = {0};
-    static const char *const wrong[] = {"",           "2026-11-31", "2026-13-01",  "2026-00-10",
-                                        "2025-02-29", "26-11-28",   "2026-11-28 ", "0000-01-01",
-                                        "2026/11/28"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        assert_status(STATUS_INVALID_ARGUMENT, jinja_date_parse(wrong[i], &date, &err));
-        assert_string_equal("date", err.field);
-    }
-    assert_ok(jinja_date_parse("2024-02-29", &date, &err), &err);
-    assert_int_equal(date.day, 29);
-}
-
 static void test_names_that_a_template_reads_are_known(void **state) {
     (void)state;
     static const char text[] = "tools {% if enable_thinking %}{{ x.documents }}{% endif %}";
@@ -351,7 +336,6 @@ int main(void) {
         cmocka_unit_test(test_every_operation_keeps_where_a_byte_comes_from),
         cmocka_unit_test(test_messages_name_place_and_reason),
         cmocka_unit_test(test_what_grows_without_end_is_stopped),
-        cmocka_unit_test(test_dates_that_do_not_exist_are_refused),
         cmocka_unit_test(test_names_that_a_template_reads_are_known),
         cmocka_unit_test(test_threads_render_one_template_at_the_same_time),
     };

@@ -1,6 +1,5 @@
 #include "worker/tokenizer/jinja/jinja.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,29 +8,6 @@
 #include "worker/tokenizer/jinja/parser.h"
 
 enum { PARSE_MEMORY_BYTES_MAX = 128 << 20 };
-
-enum status jinja_date_parse(const char *text, struct jinja_date *date, struct error *err) {
-    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    static const char form[] = "dddd-dd-dd";
-    int numbers[3] = {0, 0, 0};
-    bool fits = strlen(text) == sizeof form - 1;
-    for (size_t i = 0, part = 0; fits && form[i] != '\0'; i++) {
-        if (form[i] == '-') {
-            fits = text[i] == '-';
-            part++;
-        } else {
-            fits = text[i] >= '0' && text[i] <= '9';
-            numbers[part] = 10 * numbers[part] + (text[i] - '0');
-        }
-    }
-    bool is_leap = (numbers[0] % 4 == 0 && numbers[0] % 100 != 0) || numbers[0] % 400 == 0;
-    if (!fits || numbers[0] < 1 || numbers[1] < 1 || numbers[1] > 12 || numbers[2] < 1 ||
-        numbers[2] > days[numbers[1] - 1] + (is_leap && numbers[1] == 2)) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "date", "not a day as YYYY-MM-DD");
-    }
-    *date = (struct jinja_date){.year = numbers[0], .month = numbers[1], .day = numbers[2]};
-    return STATUS_OK;
-}
 
 static enum status parse(struct jinja_template *template, const char *text, size_t bytes,
                          struct error *err) {

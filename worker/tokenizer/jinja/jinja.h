@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/date.h"
 #include "common/status.h"
 
 enum {
@@ -31,20 +32,13 @@ enum {
 
 struct jinja_template;
 
-// What strftime_now takes as the present: the start of a day.
-struct jinja_date {
-    int year;  // 1..9999
-    int month; // 1..12
-    int day;   // 1..31
-};
-
 struct jinja_inputs {
     // Objects whose members are the template's variables; borrowed during the call. A name that
     // both have is `trusted`'s.
     const json_t *trusted; // strings as of the template: bos_token, eos_token, ...; may be NULL
     const json_t *data;    // strings are content: messages, ...; may be NULL. A member "role" whose
                            // value is one of the usual ones (system, user, ...) is the template's
-    struct jinja_date date;
+    struct date date;      // the present of strftime_now: the start of that day
 };
 
 struct jinja_segment {
@@ -59,10 +53,6 @@ struct jinja_output {
     struct jinja_segment *segments; // [n_segments], owned; together the text; neighbours differ
     size_t n_segments;
 };
-
-// "YYYY-MM-DD" of a day that exists. INVALID_ARGUMENT: *err has the field "date".
-MUST_CHECK enum status jinja_date_parse(const char *text, struct jinja_date *date,
-                                        struct error *err);
 
 // Parses `text` [bytes], which is not kept. MALFORMED: not UTF-8, or not a template; UNSUPPORTED: a
 // construct that is not interpreted; both name line and column. LIMIT, NO_MEMORY. err->field is

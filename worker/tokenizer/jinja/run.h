@@ -36,7 +36,7 @@ struct run {
     struct arena arena;
     struct error *err;
     const struct dict *variables; // what the caller gave
-    struct jinja_date date;
+    struct date date;
     struct frame *frame;      // innermost scope
     struct text_builder *out; // where text goes
     enum flow flow;           // a loop control on its way to its loop
