@@ -147,6 +147,18 @@ static void test_vocabularies_that_do_not_fit_are_refused_by_key(void **state) {
     expect_refusal(&draft, STATUS_MALFORMED, "tokenizer.ggml.eos_token_id");
 }
 
+static void test_known_pre_tokenizers_open(void **state) {
+    (void)state;
+    static const char *const names[] = {"gpt-2", "phi-2",     "smollm", "starcoder", "refact",
+                                        "qwen2", "llama-bpe", "llama3", "llama-v3",  "tekken"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct draft draft = good;
+        struct error err = {0};
+        draft.pre = names[i];
+        assert_ok(open_draft(&draft, &err), &err);
+    }
+}
+
 // A SentencePiece vocabulary; `architecture` and the number of scores are the case's.
 static enum status open_pieces(const char *architecture, size_t n_scores, struct tokenizer **out,
                                struct error *err) {
@@ -204,6 +216,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_file_brings_its_tokenizer),
         cmocka_unit_test(test_the_template_stands_in_the_configuration),
+        cmocka_unit_test(test_known_pre_tokenizers_open),
         cmocka_unit_test(test_pieces_are_joined_by_score),
         cmocka_unit_test(test_vocabularies_that_do_not_fit_are_refused_by_key),
     };

@@ -23,6 +23,12 @@ static const char types_key[] = "tokenizer.ggml.token_type";
 static const char merges_key[] = "tokenizer.ggml.merges";
 static const char pre_key[] = "tokenizer.ggml.pre";
 
+// mistralai, tekken.json.
+static const char tekken_pattern[] =
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
+    "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
 // What a name of tokenizer.ggml.pre stands for in the tokenizer.json of those models.
 static const struct pre_rule {
     const char *name;
@@ -50,6 +56,7 @@ static const struct pre_rule {
      .pattern = tokenizer_llama3_pattern,
      .ignore_merges = true,
      .adds_bos = true},
+    {.name = "tekken", .pattern = tekken_pattern, .ignore_merges = true, .adds_bos = true},
 };
 enum { PRE_RULES = sizeof pre_rules / sizeof pre_rules[0] };
 
@@ -69,7 +76,7 @@ static enum status find_rule(const struct gguf *gguf, const struct pre_rule **ou
     }
     return error_set(err, STATUS_UNSUPPORTED, pre_key,
                      "%.*s is not supported: gpt-2, phi-2, smollm, starcoder, refact, qwen2, "
-                     "llama-bpe, llama3 and llama-v3 are",
+                     "llama-bpe, llama3, llama-v3 and tekken are",
                      (int)(name.count < 64 ? name.count : 64), name.bytes);
 }
 
