@@ -20,7 +20,7 @@ enum { REPEATS_MAX = 101, KB = 1 << 10, MB = 1 << 20 };
 
 static double now(void) {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time); // one thread: others do not count
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 

@@ -99,18 +99,41 @@ static uint64_t mix(uint64_t x) {
     return x ^ x >> 31;
 }
 
+// Puts every merge at the place of its rank, which is how most files number them; false when two
+// have one rank or one is too high.
+static bool place_by_rank(const struct bpe *bpe, struct merge *places, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        places[i].key = BPE_KEY_FREE;
+    }
+    for (size_t i = 0; i <= bpe->mask; i++) {
+        const struct merge *merge = &bpe->merges[i];
+        if (merge->key == BPE_KEY_FREE) {
+            continue;
+        }
+        if (merge->rank >= n || places[merge->rank].key != BPE_KEY_FREE) {
+            return false;
+        }
+        places[merge->rank] = *merge;
+    }
+    return true;
+}
+
 enum status bpe_fingerprint(const struct bpe *bpe, uint64_t *out) {
     struct merge *sorted = malloc((bpe->count + 1) * sizeof *sorted);
     if (sorted == NULL) {
         return STATUS_NO_MEMORY;
     }
+    bool placed = place_by_rank(bpe, sorted, bpe->count);
     size_t n = 0;
-    for (size_t i = 0; i <= bpe->mask; i++) {
-        if (bpe->merges[i].key != BPE_KEY_FREE && bpe->merges[i].id >= 0) {
-            sorted[n++] = bpe->merges[i];
+    for (size_t i = 0; i < (placed ? bpe->count : bpe->mask + 1); i++) {
+        struct merge merge = placed ? sorted[i] : bpe->merges[i];
+        if (merge.key != BPE_KEY_FREE && merge.id >= 0) {
+            sorted[n++] = merge;
         }
     }
-    qsort(sorted, n, sizeof *sorted, compare_ranks);
+    if (!placed) {
+        qsort(sorted, n, sizeof *sorted, compare_ranks);
+    }
     // A sum within a group of equals, because their order is not known.
     uint64_t sum = 0;
     uint64_t group = 0;

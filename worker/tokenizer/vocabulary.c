@@ -5,19 +5,11 @@
 
 #include "worker/tokenizer/tokenizer.h"
 #include "worker/tokenizer/utf8.h"
-
-// FNV-1a, 64 bit.
-static uint64_t hash_bytes(const char *bytes, size_t count) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < count; i++) {
-        hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3u;
-    }
-    return hash ^ hash >> 32;
-}
+#include "worker/tokenizer/word_cache.h"
 
 // The slot of a spelling, or the free one where it belongs.
 static size_t find_slot(const struct vocabulary *v, const char *content, size_t bytes) {
-    size_t slot = hash_bytes(content, bytes) & v->index_mask;
+    size_t slot = word_cache_hash(content, bytes) & v->index_mask;
     while (v->index[slot] >= 0) {
         const struct token *token = &v->tokens[v->index[slot]];
         if (token->content_bytes == bytes &&
