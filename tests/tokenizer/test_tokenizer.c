@@ -437,6 +437,24 @@ static void test_bad_configuration_is_refused_and_its_field_named(void **state) 
     }
 }
 
+// transformers tidies decoded text of unigram models then, and leaves that of BPE alone.
+static void test_tidying_of_decoded_text_is_refused_where_it_would_count(void **state) {
+    (void)state;
+    static const char config[] = "{\"clean_up_tokenization_spaces\":true}";
+    static const char unigram[] =
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",-1.5]]},"
+        "\"decoder\":{\"type\":\"Metaspace\",\"replacement\":\"\u2581\"}}";
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_status(STATUS_UNSUPPORTED, fixture_open(strdup(unigram), config, &t, &err));
+    assert_string_equal("tokenizer_config.json:clean_up_tokenization_spaces", err.field);
+    assert_ok(fixture_open(strdup(unigram), NULL, &t, &err), &err);
+    assert_encodes(t, "aa", 0, 1, 1);
+    tokenizer_close(t);
+    assert_ok(fixture_open(fixture_byte_level_json(), config, &t, &err), &err);
+    tokenizer_close(t);
+}
+
 static void test_rank_file_merges_by_the_rank_of_the_join(void **state) {
     (void)state;
     // a b c, then "bc" before "ab": ranks decide, and the specials of Llama 3 follow.
@@ -629,6 +647,7 @@ int main(void) {
         cmocka_unit_test(test_threads_share_one_tokenizer),
         cmocka_unit_test(test_bad_file_is_refused_and_its_field_named),
         cmocka_unit_test(test_bad_configuration_is_refused_and_its_field_named),
+        cmocka_unit_test(test_tidying_of_decoded_text_is_refused_where_it_would_count),
         cmocka_unit_test(test_rank_file_merges_by_the_rank_of_the_join),
         cmocka_unit_test(test_bad_rank_file_is_refused_by_line),
         cmocka_unit_test(test_tekken_file_merges_by_rank_behind_its_special_tokens),

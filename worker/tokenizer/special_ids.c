@@ -471,6 +471,17 @@ static enum status check_frame(const struct tokenizer *tokenizer, struct error *
     return STATUS_OK;
 }
 
+// What the configuration asks of a decoded text and only unigram models are given there.
+static enum status refuse_tidying(const struct special_sources *sources,
+                                  const struct tokenizer *tokenizer, struct error *err) {
+    static const char key[] = "clean_up_tokenization_spaces";
+    bool asked = json_is_true(json_object_get(sources->tokenizer_config, key));
+    return asked && tokenizer->kind == MODEL_UNIGRAM
+               ? model_file_error(err, STATUS_UNSUPPORTED, "tokenizer_config.json", key,
+                                  "true is not supported for a unigram model")
+               : STATUS_OK;
+}
+
 enum status special_ids_set(const struct special_sources *sources, struct tokenizer *tokenizer,
                             struct error *err) {
     static const struct role bos = {
@@ -490,6 +501,9 @@ enum status special_ids_set(const struct special_sources *sources, struct tokeni
     }
     if (status == STATUS_OK && !tokenizer->has_post_processor) {
         set_frame(sources, tokenizer);
+    }
+    if (status == STATUS_OK) {
+        status = refuse_tidying(sources, tokenizer, err);
     }
     return status == STATUS_OK ? check_frame(tokenizer, err) : status;
 }
