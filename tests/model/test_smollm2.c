@@ -1,6 +1,8 @@
 // SmolLM2-135M-Instruct from its GGUF file (cluster/models.sh smollm2 fetches it) against
-// transformers on the dequantised weights: ids of texts, and 64 greedy tokens after each.
+// transformers on the dequantised weights: ids of texts, and 64 greedy tokens after each. What
+// int8 costs is measured on a text of ../shared/data.
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +11,9 @@
 #include "worker/model/context.h"
 #include "worker/tokenizer/tokenizer.h"
 
-enum { CASES = 20, STEPS = 64, IDS_MAX = 256, VOCAB = 49152 };
+enum { CASES = 20, STEPS = 64, IDS_MAX = 256, VOCAB = 49152, WINDOWS = 4, WINDOW = 512 };
 static const char model_name[] = "models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+static const char text_name[] = "text/exl2_cal_wiki.utf8";
 
 struct fixture {
     struct backend *backend;
@@ -94,8 +97,8 @@ static struct model_context *open_context(const struct fixture *fixture, enum pr
     const struct model_context_options options = {.n_kv_blocks = CASES * 12,
                                                   .n_sequences = CASES,
                                                   .batch_rows = 64,
-                                                  .output_rows = CASES,
-                                                  .context_tokens = 512};
+                                                  .output_rows = WINDOW,
+                                                  .context_tokens = WINDOW};
     assert_ok(model_context_create(*model, &options, &context, &err), &err);
     return context;
 }
@@ -133,6 +136,71 @@ static void test_greedy_tokens_equal_the_reference(void **state) {
     model_close(model);
 }
 
+static double cross_entropy(const float *row, int32_t id) {
+    double highest = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < VOCAB; i++) {
+        highest = fmax(highest, (double)row[i]);
+    }
+    for (int32_t i = 0; i < VOCAB; i++) {
+        sum += exp((double)row[i] - highest);
+    }
+    return log(sum) + highest - (double)row[id];
+}
+
+// Nats a token over the windows, each read from its first token on.
+static double read_windows(const struct fixture *fixture, enum precision precision,
+                           const int32_t *ids) {
+    struct model *model = NULL;
+    struct model_context *context = open_context(fixture, precision, &model);
+    float *logits = malloc((size_t)WINDOW * VOCAB * sizeof *logits);
+    struct error err = {0};
+    double sum = 0;
+    for (int w = 0; w < WINDOWS; w++) {
+        struct sequence *sequence = sequence_create(context);
+        const struct forward_item item = {sequence, ids + w * WINDOW, WINDOW, FORWARD_OUTPUT_ALL};
+        struct tensor result;
+        assert_ok(model_forward(context, &item, 1, &err), &err);
+        assert_status(STATUS_OK, model_logits(context, model_outputs(context), &result));
+        size_t bytes = (size_t)WINDOW * VOCAB * sizeof *logits;
+        assert_status(STATUS_OK, fixture->backend->ops->download(fixture->backend, logits,
+                                                                 result.data, bytes));
+        for (int i = 0; i + 1 < WINDOW; i++) {
+            sum += cross_entropy(logits + (size_t)i * VOCAB, ids[w * WINDOW + i + 1]);
+        }
+        sequence_destroy(context, sequence);
+    }
+    free(logits);
+    model_context_destroy(context);
+    model_close(model);
+    return sum / (WINDOWS * (WINDOW - 1));
+}
+
+static void test_int8_costs_what_the_results_say(void **state) {
+    const struct fixture *fixture = *state;
+    const char *path = testkit_data_path(text_name);
+    if (path == NULL) {
+        testkit_note_missing(text_name);
+        skip();
+    }
+    size_t size, n = 0;
+    char *text = testkit_read_file(path, &size);
+    enum { TEXT_BYTES = WINDOWS * WINDOW * 8 };
+    size = size < TEXT_BYTES ? size : TEXT_BYTES;
+    while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) {
+        size--; // not within a character
+    }
+    int32_t *ids = malloc(TEXT_BYTES * sizeof *ids);
+    struct error err = {0};
+    assert_ok(tokenizer_encode(fixture->tokenizer, text, size, 0, ids, TEXT_BYTES, &n, &err), &err);
+    assert_true(n >= WINDOWS * WINDOW);
+    double exact = read_windows(fixture, PRECISION_STORED, ids);
+    double rounded = read_windows(fixture, PRECISION_INT8, ids);
+    print_message("perplexity %.4f at f32, %.4f at int8\n", exp(exact), exp(rounded));
+    assert_true(exp(rounded - exact) < 1.02); // docs/results/gguf.md: 1.014
+    free(ids);
+    free(text);
+}
+
 int main(void) {
     FILE *file = fopen(testkit_source_path(model_name), "rb");
     if (file == NULL) {
@@ -144,6 +212,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts_have_the_ids_of_the_reference),
         cmocka_unit_test(test_greedy_tokens_equal_the_reference),
+        cmocka_unit_test(test_int8_costs_what_the_results_say),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }
