@@ -334,6 +334,35 @@ static void test_turn_ends_are_end_tokens(void **state) {
     gguf_builder_finish(&file);
 }
 
+static void test_recommended_sampling_is_the_generation_config(void **state) {
+    (void)state;
+    struct draft draft = llama_draft("");
+    draft_real(&draft, "general.sampling.temp", 0.7f);
+    draft_number(&draft, "general.sampling.top_k", 40);
+    draft_number(&draft, "general.sampling.mirostat", 2);
+    struct gguf_builder file = draft_finish(&draft);
+    struct gguf *gguf = NULL;
+    struct error err = {0};
+    json_t *json = NULL;
+    assert_ok(gguf_parse(file.bytes, file.size, &gguf, &err), &err);
+    assert_ok(gguf_generation_config(gguf, &json, &err), &err);
+    json_t *want = json_pack("{s:b, s:f, s:i, s:i}", "do_sample", 1, "temperature", 0.7, "top_k",
+                             40, "general.sampling.mirostat", 2);
+    assert_true(json_equal(json, want));
+    json_decref(want);
+    json_decref(json);
+    gguf_close(gguf);
+    char *directory = testkit_make_directory();
+    char path[4200];
+    snprintf(path, sizeof path, "%s/m.gguf", directory);
+    testkit_write_file(path, file.bytes, file.size);
+    struct model_config config;
+    assert_status(STATUS_UNSUPPORTED, model_config_read(path, &config, &err));
+    assert_string_equal(err.field, "m.gguf.general.sampling.mirostat");
+    gguf_builder_finish(&file);
+    testkit_remove_tree(directory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_equal_the_reference_for_every_architecture),
@@ -343,6 +372,7 @@ int main(void) {
         cmocka_unit_test(test_the_profile_lies_beside_the_file),
         cmocka_unit_test(test_the_file_and_the_key_are_named),
         cmocka_unit_test(test_turn_ends_are_end_tokens),
+        cmocka_unit_test(test_recommended_sampling_is_the_generation_config),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

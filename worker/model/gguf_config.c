@@ -353,6 +353,60 @@ static enum status read_end_ids(const struct gguf *gguf, json_t *ids, struct err
     return STATUS_OK;
 }
 
+// The number that a person wrote: the shortest one that is this f32.
+static double written(double value) {
+    char text[32];
+    double parsed = value;
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        parsed = strtod(text, NULL);
+        if ((float)parsed == (float)value) {
+            break;
+        }
+    }
+    return parsed;
+}
+
+static json_t *plain_value(const struct gguf_value *value) {
+    int64_t integer;
+    double real;
+    if (!value->is_array && gguf_integer(value, 0, &integer)) {
+        return json_integer((json_int_t)integer);
+    }
+    if (!value->is_array && gguf_real(value, 0, &real) && isfinite(real)) {
+        return json_real(written(real));
+    }
+    return json_true(); // a text or a list: that it is there is all that counts
+}
+
+// Sampling that the makers recommend, by the names of generation_config.json. What has none there
+// keeps its own, for the reader to refuse.
+static void add_sampling(const struct gguf *gguf, json_t *config) {
+    static const char prefix[] = "general.sampling.";
+    static const char *const names[][2] = {{"temp", "temperature"},
+                                           {"top_k", "top_k"},
+                                           {"top_p", "top_p"},
+                                           {"min_p", "min_p"},
+                                           {"penalty_repeat", "repetition_penalty"}};
+    for (size_t i = 0; i < gguf_value_count(gguf); i++) {
+        const struct gguf_value *value = gguf_value_at(gguf, i);
+        if (strncmp(value->key, prefix, sizeof prefix - 1) != 0) {
+            continue;
+        }
+        const char *to = value->key;
+        for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+            to = strcmp(value->key + sizeof prefix - 1, names[k][0]) == 0 ? names[k][1] : to;
+        }
+        json_object_set_new(config, to, plain_value(value));
+        json_object_set_new(config, "do_sample", json_true());
+    }
+    json_t *temperature = json_object_get(config, "temperature");
+    if (temperature != NULL && json_number_value(temperature) == 0) {
+        json_object_del(config, "temperature");
+        json_object_set_new(config, "do_sample", json_false());
+    }
+}
+
 enum status gguf_generation_config(const struct gguf *gguf, json_t **out, struct error *err) {
     json_t *ids = json_array();
     enum status status = read_end_ids(gguf, ids, err);
@@ -364,6 +418,7 @@ enum status gguf_generation_config(const struct gguf *gguf, json_t **out, struct
     if (json_array_size(ids) > 0) {
         json_object_set(*out, "eos_token_id", ids);
     }
+    add_sampling(gguf, *out);
     json_decref(ids);
     return STATUS_OK;
 }
