@@ -12,6 +12,7 @@
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
 #include "worker/options.h"
+#include "worker/render.h"
 
 enum exit_code {
     EXIT_CODE_STOPPED = 0,
@@ -230,6 +231,15 @@ static int print_plan(const struct worker_options *options) {
     return EXIT_CODE_STOPPED;
 }
 
+static int print_rendering(const struct worker_options *options) {
+    struct error err = {.status = STATUS_OK};
+    if (render_print(options->policy, options->render, stdout, &err) != STATUS_OK) {
+        log_error("%s: %s %s", status_name(err.status), err.field, err.message);
+        return EXIT_CODE_START;
+    }
+    return EXIT_CODE_STOPPED;
+}
+
 // A descriptor that becomes readable with SIGTERM or SIGINT. Blocked in all threads, those of
 // libraries too, so before any starts. Ranks other than 0 leave these signals pending: the leader
 // ends them.
@@ -280,5 +290,8 @@ int main(int argc, char **argv) {
         return EXIT_CODE_STOPPED;
     }
     log_init("surefoot-worker", options.log_level);
+    if (options.render[0] != '\0') {
+        return print_rendering(&options);
+    }
     return options.plan ? print_plan(&options) : run(&options);
 }

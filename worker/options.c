@@ -70,6 +70,8 @@ static const struct option_row rows[] = {
      "error, warn, info (default), debug"},
     {"plan", NULL, OPTION_SWITCH, MEMBER(plan), 0, 0, 0,
      "print the memory plan and end; default off"},
+    TEXT("render", "JSON", render,
+         "print what the policy's chat template makes of messages and end; default none"),
     {"version", NULL, OPTION_SWITCH, MEMBER(version), 0, 0, 0, "print the version and end"},
     {"help", NULL, OPTION_SWITCH, MEMBER(help), 0, 0, 0, "print this and end"},
 };
@@ -268,7 +270,7 @@ static enum status check(const struct worker_options *options, struct error *err
     if (options->policy[0] == '\0') {
         return error_set(err, STATUS_INVALID_ARGUMENT, "policy", "is required");
     }
-    if (options->coordinator[0] == '\0' && !options->plan) {
+    if (options->coordinator[0] == '\0' && !options->plan && options->render[0] == '\0') {
         return error_set(err, STATUS_INVALID_ARGUMENT, "coordinator", "is required");
     }
     if (options->ranks > 1 && options->comm != WORKER_COMM_LOCAL) {

@@ -13,7 +13,7 @@
 #include "worker/backend/precision.h"
 #include "worker/group/rank.h"
 
-enum { WORKER_LOCAL_RANKS_MAX = 64, WORKER_TEXT_BYTES = 4096 };
+enum { WORKER_LOCAL_RANKS_MAX = 64, WORKER_TEXT_BYTES = 4096, WORKER_RENDER_BYTES = 1 << 17 };
 
 enum worker_comm { WORKER_COMM_AUTO, WORKER_COMM_LOCAL, WORKER_COMM_MPI };
 
@@ -42,6 +42,7 @@ struct worker_options {
     int64_t order_timeout_ms;      // 100..86400000, default 600000
     enum log_level log_level;
     bool plan; // print the memory plan and end
+    char render[WORKER_RENDER_BYTES]; // "", or a request of worker/render.h: answer it and end
     bool version;
     bool help;
 };

@@ -22,7 +22,7 @@ static const struct verb verbs[] = {
     {"close", verb_close, "drop a job's stored result"},
     {"sweep", verb_sweep, "answer every prompt of a file; goes on where it was interrupted"},
     {"compare", verb_compare, "answer the prompts of a file with several methods side by side"},
-    {"models", verb_models, "models check DIR: can this directory be served?"},
+    {"models", verb_models, "models check MODEL: can it be served? models render MODEL: its chat template"},
 };
 
 static void print_help(FILE *out) {

@@ -1,33 +1,25 @@
 // surefoot models check MODEL: asks the worker program, which alone reads models, for its memory
 // plan.
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "client/cli/print.h"
+#include "client/cli/models_render.h"
 #include "client/cli/service.h"
-#include "common/deadline.h"
+#include "client/cli/worker_run.h"
 #include "common/json_numbers.h"
 
-enum {
-    CONFIG_BYTES_MAX = 16 << 20,
-    REPORT_BYTES = 16384,
-    MISSING_PROGRAM = 127 /* as a shell has it */
-};
+enum { CONFIG_BYTES_MAX = 16 << 20 };
 
 struct check {
     const char *directory;
     const char *policy; // that a scorer is checked beside; NULL: the shipped one
     bool scorer;        // by its config.json
     uint32_t timeout_s;
-    char report[REPORT_BYTES + 1]; // what the worker printed
-    bool good;
+    struct worker_run run;
 };
 
 static json_t *parse(int fd, size_t size) {
@@ -89,75 +81,6 @@ static bool is_scorer(const char *directory) {
     return scorer;
 }
 
-// In the child: never returns.
-static void run_child(char *const *argv, int out) {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (dup2(out, 1) >= 0 && dup2(out, 2) >= 0) {
-        execv(argv[0], argv);
-    }
-    fprintf(stderr, "cannot run %s: %s\n", argv[0], strerror(errno));
-    fflush(stderr);
-    _exit(127);
-}
-
-// Reads all that the child prints, until it ends, the deadline passes or a signal comes.
-static enum status read_report(struct cli *cli, struct check *check, int in, struct error *err) {
-    int64_t deadline = deadline_after_ms((int64_t)check->timeout_s * 1000);
-    size_t size = 0;
-    char rest[256]; // what is above the report's room is read and dropped
-    for (;;) {
-        struct pollfd ready[] = {{.fd = in, .events = POLLIN},
-                                 {.fd = cli->signal_fd, .events = POLLIN}};
-        if (poll(ready, 2, deadline_left_ms(deadline)) <= 0) {
-            return error_set(err, STATUS_DEADLINE, "--timeout-s", "the check took above %u s",
-                             check->timeout_s);
-        }
-        if (ready[1].revents != 0) {
-            return error_set(err, STATUS_CANCELLED, NULL, "interrupted");
-        }
-        bool room = size < REPORT_BYTES;
-        ssize_t count =
-            read(in, room ? check->report + size : rest, room ? REPORT_BYTES - size : sizeof rest);
-        if (count <= 0) {
-            return STATUS_OK;
-        }
-        size += room ? (size_t)count : 0;
-    }
-}
-
-static enum status run_worker(struct cli *cli, struct check *check, char *const *argv,
-                              struct error *err) {
-    int ends[2];
-    if (pipe(ends) != 0) {
-        return error_set(err, status_from_errno(errno), NULL, "pipe: %s", strerror(errno));
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(ends[0]);
-        run_child(argv, ends[1]);
-    }
-    close(ends[1]);
-    enum status status =
-        pid < 0 ? error_set(err, status_from_errno(errno), NULL, "fork: %s", strerror(errno))
-                : read_report(cli, check, ends[0], err);
-    close(ends[0]);
-    if (pid < 0) {
-        return status;
-    }
-    if (status != STATUS_OK) {
-        kill(pid, SIGKILL);
-    }
-    int state = 0;
-    waitpid(pid, &state, 0);
-    check->good = WIFEXITED(state) && WEXITSTATUS(state) == 0;
-    if (status == STATUS_OK && WIFEXITED(state) && WEXITSTATUS(state) == MISSING_PROGRAM) {
-        return error_set(err, STATUS_IO, NULL, "%.200s", check->report);
-    }
-    return status;
-}
-
 static enum status check_model(struct cli *cli, struct check *check, struct error *err) {
     char program[SERVICE_PATH_BYTES + 32];
     char shipped[SERVICE_PATH_BYTES];
@@ -181,28 +104,31 @@ static enum status check_model(struct cli *cli, struct check *check, struct erro
         argv[4] = "--scorer";
         argv[5] = scorer;
     }
-    return run_worker(cli, check, argv, err);
+    return worker_run(cli, argv, check->timeout_s, &check->run, err);
 }
 
 static int print_check(const struct check *check, bool json) {
     if (json) {
         json_t *object = json_pack("{s:s, s:s, s:b, s:s}", "directory", check->directory, "kind",
-                                   check->scorer ? "scorer" : "policy", "good", check->good,
-                                   "report", check->report);
+                                   check->scorer ? "scorer" : "policy", "good", check->run.good,
+                                   "report", check->run.output);
         if (print_json_line(object, stdout) != STATUS_OK) {
             return CLI_EXIT_SYSTEM;
         }
     } else {
-        print_text(check->report, false, 0, check->good ? stdout : stderr);
+        print_text(check->run.output, false, 0, check->run.good ? stdout : stderr);
         printf("%s: %s\n", check->directory,
-               !check->good    ? "cannot be served"
-               : check->scorer ? "good as a scorer"
-                               : "good as a policy");
+               !check->run.good ? "cannot be served"
+               : check->scorer  ? "good as a scorer"
+                                : "good as a policy");
     }
-    return check->good ? CLI_EXIT_OK : CLI_EXIT_USAGE;
+    return check->run.good ? CLI_EXIT_OK : CLI_EXIT_USAGE;
 }
 
 int verb_models(struct cli *cli, int argc, char **argv) {
+    if (argc > 0 && strcmp(argv[0], "render") == 0) {
+        return verb_models_render(cli, argc, argv);
+    }
     int json = 0;
     struct check check = {.timeout_s = 120};
     const struct flag own[] = {
@@ -222,7 +148,7 @@ int verb_models(struct cli *cli, int argc, char **argv) {
         {.name = NULL},
     };
     const struct command_line line = {
-        .usage = "models check MODEL [FLAGS]",
+        .usage = "models check MODEL [FLAGS] (or models render MODEL, see its --help)",
         .about = "Opens a model, a directory in Hugging Face layout (config.json, weights, "
                  "tokenizer.json)\nor a GGUF file, and prints the memory it would take, or why it "
                  "cannot be served (exit\ncode 2). JSON: directory, kind, good, report.",
@@ -248,5 +174,7 @@ int verb_models(struct cli *cli, int argc, char **argv) {
         check.directory = positional[1];
         status = check_model(cli, &check, &err);
     }
-    return status == STATUS_OK ? print_check(&check, json) : cli_fail(&err, json);
+    int code = status == STATUS_OK ? print_check(&check, json) : cli_fail(&err, json);
+    worker_run_finish(&check.run);
+    return code;
 }

@@ -1,0 +1,27 @@
+// Runs the worker program, which alone reads models, and takes what it prints.
+#ifndef CLIENT_CLI_WORKER_RUN_H
+#define CLIENT_CLI_WORKER_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/cli/cli.h"
+
+enum { WORKER_OUTPUT_BYTES_MAX = 64 << 20 }; // what is above it is dropped
+
+struct worker_run {
+    char *output; // [size], owned, NUL-terminated: both streams
+    size_t size;
+    size_t capacity;
+    bool good; // it ended with 0
+};
+
+// argv[0] is the program, NULL ends argv. STATUS_DEADLINE after timeout_s (field --timeout-s),
+// STATUS_CANCELLED by a signal; STATUS_IO: it cannot be run. Release with worker_run_finish(), on
+// failure too. Blocks.
+MUST_CHECK enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_s,
+                                  struct worker_run *run, struct error *err);
+void worker_run_finish(struct worker_run *run);
+
+#endif

@@ -1,0 +1,56 @@
+"""Token ids of conversations by `surefoot models render` and by transformers' apply_chat_template, for
+model directories with a tokenizer and a chat template: equal when control tokens in messages count
+(content_tokens as-written), and without any where they do not.
+
+    python tests/parity/chat_ids_parity.py build/bin/surefoot DIRECTORY..."""
+
+import json
+import subprocess
+import sys
+
+from jinja_parity import CONVERSATIONS
+from transformers import AutoTokenizer
+
+
+def render(program, directory, messages, continues, tokens):
+    command = [program, "models", "render", directory, "--json", "--content-tokens", tokens,
+               "--date", "2026-11-28"]
+    for message in messages:
+        command += ["--message", f"{message['role']}:{message['content']}"]
+    if continues:
+        command.append("--continue-final-message")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout)["ids"] if done.returncode == 0 else None
+
+
+def reference(tokenizer, messages, continues):
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False,
+                                             add_generation_prompt=not continues,
+                                             continue_final_message=continues)
+    except Exception:  # whatever the template raises
+        return None
+
+
+def main():
+    different = 0
+    for directory in sys.argv[2:]:
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        equal = 0
+        for title, messages, _, more in CONVERSATIONS:
+            if more or any("\0" in message["content"] for message in messages):
+                continue  # variables of a template's own, and what no command line can hold
+            continues = messages[-1]["role"] == "assistant"
+            wanted = reference(tokenizer, messages, continues)
+            given = render(sys.argv[1], directory, messages, continues, "as-written")
+            if wanted == given:
+                equal += 1
+            else:
+                different += 1
+                print(f"{directory} [{title}]\n  transformers: {wanted}\n  here:         {given}")
+        print(f"{directory}: {equal} conversations equal")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
