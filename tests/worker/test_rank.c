@@ -49,6 +49,71 @@ static void test_candidates_of_one_prompt_differ(void **state) {
     wire_free(WIRE_GATHERED, rows);
 }
 
+// Tokens of job `id` with candidate 1, whose key of random numbers is the same for every job.
+static Surefoot__Gathered *run_prompt(struct rank *rank, struct order_fixture *order,
+                                      Surefoot__GroupJob *job) {
+    order_add_item(order, job->job_id, 1, 0, NULL, 0, FIXTURE_BLOCK);
+    return order_run(rank, order);
+}
+
+static void test_rendered_prompt_and_continued_message_are_the_same_tokens(void **state) {
+    struct rank_fixture *fixture = *state;
+    static const char rendered[] = "BEGINNING OF CONVERSATION: USER: how are you ASSISTANT:I am ";
+    const struct order_job asked = {.id = 900, .prompt = "how are you", .max_tokens = 40};
+    Surefoot__ChatMessage rows[] = {SUREFOOT__CHAT_MESSAGE__INIT, SUREFOOT__CHAT_MESSAGE__INIT};
+    Surefoot__ChatMessage *list[] = {&rows[0], &rows[1]};
+    rows[0].role = (char *)"user";
+    rows[0].content = (char *)"how are you";
+    rows[1].role = (char *)"assistant";
+    rows[1].content = (char *)"I am ";
+    struct order_fixture *first = order_create();
+    Surefoot__GroupJob *job = order_add_job(first, &asked);
+    job->prompt = NULL;
+    job->messages = list;
+    job->n_messages = 2;
+    job->has_continue_final_message = job->continue_final_message = true;
+    Surefoot__Gathered *continued = run_prompt(fixture->rank, first, job);
+    struct order_fixture *second = order_create();
+    struct order_job again = asked;
+    again.id = 901;
+    job = order_add_job(second, &again);
+    job->prompt = NULL;
+    job->rendered_prompt = (char *)rendered;
+    Surefoot__Gathered *read = run_prompt(fixture->rank, second, job);
+    const Surefoot__Row *a = order_find_row(continued, 900, 1);
+    const Surefoot__Row *b = order_find_row(read, 901, 1);
+    assert_null(a->error);
+    assert_null(b->error);
+    assert_int_equal(a->prompt_tokens, b->prompt_tokens);
+    assert_int_equal(a->n_token_ids, b->n_token_ids);
+    assert_memory_equal(a->token_ids, b->token_ids, a->n_token_ids * sizeof(uint32_t));
+    order_destroy(first);
+    order_destroy(second);
+    wire_free(WIRE_GATHERED, continued);
+    wire_free(WIRE_GATHERED, read);
+}
+
+// "</s>" in a message is four bytes, and one token for a job that says so.
+static void test_control_tokens_in_messages_count_on_request_only(void **state) {
+    struct rank_fixture *fixture = *state;
+    uint32_t prompt_tokens[2];
+    for (int written = 0; written < 2; written++) {
+        const struct order_job asked = {
+            .id = 910 + (uint64_t)written, .prompt = "a</s>b", .max_tokens = 40};
+        struct order_fixture *order = order_create();
+        Surefoot__GroupJob *job = order_add_job(order, &asked);
+        job->has_control_tokens_as_written = true;
+        job->control_tokens_as_written = written;
+        Surefoot__Gathered *gathered = run_prompt(fixture->rank, order, job);
+        const Surefoot__Row *row = order_find_row(gathered, asked.id, 1);
+        assert_null(row->error);
+        prompt_tokens[written] = row->prompt_tokens;
+        order_destroy(order);
+        wire_free(WIRE_GATHERED, gathered);
+    }
+    assert_int_equal(prompt_tokens[0], prompt_tokens[1] + 3);
+}
+
 static void test_rebuilt_candidates_equal_held_ones(void **state) {
     struct rank_fixture *fixture = *state;
     enum { N = 12 };
@@ -501,6 +566,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_candidate_alone_equals_among_others),
         cmocka_unit_test(test_candidates_of_one_prompt_differ),
+        cmocka_unit_test(test_rendered_prompt_and_continued_message_are_the_same_tokens),
+        cmocka_unit_test(test_control_tokens_in_messages_count_on_request_only),
         cmocka_unit_test(test_rebuilt_candidates_equal_held_ones),
         cmocka_unit_test(test_waves_and_evictions_change_no_row),
         cmocka_unit_test(test_penalty_changes_only_its_item),
