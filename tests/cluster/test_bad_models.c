@@ -88,7 +88,7 @@ static const struct bad_model rows[] = {
      "tokenizer.json:model.vocab", "id 7"},
     {"cut tokenizer", tokenizer, NULL, 100000, "MALFORMED", tokenizer, "line"},
     {"tokenizer in a pipe", tokenizer, NULL, A_PIPE, "IO", tokenizer, "not a regular file"},
-    {"no tokenizer", tokenizer, NULL, REMOVED, "NOT_FOUND", tokenizer, "neither tokenizer.json"},
+    {"no tokenizer", tokenizer, NULL, REMOVED, "NOT_FOUND", tokenizer, "none of tokenizer.json"},
     {"role", profile, "{\"role\": \"judge\"}", 0, "INVALID_ARGUMENT", "surefoot.json.role",
      "policy, reward, cost"},
     {"chat template", profile, "{\"chat_template\": \"klingon\"}", 0, "INVALID_ARGUMENT",

@@ -313,7 +313,8 @@ static enum status read_source(const char *directory, const struct special_sourc
 }
 
 const char *tokenizer_find_directory(const struct model_path *path) {
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model"};
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model",
+                                        "tekken.json"};
     for (size_t i = 0; path->base[0] != '\0' && i < sizeof names / sizeof names[0]; i++) {
         if (model_path_has(path->own, names[i])) {
             return path->own;
