@@ -322,8 +322,8 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
             "sweep's; each item's own is derived from it,\nits id and its prompt.\n"
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
             "OUT: surefoot_sweep (1), id, prompt (if it is no field by itself), input{all other "
-            "fields of the\nitem}, settings{benchmark, asked (column), system, job{every field}, "
-            "models{name: role, hash,\nprecision, profile, ...}} and\n" OUTCOME_FIELDS
+            "fields of the\nitem}, settings{benchmark, asked (column), system, prefill, "
+            "rendered, job{every field},\nmodels{name: role, hash, precision, profile, ...}} and\n" OUTCOME_FIELDS
             "\nJSON on stdout: items, answered, refused, failed, new, out, benchmark, asked.",
         .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
         .n_tables = 5,
