@@ -61,7 +61,7 @@ static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
     at = add_count(at, "survivors", &spec->survivors, &spec->has_survivors, 1, LIMIT_CANDIDATES,
                    "beams kept by a selection; default n/4, at least 1");
     at = add_count(at, "block-tokens", &spec->block_tokens, &spec->has_block_tokens, 1,
-                   LIMIT_BLOCK_TOKENS, "tokens between two selections; default 32");
+                   LIMIT_BLOCK_TOKENS, "tokens between two selections; default 4");
     at = add_count(at, "max-tokens", &spec->max_tokens, &spec->has_max_tokens, 1, LIMIT_MAX_TOKENS,
                    "longest answer; default the model's, else 128");
     at = add_count(at, "tries", &spec->tries, &spec->has_tries, 1, LIMIT_TRIES,
@@ -85,7 +85,7 @@ static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
     at = add(at, "fallback-penalty", FLAG_TEXT, &spec->fallback_penalty, "NAME",
              "count, log1p, binary; default log1p");
     at = add_real(at, "fallback-weight", &spec->fallback_weight, &spec->has_fallback_weight, 0, 1e6,
-                  "n2; default 1");
+                  "n2, logits; default 3");
     at = add_real(at, "fallback-cap", &spec->fallback_cap, &spec->has_fallback_cap, 0, 1e3,
                   "largest penalty of one token, logits; default 10");
     at = add_real(at, "cost-min", &spec->cost_min, &spec->has_cost_min, -1e9, 1e9,

@@ -1,5 +1,6 @@
 // The surefoot program itself, against a scripted service: exit codes, errors, sweeps and how they
 // go on after an interruption.
+#include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "proto/defaults.h"
 #include "tests/client/fake_service.h"
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
@@ -178,6 +180,46 @@ static void test_help_has_a_default_for_every_flag(void **state) {
         }
         free(output);
     }
+}
+
+static void test_help_states_the_defaults_that_jobs_take(void **state) {
+    struct place *place = *state;
+    static const struct {
+        const char *flag;
+        int value;
+    } defaults[] = {
+        {"  --n ", DEFAULT_N},
+        {"  --survivors ", DEFAULT_SURVIVORS_DIVISOR},
+        {"  --block-tokens ", DEFAULT_BLOCK_TOKENS},
+        {"  --max-tokens ", DEFAULT_MAX_TOKENS},
+        {"  --tries ", DEFAULT_TRIES},
+        {"  --lagrangian-lambda ", DEFAULT_LAGRANGIAN_LAMBDA},
+        {"  --fallback-weight ", DEFAULT_FALLBACK_WEIGHT},
+        {"  --fallback-cap ", DEFAULT_FALLBACK_CAP},
+        {"  --temperature ", DEFAULT_TEMPERATURE},
+        {"  --top-p ", DEFAULT_TOP_P},
+        {"  --repetition-penalty ", DEFAULT_REPETITION_PENALTY},
+    };
+    char *output = NULL;
+    assert_int_equal(RUN(place, &output, "run", "--help"), 0);
+    for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
+        const char *line = strstr(output, defaults[i].flag);
+        assert_non_null(line);
+        // The number itself: no digit before or after it.
+        char *text = strndup(line, strcspn(line, "\n"));
+        char *stated = text != NULL ? strstr(text, "default ") : NULL;
+        assert_non_null(stated);
+        bool found = false;
+        for (const char *at = stated; *at != '\0' && *at != '[' && *at != '('; at++) {
+            bool starts = isdigit((unsigned char)*at) && !isdigit((unsigned char)at[-1]);
+            found = found || (starts && strtol(at, NULL, 10) == defaults[i].value);
+        }
+        if (!found) {
+            fail_msg("the default is %d: %s", defaults[i].value, text);
+        }
+        free(text);
+    }
+    free(output);
 }
 
 static void test_no_service_exits_with_4(void **state) {
@@ -600,6 +642,7 @@ int main(void) {
         CASE(test_private_directories_of_killed_commands_are_removed),
         CASE(test_help_and_version_exit_with_0),
         CASE(test_help_has_a_default_for_every_flag),
+        CASE(test_help_states_the_defaults_that_jobs_take),
         CASE(test_no_service_exits_with_4),
         CASE(test_run_prints_the_answer_and_closes_the_job),
         CASE(test_answer_over_budget_is_masked),
