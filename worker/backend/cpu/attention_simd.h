@@ -149,13 +149,13 @@ INLINE vector_i vector_iota(void) {
 
 // Whether the pair's row sees every token of a span.
 INLINE bool sees_all(const struct attention_tile *tile, int i) {
-    return tile->visible[i] - tile->hidden[i] == KV_VISIT_TOKENS;
+    return tile->seen[i] == KV_VISIT_TOKENS;
 }
 
 // Lanes of the tokens that it sees among those of vector v.
 INLINE vector_i seen_tokens(const struct attention_tile *tile, int i, int v) {
     vector_i token = vector_iota() + v * WIDTH;
-    return (token < tile->visible[i]) & (token >= tile->hidden[i]);
+    return (token < (tile->seen[i] & 0xff)) & (token >= tile->seen[i] >> 8);
 }
 
 // Scores of tokens that a row does not see become -infinity; what stood there is never looked at.

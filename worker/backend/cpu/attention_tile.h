@@ -293,8 +293,8 @@ INLINE void value_rows(int first_pair, int rows, struct visit_state *state,
                        const struct attention_tile *tile, enum form form) {
     int32_t n_tokens = 0, padded = attention_padded(tile->head_dim), first = 0;
     for (int r = 0; r < rows; ++r) {
-        int32_t visible = tile->visible[first_pair + r];
-        n_tokens = visible > n_tokens ? visible : n_tokens;
+        int32_t end = tile->seen[first_pair + r] & 0xff;
+        n_tokens = end > n_tokens ? end : n_tokens;
     }
     for (; first + COLUMNS * WIDTH <= padded; first += COLUMNS * WIDTH) {
         value_tile(state, tile, first_pair, rows, first, COLUMNS, n_tokens, form);

@@ -191,16 +191,15 @@ static void visit_rows(const struct walk *walk, const struct kv_visit *visit, co
     size_t padded = (size_t)walk->padded;
     float *queries = walk->queries, *sums = walk->sums;
     for (int32_t i = 0; i < n; ++i) {
-        int32_t visible = min_int(positions[rows[i]] - start + 1, KV_VISIT_TOKENS);
-        int32_t hidden = positions[rows[i]] > before ? positions[rows[i]] - before : 0;
+        int32_t seen = min_int(positions[rows[i]] - start + 1, KV_VISIT_TOKENS);
+        seen += positions[rows[i]] > before ? (positions[rows[i]] - before) << 8 : 0;
         size_t pair = (size_t)(rows[i] - row_begin) * n_heads;
         for (int32_t h = 0; h < n_heads; ++h, ++pair) {
             int place = tile.n_pairs++;
             tile.queries[place] = queries + pair * padded;
             tile.sums[place] = sums + pair * padded;
             tile.states[place] = &walk->states[pair];
-            tile.visible[place] = visible;
-            tile.hidden[place] = hidden;
+            tile.seen[place] = seen;
             if (place + 1 == ATTENTION_PAIRS) {
                 call->kernel->visit(&tile);
                 tile.n_pairs = 0;

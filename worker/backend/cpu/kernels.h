@@ -58,8 +58,8 @@ struct attention_tile {
     const void *queries[ATTENTION_PAIRS];          // packed by the same kernel
     float *sums[ATTENTION_PAIRS];                  // [attention_padded(head_dim)], weights . values
     struct softmax_state *states[ATTENTION_PAIRS]; // their softmax so far
-    int32_t visible[ATTENTION_PAIRS];              // the row sees tokens [hidden, visible) of the
-    int32_t hidden[ATTENTION_PAIRS];               // blocks, at least one
+    int32_t seen[ATTENTION_PAIRS];                 // tokens of the blocks, at least one: their end,
+                                                   // and 256 times their begin
     struct fetch_queue *fetch;
     int32_t n_blocks;
     int32_t n_pairs;
