@@ -168,6 +168,8 @@ CASES = r"""
 {{ list|sort }} {{ list|sort(reverse=true) }} {{ names|sort }} {{ names|sort(case_sensitive=true) }} {{ people[:2]|sort(attribute="age") }} {{ people[:2]|sort(attribute="name", reverse=true) }} {{ [none, none]|sort }} {{ "bca"|sort }}
 {{ people|sort(attribute="age") }}
 {{ [1, "a"]|sort }}
+{{ list|sort(missing) }}
+{{ list|sort(none) }}
 {{ {"b": 1, "A": 3, "c": 2}|dictsort }} {{ {"b": 1, "a": 3}|dictsort(by="value") }} {{ {"b": 1, "A": 3}|dictsort(true) }} {{ {"b": 1, "a": 3}|dictsort(reverse=true) }}
 {{ list|reverse|list }} {{ "abc"|reverse }} {{ list|unique|list }} {{ names|unique|list }} {{ names|unique(true)|join }}
 {{ list|min }} {{ list|max }} {{ names|min }} {{ names|max }} {{ people[:2]|min(attribute="age") }} {{ []|min is undefined }} {{ list|sum }} {{ people[:2]|sum(attribute="age") }} {{ [1.5, 2]|sum }}

@@ -426,12 +426,24 @@ static enum status sorted(struct run *run, const struct list *items, key_fn key_
                                : status;
 }
 
+// Python's sorted takes integers for its `reverse` only.
+static enum status read_reverse(struct run *run, const struct value *value, bool *reverse) {
+    bool fits =
+        value->kind == VALUE_ABSENT || value->kind == VALUE_BOOL || value->kind == VALUE_INT;
+    *reverse = fits && is_true(value);
+    return fits ? STATUS_OK : run_fail_type(run, "reverse", value);
+}
+
 FILTER(filter_sort) {
     UNUSED(call);
     struct list items;
-    enum status status = value_items(run, self, &items);
+    bool reverse;
+    enum status status = read_reverse(run, &argv[0], &reverse);
+    if (status == STATUS_OK) {
+        status = value_items(run, self, &items);
+    }
     return status == STATUS_OK
-               ? sorted(run, &items, sort_keys, &argv[2], is_true(&argv[1]), is_true(&argv[0]), out)
+               ? sorted(run, &items, sort_keys, &argv[2], is_true(&argv[1]), reverse, out)
                : status;
 }
 
@@ -451,9 +463,13 @@ FILTER(filter_dictsort) {
     const struct view view = {.kind = VIEW_ITEMS, .dict = self->dict};
     const struct value pairs = {.kind = VALUE_VIEW, .view = &view};
     const struct value index = value_int(by_value ? 1 : 0);
-    enum status status = value_items(run, &pairs, &items);
+    bool reverse;
+    enum status status = read_reverse(run, &argv[2], &reverse);
+    if (status == STATUS_OK) {
+        status = value_items(run, &pairs, &items);
+    }
     return status == STATUS_OK
-               ? sorted(run, &items, sort_key, &index, is_true(&argv[0]), is_true(&argv[2]), out)
+               ? sorted(run, &items, sort_key, &index, is_true(&argv[0]), reverse, out)
                : status;
 }
 
