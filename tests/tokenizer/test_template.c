@@ -408,14 +408,20 @@ static void test_wrong_conversations_are_refused_by_the_template(void **state) {
         size_t n;
         const char *part;
     } rows[] = {
-        {"llama-2", twice, 2, "must alternate"}, {"vicuna", late, 3, "must alternate"},
-        {"chatml", twice, 2, "must alternate"},  {"alpaca", unknown, 1, "must alternate"},
-        {"llama-3", alone, 1, "user's"},         {"chatml", alone, 1, "user's"},
-        {"alpaca", alone, 1, "user's"},          {"llama-2", alone, 1, "user's"},
-        {"vicuna", alone, 1, "user's"},          {"beaver", system_one, 2, "no system message"},
-        {"beaver", twice, 2, "must alternate"},  {"raw", turns_alone, 3, "one message"},
-        {"raw", alone, 1, "one message"},
+        {"llama-2", twice, 2, "must alternate"},  {"vicuna", late, 3, "must alternate"},
+        {"alpaca", unknown, 1, "must alternate"}, {"alpaca", alone, 1, "user's"},
+        {"llama-2", alone, 1, "user's"},          {"vicuna", alone, 1, "user's"},
+        {"beaver", twice, 2, "must alternate"},   {"beaver", system_one, 2, "no system message"},
+        {"raw", alone, 1, "one message"},         {"raw", turns_alone, 3, "one message"},
     };
+    struct world marked;
+    const struct chat two_turns = chat_of(twice, 2);
+    const struct chat no_turn = chat_of(alone, 1);
+    open_byte_level(&marked, NULL, NULL);
+    check_refused(&marked, "chatml", &two_turns, "chat_template", "must alternate");
+    check_refused(&marked, "chatml", &no_turn, "chat_template", "user's");
+    check_refused(&marked, "llama-3", &no_turn, "chat_template", "user's");
+    close_world(&marked);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct chat chat = chat_of(rows[i].messages, rows[i].n);
         check_refused(world, rows[i].name, &chat, "chat_template", rows[i].part);
@@ -427,14 +433,44 @@ static void test_conversations_that_no_template_can_take_are_refused(void **stat
     static const struct chat_message answered[] = {{"user", "a"}, {"assistant", "b"}};
     static const struct chat_message binary[] = {{"user", "a\xFF"}};
     struct chat chat = chat_of(answered, 2);
-    check_refused(world, "chatml", &chat, "messages", "not to be continued");
+    check_refused(world, "vicuna", &chat, "messages", "not to be continued");
     chat = chat_of(binary, 1);
-    check_refused(world, "chatml", &chat, "messages[0].content", "byte 1");
+    check_refused(world, "vicuna", &chat, "messages[0].content", "byte 1");
     chat = chat_of(one, 0);
-    check_refused(world, "chatml", &chat, "messages", "from 1 to");
+    check_refused(world, "vicuna", &chat, "messages", "from 1 to");
     chat = chat_of(one, 1);
     chat.continues = true;
-    check_refused(world, "chatml", &chat, "messages", "can be continued");
+    check_refused(world, "vicuna", &chat, "messages", "can be continued");
+}
+
+// Its turns would be plain text, which a message could forge.
+static void test_format_whose_markers_the_vocabulary_lacks_is_refused(void **state) {
+    static const struct {
+        const char *name;
+        const char *marker;
+    } rows[] = {{"chatml", "<|im_start|>"},
+                {"chatml", "<|im_end|>"},
+                {"llama-3", "<|start_header_id|>"},
+                {"llama-3", "<|end_header_id|>"},
+                {"llama-3", "<|eot_id|>"}};
+    struct world *without = *state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world world;
+        const struct template *template;
+        struct error err = {0};
+        char *tokenizer = fixture_replace(fixture_byte_level_json(), rows[i].marker, "<other>");
+        const struct fixture_file file = {"tokenizer.json", tokenizer};
+        open_files(&world, &file, 1);
+        free(tokenizer);
+        assert_status(STATUS_INVALID_ARGUMENT,
+                      template_find(world.set, rows[i].name, &template, &err));
+        assert_string_equal("chat_template", err.field);
+        assert_non_null(strstr(err.message, rows[i].name));
+        assert_non_null(strstr(err.message, rows[i].marker));
+        close_world(&world);
+        assert_status(STATUS_INVALID_ARGUMENT,
+                      template_find(without->set, rows[i].name, &template, &err));
+    }
 }
 
 static void test_format_that_needs_eos_refuses_a_tokenizer_without(void **state) {
@@ -548,6 +584,7 @@ int main(void) {
         cmocka_unit_test(test_date_is_the_one_that_is_given),
         cmocka_unit_test(test_wrong_conversations_are_refused_by_the_template),
         cmocka_unit_test(test_conversations_that_no_template_can_take_are_refused),
+        cmocka_unit_test(test_format_whose_markers_the_vocabulary_lacks_is_refused),
         cmocka_unit_test(test_format_that_needs_eos_refuses_a_tokenizer_without),
         cmocka_unit_test(test_unknown_name_lists_the_known_ones),
         cmocka_unit_test(test_case_02_turn_marker_that_is_not_special),

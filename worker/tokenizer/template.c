@@ -8,17 +8,25 @@
 #include "worker/tokenizer/template_source.h"
 #include "worker/tokenizer/utf8.h"
 
+enum { FORMAT_MARKERS_MAX = 3, MARKER_IDS_MAX = 64 };
+
 struct format {
     const char *name;
     const char *text;
-    bool is_plain; // begun as any text of the tokenizer's
+    bool is_plain;                           // begun as any text of the tokenizer's
+    const char *markers[FORMAT_MARKERS_MAX]; // control tokens that keep its turns apart
 };
 
 static const struct format formats[] = {
-    {"raw", chat_format_raw, true},          {"llama-2", chat_format_llama_2, false},
-    {"llama-3", chat_format_llama_3, false}, {"chatml", chat_format_chatml, false},
-    {"alpaca", chat_format_alpaca, false},   {"vicuna", chat_format_vicuna, false},
-    {"beaver", chat_format_beaver, true},
+    {.name = "raw", .text = chat_format_raw, .is_plain = true},
+    {.name = "llama-2", .text = chat_format_llama_2},
+    {.name = "llama-3",
+     .text = chat_format_llama_3,
+     .markers = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
+    {.name = "chatml", .text = chat_format_chatml, .markers = {"<|im_start|>", "<|im_end|>"}},
+    {.name = "alpaca", .text = chat_format_alpaca},
+    {.name = "vicuna", .text = chat_format_vicuna},
+    {.name = "beaver", .text = chat_format_beaver, .is_plain = true},
 };
 
 enum { FORMAT_COUNT = sizeof formats / sizeof *formats };
@@ -105,6 +113,40 @@ void template_set_close(struct template_set *set) {
     free(set);
 }
 
+// Whether the tokenizer reads the marker as a token. As plain text it would read the same in a
+// message, which could then forge a turn.
+static enum status has_marker(const struct tokenizer *tokenizer, const char *marker, bool *out,
+                              struct error *err) {
+    int32_t ids[MARKER_IDS_MAX];
+    size_t count = 0;
+    int32_t id = tokenizer_find(tokenizer, marker);
+    enum status status =
+        tokenizer_encode(tokenizer, marker, strlen(marker), TOKENIZER_PARSE_SPECIAL, ids,
+                         MARKER_IDS_MAX, &count, err);
+    *out = false;
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        *out = *out || ids[i] == id;
+    }
+    return status;
+}
+
+static enum status check_markers(const struct template_set *set, const struct format *format,
+                                 struct error *err) {
+    for (size_t i = 0; i < FORMAT_MARKERS_MAX && format->markers[i] != NULL; i++) {
+        bool found;
+        enum status status = has_marker(set->tokenizer, format->markers[i], &found, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (!found) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "chat_template",
+                             "the vocabulary lacks the token %s, which %s needs",
+                             format->markers[i], format->name);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status find_own(const struct template_set *set, const struct template **out,
                             struct error *err) {
     if (!set->has_own) {
@@ -128,7 +170,7 @@ enum status template_find(const struct template_set *set, const char *name,
     for (size_t i = 0; i < FORMAT_COUNT; i++) {
         if (strcmp(formats[i].name, name) == 0) {
             *out = &set->named[i];
-            return STATUS_OK;
+            return check_markers(set, &formats[i], err);
         }
     }
     return error_set(err, STATUS_NOT_FOUND, "chat_template", "unknown \"%.32s\"; one of %s", name,

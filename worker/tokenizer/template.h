@@ -48,8 +48,9 @@ MUST_CHECK enum status template_set_open(const char *path, const struct tokenize
 void template_set_close(struct template_set *set); // NULL is allowed
 
 // The template called `name`: a format's ("llama-2", "raw", ...), or the model's own ("model", ""
-// or NULL). NOT_FOUND: *err lists the names. The status of parsing: the own template cannot be
-// used. err->field is "chat_template".
+// or NULL). NOT_FOUND: *err lists the names. INVALID_ARGUMENT: the vocabulary lacks a control token
+// of the format (chatml, llama-3). The status of parsing: the own template cannot be used.
+// err->field is "chat_template".
 MUST_CHECK enum status template_find(const struct template_set *set, const char *name,
                                      const struct template **out, struct error *err);
 
