@@ -49,11 +49,27 @@ static void merge(json_t *object, json_t *change) {
     }
 }
 
-static char *merged_text(const char *text, size_t size, const char *change) {
+// A member that `change` removes stays under a name that nobody asks for.
+static void keep_removed(json_t *object, json_t *change) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(change, key, value) {
+        if (json_is_null(value)) {
+            char name[256];
+            snprintf(name, sizeof name, "unused.%s", key);
+            assert_int_equal(json_object_set(object, name, json_object_get(object, key)), 0);
+        }
+    }
+}
+
+static char *merged_text(const char *text, size_t size, const char *change, bool keeps) {
     json_t *object = json_loadb(text, size, 0, NULL);
     json_t *other = json_loads(change, 0, NULL);
     assert_non_null(object);
     assert_non_null(other);
+    if (keeps) {
+        keep_removed(object, other);
+    }
     merge(object, other);
     char *result = json_dumps(object, JSON_COMPACT);
     json_decref(object);
@@ -67,7 +83,7 @@ void model_files_change_json(const char *directory, const char *name, const char
     join(path, directory, name);
     size_t size;
     char *text = testkit_read_file(path, &size);
-    char *changed = merged_text(text, size, change);
+    char *changed = merged_text(text, size, change, false);
     testkit_write_file(path, changed, strlen(changed));
     free(text);
     free(changed);
@@ -80,7 +96,7 @@ void model_files_change_header(const char *directory, const char *name, const ch
     char *bytes = testkit_read_file(path, &size);
     uint64_t length;
     memcpy(&length, bytes, sizeof length);
-    char *changed = merged_text(bytes + 8, length, change);
+    char *changed = merged_text(bytes + 8, length, change, true);
     uint64_t new_length = (strlen(changed) + 7) / 8 * 8;
     FILE *file = fopen(path, "wb");
     assert_non_null(file);

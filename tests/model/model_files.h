@@ -13,8 +13,9 @@ extern const struct reference_shape small_llama;
 // A fresh directory holding `shape`'s model; removed with testkit_remove_tree.
 char *model_files_make(const struct reference_shape *shape, int n_shards, int padding);
 
-// Merges `change` (JSON) into the header of directory/name: a tensor given as null is removed, as
-// an object its members replace or extend those of the file. Data bytes stay.
+// Merges `change` (JSON) into the header of directory/name: a tensor given as null gets another
+// name, as no byte may be without a tensor; an object's members replace or extend those of the
+// file. Data bytes stay.
 void model_files_change_header(const char *directory, const char *name, const char *change);
 
 // Likewise for a JSON file; null removes a member, "weight_map" is merged in depth.

@@ -178,31 +178,47 @@ static void test_refuses_tensors_that_contradict_themselves(void **state) {
     testkit_remove_tree(directory);
 }
 
-static void test_refuses_overlap_and_repetition(void **state) {
+// Of 16 bytes.
+static void test_refuses_overlap_gaps_and_repetition(void **state) {
     (void)state;
     static const struct {
         const char *header;
         enum status status;
+        const char *field;
     } cases[] = {
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},"
          "\"b\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[7,15]}}",
-         STATUS_MALFORMED},
+         STATUS_MALFORMED, "b"},
         {"{\"b\":{\"dtype\":\"U8\",\"shape\":[16],\"data_offsets\":[0,16]},"
          "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]}}",
-         STATUS_MALFORMED},
+         STATUS_MALFORMED, "a"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},"
          "\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[8,16]}}",
-         STATUS_MALFORMED},
+         STATUS_MALFORMED, single},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[12,16]},"
-         "\"b\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}",
+         STATUS_MALFORMED, "a"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[12],\"data_offsets\":[4,16]}}", STATUS_MALFORMED,
+         "a"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[12],\"data_offsets\":[0,12]}}", STATUS_MALFORMED,
+         single},
+        {"{}", STATUS_MALFORMED, single},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[16],\"data_offsets\":[0,16]},"
          "\"c\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[4,4]}}",
-         STATUS_OK},
+         STATUS_MALFORMED, "c"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[12],\"data_offsets\":[4,16]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
+         "\"c\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[4,4]}}",
+         STATUS_OK, ""},
     };
     char *directory = testkit_make_directory();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct error err;
+        struct error err = {0};
         model_files_write_raw(directory, single, strlen(cases[i].header), cases[i].header, 16);
-        assert_status(cases[i].status, open_directory(directory, &err));
+        enum status status = open_directory(directory, &err);
+        if (status != cases[i].status || strcmp(err.field, cases[i].field) != 0) {
+            fail_msg("%s: got %s at %s", cases[i].header, status_name(status), err.field);
+        }
     }
     testkit_remove_tree(directory);
 }
@@ -266,7 +282,7 @@ int main(void) {
         cmocka_unit_test(test_unaligned_tensors_are_copied_to_alignment),
         cmocka_unit_test(test_refuses_headers_that_cannot_be),
         cmocka_unit_test(test_refuses_tensors_that_contradict_themselves),
-        cmocka_unit_test(test_refuses_overlap_and_repetition),
+        cmocka_unit_test(test_refuses_overlap_gaps_and_repetition),
         cmocka_unit_test(test_refuses_an_index_that_does_not_hold),
         cmocka_unit_test(test_refuses_a_tensor_in_two_shards),
     };

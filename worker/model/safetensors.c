@@ -258,25 +258,44 @@ static int compare_files(const void *left, const void *right) {
                   ((const struct weight_file *)right)->name);
 }
 
-// Empty tensors occupy nothing and so overlap nothing.
-static enum status check_overlap(struct safetensors *weights, struct error *err) {
-    if (weights->n_entries == 0) {
-        return STATUS_OK;
+// The data of entry `index` begin at `end`, where those before them end.
+static enum status check_begin(const struct safetensors *weights, size_t index, size_t end,
+                               struct error *err) {
+    const struct entry *entry = &weights->entries[index];
+    if (entry->begin > end) {
+        return error_set(err, STATUS_MALFORMED, entry->name,
+                         "data at offset %zu leave a gap: those before end at %zu", entry->begin,
+                         end);
     }
+    if (entry->begin < end) { // then there is one before
+        return error_set(err, STATUS_MALFORMED, entry->name,
+                         "data at offset %zu overlaps %.160s, which ends at %zu", entry->begin,
+                         weights->entries[index - 1].name, end);
+    }
+    return STATUS_OK;
+}
+
+// As the format says and its own reader checks: in the order of their offsets, tensors cover the
+// data from the first byte to the last, empty ones in their places.
+static enum status check_cover(struct safetensors *weights, struct error *err) {
     qsort(weights->entries, weights->n_entries, sizeof weights->entries[0], compare_places);
-    const struct entry *last = NULL;
-    for (size_t i = 0; i < weights->n_entries; i++) {
-        const struct entry *entry = &weights->entries[i];
-        if (entry->tensor.bytes == 0) {
-            continue;
+    size_t index = 0;
+    for (size_t i = 0; i < weights->n_files; i++) {
+        const struct weight_file *file = &weights->files[i];
+        size_t end = 0;
+        for (; index < weights->n_entries && weights->entries[index].file == i; index++) {
+            enum status status = check_begin(weights, index, end, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            end += weights->entries[index].tensor.bytes;
         }
-        if (last != NULL && last->file == entry->file &&
-            entry->begin < last->begin + last->tensor.bytes) {
-            return error_set(err, STATUS_MALFORMED, entry->name,
-                             "data at offset %zu overlaps %.160s, which ends at %zu", entry->begin,
-                             last->name, last->begin + last->tensor.bytes);
+        size_t size = file->size - file->data_begin;
+        if (end != size) {
+            return error_set(err, STATUS_MALFORMED, file->name,
+                             "%zu bytes follow the last tensor, which ends at offset %zu",
+                             size - end, end);
         }
-        last = entry;
     }
     return STATUS_OK;
 }
@@ -390,7 +409,7 @@ static enum status load_files(struct safetensors *weights, const char *directory
             return status;
         }
     }
-    enum status status = check_overlap(weights, err);
+    enum status status = check_cover(weights, err);
     return status == STATUS_OK ? check_unique(weights, err) : status;
 }
 

@@ -1,8 +1,8 @@
 // Reader of safetensors weight files, single (model.safetensors) or sharded
 // (model.safetensors.index.json), as published by Hugging Face: u64 header length, JSON header of
-// name -> dtype, shape, data_offsets, then the data. Files are mapped read-only and stay so until
-// close; what they say is untrusted and checked in full before any tensor is handed out. The
-// mapping trusts one thing: that nobody shortens a file while it is open.
+// name -> dtype, shape, data_offsets, then the data, without gaps or bytes behind. Files are mapped
+// read-only and stay so until close; what they say is untrusted and checked in full before any
+// tensor is handed out. The mapping trusts one thing: that nobody shortens a file while it is open.
 #ifndef WORKER_MODEL_SAFETENSORS_H
 #define WORKER_MODEL_SAFETENSORS_H
 
