@@ -34,9 +34,9 @@ struct bad_model {
 
 #define NORM "model.layers.3.input_layernorm.weight"
 static const struct bad_model rows[] = {
-    {"missing tensor", weights, "{\"" NORM "\": null}", 0, "NOT_FOUND", NORM, "[1, 256]"},
+    {"missing tensor", weights, "{\"" NORM "\": null}", 0, "NOT_FOUND", NORM, "[256] or [1, 256]"},
     {"another shape", weights, "{\"" NORM "\": {\"shape\": [128, 2]}}", 0, "SHAPE", NORM,
-     "config.json needs [1, 256]"},
+     "config.json needs [256] or [1, 256]"},
     {"shape and bytes", weights, "{\"" NORM "\": {\"shape\": [257]}}", 0, "MALFORMED", NORM,
      "need 514"},
     {"negative shape", weights, "{\"" NORM "\": {\"shape\": [-256]}}", 0, "MALFORMED", NORM,
@@ -93,6 +93,9 @@ static const struct bad_model rows[] = {
      "policy, reward, cost"},
     {"chat template", profile, "{\"chat_template\": \"klingon\"}", 0, "INVALID_ARGUMENT",
      "surefoot.json.chat_template", "klingon"},
+    {"cut profile", profile, NULL, 10, "MALFORMED", "policy.surefoot.json", "line"},
+    {"a base that is not there", profile, "{\"base\": \"nowhere\"}", 0, "NOT_FOUND",
+     "policy.surefoot.json.base", "nowhere"},
     {"profile's schema", profile, "{\"schema\": 99}", 0, "VERSION", "surefoot.json.schema", "99"},
 };
 #undef NORM

@@ -391,12 +391,17 @@ enum status model_config_read(const char *directory, struct model_config *out, s
         .n_labels = 1,
         .score_var = 1,
     };
-    enum status status = model_document_read(directory, "config.json", &json, err);
-    if (status != STATUS_OK) {
-        error_prefix_field(err, model_document_label(directory, "config.json"));
-        return status;
+    struct model_path path;
+    enum status status = read_beside(directory, &profile, &ignored, err);
+    if (status == STATUS_OK) {
+        status = model_path_find(directory, &path, err); // its errors are not config.json's
     }
-    status = read_beside(directory, &profile, &ignored, err);
+    if (status == STATUS_OK) {
+        status = model_document_read(directory, "config.json", &json, err);
+        if (status != STATUS_OK) {
+            error_prefix_field(err, model_document_label(directory, "config.json"));
+        }
+    }
     if (status == STATUS_OK) {
         status = read_all(directory, json, profile, ignored, &config, err);
     }

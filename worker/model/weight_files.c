@@ -102,18 +102,26 @@ static bool shape_is(const struct weight_shape *shape, int32_t rows, int32_t col
     return shape->n_dims == 2 && shape->extents[0] == rows && shape->extents[1] == cols;
 }
 
+static void format_wanted(int32_t rows, int32_t cols, char *text, size_t capacity) {
+    if (rows == 1) {
+        snprintf(text, capacity, "[%d] or [1, %d]", cols, cols);
+    } else {
+        snprintf(text, capacity, "[%d, %d]", rows, cols);
+    }
+}
+
 static enum status check_shape(const struct weight_files *files, const char *name, int32_t rows,
                                int32_t cols, struct weight_shape *shape, struct error *err) {
+    char wanted[64], text[128];
+    format_wanted(rows, cols, wanted, sizeof wanted);
     if (!weight_files_find(files, name, shape)) {
-        return error_set(err, STATUS_NOT_FOUND, name,
-                         "tensor %s [%d, %d] is not in the weight files", name, rows, cols);
+        return error_set(err, STATUS_NOT_FOUND, name, "tensor %s %s is not in the weight files",
+                         name, wanted);
     }
     if (!shape_is(shape, rows, cols)) {
-        char text[128];
         format_shape(shape, text, sizeof text);
-        return error_set(err, STATUS_SHAPE, name,
-                         "tensor %s has shape %s, config.json needs [%d, %d]", name, text, rows,
-                         cols);
+        return error_set(err, STATUS_SHAPE, name, "tensor %s has shape %s, config.json needs %s",
+                         name, text, wanted);
     }
     return STATUS_OK;
 }
