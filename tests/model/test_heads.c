@@ -187,6 +187,30 @@ static const json_t *find_case(const json_t *vectors, const char *name) {
     return NULL;
 }
 
+// transformers' classes have no bias there and leave a stored one out.
+static void test_a_stored_bias_of_a_classifier_is_refused(void **state) {
+    (void)state;
+    json_t *vectors = load_vectors();
+    const char *const kinds[] = {"Llama", "Mistral", "Qwen2", "Qwen3", "Phi3"};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "%s, one label", kinds[i]);
+        const json_t *record = find_case(vectors, wanted);
+        json_object_set_new(json_object_get(record, "shapes"), "score.bias", json_pack("[i]", 1));
+        char *directory = make_directory(vectors, record);
+        struct backend *backend = NULL;
+        struct model *model = NULL;
+        struct error err = {0};
+        assert_ok(backend_create("cpu", 1, &backend, &err), &err);
+        assert_status(STATUS_UNSUPPORTED,
+                      model_open(directory, backend, PRECISION_STORED, &model, &err));
+        assert_string_equal(err.field, "score.bias");
+        backend_destroy(backend);
+        testkit_remove_tree(directory);
+    }
+    json_decref(vectors);
+}
+
 // What is tied is not kept twice: neither counted nor read from the copy.
 static void test_an_equal_copy_stays_tied(void **state) {
     (void)state;
@@ -233,6 +257,7 @@ static void test_an_untied_model_without_a_head_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heads_give_what_their_libraries_give),
+        cmocka_unit_test(test_a_stored_bias_of_a_classifier_is_refused),
         cmocka_unit_test(test_an_absent_do_normalize_is_false),
         cmocka_unit_test(test_a_stored_head_wins_over_the_tied_flag),
         cmocka_unit_test(test_an_equal_copy_stays_tied),

@@ -158,8 +158,6 @@ def class_vectors(case):
     logits = torch.stack([
         case.load(transformers.AutoModelForSequenceClassification)(
             torch.tensor([IDS[:n]])).logits[0] for n in range(1, len(IDS) + 1)])
-    if "score.bias" in case.shapes:  # a stored bias is not the library's
-        logits = logits + case.tensors()["score.bias"]
     profile = case.profile or {}
     label = profile.get("label", 0)
     names = case.config.get("id2label", {})
@@ -204,12 +202,6 @@ def class_cases():
                    profile={"schema": 1, "label": "LABEL_1"})
     yield Case("two labels, nothing said of them", config_of(name), {"score.weight": [2, HIDDEN]},
                profile={"schema": 1, "label": 0})
-    yield Case("a stored bias of one label", config_of(name, num_labels=1),
-               {"score.weight": [1, HIDDEN], "score.bias": [1]})
-    for kind in ("logit", "log-odds"):
-        yield Case(f"a stored bias of three labels, {kind}", config_of(name, **three),
-                   {**head, "score.bias": [3]},
-                   profile={"schema": 1, "label": 1, "label_score": kind})
 
 
 def value_cases():

@@ -293,28 +293,25 @@ const struct tensor *model_outputs(const struct model_context *context) {
     return &context->outputs;
 }
 
-// The score of `label` among logits[n], biases included.
-static float score_label(const float *logits, const float *biases, int32_t n, int32_t label,
-                         enum label_score kind) {
+// The score of `label` among logits[n].
+static float score_label(const float *logits, int32_t n, int32_t label, enum label_score kind) {
     double largest = -INFINITY, sum = 0;
     for (int32_t i = 0; i < n; ++i) {
-        double logit = (double)logits[i] + (double)biases[i];
-        largest = i != label && logit > largest ? logit : largest;
+        largest = i != label && (double)logits[i] > largest ? (double)logits[i] : largest;
     }
     for (int32_t i = 0; i < n; ++i) {
-        sum += i != label ? exp((double)logits[i] + (double)biases[i] - largest) : 0;
+        sum += i != label ? exp((double)logits[i] - largest) : 0;
     }
-    double odds = (double)logits[label] + (double)biases[label] - largest - log(sum);
+    double odds = (double)logits[label] - largest - log(sum);
     return (float)(kind == LABEL_SCORE_PROBABILITY ? 1 / (1 + exp(-odds)) : odds);
 }
 
 static float finish_score(const struct model_config *config, const struct model_weights *weights,
                           const float *outputs) {
     if (config->label_score != LABEL_SCORE_LOGIT) {
-        return score_label(outputs, weights->score_bias, config->n_labels, config->label,
-                           config->label_score);
+        return score_label(outputs, config->n_labels, config->label, config->label_score);
     }
-    float score = outputs[0] + weights->score_bias[0];
+    float score = outputs[0] + weights->score_bias;
     if (config->normalize) {
         float mean = config->normalize_center ? weights->score_mean : 0;
         score = (score - mean) / weights->score_std;

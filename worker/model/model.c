@@ -66,26 +66,15 @@ static enum status load_score(struct model *model, const char *name, struct erro
     return status;
 }
 
-// The library's classes have no such bias and leave a stored one out; who stored it trained it.
+// As transformers, whose classes have no bias there and would leave a stored one out, silently.
 static enum status load_class_head(struct model *model, struct error *err) {
-    const struct model_config *config = &model->config;
-    enum status status = load_score(model, "score.weight", err);
-    if (status != STATUS_OK || !weight_files_find(model->files, "score.bias", NULL)) {
-        return status;
+    static const char bias[] = "score.bias";
+    if (weight_files_find(model->files, bias, NULL)) {
+        return error_set(err, STATUS_UNSUPPORTED, bias,
+                         "score.bias is stored, but the class in transformers has none and would "
+                         "pass it over: store the model without it if that is meant");
     }
-    float *values;
-    status = weight_load_read(model, "score.bias", config->n_labels, &values, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    int32_t rows = model_config_score_rows(config);
-    for (int32_t i = 0; i < rows; i++) {
-        model->weights.score_bias[i] = values[rows == 1 ? config->label : i];
-    }
-    free(values);
-    log_info("%s: score.bias is stored and added, though transformers' class has none",
-             model->directory);
-    return STATUS_OK;
+    return load_score(model, "score.weight", err);
 }
 
 static bool tables_equal(const struct tensor *a, const struct tensor *b) {
@@ -158,7 +147,7 @@ static enum status load_score_head(struct model *model, struct error *err) {
     enum status status =
         load_score(model, value ? "v_head.summary.weight" : "score_head.weight", err);
     if (status == STATUS_OK && model->config.score_bias) {
-        status = load_scalar(model, bias, &weights->score_bias[0], err);
+        status = load_scalar(model, bias, &weights->score_bias, err);
     } else if (status == STATUS_OK && weight_files_find(model->files, "score_head.bias", NULL)) {
         log_warn("%s: score_head.bias is stored and not used: config.json says that there is none",
                  model->directory);
