@@ -7,8 +7,10 @@
 
 #include "common/date.h"
 #include "coordinator/job_scorers.h"
+#include "coordinator/same_job.h"
 #include "coordinator/spec_check.h"
 #include "proto/defaults.h"
+#include "proto/method_fields.h"
 
 // Ranges of the real-valued fields; the large ones only keep sums away from infinity.
 static const struct number_range range_budget = {.low = -1e9, .high = 1e9};
@@ -260,12 +262,6 @@ static enum status check_numbers(const Surefoot__JobSpec *spec, struct search_sp
     }
     out->discount_reward = !spec->has_discount_reward || spec->discount_reward;
     out->early_stop = !spec->has_early_stop || spec->early_stop;
-    if (status == STATUS_OK && !out->early_stop && out->method != SEARCH_METHOD_BEST_OF_N &&
-        out->selection == SEARCH_SELECTION_AUGMENTED) {
-        status = error_set(err, STATUS_INVALID_ARGUMENT, "spec.early_stop",
-                           "false; method %s never goes on from a certain loss, best-of-n can",
-                           search_method_name(out->method));
-    }
     return status;
 }
 
@@ -390,6 +386,23 @@ void job_spec_destroy(struct job_spec *spec) {
         free(spec->exempt_ids);
         free(spec);
     }
+}
+
+enum status job_spec_check_unread(const struct job_spec *spec, struct error *err) {
+    Surefoot__JobSpec given = *spec->submit->spec;
+    const Surefoot__JobSpec asked = given;
+    same_job_drop_defaults(&given);
+    for (int i = 0; i < METHOD_FIELDS_COUNT; i++) {
+        if (method_field_is_set(i, &given) && !method_field_is_read(i, &asked)) {
+            char field[ERROR_FIELD_BYTES];
+            snprintf(field, sizeof field, "spec.%s", method_field_name(i));
+            return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                             "has no effect on method %s with selection %s; leave it out",
+                             search_method_name(spec->search.method),
+                             search_selection_name(spec->search.selection));
+        }
+    }
+    return STATUS_OK;
 }
 
 static size_t count_role(const struct job_spec *spec, enum scorer_role role) {

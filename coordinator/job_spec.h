@@ -50,6 +50,10 @@ MUST_CHECK enum status job_spec_create(Surefoot__SubmitJob *submit, struct job_s
                                        struct error *err);
 void job_spec_destroy(struct job_spec *spec); // NULL allowed
 
+// STATUS_INVALID_ARGUMENT when a field differs from its default that the job's method never reads.
+// For new jobs: stored ones of older versions may have such fields.
+MUST_CHECK enum status job_spec_check_unread(const struct job_spec *spec, struct error *err);
+
 // Checks scorers, vocabulary and context against the models, takes the defaults that models carry.
 // May be called again after a failure.
 MUST_CHECK enum status job_spec_resolve(struct job_spec *spec, const struct model_set *models,

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "proto/defaults.h"
-#include "proto/defaults.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
 
@@ -71,7 +70,7 @@ static void plain_sizes(Surefoot__JobSpec *spec) {
     plain_count(&spec->has_tries, spec->tries, DEFAULT_TRIES);
 }
 
-static void plain_spec(Surefoot__JobSpec *spec) {
+void same_job_drop_defaults(Surefoot__JobSpec *spec) {
     plain_sizes(spec);
     plain_text(&spec->method, DEFAULT_METHOD);
     plain_text(&spec->generation_defaults, "model");
@@ -116,7 +115,7 @@ static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain
     if (submit->spec != NULL) {
         job.spec = *submit->spec;
         job.submit.spec = &job.spec;
-        plain_spec(&job.spec);
+        same_job_drop_defaults(&job.spec);
         plain_scorers(&job);
         if (job.spec.sampling != NULL) {
             job.sampling = *job.spec.sampling;

@@ -9,6 +9,11 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "proto/wire.h"
+
+// Removes what is at its default from a shallow copy of a specification; what models have defaults
+// for stays.
+void same_job_drop_defaults(Surefoot__JobSpec *spec);
 
 // Both are packed SubmitJobs whose keys are equal. STATUS_NO_MEMORY; STATUS_MALFORMED: one cannot
 // be read.

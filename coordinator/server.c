@@ -120,9 +120,14 @@ static bool is_known(struct coordinator *coordinator, const char *key) {
            store_find_job(coordinator->store, key, &err) == STATUS_OK;
 }
 
-// Checks of a new job beyond its message: room, and what the groups can do as far as that is known.
+// Checks of a new job beyond its message: fields without effect, room, and what the groups can do
+// as far as that is known.
 static enum status admit(struct coordinator *coordinator, struct job_spec *spec, size_t size,
                          struct error *err) {
+    enum status status = job_spec_check_unread(spec, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     uint64_t jobs = coordinator->n_stored + coordinator->n_writes;
     if (jobs >= coordinator->options.jobs_max) {
         return error_set(err, STATUS_RESOURCE_EXHAUSTED, "jobs",

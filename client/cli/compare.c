@@ -13,6 +13,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/session.h"
 #include "common/deadline.h"
+#include "proto/method_fields.h"
 
 enum {
     METHODS_MAX = 16,
@@ -79,19 +80,46 @@ static enum status read_methods(const char *list, struct compare *compare, struc
                : error_set(err, STATUS_INVALID_ARGUMENT, "--methods", "names no method");
 }
 
+static void set_method(const struct method *method, Surefoot__JobSpec *spec) {
+    spec->method = (char *)method->name;
+    if (method->selection != NULL) {
+        spec->selection = method->selection;
+    }
+}
+
+// One set of flags for all methods: each flag must mean something to one of them.
+static enum status check_read(const struct compare *compare, struct error *err) {
+    for (int i = 0; i < METHOD_FIELDS_COUNT; i++) {
+        bool read = !method_field_is_set(i, compare->base);
+        for (int j = 0; !read && j < compare->n_methods; j++) {
+            Surefoot__JobSpec spec = *compare->base;
+            set_method(&compare->methods[j], &spec);
+            read = method_field_is_read(i, &spec);
+        }
+        if (!read) {
+            char flag[ERROR_FIELD_BYTES];
+            snprintf(flag, sizeof flag, "--%s", method_field_name(i));
+            for (char *c = strchr(flag, '_'); c != NULL; c = strchr(c, '_')) {
+                *c = '-';
+            }
+            return error_set(err, STATUS_INVALID_ARGUMENT, flag,
+                             "has no effect on any of the methods");
+        }
+    }
+    return STATUS_OK;
+}
+
 static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
     struct compare *compare = user;
-    struct method *method = &compare->methods[compare->at];
+    const struct method *method = &compare->methods[compare->at];
     compare->spec = *compare->base;
     item_set_prompt(&compare->items.rows[index], &compare->turns, &compare->spec,
                     compare->message_rows, compare->message_list);
-    compare->spec.method = method->name;
-    if (method->selection != NULL) {
-        compare->spec.selection = method->selection;
-    }
-    if (strcmp(method->name, "sample") == 0) { // one candidate by definition
-        compare->spec.has_n = 0;
-        compare->spec.has_survivors = 0;
+    set_method(method, &compare->spec);
+    for (int i = 0; i < METHOD_FIELDS_COUNT; i++) {
+        if (!method_field_is_read(i, &compare->spec)) {
+            method_field_clear(i, &compare->spec);
+        }
     }
     *spec = &compare->spec;
     *key = compare->keys[index];
@@ -404,8 +432,9 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
         .usage = "compare FILE [FLAGS]",
         .about = "Answers the prompts of FILE (as sweep reads it) with several methods, one after "
                  "the other, and\nprints reward, cost, outcome, time and answer of each, and each "
-                 "method's means over the\nprompts that every method answered. For sample, --n and "
-                 "--survivors do not apply.\n"
+                 "method's means over the\nprompts that every method answered. A method gets the "
+                 "flags that it reads; "
+                 "one that no method\nreads is refused.\n"
                  "JSON: for each prompt and method the fields of run, id, method; then for each "
                  "method summary,\nmean_reward, mean_cost, common, left_out, over_budget, "
                  "answered, refused, failed, "
@@ -435,6 +464,9 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
+    }
+    if (status == STATUS_OK) {
+        status = check_read(compare, &err);
     }
     if (status == STATUS_OK) {
         const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,

@@ -596,6 +596,18 @@ static void test_compare_prints_a_line_for_each_method(void **state) {
     fake_service_stop(service);
 }
 
+static void test_compare_refuses_a_flag_that_no_method_reads(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    char *in = place->in;
+    EXPECT(2, "--tries: has no effect", "compare", in, "--methods", "sample,beam", "--tries", "3");
+    EXPECT(2, "--n: has no effect", "compare", in, "--methods", "sample", "--n", "8");
+    EXPECT(2, "--fallback-weight: has", "compare", in, "--methods", "beam", "--fallback-weight",
+           "1");
+    EXPECT(2, "--lagrangian-lambda: has", "compare", in, "--methods", "beam:augmented",
+           "--lagrangian-lambda", "1");
+}
+
 // The second prompt is answered by sample alone.
 static void test_compare_averages_over_common_prompts_and_keeps_results(void **state) {
     struct place *place = *state;
@@ -608,8 +620,8 @@ static void test_compare_averages_over_common_prompts_and_keeps_results(void **s
         &(struct fake_script){.refuse_word = "never", .refuse_method = "inference-guard"});
     char *endpoint = (char *)fake_service_endpoint(service);
     EXPECT(0, "means over the 2 prompts that every method answered, 1 left out", "compare", input,
-           "--methods", "sample,inference-guard", "--endpoint", endpoint, "--quiet", "--out",
-           place->out);
+           "--methods", "sample,inference-guard", "--tries", "3", "--endpoint", endpoint, "--quiet",
+           "--out", place->out);
     // Costs are 1.25 but for the prompt that only sample answered, 100.
     EXPECT(0, "\"summary\":\"sample\",\"mean_reward\":0.5,\"mean_cost\":1.25,\"common\":2,",
            "compare", input, "--methods", "sample,inference-guard", "--endpoint", endpoint,
@@ -627,6 +639,8 @@ static void test_compare_averages_over_common_prompts_and_keeps_results(void **s
         assert_string_equal(json_string_value(json_object_get(job, "method")), method);
         assert_int_equal(json_integer_value(json_object_get(job, "n")),
                          strcmp(method, "sample") == 0 ? 1 : 32);
+        assert_int_equal(json_integer_value(json_object_get(job, "tries")),
+                         strcmp(method, "sample") == 0 ? 2 : 3); // its own default
         json_decref(record);
         count++;
     }
@@ -660,6 +674,7 @@ int main(void) {
         CASE(test_sweep_keeps_its_patience_when_the_service_dies),
         CASE(test_waiting_for_a_lost_group_is_said_and_ends),
         CASE(test_sweep_without_groups_or_service_exits_with_4),
+        CASE(test_compare_refuses_a_flag_that_no_method_reads),
         CASE(test_compare_averages_over_common_prompts_and_keeps_results),
         CASE(test_compare_prints_a_line_for_each_method),
     };

@@ -9,15 +9,15 @@
 static void draft_init_numbers(struct draft *draft) {
     Surefoot__JobSpec *spec = &draft->spec;
     SET(*spec, n, 4);
-    SET(*spec, survivors, 2);
+    SET(*spec, survivors, 1);
     SET(*spec, block_tokens, 4);
     SET(*spec, max_tokens, 8);
-    SET(*spec, tries, 1);
+    SET(*spec, tries, 2);
     SET(*spec, budget, 4);
     SET(*spec, discount, 0.99);
     SET(*spec, discount_reward, 1);
     SET(*spec, lagrangian_lambda, 5);
-    SET(*spec, fallback_weight, 1);
+    SET(*spec, fallback_weight, 3);
     SET(*spec, fallback_cap, 10);
     SET(*spec, cost_min, 0);
     SET(*spec, seed, 7);

@@ -634,6 +634,19 @@ static void test_same_key_is_the_same_job(void **state) {
     }
 }
 
+static void test_job_with_a_field_without_effect_is_refused(void **state) {
+    struct harness *harness = *state;
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    spec.has_tries = true;
+    spec.tries = 3;
+    Surefoot__ClientReply *reply = harness_submit(harness, "job", &spec, false);
+    assert_non_null(reply->error);
+    assert_int_equal(reply->error->status, STATUS_INVALID_ARGUMENT);
+    assert_string_equal(reply->error->field, "spec.tries");
+    assert_non_null(strstr(reply->error->message, "best-of-n"));
+    harness_free(reply);
+}
+
 static void test_closed_job_is_gone(void **state) {
     struct harness *harness = *state;
     struct fake_group *group = harness_connect(harness, 0, 64);
@@ -1129,6 +1142,7 @@ int main(void) {
         CASE(test_cancelled_job_ends_without_text),
         CASE(test_deadline_ends_queued_and_running_jobs),
         CASE(test_same_key_is_the_same_job),
+        CASE(test_job_with_a_field_without_effect_is_refused),
         CASE(test_closed_job_is_gone),
         CASE(test_bytes_are_limited_and_the_refusal_names_them),
         CASE(test_unloaded_jobs_run_and_end_like_others),

@@ -243,7 +243,6 @@ EDIT(
     lexical_entries, use_lexical(d);
     for (int i = 0; i < 257; i++) { d->words[i] = "x"; } d->lexical.n_required = 257;)
 EDIT(rules_empty, d->spec.lexical = &d->lexical;)
-EDIT(early_stop, d->spec.has_early_stop = true;)
 EDIT(lexical_words, use_lexical(d); d->lexical.has_words_min = true; d->lexical.words_min = 5;
      d->lexical.has_words_max = true; d->lexical.words_max = 4;)
 
@@ -354,7 +353,6 @@ static const struct bad_input bad_messages[] = {
     {edit_lexical_entry, INVALID, "spec.scorers[0].lexical.required[0]", "512"},
     {edit_lexical_entries, LIMIT, "spec.scorers[0].lexical.required", "256"},
     {edit_rules_empty, INVALID, "spec.lexical", "no rule"},
-    {edit_early_stop, INVALID, "spec.early_stop", "best-of-n"},
     {edit_lexical_words, INVALID, "spec.scorers[0].lexical.words_min", "words_max"},
 };
 
@@ -381,6 +379,97 @@ static void test_bad_fields_are_refused_by_name_and_limit(void **state) {
         bad_messages[i].edit(&draft);
         expect_error(&draft, NULL, bad_messages[i].status, bad_messages[i].field,
                      bad_messages[i].part);
+    }
+}
+
+static void set_early_stop(Surefoot__JobSpec *spec) {
+    spec->has_early_stop = true;
+}
+
+static void set_tries(Surefoot__JobSpec *spec) {
+    spec->has_tries = true;
+    spec->tries = 3;
+}
+
+static void set_survivors(Surefoot__JobSpec *spec) {
+    spec->has_survivors = true;
+    spec->survivors = 3;
+}
+
+static void set_lambda(Surefoot__JobSpec *spec) {
+    spec->has_lagrangian_lambda = true;
+    spec->lagrangian_lambda = 2;
+}
+
+static void set_discount_reward(Surefoot__JobSpec *spec) {
+    spec->has_discount_reward = true;
+}
+
+static void set_penalty(Surefoot__JobSpec *spec) {
+    spec->fallback_penalty = "binary";
+}
+
+static void set_weight(Surefoot__JobSpec *spec) {
+    spec->has_fallback_weight = true;
+    spec->fallback_weight = 1;
+}
+
+static void set_cap(Surefoot__JobSpec *spec) {
+    spec->has_fallback_cap = true;
+    spec->fallback_cap = 1;
+}
+
+// Method and selection by row, field by column: whether the job reads it.
+static void test_field_that_the_method_does_not_read_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *field;
+        void (*set)(Surefoot__JobSpec *spec);
+    } fields[] = {
+        {"spec.survivors", set_survivors},      {"spec.tries", set_tries},
+        {"spec.fallback_penalty", set_penalty}, {"spec.fallback_weight", set_weight},
+        {"spec.fallback_cap", set_cap},         {"spec.discount_reward", set_discount_reward},
+        {"spec.lagrangian_lambda", set_lambda}, {"spec.early_stop", set_early_stop},
+    };
+    static const struct {
+        char *method;
+        char *selection;
+        const char *read; // 'x': by the field of that index
+    } methods[] = {
+        {"sample", NULL, "--------"},
+        {"best-of-n", NULL, "--------"},
+        {"best-of-n", "lagrangian", "------x-"},
+        {"best-of-n", "augmented", "-------x"},
+        {"beam", NULL, "x-------"},
+        {"beam", "lagrangian", "x-----x-"},
+        {"beam", "augmented", "x----x--"},
+        {NULL, NULL, "xxxxxx--"},
+        {"inference-guard", "augmented", "xxxxxx--"},
+    };
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
+            struct draft draft;
+            struct job_spec *spec = NULL;
+            struct error err = {0};
+            if (i == 0 && fields[j].set == set_survivors) {
+                continue; // of one candidate there is one survivor, the default
+            }
+            draft_init(&draft);
+            draft.spec.method = methods[i].method;
+            draft.spec.selection = methods[i].selection;
+            fields[j].set(&draft.spec);
+            assert_ok(create(&draft, &spec, &err), &err); // as a stored one is read
+            enum status status = job_spec_check_unread(spec, &err);
+            if (methods[i].read[j] == 'x') {
+                assert_ok(status, &err);
+            } else {
+                assert_int_equal(status, INVALID);
+                assert_string_equal(err.field, fields[j].field);
+                assert_non_null(
+                    strstr(err.message, methods[i].method != NULL ? methods[i].method : "guard"));
+            }
+            job_spec_destroy(spec);
+        }
     }
 }
 
@@ -729,6 +818,7 @@ static void test_default_given_is_the_same_job_as_default_left_out(void **state)
             assert_ok(wire_pack(WIRE_SUBMIT_JOB, &drafts[k]->submit, &bytes, &size), NULL);
             assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, &err), &err);
             assert_ok(job_spec_create(message, &specs[k], &err), &err);
+            assert_ok(job_spec_check_unread(specs[k], &err), &err);
             free(bytes);
         }
         assert_memory_equal(&specs[0]->search, &specs[1]->search, sizeof specs[0]->search);
@@ -753,6 +843,7 @@ static void test_default_given_is_the_same_job_as_default_left_out(void **state)
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_fields_are_refused_by_name_and_limit),
+        cmocka_unit_test(test_field_that_the_method_does_not_read_is_refused),
         cmocka_unit_test(test_what_the_models_lack_is_refused),
         cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),
         cmocka_unit_test(test_defaults_come_from_the_method_and_the_profile),
