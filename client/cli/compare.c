@@ -469,6 +469,9 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
         status = check_read(compare, &err);
     }
     if (status == STATUS_OK) {
+        job_flags_fix_date(&job, NULL); // one for all methods, also over midnight
+    }
+    if (status == STATUS_OK) {
         const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,
                                             .id_column = flags.batch.id_column,
                                             .turns = job.turns};

@@ -1,8 +1,11 @@
 #include "client/cli/job_flags.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/deadline.h"
 
 static struct flag *add(struct flag *at, const char *name, enum flag_kind kind, void *target,
                         const char *value, const char *help) {
@@ -157,7 +160,7 @@ void job_flags_init(struct job_flags *flags) {
     at = add(at, "content-tokens", FLAG_TEXT, &flags->spec.content_tokens, "NAME",
              "as-text: no text of a message is a control token, as-written; default as-text");
     at = add(at, "date", FLAG_TEXT, &flags->spec.date, "YYYY-MM-DD",
-             "today for templates; default the day of acceptance, UTC");
+             "today for templates; default the day (UTC) of acceptance, of a sweep its records'");
     at = add(at, "prefill", FLAG_TEXT, &flags->turns.prefill, "TEXT",
              "beginning of the answer, which goes on with it; default none");
     at = add(at, "rendered", FLAG_SWITCH, &flags->turns.rendered, NULL,
@@ -285,6 +288,19 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
         flags->spec.lexical = lexical;
     }
     return status;
+}
+
+void job_flags_fix_date(struct job_flags *flags, const char *recorded) {
+    struct date date;
+    if (flags->spec.date != NULL) {
+        return;
+    }
+    if (recorded != NULL && date_parse(recorded, &date)) {
+        snprintf(flags->date, sizeof flags->date, "%s", recorded);
+    } else {
+        date_of_realtime_ms(clock_realtime_ms(), flags->date);
+    }
+    flags->spec.date = flags->date;
 }
 
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {

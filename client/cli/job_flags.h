@@ -5,6 +5,7 @@
 #include "client/cli/flags.h"
 #include "client/cli/turns.h"
 #include "client/surefoot.h"
+#include "common/date.h"
 
 enum { JOB_FLAGS_COUNT = 48 };
 
@@ -12,7 +13,8 @@ struct job_flags {
     struct flag table[JOB_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
     Surefoot__JobSpec spec;             // complete after job_flags_finish, but for the prompt
     Surefoot__Sampling sampling;
-    struct turns turns; // what goes around a prompt
+    struct turns turns;         // what goes around a prompt
+    char date[DATE_TEXT_BYTES]; // of job_flags_fix_date
     struct flag_list logit_bias;
     struct flag_list stop;
     struct flag_list scorers;
@@ -36,6 +38,11 @@ void job_flags_init(struct job_flags *flags);
 // Builds the lists of `spec` after parsing. STATUS_INVALID_ARGUMENT, STATUS_LIMIT,
 // STATUS_NO_MEMORY.
 MUST_CHECK enum status job_flags_finish(struct job_flags *flags, struct error *err);
+
+// Makes the day that templates are told a field of the job, so that many jobs, also ones of another
+// day, are told the same: that of --date, else `recorded` (NULL, or what is no day: none), else
+// today, UTC. After job_flags_finish.
+void job_flags_fix_date(struct job_flags *flags, const char *recorded);
 
 // Sets the prompt, borrowed until the next call: as `prompt`, with --system or --prefill as
 // messages, with --rendered as rendered_prompt.

@@ -289,6 +289,12 @@ static void close_sweep(struct sweep *sweep) {
     free(sweep);
 }
 
+// The date that the records were made with; NULL when there are none. Borrowed from the file.
+static const char *recorded_date(const struct outfile *file) {
+    const json_t *job = json_object_get(file->settings, "job");
+    return json_string_value(json_object_get(job, "date"));
+}
+
 int verb_sweep(struct cli *cli, int argc, char **argv) {
     struct session_flags session_flags;
     struct service_flags service_flags;
@@ -323,7 +329,8 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
             "OUT: surefoot_sweep (1), id, prompt (if it is no field by itself), input{all other "
             "fields of the\nitem}, settings{benchmark, asked (column), system, prefill, "
-            "rendered, job{every field},\nmodels{name: role, hash, precision, profile, ...}} and\n" OUTCOME_FIELDS
+            "rendered, job{every field},\nmodels{name: role, hash, precision, profile, ...}} "
+            "and\n" OUTCOME_FIELDS
             "\nJSON on stdout: items, answered, refused, failed, new, out, benchmark, asked.",
         .tables = {own, flags.batch.table, job.table, session_flags.table, service_flags.table},
         .n_tables = 5,
@@ -350,7 +357,6 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
-        sweep->spec = job.spec;
     }
     if (status == STATUS_OK) {
         const struct items_choice choice = {.prompt_column = flags.batch.prompt_column,
@@ -364,6 +370,10 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = outfile_open(flags.out, path, &sweep->outfile, &err);
+    }
+    if (status == STATUS_OK) {
+        job_flags_fix_date(&job, recorded_date(&sweep->outfile));
+        sweep->spec = job.spec;
     }
     if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, &service_flags, &sweep->session, &err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/date.h"
 #include "proto/channel.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
@@ -22,6 +23,7 @@ struct job {
     bool closed;
     bool refusing; // its method refuses
     uint64_t seed;
+    char date[DATE_TEXT_BYTES]; // "" when none was given
 };
 
 struct fake_service {
@@ -109,6 +111,7 @@ static void send_result(struct fake_service *service, const struct channel_peer 
     result.over_budget = service->script.over_budget;
     result.has_seed = 1;
     result.seed = job->seed;
+    result.date = job->date[0] != '\0' ? job->date : NULL;
     Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
     reply.result = &result;
     send_reply(service, peer, &reply, request_id);
@@ -150,6 +153,7 @@ static void submit(struct fake_service *service, const struct channel_peer *peer
         snprintf(job->key, sizeof job->key, "%s", submit_job->job_key);
         snprintf(job->prompt, sizeof job->prompt, "%s", prompt);
         job->seed = spec->seed;
+        snprintf(job->date, sizeof job->date, "%s", spec->date != NULL ? spec->date : "");
         job->refusing =
             service->script.refuse_method == NULL ||
             (spec->method != NULL && strcmp(spec->method, service->script.refuse_method) == 0);

@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "common/date.h"
 #include "proto/defaults.h"
 #include "tests/client/fake_service.h"
 #include "tests/support/process.h"
@@ -395,6 +396,73 @@ static void test_sweep_refuses_other_flags_and_edited_rows(void **state) {
     expect_each_once(place);
 }
 
+// Record `number` of OUT, from 0; owned.
+static json_t *load_record(const struct place *place, int number) {
+    FILE *file = fopen(place->out, "r");
+    assert_non_null(file);
+    char *line = NULL;
+    size_t capacity = 0;
+    for (int i = 0; i <= number; i++) {
+        assert_true(getline(&line, &capacity, file) >= 0);
+    }
+    json_t *record = json_loads(line, 0, NULL);
+    assert_non_null(record);
+    free(line);
+    fclose(file);
+    return record;
+}
+
+static const char *recorded_date(const json_t *record) {
+    const json_t *settings = json_object_get(record, "settings");
+    return json_string_value(json_object_get(json_object_get(settings, "job"), "date"));
+}
+
+// A template may tell the day: a sweep that goes on another day makes the prompts it began with.
+static void test_sweep_goes_on_with_the_date_of_its_records(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    char *all = testkit_read_file(place->in, NULL);
+    testkit_write_file(place->in, all, (size_t)(strchr(all, '\n') + 1 - all));
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "1 items", "sweep", place->in, "--out", place->out, "--date", "2024-02-29",
+           "--endpoint", endpoint);
+    testkit_write_file(place->in, all, strlen(all));
+    free(all);
+    EXPECT(2, "job.date is \"2024-02-29\" there and \"2024-03-01\" now", "sweep", place->in,
+           "--out", place->out, "--date", "2024-03-01", "--endpoint", endpoint);
+    EXPECT(0, "30 items", "sweep", place->in, "--out", place->out, "--endpoint", endpoint);
+    fake_service_stop(service);
+    expect_each_once(place);
+    json_t *record = load_record(place, ITEMS - 1);
+    assert_string_equal(recorded_date(record), "2024-02-29");
+    // What the service was told, not only what the record says of it.
+    assert_string_equal(json_string_value(json_object_get(record, "date")), "2024-02-29");
+    json_decref(record);
+}
+
+static void test_first_record_fixes_the_date_of_sweep_and_compare(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    for (int i = 0; i < 2; i++) {
+        remove(place->out);
+        EXPECT(0, "", i == 0 ? "sweep" : "compare", place->in, "--out", place->out, "--endpoint",
+               endpoint);
+        json_t *record = load_record(place, 0);
+        struct date date;
+        assert_non_null(recorded_date(record));
+        assert_true(date_parse(recorded_date(record), &date));
+        assert_string_equal(json_string_value(json_object_get(record, "date")),
+                            recorded_date(record));
+        json_decref(record);
+    }
+    fake_service_stop(service);
+}
+
 // A sweep killed between writing a record and closing its job leaves the job stored.
 static void test_rerun_closes_jobs_that_a_killed_sweep_left(void **state) {
     struct place *place = *state;
@@ -665,6 +733,8 @@ int main(void) {
         CASE(test_sweep_leaves_files_that_are_not_its_own),
         CASE(test_sweep_says_what_it_asks),
         CASE(test_sweep_refuses_other_flags_and_edited_rows),
+        CASE(test_sweep_goes_on_with_the_date_of_its_records),
+        CASE(test_first_record_fixes_the_date_of_sweep_and_compare),
         CASE(test_rerun_closes_jobs_that_a_killed_sweep_left),
         CASE(test_sweep_finishes_lost_replies_silence_and_forgotten_jobs),
         CASE(test_sweep_tells_failed_items),
