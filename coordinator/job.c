@@ -444,6 +444,6 @@ void job_fill_progress(const struct job *job, Surefoot__JobProgress *progress) {
     progress->pruned = now.pruned;
     progress->has_tokens = true;
     progress->tokens = now.tokens;
-    progress->has_best_reward = now.has_best;
+    progress->has_best_reward = now.has_best && job->spec->has_reward;
     progress->best_reward = now.best_reward;
 }

@@ -109,7 +109,8 @@ static void fill_scorers(const struct job *job, const struct job_candidate *cand
     parts->message.n_scorers = job->spec->n_scorers;
 }
 
-static void fill_summary(const struct search_candidate *candidate,
+// Numbers that no scorer of the job gives are absent.
+static void fill_summary(const struct job_spec *spec, const struct search_candidate *candidate,
                          Surefoot__CandidateSummary *summary) {
     surefoot__candidate_summary__init(summary);
     summary->has_candidate_id = true;
@@ -118,11 +119,11 @@ static void fill_summary(const struct search_candidate *candidate,
     summary->parent_id = candidate->parent_id;
     summary->has_n_tokens = true;
     summary->n_tokens = candidate->n_tokens;
-    summary->has_reward = true;
+    summary->has_reward = spec->has_reward;
     summary->reward = candidate->reward;
-    summary->has_cost = true;
+    summary->has_cost = spec->search.has_cost;
     summary->cost = candidate->cost;
-    summary->has_safety_state = true;
+    summary->has_safety_state = spec->search.has_cost;
     summary->safety_state = candidate->safety_state;
     summary->has_admissible = true;
     summary->admissible = candidate->admissible;
@@ -153,7 +154,7 @@ static enum status fill_candidates(const struct job *job, struct result_parts *p
             continue;
         }
         others -= is_finished ? 0 : 1;
-        fill_summary(&candidate, &parts->summaries[n]);
+        fill_summary(job->spec, &candidate, &parts->summaries[n]);
         parts->summary_list[n] = &parts->summaries[n];
         n++;
     }
@@ -197,11 +198,14 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->fallback_fired = answer.fallback_fired;
     message->has_tokens_sampled = true;
     message->tokens_sampled = progress.tokens;
+    if (outcome == SUREFOOT__OUTCOME__OUTCOME_REJECTED) {
+        return STATUS_OK; // what was begun for it is no candidate of anything
+    }
     struct search_candidate shown;
     if (!search_find_candidate(job->search, answer.candidate_id, &shown)) {
         return fill_candidates(job, parts);
     }
-    message->has_reward = true;
+    message->has_reward = job->spec->has_reward;
     message->reward = shown.reward;
     message->has_cost = job->spec->search.has_cost;
     message->cost = shown.cost;

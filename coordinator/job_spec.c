@@ -650,6 +650,7 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     if (spec->search.block_tokens > models->block_tokens_max) {
         spec->search.block_tokens = models->block_tokens_max;
     }
+    spec->has_reward = count_role(spec, SCORER_ROLE_REWARD) > 0;
     spec->resolved = true;
     return STATUS_OK;
 }

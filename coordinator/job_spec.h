@@ -35,6 +35,7 @@ struct job_spec {
     struct job_scorer scorers[LIMIT_SCORERS];
     size_t n_scorers;
     struct search_spec search;
+    bool has_reward;              // when resolved: a scorer gives one
     struct job_sampling sampling; // when resolved
     int32_t *exempt_ids;          // owned; of search
     bool cost_eos_append;

@@ -287,15 +287,20 @@ static struct summary summarize(const struct compare *compare, int method) {
     return sum;
 }
 
+static void print_number(protobuf_c_boolean has, double value) {
+    if (has) {
+        printf("%8.3f", value);
+    } else {
+        printf("%8s", "-");
+    }
+}
+
 static void print_row(const struct compare *compare, int method, size_t item, bool show_unsafe) {
     const Surefoot__JobResult *result = result_at(compare, method, item);
-    bool scored = result->has_reward && result->has_cost;
     printf("  %-22s ", compare->methods[method].label);
-    if (scored) {
-        printf("%8.3f %8.3f", result->reward, result->cost);
-    } else {
-        printf("%8s %8s", "-", "-");
-    }
+    print_number(result->has_reward, result->reward);
+    putchar(' ');
+    print_number(result->has_cost, result->cost);
     bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
     printf("  %-4s %-17s %7.2f  ", result->over_budget ? "OVER" : "",
            refused ? "NO_SAFE_CANDIDATE" : surefoot_outcome_name(result->outcome),

@@ -122,7 +122,7 @@ static void group_hello(struct fake_group *group) {
     hello.slots = group->slots;
     hello.policy = &models[0];
     hello.scorers = scorers;
-    hello.n_scorers = 2;
+    hello.n_scorers = group->has_policy_alone ? 0 : 2;
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
     message.hello = &hello;
     group_send(group, &message);

@@ -253,6 +253,10 @@ static Surefoot__Outcome outcome_with_row(struct harness *harness, const char *k
     if (row_error != STATUS_OK && reply->result->error != NULL) {
         assert_string_equal(reply->result->error->field, "spec.prompt");
     }
+    if (outcome == SUREFOOT__OUTCOME__OUTCOME_REJECTED) {
+        assert_int_equal(reply->result->n_candidates, 0);
+        assert_false(reply->result->has_candidates_made);
+    }
     harness_free(reply);
     return outcome;
 }
@@ -270,6 +274,22 @@ static void test_errors_of_rows_end_their_job_only(void **state) {
                      SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
     assert_int_equal(outcome_with_row(harness, "good", STATUS_OK, false),
                      SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+}
+
+static void test_numbers_that_no_scorer_gave_are_absent(void **state) {
+    struct harness *harness = *state;
+    harness->groups[0].has_policy_alone = true;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("sample", NULL, 3);
+    harness_accept(harness, "alone", &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, "alone");
+    const Surefoot__JobResult *result = reply->result;
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    assert_false(result->has_reward || result->has_cost || result->has_safety_state);
+    assert_int_equal(result->n_candidates, 1);
+    const Surefoot__CandidateSummary *candidate = result->candidates[0];
+    assert_false(candidate->has_reward || candidate->has_cost || candidate->has_safety_state);
+    harness_free(reply);
 }
 
 static void test_candidate_that_never_comes_back_fails_its_job(void **state) {
@@ -1128,6 +1148,7 @@ int main(void) {
         CASE(test_lost_group_costs_no_job),
         CASE(test_group_that_forgot_a_job_is_told_again),
         CASE(test_errors_of_rows_end_their_job_only),
+        CASE(test_numbers_that_no_scorer_gave_are_absent),
         CASE(test_candidate_that_never_comes_back_fails_its_job),
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
         CASE(test_bad_row_is_tried_with_another_group),
