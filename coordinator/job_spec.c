@@ -425,19 +425,33 @@ static size_t count_cost_models(const struct job_spec *spec) {
     return count;
 }
 
+// What the job lacks and how to go on: `without` is a way that needs no such scorer, `models` are
+// the flags that serve one.
+static enum status refuse_roles(const struct job_spec *spec, const char *needs, const char *without,
+                                const char *models, struct error *err) {
+    const struct search_spec *search = &spec->search;
+    bool named = spec->submit->spec->n_scorers > 0;
+    return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
+                     "method %s with selection %s needs a %s scorer, and %s; use %s, or %s "
+                     "(surefoot up %s)",
+                     search_method_name(search->method), search_selection_name(search->selection),
+                     needs, named ? "none is named" : "the service has none", without,
+                     named ? "name one of the service's" : "serve one", models);
+}
+
 static enum status check_roles(const struct job_spec *spec, struct error *err) {
     const struct search_spec *search = &spec->search;
-    if (search->method != SEARCH_METHOD_SAMPLE && count_role(spec, SCORER_ROLE_REWARD) == 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
-                         "method %s needs a reward scorer", search_method_name(search->method));
+    bool has_reward = count_role(spec, SCORER_ROLE_REWARD) > 0;
+    bool lacks_cost =
+        search->selection != SEARCH_SELECTION_PLAIN && count_role(spec, SCORER_ROLE_COST) == 0;
+    if (search->method != SEARCH_METHOD_SAMPLE && !has_reward) {
+        return refuse_roles(spec, "reward", "--method sample",
+                            lacks_cost ? "--reward NAME=DIR --cost NAME=DIR" : "--reward NAME=DIR",
+                            err);
     }
-    if (search->selection != SEARCH_SELECTION_PLAIN && count_role(spec, SCORER_ROLE_COST) == 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
-                         "method %s with selection %s needs a cost scorer",
-                         search_method_name(search->method),
-                         search_selection_name(search->selection));
-    }
-    return STATUS_OK;
+    return lacks_cost ? refuse_roles(spec, "cost", "--method best-of-n --selection plain",
+                                     "--cost NAME=DIR", err)
+                      : STATUS_OK;
 }
 
 // The one profile that speaks for the job's cost: of its first cost model. Others must not

@@ -292,6 +292,28 @@ static void test_numbers_that_no_scorer_gave_are_absent(void **state) {
     harness_free(reply);
 }
 
+static void test_method_without_its_scorers_is_told_what_to_do(void **state) {
+    struct harness *harness = *state;
+    harness->groups[0].has_policy_alone = true;
+    harness_connect(harness, 0, 64);
+    static const struct {
+        const char *method;
+        const char *models;
+    } rows[] = {
+        {"inference-guard", "surefoot up --reward NAME=DIR --cost NAME=DIR"},
+        {"best-of-n", "surefoot up --reward NAME=DIR"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Surefoot__JobSpec spec = make_spec(rows[i].method, NULL, 3);
+        Surefoot__ClientReply *reply = harness_submit(harness, rows[i].method, &spec, false);
+        assert_int_equal(reply->error->status, STATUS_INVALID_ARGUMENT);
+        assert_string_equal(reply->error->field, "spec.scorers");
+        assert_non_null(strstr(reply->error->message, "--method sample"));
+        assert_non_null(strstr(reply->error->message, rows[i].models));
+        harness_free(reply);
+    }
+}
+
 static void test_candidate_that_never_comes_back_fails_its_job(void **state) {
     struct harness *harness = *state;
     harness_connect(harness, 0, 64)->repeats_error = true;
@@ -1149,6 +1171,7 @@ int main(void) {
         CASE(test_group_that_forgot_a_job_is_told_again),
         CASE(test_errors_of_rows_end_their_job_only),
         CASE(test_numbers_that_no_scorer_gave_are_absent),
+        CASE(test_method_without_its_scorers_is_told_what_to_do),
         CASE(test_candidate_that_never_comes_back_fails_its_job),
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
         CASE(test_bad_row_is_tried_with_another_group),
