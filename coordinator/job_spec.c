@@ -56,6 +56,8 @@ static enum status check_last_message(const Surefoot__JobSpec *spec, struct erro
 
 static enum status check_messages(const Surefoot__JobSpec *spec, struct error *err) {
     enum status status = check_list(spec->n_messages, LIMIT_MESSAGES, "spec.messages", err);
+    bool continues = spec->has_continue_final_message && spec->continue_final_message;
+    size_t asked = spec->n_messages - (continues ? 2 : 1); // none where it wraps
     size_t bytes = 0;
     for (size_t i = 0; status == STATUS_OK && i < spec->n_messages; i++) {
         const Surefoot__ChatMessage *message = spec->messages[i];
@@ -66,7 +68,8 @@ static enum status check_messages(const Surefoot__JobSpec *spec, struct error *e
             return status;
         }
         snprintf(field, sizeof field, "spec.messages[%zu].content", i);
-        status = check_text(message->content, LIMIT_PROMPT_BYTES, field, err);
+        status = i == asked ? check_question(message->content, LIMIT_PROMPT_BYTES, field, err)
+                            : check_text(message->content, LIMIT_PROMPT_BYTES, field, err);
         bytes += status == STATUS_OK ? strlen(message->content) : 0;
     }
     if (status != STATUS_OK) {
@@ -85,7 +88,7 @@ static enum status check_rendered_prompt(const Surefoot__JobSpec *spec, struct e
         return STATUS_OK;
     }
     enum status status =
-        check_text(spec->rendered_prompt, LIMIT_PROMPT_BYTES, "spec.rendered_prompt", err);
+        check_question(spec->rendered_prompt, LIMIT_PROMPT_BYTES, "spec.rendered_prompt", err);
     if (status == STATUS_OK && spec->chat_template != NULL) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.chat_template",
                          "has no effect on a rendered_prompt");
@@ -119,7 +122,7 @@ static enum status check_prompt(const Surefoot__JobSpec *spec, struct job_spec *
     if (status == STATUS_OK && spec->n_messages > 0) {
         status = check_messages(spec, err);
     } else if (status == STATUS_OK && (spec->prompt != NULL || spec->rendered_prompt == NULL)) {
-        status = check_text(spec->prompt, LIMIT_PROMPT_BYTES, "spec.prompt", err);
+        status = check_question(spec->prompt, LIMIT_PROMPT_BYTES, "spec.prompt", err);
     }
     if (status == STATUS_OK) {
         status = check_last_message(spec, err);

@@ -51,6 +51,15 @@ enum status check_text(const char *text, size_t bytes_max, const char *field, st
     return STATUS_OK;
 }
 
+enum status check_question(const char *text, size_t bytes_max, const char *field,
+                           struct error *err) {
+    enum status status = check_text(text, bytes_max, field, err);
+    if (status == STATUS_OK && text[strspn(text, " \t\r\n\v\f")] == '\0') {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "is white space alone");
+    }
+    return status;
+}
+
 enum status check_list(size_t count, size_t max, const char *field, struct error *err) {
     if (count > max) {
         return error_set(err, STATUS_LIMIT, field, "%zu entries, the limit is %zu", count, max);
@@ -87,5 +96,6 @@ enum status check_template(const char *name, const char *field, struct error *er
     }
     return error_set(
         err, STATUS_INVALID_ARGUMENT, field,
-        "unknown \"%.64s\"; one of model, raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver", name);
+        "unknown \"%.64s\"; one of model, raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver",
+        name);
 }

@@ -27,6 +27,10 @@ MUST_CHECK enum status check_number(bool present, double value, struct number_ra
 MUST_CHECK enum status check_text(const char *text, size_t bytes_max, const char *field,
                                   struct error *err);
 
+// The same of what is asked, which is also not white space alone.
+MUST_CHECK enum status check_question(const char *text, size_t bytes_max, const char *field,
+                                      struct error *err);
+
 // At most `max` entries of a list.
 MUST_CHECK enum status check_list(size_t count, size_t max, const char *field, struct error *err);
 

@@ -74,6 +74,16 @@ static void use_message(struct draft *draft, char *role, char *content) {
     draft->spec.n_messages = 1;
 }
 
+// A last message of the assistant's, to be continued, after that of use_message().
+static void use_answer(struct draft *draft) {
+    draft->messages[1].role = "assistant";
+    draft->messages[1].content = "Well, ";
+    draft->message_list[1] = &draft->messages[1];
+    draft->spec.n_messages = 2;
+    draft->spec.has_continue_final_message = true;
+    draft->spec.continue_final_message = true;
+}
+
 static struct model_set demo_models(void) {
     struct model_set models = {
         .policy = {.name = "demo-policy",
@@ -147,6 +157,10 @@ EDIT(control_key, d->submit.job_key = "a\nb";)
 EDIT(no_spec, d->submit.spec = NULL;)
 EDIT(no_prompt, d->spec.prompt = NULL;)
 EDIT(empty_prompt, d->spec.prompt = "";)
+EDIT(white_prompt, d->spec.prompt = " \t\r\n\v\f";)
+EDIT(white_rendered, d->spec.prompt = NULL; d->spec.rendered_prompt = "\n";)
+EDIT(white_message, use_message(d, "user", " \n");)
+EDIT(white_before_answer, use_message(d, "user", " "); use_answer(d);)
 EDIT(long_prompt, d->spec.prompt = long_text;)
 EDIT(both, use_message(d, "user", "hi"); d->spec.prompt = "hi";)
 EDIT(long_role,
@@ -279,6 +293,10 @@ static const struct bad_input bad_messages[] = {
     {edit_no_spec, INVALID, "spec", "missing"},
     {edit_no_prompt, INVALID, "spec.prompt", "empty"},
     {edit_empty_prompt, INVALID, "spec.prompt", "empty"},
+    {edit_white_prompt, INVALID, "spec.prompt", "white space"},
+    {edit_white_rendered, INVALID, "spec.rendered_prompt", "white space"},
+    {edit_white_message, INVALID, "spec.messages[0].content", "white space"},
+    {edit_white_before_answer, INVALID, "spec.messages[0].content", "white space"},
     {edit_long_prompt, LIMIT, "spec.prompt", "1048576"},
     {edit_both, INVALID, "spec.prompt", "messages"},
     {edit_long_role, LIMIT, "spec.messages[0].role", "64"},
