@@ -1,5 +1,6 @@
 #include "client/cli/job_flags.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,6 +171,28 @@ void job_flags_init(struct job_flags *flags) {
     ASSERT(at < flags->table + JOB_FLAGS_COUNT); // the last row stays empty and ends the table
 }
 
+// TOKEN=X.
+static enum status read_bias(const char *text, Surefoot__LogitBias *out, struct error *err) {
+    char *end = NULL;
+    unsigned long token = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '=' || token >= LIMIT_VOCAB) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--logit-bias",
+                         "\"%.80s\" is not TOKEN=X with a token id below %d", text, LIMIT_VOCAB);
+    }
+    char *tail = NULL;
+    double bias = strtod(end + 1, &tail);
+    if (tail == end + 1 || *tail != '\0' || !(fabs(bias) <= (double)FLT_MAX)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--logit-bias",
+                         "the bias of \"%.80s\" is not a finite number in single precision", text);
+    }
+    surefoot__logit_bias__init(out);
+    out->has_token_id = 1;
+    out->token_id = (uint32_t)token;
+    out->has_bias = 1;
+    out->bias = (float)bias;
+    return STATUS_OK;
+}
+
 static enum status build_bias(struct job_flags *flags, struct error *err) {
     int count = flags->logit_bias.count;
     if (count == 0) {
@@ -185,22 +208,10 @@ static enum status build_bias(struct job_flags *flags, struct error *err) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the flags");
     }
     for (int i = 0; i < count; i++) {
-        const char *text = flags->logit_bias.items[i];
-        char *end = NULL;
-        char *tail = NULL;
-        unsigned long token = strtoul(text, &end, 10);
-        bool good = text[0] >= '0' && text[0] <= '9' && *end == '=' && token < LIMIT_VOCAB;
-        double bias = good ? strtod(end + 1, &tail) : 0;
-        if (!good || tail == end + 1 || *tail != '\0' || !isfinite(bias)) {
-            return error_set(err, STATUS_INVALID_ARGUMENT, "--logit-bias",
-                             "\"%.80s\" is not TOKEN=X with a token id below %d", text,
-                             LIMIT_VOCAB);
+        enum status status = read_bias(flags->logit_bias.items[i], &flags->bias_rows[i], err);
+        if (status != STATUS_OK) {
+            return status;
         }
-        surefoot__logit_bias__init(&flags->bias_rows[i]);
-        flags->bias_rows[i].has_token_id = 1;
-        flags->bias_rows[i].token_id = (uint32_t)token;
-        flags->bias_rows[i].has_bias = 1;
-        flags->bias_rows[i].bias = (float)bias;
         flags->bias_list[i] = &flags->bias_rows[i];
     }
     flags->sampling.n_logit_bias = (size_t)count;

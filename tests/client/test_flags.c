@@ -121,7 +121,16 @@ static void test_bad_values_name_the_flag_and_the_limit(void **state) {
                    "x");
     expect_refused(STATUS_INVALID_ARGUMENT, "--seed", "whole", "--seed", "18446744073709551616");
     expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias", "TOKEN=X", "--logit-bias", "a=1");
-    expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias", "TOKEN=X", "--logit-bias", "1=nan");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias", "token id", "--logit-bias",
+                   "32768000=1");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias",
+                   "the bias of \"1=nan\" is not a finite number", "--logit-bias", "1=nan");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias", "the bias of \"1=\"", "--logit-bias",
+                   "1=");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias", "the bias of \"1=2x\"", "--logit-bias",
+                   "1=2x");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--logit-bias", "the bias of \"1=1e39\"",
+                   "--logit-bias", "1=1e39");
     expect_refused(STATUS_INVALID_ARGUMENT, "--scorer", "weight", "--scorer", "cost:cost:much");
 }
 
