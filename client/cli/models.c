@@ -34,9 +34,10 @@ static json_t *parse(int fd, size_t size) {
     return object;
 }
 
-static json_t *load(const char *directory, const char *name) {
+// `separator` is "/", or "." where the document lies beside a GGUF file.
+static json_t *load(const char *model, const char *separator, const char *name) {
     char path[SERVICE_PATH_BYTES];
-    snprintf(path, sizeof path, "%.4000s/%s", directory, name);
+    snprintf(path, sizeof path, "%.4000s%s%s", model, separator, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // no waiting for a pipe's writer
     struct stat info;
     json_t *object = NULL;
@@ -64,11 +65,14 @@ static bool is_scorer_class(const char *name) {
 }
 
 // By the class, an adapter's task, or a value head that the profile names. What cannot be read or
-// is unknown counts as a policy, a GGUF file among it: the worker then tells what is wrong with it.
-static bool is_scorer(const char *directory) {
-    json_t *config = load(directory, "config.json");
-    json_t *adapter = load(directory, "adapter_config.json");
-    json_t *profile = load(directory, "surefoot.json");
+// is unknown counts as a policy, a GGUF file without such a profile among it: the worker then tells
+// what is wrong with it.
+static bool is_scorer(const char *model) {
+    size_t length = strlen(model);
+    bool is_file = length >= 5 && strcmp(model + length - 5, ".gguf") == 0;
+    json_t *config = load(model, "/", "config.json");
+    json_t *adapter = load(model, "/", "adapter_config.json");
+    json_t *profile = load(model, is_file ? "." : "/", "surefoot.json");
     json_t *class_name = json_array_get(json_object_get(config, "architectures"), 0);
     const char *head = json_string_value(json_object_get(profile, "head"));
     const char *task = json_string_value(json_object_get(adapter, "task_type"));

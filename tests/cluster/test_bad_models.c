@@ -93,6 +93,8 @@ static const struct bad_model rows[] = {
      "policy, reward, cost"},
     {"chat template", profile, "{\"chat_template\": \"klingon\"}", 0, "INVALID_ARGUMENT",
      "surefoot.json.chat_template", "klingon"},
+    {"a policy for a reward", profile, "{\"role\": \"reward\", \"append_eos\": true}", 0,
+     "INVALID_ARGUMENT", "policy.surefoot.json.role", "reward"},
     {"cut profile", profile, NULL, 10, "MALFORMED", "policy.surefoot.json", "line"},
     {"a base that is not there", profile, "{\"base\": \"nowhere\"}", 0, "NOT_FOUND",
      "policy.surefoot.json.base", "nowhere"},
@@ -194,6 +196,26 @@ static void test_damaged_directories_are_refused(void **state) {
     }
 }
 
+// The profile beside a file says that it is a scorer, as that in a directory does.
+static void test_a_file_is_checked_as_its_profile_says(void **state) {
+    (void)state;
+    char surefoot[4096], path[4200], beside[4300];
+    snprintf(surefoot, sizeof surefoot, "%s", testkit_binary_path("bin/surefoot"));
+    char *place = testkit_make_directory();
+    snprintf(path, sizeof path, "%s/m.gguf", place);
+    snprintf(beside, sizeof beside, "%s.surefoot.json", path);
+    copy_file(testkit_source_path("tests/vectors/gguf/llama.gguf"), path);
+    static const char text[] = "{\"schema\": 1, \"role\": \"reward\", \"head\": \"value\"}";
+    testkit_write_file(beside, text, sizeof text - 1);
+    const struct bad_model row = {.what = "a scorer's profile beside a file",
+                                  .status = "NOT_FOUND",
+                                  .field = "checked.v_head.summary.weight",
+                                  .part = "not in the weight files"};
+    char *check[] = {surefoot, "models", "check", path, NULL};
+    expect(&row, check, CHECK_REFUSED);
+    testkit_remove_tree(place);
+}
+
 static void test_up_says_why_a_model_cannot_be_served(void **state) {
     (void)state;
     char surefoot[4096];
@@ -262,6 +284,7 @@ int main(void) {
     setenv("SUREFOOT_MODELS", testkit_source_path("models/demo"), 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damaged_directories_are_refused),
+        cmocka_unit_test(test_a_file_is_checked_as_its_profile_says),
         cmocka_unit_test(test_up_says_why_a_model_cannot_be_served),
         cmocka_unit_test(test_numbers_that_overflow_end_their_job_alone),
     };

@@ -202,19 +202,53 @@ static enum status choose_value_head(const json_t *profile, struct model_config 
     return STATUS_OK;
 }
 
-enum status config_head_choose(const json_t *json, const json_t *profile,
-                               struct model_config *config, struct error *err) {
-    if (config->head == MODEL_HEAD_CLASS) {
-        return choose_class(json, profile, config, err);
-    }
-    static const char *const of_classes[] = {"label", "label_score", "pooling"};
-    for (size_t i = 0; i < sizeof of_classes / sizeof of_classes[0]; i++) {
-        if (json_value_find(profile, of_classes[i]) != NULL) {
+// Refuses the profile's keys[n], whose wish would have no effect: they are for `whom`.
+static enum status refuse_keys(const json_t *profile, const char *const *keys, size_t n,
+                               const char *whom, struct error *err) {
+    for (size_t i = 0; i < n; i++) {
+        if (json_value_find(profile, keys[i]) != NULL) {
             char field[ERROR_FIELD_BYTES];
-            snprintf(field, sizeof field, "surefoot.json.%s", of_classes[i]);
-            return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "%s is for ForSequenceClassification", of_classes[i]);
+            snprintf(field, sizeof field, "surefoot.json.%s", keys[i]);
+            return error_set(err, STATUS_INVALID_ARGUMENT, field, "%s is for %s", keys[i], whom);
         }
     }
-    return choose_value_head(profile, config, err);
+    return STATUS_OK;
+}
+
+// The head decides what a model is for; a profile that says otherwise is of another model.
+static enum status check_role(const json_t *profile, const struct model_config *config,
+                              struct error *err) {
+    static const char *const of_scorers[] = {"append_eos", "budget",   "cost_eos",   "cost_min",
+                                             "cost_mode",  "discount", "score_after"};
+    const char *role = json_string_value(json_value_find(profile, "role"));
+    if (config->head != MODEL_HEAD_LM) {
+        return role != NULL && strcmp(role, "policy") == 0
+                   ? error_set(err, STATUS_INVALID_ARGUMENT, "surefoot.json.role",
+                               "policy, but the model has a head that scores")
+                   : STATUS_OK;
+    }
+    if (role != NULL && (strcmp(role, "reward") == 0 || strcmp(role, "cost") == 0)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "surefoot.json.role",
+                         "%s, but the model writes: a scorer is a ForSequenceClassification or "
+                         "has a score head, or a value head that \"head\": \"value\" names",
+                         role);
+    }
+    return refuse_keys(profile, of_scorers, sizeof of_scorers / sizeof of_scorers[0], "scorers",
+                       err);
+}
+
+enum status config_head_choose(const json_t *json, const json_t *profile,
+                               struct model_config *config, struct error *err) {
+    static const char *const of_classes[] = {"label", "label_score", "pooling"};
+    enum status status;
+    if (config->head == MODEL_HEAD_CLASS) {
+        status = choose_class(json, profile, config, err);
+    } else {
+        status = refuse_keys(profile, of_classes, sizeof of_classes / sizeof of_classes[0],
+                             "ForSequenceClassification", err);
+        if (status == STATUS_OK) {
+            status = choose_value_head(profile, config, err);
+        }
+    }
+    return status == STATUS_OK ? check_role(profile, config, err) : status;
 }
