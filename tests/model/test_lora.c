@@ -231,7 +231,8 @@ static void test_tensors_of_another_model_are_refused(void **state) {
 
 static void test_what_an_adapter_may_not_do_is_refused_by_name(void **state) {
     (void)state;
-    static const char start[] = "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4";
+    static const char start[] = "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4,"
+                                " \"target_modules\": [\"q_proj\"]";
     static const struct {
         const char *more; // fields after `start`
         const char *tensor;
@@ -253,7 +254,8 @@ static void test_what_an_adapter_may_not_do_is_refused_by_name(void **state) {
          "adapter_model.safetensors.model.norm.weight"},
         {"}", "base_model.model.lm_head.lora_A.weight", 2, HIDDEN, STATUS_MALFORMED,
          "adapter_model.safetensors.lm_head.weight"},
-        {"}", "base_model.model.score.weight", 1, HIDDEN, STATUS_OK, ""},
+        {"}", "base_model.model.score.weight", 1, HIDDEN, STATUS_NOT_FOUND,
+         "model.layers.0.self_attn.q_proj.weight"}, // nothing for what it targets
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *directory = over_base("");
@@ -274,6 +276,79 @@ static void test_what_an_adapter_may_not_do_is_refused_by_name(void **state) {
         }
         weight_files_close(files);
         testkit_remove_tree(directory);
+    }
+}
+
+// The stored adapter (pairs in every layer beside q_proj and v_proj) with other settings.
+static void expect_settings(const char *change, enum status expected, const char *field) {
+    char *directory = over_base("");
+    size_t size = 0;
+    char path[4200];
+    char *bytes = testkit_read_file(
+        testkit_source_path("tests/vectors/lora/rslora/adapter_model.safetensors"), &size);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", directory);
+    testkit_write_file(path, bytes, size);
+    free(bytes);
+    json_t *config = json_load_file(
+        testkit_source_path("tests/vectors/lora/rslora/adapter_config.json"), 0, NULL);
+    json_t *other = json_loads(change, 0, NULL);
+    assert_non_null(config);
+    assert_non_null(other);
+    assert_int_equal(json_object_update(config, other), 0);
+    snprintf(path, sizeof path, "%s/adapter_config.json", directory);
+    assert_int_equal(json_dump_file(config, path, 0), 0);
+    json_decref(config);
+    json_decref(other);
+    struct weight_files *files = NULL;
+    struct error err = {0};
+    enum status status = weight_files_open(directory, &files, &err);
+    if (status != expected || strncmp(err.field, field, ERROR_FIELD_BYTES - 8) != 0) {
+        fail_msg("%s: %s in \"%s\" (%s)", change, status_name(status), err.field, err.message);
+    }
+    weight_files_close(files);
+    testkit_remove_tree(directory);
+}
+
+static void test_only_what_the_settings_target_is_merged(void **state) {
+    (void)state;
+    static const char q0[] = "adapter_model.safetensors.model.layers.0.self_attn.q_proj.weight";
+    static const char q1[] = "adapter_model.safetensors.model.layers.1.self_attn.q_proj.weight";
+    static const struct {
+        const char *change;
+        enum status status;
+        const char *field;
+    } cases[] = {
+        {"{}", STATUS_OK, ""},
+        {"{\"layers_to_transform\": [0, 1]}", STATUS_OK, ""},
+        {"{\"layers_to_transform\": [0, 1], \"layers_pattern\": \"layers\"}", STATUS_OK, ""},
+        {"{\"layers_to_transform\": []}", STATUS_OK, ""},
+        {"{\"target_modules\": [\"self_attn.q_proj\", \"v_proj\", \"query\"]}", STATUS_OK, ""},
+        {"{\"layers_to_transform\": [0]}", STATUS_UNSUPPORTED, q1},
+        {"{\"layers_to_transform\": 1}", STATUS_UNSUPPORTED, q0},
+        {"{\"layers_to_transform\": \"0\"}", STATUS_MALFORMED,
+         "adapter_config.json.layers_to_transform"},
+        {"{\"layers_to_transform\": [0, 1], \"layers_pattern\": \"blocks\"}", STATUS_UNSUPPORTED,
+         "adapter_config.json.layers_pattern"},
+        {"{\"target_modules\": [\"v_proj\"]}", STATUS_UNSUPPORTED, q0},
+        {"{\"target_modules\": [\"_proj\"]}", STATUS_UNSUPPORTED, q0},
+        {"{\"target_modules\": [\"model.layers.0.self_attn.q_proj\", \"v_proj\"]}",
+         STATUS_UNSUPPORTED, q1},
+        {"{\"exclude_modules\": [\"q_proj\"]}", STATUS_UNSUPPORTED, q0},
+        {"{\"exclude_modules\": \".*q_proj\"}", STATUS_UNSUPPORTED,
+         "adapter_config.json.exclude_modules"},
+        {"{\"modules_to_save\": [\"self_attn\"]}", STATUS_UNSUPPORTED, q0},
+        {"{\"target_modules\": null}", STATUS_MALFORMED, "adapter_config.json.target_modules"},
+        {"{\"target_modules\": []}", STATUS_MALFORMED, "adapter_config.json.target_modules"},
+        {"{\"target_modules\": \".*_proj\"}", STATUS_UNSUPPORTED,
+         "adapter_config.json.target_modules"},
+        {"{\"target_modules\": [\"q_proj\", \"v_proj\", \"k_proj\"]}", STATUS_NOT_FOUND,
+         "model.layers.0.self_attn.k_proj.weight"},
+        {"{\"target_modules\": \"all-linear\"}", STATUS_NOT_FOUND,
+         "model.layers.0.self_attn.k_proj.weight"},
+        {"{\"peft_type\": null}", STATUS_MALFORMED, "adapter_config.json.peft_type"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        expect_settings(cases[i].change, cases[i].status, cases[i].field);
     }
 }
 
@@ -312,6 +387,7 @@ int main(void) {
         cmocka_unit_test(test_the_hash_covers_base_adapter_and_settings),
         cmocka_unit_test(test_tensors_of_another_model_are_refused),
         cmocka_unit_test(test_what_an_adapter_may_not_do_is_refused_by_name),
+        cmocka_unit_test(test_only_what_the_settings_target_is_merged),
         cmocka_unit_test(test_other_kinds_of_adapters_are_refused),
         cmocka_unit_test(test_a_base_that_cannot_be_one_is_named),
     };

@@ -12,8 +12,8 @@ MUST_CHECK enum status config_head_read(const json_t *json, struct model_config 
                                         struct error *err);
 
 // What the profile says about it, a role that it cannot have among that; `profile` NULL: there is
-// none. Errors name a field of
-// surefoot.json, but for labels that nobody chose between (num_labels).
+// none. Errors name a field of surefoot.json, but for labels that nobody chose between
+// (num_labels).
 MUST_CHECK enum status config_head_choose(const json_t *json, const json_t *profile,
                                           struct model_config *config, struct error *err);
 

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "worker/model/element.h"
 #include "worker/model/json_fields.h"
+#include "worker/model/lora_targets.h"
 
 static const char config_name[] = "adapter_config.json";
 static const char weights_name[] = "adapter_model.safetensors";
@@ -18,7 +19,8 @@ static const char suffix_b[] = ".lora_B.weight";
 
 struct lora {
     struct safetensors *files;
-    char *settings;              // adapter_config.json, keys in order
+    json_t *config;              // adapter_config.json
+    char *settings;              // its text, keys in order
     struct lora_update *updates; // [n_updates], by name; names are owned
     size_t n_updates;
     int32_t rank;
@@ -130,7 +132,9 @@ static enum status read_scale(const json_t *json, struct lora *lora, struct erro
 }
 
 static enum status read_config(const json_t *json, struct lora *lora, struct error *err) {
-    enum status status = check_name(json, "peft_type", "LORA", err);
+    enum status status = json_value_find(json, "peft_type") != NULL
+                             ? check_name(json, "peft_type", "LORA", err)
+                             : error_set(err, STATUS_MALFORMED, "peft_type", "it is missing");
     if (status == STATUS_OK) {
         status = check_name(json, "bias", "none", err);
     }
@@ -139,6 +143,9 @@ static enum status read_config(const json_t *json, struct lora *lora, struct err
     }
     if (status == STATUS_OK) {
         status = check_fields((json_t *)(uintptr_t)json, err);
+    }
+    if (status == STATUS_OK) {
+        status = lora_targets_check(json, err);
     }
     return status == STATUS_OK ? read_scale(json, lora, err) : status;
 }
@@ -158,6 +165,16 @@ bool lora_is_head(const char *name) {
         }
     }
     return false;
+}
+
+bool lora_is_target(const struct lora *lora, const char *name) {
+    char module[SAFETENSORS_NAME_BYTES_MAX + 16];
+    size_t length = 0;
+    if (!ends_with(name, ".weight", &length) || length >= sizeof module) {
+        return false;
+    }
+    snprintf(module, sizeof module, "%.*s", (int)length, name);
+    return lora_targets_have(lora->config, module);
 }
 
 static struct lora_update *take_update(struct lora *lora, const char *name) {
@@ -224,6 +241,10 @@ static enum status check_update(const struct lora *lora, const struct lora_updat
         return error_set(err, STATUS_SHAPE, update->name,
                          "lora_A and lora_B are not matrices of rank %d, as r says", lora->rank);
     }
+    if (!lora_is_target(lora, update->name)) {
+        return error_set(err, STATUS_UNSUPPORTED, update->name,
+                         "%s does not target it: PEFT would leave the pair out", config_name);
+    }
     return STATUS_OK;
 }
 
@@ -252,18 +273,16 @@ static enum status read_tensors(struct lora *lora, struct error *err) {
 }
 
 static enum status read_settings(const char *directory, struct lora *lora, struct error *err) {
-    json_t *json = NULL;
-    enum status status = json_object_read(directory, config_name, &json, err);
+    enum status status = json_object_read(directory, config_name, &lora->config, err);
     if (status == STATUS_OK) {
-        status = read_config(json, lora, err);
+        status = read_config(lora->config, lora, err);
     }
     if (status == STATUS_OK) {
-        lora->settings = json_dumps(json, JSON_SORT_KEYS | JSON_COMPACT);
+        lora->settings = json_dumps(lora->config, JSON_SORT_KEYS | JSON_COMPACT);
         if (lora->settings == NULL) {
             status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for its text");
         }
     }
-    json_decref(json);
     if (status != STATUS_OK) {
         error_prefix_field(err, config_name);
     }
@@ -302,6 +321,7 @@ void lora_close(struct lora *lora) {
     }
     free(lora->updates);
     free(lora->settings);
+    json_decref(lora->config);
     safetensors_close(lora->files);
     free(lora);
 }

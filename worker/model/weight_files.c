@@ -304,6 +304,52 @@ static enum status check_shape_over(const struct weight_files *files, const char
     return STATUS_OK;
 }
 
+static enum status check_target(const struct weight_files *files, const char *name,
+                                struct error *err) {
+    struct place place;
+    return !lora_is_target(files->lora, name) || lora_find(files->lora, name) != NULL ||
+                   !find_below(files, name, &place)
+               ? STATUS_OK
+               : error_set(err, STATUS_NOT_FOUND, name,
+                           "adapter_config.json targets it, but the adapter has no tensors for it");
+}
+
+// Every weight of the base that the adapter's settings target has its pair.
+static enum status check_targets(const struct weight_files *files, struct error *err) {
+    static const char *const modules[] = {
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+        "self_attn.qkv_proj",
+        "mlp.gate_up_proj",
+        "input_layernorm",
+        "post_attention_layernorm",
+    };
+    static const char *const others[] = {"model.embed_tokens.weight", "model.norm.weight",
+                                         "lm_head.weight", "score.weight"};
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && status == STATUS_OK; i++) {
+        status = check_target(files, others[i], err);
+    }
+    char name[128];
+    struct place place;
+    for (int layer = 0; status == STATUS_OK; layer++) {
+        snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", layer);
+        if (!find_below(files, name, &place)) {
+            break;
+        }
+        for (size_t i = 0; i < sizeof modules / sizeof modules[0] && status == STATUS_OK; i++) {
+            snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, modules[i]);
+            status = check_target(files, name, err);
+        }
+    }
+    return status;
+}
+
 // Every tensor over a base is one of the base's, in its shape, or a head, whose shape the
 // configuration decides.
 static enum status check_overlay(const struct weight_files *files, struct error *err) {
@@ -337,7 +383,7 @@ static enum status check_overlay(const struct weight_files *files, struct error 
             return status;
         }
     }
-    return status;
+    return status == STATUS_OK && files->lora != NULL ? check_targets(files, err) : status;
 }
 
 static enum status open_below(struct weight_files *files, const char *path, struct error *err) {
