@@ -377,9 +377,9 @@ enum status coordinator_open(const struct coordinator_options *options, struct c
         status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory");
         goto out;
     }
-    status = open_store(coordinator, err);
+    status = bind_channels(coordinator, err); // first: a bad address leaves no store behind
     if (status == STATUS_OK) {
-        status = bind_channels(coordinator, err);
+        status = open_store(coordinator, err);
     }
 out:
     if (status != STATUS_OK) {

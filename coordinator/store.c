@@ -88,6 +88,7 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 struct store {
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENT_COUNT];
+    bool is_open; // until then whoever opens it says what failed
     struct log_limit log;
     int64_t pages_max;
     int64_t reserve_bytes;
@@ -112,7 +113,7 @@ static enum status convert(struct store *store, int rc, const char *doing, struc
         status = STATUS_LIMIT;
     }
     // A full disk is told to everybody who meets it, and passes.
-    if (status != STATUS_DISK_FULL) {
+    if (status != STATUS_DISK_FULL && store->is_open) {
         log_limited(&store->log, LOG_LEVEL_ERROR, "store: cannot %s: %s", doing,
                     sqlite3_errmsg(store->database));
     }
@@ -301,6 +302,7 @@ enum status store_open(const struct store_options *options, struct store **out, 
         }
         return status;
     }
+    store->is_open = true;
     *out = store;
     return STATUS_OK;
 }

@@ -132,7 +132,7 @@ static enum status check_ipc(const char *path, struct error *err) {
     return STATUS_OK;
 }
 
-static enum status check_endpoint(const char *endpoint, bool may_bind, struct error *err) {
+enum status channel_check_endpoint(const char *endpoint, bool may_bind, struct error *err) {
     if (strlen(endpoint) >= ENDPOINT_BYTES) {
         return error_set(err, STATUS_LIMIT, "endpoint", "longer than %d bytes", ENDPOINT_BYTES - 1);
     }
@@ -228,7 +228,7 @@ static enum status open_channel(struct channel_context *context, bool is_router,
         return error_set(err, STATUS_INVALID_ARGUMENT, "identity", "not 1 to %d bytes",
                          CHANNEL_PEER_BYTES);
     }
-    enum status status = check_endpoint(endpoint, is_router, err);
+    enum status status = channel_check_endpoint(endpoint, is_router, err);
     if (status == STATUS_OK && is_router && strncmp(endpoint, "ipc://", 6) == 0) {
         status = check_ipc_free(endpoint + 6, err);
     }

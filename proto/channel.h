@@ -33,6 +33,11 @@ struct channel_options {
 MUST_CHECK enum status channel_context_create(struct channel_context **out);
 void channel_context_destroy(struct channel_context *context); // after its channels; NULL allowed
 
+// Whether an address can be connected to, or bound, as far as its text says; channel_bind and
+// channel_connect check the same. STATUS_INVALID_ARGUMENT, STATUS_LIMIT.
+MUST_CHECK enum status channel_check_endpoint(const char *endpoint, bool may_bind,
+                                              struct error *err);
+
 // Binds a ROUTER. `endpoint` may end in ":*" or ":0" to take a free port. STATUS_ADDRESS_IN_USE,
 // STATUS_INVALID_ARGUMENT (bad or non-loopback address), each with err filled.
 MUST_CHECK enum status channel_bind(struct channel_context *context, const char *endpoint,

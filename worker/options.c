@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/channel.h"
+
 enum option_kind {
     OPTION_TEXT,
     OPTION_NUMBER,
@@ -272,6 +274,13 @@ static enum status check(const struct worker_options *options, struct error *err
     }
     if (options->coordinator[0] == '\0' && !options->plan && options->render[0] == '\0') {
         return error_set(err, STATUS_INVALID_ARGUMENT, "coordinator", "is required");
+    }
+    struct error reason;
+    enum status status = options->coordinator[0] != '\0'
+                             ? channel_check_endpoint(options->coordinator, false, &reason)
+                             : STATUS_OK;
+    if (status != STATUS_OK) {
+        return error_set(err, status, "coordinator", "%s", reason.message);
     }
     if (options->ranks > 1 && options->comm != WORKER_COMM_LOCAL) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "ranks",

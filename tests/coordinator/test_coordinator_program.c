@@ -71,6 +71,15 @@ static void expect_log(const struct fixture *fixture, const char *part) {
     free(log);
 }
 
+static void expect_log_once(const struct fixture *fixture, const char *part) {
+    char *log = testkit_read_file(fixture->log_path, NULL);
+    const char *at = strstr(log, part);
+    if (at == NULL || strstr(at + 1, part) != NULL) {
+        fail_msg("\"%s\" is not once in: %s", part, log);
+    }
+    free(log);
+}
+
 static void run_flags(struct fixture *fixture, char *flag, char *value, int code,
                       const char *part) {
     char *argv[] = {fixture->program, flag, value, NULL};
@@ -120,6 +129,7 @@ static void test_port_in_use_is_an_address_error(void **state) {
     expect_log(fixture, "in use");
     start(fixture, &second, "tcp://0.0.0.0:0", store, "unused");
     expect_exit(&second, 3);
+    assert_int_not_equal(access(store, F_OK), 0); // nothing was made on the way to either
 }
 
 static void test_unusable_store_is_a_store_error(void **state) {
@@ -134,6 +144,10 @@ static void test_unusable_store_is_a_store_error(void **state) {
     testkit_write_file(broken, "this is no database, and long enough to tell", 44);
     start(fixture, &second, "tcp://127.0.0.1:0", broken, "unused");
     expect_exit(&second, 4);
+    snprintf(broken, sizeof broken, "%s/nowhere/store.db", fixture->directory);
+    start(fixture, &second, "tcp://127.0.0.1:0", broken, "unused");
+    expect_exit(&second, 4);
+    expect_log_once(fixture, "unable to open");
 }
 
 int main(void) {

@@ -49,7 +49,7 @@ static void test_every_flag_is_read(void **state) {
     (void)state;
     struct error err;
     assert_ok(
-        parse("--coordinator e --name g --policy p --scorer reward=a/b --scorer cost=c=d "
+        parse("--coordinator ipc://e --name g --policy p --scorer reward=a/b --scorer cost=c=d "
               "--threads 2 --slots 3 --kv-tokens 4000 --context-tokens 500 --backend cpu "
               "--comm local --ranks 6 --heartbeat-ms 70 --collective-timeout-ms 800 "
               "--order-timeout-ms 900 --log-level debug --precision int8 --kv-dtype bf16 --plan",
@@ -78,12 +78,12 @@ static void test_every_flag_is_read(void **state) {
 static void test_environment_is_read_and_flags_win(void **state) {
     (void)state;
     struct error err;
-    setenv("SUREFOOT_COORDINATOR", "from-environment", 1);
+    setenv("SUREFOOT_COORDINATOR", "ipc://from-environment", 1);
     setenv("SUREFOOT_KV_TOKENS", "123", 1);
     setenv("SUREFOOT_SLOTS", "7", 1);
     setenv("SUREFOOT_SCORER", "a=x,b=y", 1);
     assert_ok(parse("--policy p --slots 9", &err), &err);
-    assert_string_equal(options.coordinator, "from-environment");
+    assert_string_equal(options.coordinator, "ipc://from-environment");
     assert_int_equal(options.kv_tokens, 123);
     assert_int_equal(options.slots, 9);
     assert_int_equal(options.n_scorers, 2);
@@ -106,29 +106,32 @@ static void test_bad_values_are_named(void **state) {
         const char *line;
         const char *field;
     } cases[] = {
-        {"--coordinator e --policy p --slots 0", "slots"},
-        {"--coordinator e --policy p --slots 4097", "slots"},
-        {"--coordinator e --policy p --slots 1x", "slots"},
-        {"--coordinator e --policy p --threads -1", "threads"},
-        {"--coordinator e --policy p --threads 257", "threads"},
-        {"--coordinator e --policy p --kv-tokens 99999999999999999999", "kv-tokens"},
-        {"--coordinator e --policy p --comm tcp", "comm"},
-        {"--coordinator e --policy p --ranks 2", "ranks"},
-        {"--coordinator e --policy p --comm mpi --ranks 2", "ranks"},
-        {"--coordinator e --policy p --comm local --ranks 65", "ranks"},
-        {"--coordinator e --policy p --log-level loud", "log-level"},
-        {"--coordinator e --policy p --precision int4", "precision"},
-        {"--coordinator e --policy p --kv-dtype f64", "kv-dtype"},
-        {"--coordinator e --policy p --scorer reward", "scorer"},
-        {"--coordinator e --policy p --scorer =dir", "scorer"},
-        {"--coordinator e --policy p --scorer reward=", "scorer"},
-        {"--coordinator e --policy p --scorer lexical=dir", "scorer"},
-        {"--coordinator e --policy p --scorer a=1 --scorer a=2", "scorer"},
+        {"--coordinator tcp://10.0.0.1:5 --policy p", "coordinator"},
+        {"--coordinator tcp://127.0.0.1:0 --policy p", "coordinator"},
+        {"--coordinator here --policy p", "coordinator"},
+        {"--coordinator ipc://e --policy p --slots 0", "slots"},
+        {"--coordinator ipc://e --policy p --slots 4097", "slots"},
+        {"--coordinator ipc://e --policy p --slots 1x", "slots"},
+        {"--coordinator ipc://e --policy p --threads -1", "threads"},
+        {"--coordinator ipc://e --policy p --threads 257", "threads"},
+        {"--coordinator ipc://e --policy p --kv-tokens 99999999999999999999", "kv-tokens"},
+        {"--coordinator ipc://e --policy p --comm tcp", "comm"},
+        {"--coordinator ipc://e --policy p --ranks 2", "ranks"},
+        {"--coordinator ipc://e --policy p --comm mpi --ranks 2", "ranks"},
+        {"--coordinator ipc://e --policy p --comm local --ranks 65", "ranks"},
+        {"--coordinator ipc://e --policy p --log-level loud", "log-level"},
+        {"--coordinator ipc://e --policy p --precision int4", "precision"},
+        {"--coordinator ipc://e --policy p --kv-dtype f64", "kv-dtype"},
+        {"--coordinator ipc://e --policy p --scorer reward", "scorer"},
+        {"--coordinator ipc://e --policy p --scorer =dir", "scorer"},
+        {"--coordinator ipc://e --policy p --scorer reward=", "scorer"},
+        {"--coordinator ipc://e --policy p --scorer lexical=dir", "scorer"},
+        {"--coordinator ipc://e --policy p --scorer a=1 --scorer a=2", "scorer"},
         {"--policy p", "coordinator"},
-        {"--coordinator e", "policy"},
-        {"--coordinator e --policy p --nonsense", "--nonsense"},
-        {"--coordinator e --policy p extra", "extra"},
-        {"--coordinator e --policy", "--policy"},
+        {"--coordinator ipc://e", "policy"},
+        {"--coordinator ipc://e --policy p --nonsense", "--nonsense"},
+        {"--coordinator ipc://e --policy p extra", "extra"},
+        {"--coordinator ipc://e --policy", "--policy"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct error err;
