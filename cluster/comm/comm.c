@@ -29,6 +29,7 @@ int comm_most_silent(struct comm *comm, int64_t *silent_ms) {
             silent = rank;
         }
     }
+    oldest_ms = oldest_ms > comm->met_ms ? oldest_ms : comm->met_ms;
     *silent_ms = silent >= 0 ? clock_monotonic_ms() - oldest_ms : 0;
     return silent;
 }
@@ -43,6 +44,13 @@ bool comm_wait_on(struct comm *comm) {
         comm->idle(comm->idle_context);
     }
     return !comm->given_up;
+}
+
+static enum status note_meeting(struct comm *comm, enum status status) {
+    if (status == STATUS_OK) {
+        comm->met_ms = clock_monotonic_ms();
+    }
+    return status;
 }
 
 enum status comm_broadcast(struct comm *comm, void *bytes, size_t size, int root,
@@ -61,7 +69,7 @@ enum status comm_all_gather(struct comm *comm, const void *send, size_t size, vo
     if (size > INT_MAX) {
         return STATUS_LIMIT;
     }
-    return comm->ops->all_gather(comm, send, size, receive, deadline_ms);
+    return note_meeting(comm, comm->ops->all_gather(comm, send, size, receive, deadline_ms));
 }
 
 enum status comm_all_reduce_max(struct comm *comm, double *values, int count, int64_t deadline_ms) {
@@ -69,11 +77,11 @@ enum status comm_all_reduce_max(struct comm *comm, double *values, int count, in
     if ((size_t)count > INT_MAX / sizeof *values) {
         return STATUS_LIMIT;
     }
-    return comm->ops->all_reduce_max(comm, values, count, deadline_ms);
+    return note_meeting(comm, comm->ops->all_reduce_max(comm, values, count, deadline_ms));
 }
 
 enum status comm_barrier(struct comm *comm, int64_t deadline_ms) {
-    return comm->ops->barrier(comm, deadline_ms);
+    return note_meeting(comm, comm->ops->barrier(comm, deadline_ms));
 }
 
 enum status comm_broadcast_message(struct comm *comm, uint8_t **bytes, size_t *size,

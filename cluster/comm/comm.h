@@ -43,6 +43,7 @@ struct comm {
     comm_idle_fn idle; // NULL: none
     void *idle_context;
     int64_t report_at_ms; // when this rank's next sign of life is due
+    int64_t met_ms;       // when a collective that every rank must enter last succeeded
     bool given_up;
 };
 
@@ -64,7 +65,8 @@ void comm_set_idle(struct comm *comm, comm_idle_fn idle, void *context);
 void comm_report(struct comm *comm);
 
 // On rank 0: the other rank that has given no sign of life for longest, and for how long (or since
-// the communicator was made); -1 in a world of one.
+// the communicator was made); -1 in a world of one. To come to an all-gather, a reduction or a
+// barrier is a sign of life, whatever a rank did before it.
 int comm_most_silent(struct comm *comm, int64_t *silent_ms);
 
 // From within the idle callback: the wait under way ends with STATUS_PEER_LOST.

@@ -10,6 +10,7 @@
 
 static const size_t sizes[] = {0, 1, 7, 4096, 100003};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0], SIZE_LARGEST = 100003, WORLD_MAX = 16 };
+enum { SILENCE_MS = 50 }; // longer than reports are apart
 
 static uint8_t pattern(int salt, int rank, size_t index) {
     return (uint8_t)(((size_t)salt * 131 + (size_t)rank * 31 + index * 7) % 251);
@@ -130,9 +131,40 @@ static bool limits(struct comm *comm, uint8_t *bytes, uint8_t *receive, int64_t 
                   "all_reduce_max above INT_MAX", comm->rank);
 }
 
+// Works for so long, without a word.
+static void spend(int64_t milliseconds) {
+    int64_t end_ms = clock_monotonic_ms() + milliseconds;
+    while (clock_monotonic_ms() < end_ms) {
+        sched_yield();
+    }
+}
+
+// A rank that comes to a meeting was alive then, however long it was silent before: while it loaded
+// its models, say.
+static bool meetings(struct comm *comm, int64_t deadline_ms) {
+    spend(comm->rank == 0 ? 0 : SILENCE_MS);
+    int64_t came_ms[WORLD_MAX];
+    int64_t now_ms = clock_monotonic_ms();
+    enum status status = comm_all_gather(comm, &now_ms, sizeof now_ms, came_ms, deadline_ms);
+    if (!expect(STATUS_OK, status, "meetings", comm->rank)) {
+        return false;
+    }
+    if (comm->rank == 0 && comm->world_size > 1) {
+        int64_t silent_ms = 0;
+        int rank = comm_most_silent(comm, &silent_ms);
+        if (clock_monotonic_ms() - silent_ms < came_ms[rank]) {
+            fprintf(stderr, "rank %d is silent for %lld ms after it came\n", rank,
+                    (long long)silent_ms);
+            return false;
+        }
+    }
+    return true;
+}
+
 // Rank 0 leaves this once every other rank was heard of since it came here: the others say so by
 // themselves while they wait for it.
 static bool reports(struct comm *comm, int64_t deadline_ms) {
+    spend(2); // so that the last meeting was before
     int64_t start_ms = clock_monotonic_ms();
     int64_t silent_ms = INT64_MAX;
     comm_report(comm);
@@ -158,7 +190,8 @@ bool comm_cases_run(struct comm *comm, int64_t deadline_ms) {
     good = broadcasts(comm, bytes, deadline_ms) && all_gathers(comm, bytes, receive, deadline_ms) &&
            all_reduces(comm, deadline_ms) && limits(comm, bytes, receive, deadline_ms) &&
            message_broadcasts(comm, bytes, deadline_ms) &&
-           message_gathers(comm, bytes, deadline_ms) && reports(comm, deadline_ms) &&
+           message_gathers(comm, bytes, deadline_ms) && meetings(comm, deadline_ms) &&
+           reports(comm, deadline_ms) &&
            expect(STATUS_OK, comm_barrier(comm, deadline_ms), "barrier", comm->rank);
 out:
     free(receive);
