@@ -15,7 +15,7 @@ static int setup(void **state) {
     (void)state;
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    setenv("SUREFOOT_COLLECTIVE_TIMEOUT_MS", "5000", 1);
+    setenv("SUREFOOT_COLLECTIVE_TIMEOUT_MS", "10000", 1);
     // Open MPI leaks in plugins that it unloads, which no suppression can name.
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     return 0;
