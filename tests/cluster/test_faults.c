@@ -9,7 +9,7 @@
 #include "tests/support/service.h"
 #include "tests/support/testkit.h"
 
-enum { N_JOBS = 12 };
+enum { N_JOBS = 8 };
 
 struct fault_jobs {
     char *prompts[N_JOBS];
@@ -25,7 +25,7 @@ static void make_jobs(struct fault_jobs *jobs) {
         spec->prompt = jobs->prompts[i];
         spec->method = i % 2 ? "best-of-n" : "inference-guard";
         spec->has_n = 1;
-        spec->n = 24;
+        spec->n = 16;
         spec->has_seed = 1;
         spec->seed = (uint64_t)i;
         spec->has_block_tokens = 1;
