@@ -1,11 +1,11 @@
 // surefoot compare: the same prompts answered by several methods, side by side.
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/cli/batch.h"
 #include "client/cli/batch_flags.h"
+#include "client/cli/compare_table.h"
 #include "client/cli/items.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/job_json.h"
@@ -15,13 +15,7 @@
 #include "common/deadline.h"
 #include "proto/method_fields.h"
 
-enum {
-    METHODS_MAX = 16,
-    METHOD_BYTES = 64,
-    PROMPT_COLUMNS = 88,
-    TEXT_COLUMNS = 56,
-    DEFAULT_IN_FLIGHT = 4
-};
+enum { METHODS_MAX = 16, METHOD_BYTES = 64, DEFAULT_IN_FLIGHT = 4 };
 
 struct method {
     char label[METHOD_BYTES]; // as given: NAME or NAME:SELECTION
@@ -236,151 +230,19 @@ static enum status run_methods(struct cli *cli, struct compare *compare,
     return status;
 }
 
-static const Surefoot__JobResult *result_at(const struct compare *compare, int method,
-                                            size_t item) {
-    return compare->results[(size_t)method * compare->items.count + item];
-}
-
-static bool is_answered(const Surefoot__JobResult *result) {
-    return result->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
-}
-
-// Only prompts that every method answered can be compared.
-static bool is_common(const struct compare *compare, size_t item) {
-    bool common = true;
-    for (int j = 0; j < compare->n_methods; j++) {
-        common = common && is_answered(result_at(compare, j, item));
-    }
-    return common;
-}
-
-// What one method did over all prompts.
-struct summary {
-    size_t answered;
-    size_t refused;
-    size_t failed;
-    size_t over_budget;
-    size_t common; // prompts that every method answered; the means below are over these
-    double reward; // NaN when there are none, or one has no such score
-    double cost;
-    double run_ms; // mean over all
-};
-
-static struct summary summarize(const struct compare *compare, int method) {
-    struct summary sum = {0};
-    for (size_t i = 0; i < compare->items.count; i++) {
-        const Surefoot__JobResult *result = result_at(compare, method, i);
-        sum.run_ms += result->run_ms / (double)compare->items.count;
-        bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
-        sum.answered += is_answered(result);
-        sum.refused += refused;
-        sum.failed += !refused && !is_answered(result);
-        sum.over_budget += is_answered(result) && result->over_budget;
-        if (is_common(compare, i)) {
-            sum.common++;
-            sum.reward += result->has_reward ? result->reward : (double)NAN;
-            sum.cost += result->has_cost ? result->cost : (double)NAN;
-        }
-    }
-    sum.reward /= (double)sum.common;
-    sum.cost /= (double)sum.common;
-    return sum;
-}
-
-static void print_number(protobuf_c_boolean has, double value) {
-    if (has) {
-        printf("%8.3f", value);
-    } else {
-        printf("%8s", "-");
-    }
-}
-
-static void print_row(const struct compare *compare, int method, size_t item, bool show_unsafe) {
-    const Surefoot__JobResult *result = result_at(compare, method, item);
-    printf("  %-22s ", compare->methods[method].label);
-    print_number(result->has_reward, result->reward);
-    putchar(' ');
-    print_number(result->has_cost, result->cost);
-    bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
-    printf("  %-4s %-17s %7.2f  ", result->over_budget ? "OVER" : "",
-           refused ? "NO_SAFE_CANDIDATE" : surefoot_outcome_name(result->outcome),
-           result->run_ms / 1000);
-    const char *text = result->error != NULL && result->error->message != NULL
-                           ? result->error->message
-                           : print_visible_text(result, show_unsafe);
-    print_text(text + strspn(text, " \n"), true, TEXT_COLUMNS, stdout);
-    putchar('\n');
-}
-
-static void print_table(const struct compare *compare, bool show_unsafe) {
-    printf("%-24s %8s %8s  %-4s %-17s %7s  %s\n", "prompt / method", "reward", "cost", "",
-           "outcome", "time s", "answer");
-    for (size_t i = 0; i < compare->items.count; i++) {
-        const struct item *item = &compare->items.rows[i];
-        putchar('\n');
-        print_text(item->prompt != NULL ? item->prompt : "(messages)", true, PROMPT_COLUMNS,
-                   stdout);
-        putchar('\n');
-        for (int j = 0; j < compare->n_methods; j++) {
-            print_row(compare, j, i, show_unsafe);
-        }
-    }
-    printf("\n%-24s %11s %9s %12s %11s %8s %7s %9s\n", "method", "mean reward", "mean cost",
-           "over budget", "answered", "refused", "failed", "seconds");
-    for (int j = 0; j < compare->n_methods; j++) {
-        struct summary sum = summarize(compare, j);
-        char answered[32];
-        char reward[32] = "-";
-        char cost[32] = "-";
-        snprintf(answered, sizeof answered, "%zu/%zu", sum.answered, compare->items.count);
-        if (isfinite(sum.reward)) {
-            snprintf(reward, sizeof reward, "%.3f", sum.reward);
-        }
-        if (isfinite(sum.cost)) {
-            snprintf(cost, sizeof cost, "%.3f", sum.cost);
-        }
-        printf("%-24s %11s %9s %12zu %11s %8zu %7zu %9.1f\n", compare->methods[j].label, reward,
-               cost, sum.over_budget, answered, sum.refused, sum.failed,
-               compare->methods[j].wall_ms / 1000);
-    }
-    size_t common = summarize(compare, 0).common;
-    printf("means over the %zu prompts that every method answered, %zu left out\n", common,
-           compare->items.count - common);
-}
-
-static json_t *mean_json(double mean) {
-    return isfinite(mean) ? json_real(mean) : json_null();
-}
-
-static enum status print_json(const struct compare *compare) {
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < compare->items.count; i++) {
-        for (int j = 0; status == STATUS_OK && j < compare->n_methods; j++) {
-            json_t *object = print_result_json(result_at(compare, j, i), false);
-            json_object_set(object, "id", compare->items.rows[i].id);
-            json_object_set_new(object, "method", json_string(compare->methods[j].label));
-            status = print_json_line(object, stdout);
-        }
-    }
-    for (int j = 0; status == STATUS_OK && j < compare->n_methods; j++) {
-        struct summary sum = summarize(compare, j);
-        status = print_json_line(
-            json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "summary",
-                      compare->methods[j].label, "mean_reward", mean_json(sum.reward), "mean_cost",
-                      mean_json(sum.cost), "common", (json_int_t)sum.common, "left_out",
-                      (json_int_t)(compare->items.count - sum.common), "over_budget",
-                      (json_int_t)sum.over_budget, "answered", (json_int_t)sum.answered, "refused",
-                      (json_int_t)sum.refused, "failed", (json_int_t)sum.failed, "mean_run_ms",
-                      sum.run_ms, "wall_ms", compare->methods[j].wall_ms),
-            stdout);
-    }
-    return status;
-}
-
 static int show(const struct compare *compare, bool json, bool show_unsafe) {
+    size_t count = compare->items.count;
+    struct compare_column columns[METHODS_MAX];
+    for (int i = 0; i < compare->n_methods; i++) {
+        columns[i] = (struct compare_column){.label = compare->methods[i].label,
+                                             .wall_ms = compare->methods[i].wall_ms,
+                                             .results = compare->results + (size_t)i * count};
+    }
+    const struct compare_table table = {
+        .items = &compare->items, .columns = columns, .n_columns = compare->n_methods};
     if (!json) {
-        print_table(compare, show_unsafe);
-    } else if (print_json(compare) != STATUS_OK) {
+        compare_table_print(&table, show_unsafe, stdout);
+    } else if (compare_table_print_json(&table, stdout) != STATUS_OK) {
         return CLI_EXIT_SYSTEM;
     }
     return compare->progress.failed > 0 ? CLI_EXIT_FAILED : CLI_EXIT_OK;
