@@ -3,12 +3,17 @@
 #include <math.h>
 #include <string.h>
 
+#include "client/cli/paragraph.h"
 #include "client/cli/print.h"
 
-enum { PROMPT_COLUMNS = 88, TEXT_COLUMNS = 56 };
+enum { COLUMNS = 100, MARGIN = 4, LABEL_MIN = 15, PROMPT_LINES = 4, ANSWER_LINES = 6 };
 
 static bool is_answered(const Surefoot__JobResult *result) {
     return result->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
+}
+
+static bool is_refused(const Surefoot__JobResult *result) {
+    return result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
 }
 
 // Only prompts that every method answered can be compared.
@@ -37,10 +42,9 @@ static struct summary summarize(const struct compare_table *table, int method) {
     for (size_t i = 0; i < table->items->count; i++) {
         const Surefoot__JobResult *result = table->columns[method].results[i];
         sum.run_ms += result->run_ms / (double)table->items->count;
-        bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
         sum.answered += is_answered(result);
-        sum.refused += refused;
-        sum.failed += !refused && !is_answered(result);
+        sum.refused += is_refused(result);
+        sum.failed += !is_refused(result) && !is_answered(result);
         sum.over_budget += is_answered(result) && result->over_budget;
         if (is_common(table, i)) {
             sum.common++;
@@ -53,65 +57,120 @@ static struct summary summarize(const struct compare_table *table, int method) {
     return sum;
 }
 
-static void print_number(protobuf_c_boolean has, double value, FILE *out) {
+static void print_score(const char *name, protobuf_c_boolean has, double value, FILE *out) {
     if (has) {
-        fprintf(out, "%8.3f", value);
+        fprintf(out, "  %s %8.3f", name, value);
     } else {
-        fprintf(out, "%8s", "-");
+        fprintf(out, "  %s %8s", name, "-");
     }
 }
 
-static void print_row(const struct compare_table *table, int method, size_t item, bool show_unsafe,
-                      FILE *out) {
-    const Surefoot__JobResult *result = table->columns[method].results[item];
-    fprintf(out, "  %-22s ", table->columns[method].label);
-    print_number(result->has_reward, result->reward, out);
-    fputc(' ', out);
-    print_number(result->has_cost, result->cost, out);
-    bool refused = result->outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
-    fprintf(out, "  %-4s %-17s %7.2f  ", result->over_budget ? "OVER" : "",
-            refused ? "NO_SAFE_CANDIDATE" : surefoot_outcome_name(result->outcome),
-            result->run_ms / 1000);
-    const char *text = result->error != NULL && result->error->message != NULL
-                           ? result->error->message
-                           : print_visible_text(result, show_unsafe);
-    print_text(text + strspn(text, " \n"), true, TEXT_COLUMNS, out);
+// The words of the table of means, so that one explains the other.
+static const char *outcome_word(const Surefoot__JobResult *result) {
+    if (is_refused(result)) {
+        return "refused";
+    }
+    if (!is_answered(result)) {
+        return surefoot_outcome_name(result->outcome);
+    }
+    return result->over_budget ? "OVER BUDGET" : "answered";
+}
+
+static int label_width(const struct compare_table *table) {
+    int width = LABEL_MIN;
+    for (int i = 0; i < table->n_columns; i++) {
+        int length = (int)strlen(table->columns[i].label);
+        width = length > width ? length : width;
+    }
+    return width;
+}
+
+static void print_scores(const struct compare_column *column, size_t item, int width, FILE *out) {
+    const Surefoot__JobResult *result = column->results[item];
+    fprintf(out, "%*s%-*s", MARGIN, "", width, column->label);
+    print_score("reward", result->has_reward, result->reward, out);
+    print_score("cost", result->has_cost, result->cost, out);
+    fprintf(out, "  %-17s %8.2f s\n", outcome_word(result), result->run_ms / 1000);
+}
+
+static void print_answer(const struct compare_column *column, size_t item, int width,
+                         bool show_unsafe, FILE *out) {
+    const Surefoot__JobResult *result = column->results[item];
+    const struct paragraph shape = {.indent = MARGIN + width + 2,
+                                    .columns = COLUMNS - MARGIN - width - 2,
+                                    .lines_max = ANSWER_LINES};
+    const char *why = result->error != NULL ? result->error->message : result->rule;
+    char text[512];
+    snprintf(text, sizeof text, "[%s]", why != NULL ? why : "");
+    fprintf(out, "%*s%-*s  ", MARGIN, "", width, column->label);
+    paragraph_print(is_answered(result) ? print_visible_text(result, show_unsafe) : text, &shape,
+                    out);
+}
+
+static void print_item(const struct compare_table *table, size_t item, bool show_unsafe,
+                       FILE *out) {
+    const char *prompt = table->items->rows[item].prompt;
+    const struct paragraph shape = {
+        .indent = MARGIN, .columns = COLUMNS - MARGIN, .lines_max = PROMPT_LINES};
+    int width = label_width(table);
+    fprintf(out, "%*zu. ", MARGIN - 2, item + 1);
+    paragraph_print(prompt != NULL ? prompt : "(messages)", &shape, out);
+    for (int i = 0; i < table->n_columns; i++) {
+        print_scores(&table->columns[i], item, width, out);
+    }
+    for (int i = 0; i < table->n_columns; i++) {
+        print_answer(&table->columns[i], item, width, show_unsafe, out);
+    }
     fputc('\n', out);
 }
 
+static void format_mean(double mean, char *text, size_t capacity) {
+    snprintf(text, capacity, isfinite(mean) ? "%.3f" : "-", mean);
+}
+
+static void print_means(const struct compare_table *table, int at, int width, FILE *out) {
+    struct summary sum = summarize(table, at);
+    char reward[32], cost[32], answered[48];
+    format_mean(sum.reward, reward, sizeof reward);
+    format_mean(sum.cost, cost, sizeof cost);
+    snprintf(answered, sizeof answered, "%zu/%zu", sum.answered, table->items->count);
+    fprintf(out, "%-*s %11s %9s %11zu %11s %8zu %7zu %8.1f\n", width, table->columns[at].label,
+            reward, cost, sum.over_budget, answered, sum.refused, sum.failed,
+            table->columns[at].wall_ms / 1000);
+}
+
+// The one budget of all jobs; false where they have none.
+static bool find_budget(const struct compare_table *table, double *budget) {
+    for (int i = 0; i < table->n_columns; i++) {
+        for (size_t j = 0; j < table->items->count; j++) {
+            const Surefoot__JobResult *result = table->columns[i].results[j];
+            if (result->has_budget) {
+                *budget = result->budget;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 void compare_table_print(const struct compare_table *table, bool show_unsafe, FILE *out) {
-    fprintf(out, "%-24s %8s %8s  %-4s %-17s %7s  %s\n", "prompt / method", "reward", "cost", "",
-            "outcome", "time s", "answer");
     for (size_t i = 0; i < table->items->count; i++) {
-        const struct item *item = &table->items->rows[i];
-        fputc('\n', out);
-        print_text(item->prompt != NULL ? item->prompt : "(messages)", true, PROMPT_COLUMNS, out);
-        fputc('\n', out);
-        for (int j = 0; j < table->n_columns; j++) {
-            print_row(table, j, i, show_unsafe, out);
-        }
+        print_item(table, i, show_unsafe, out);
     }
-    fprintf(out, "\n%-24s %11s %9s %12s %11s %8s %7s %9s\n", "method", "mean reward", "mean cost",
-            "over budget", "answered", "refused", "failed", "seconds");
-    for (int j = 0; j < table->n_columns; j++) {
-        struct summary sum = summarize(table, j);
-        char answered[32];
-        char reward[32] = "-";
-        char cost[32] = "-";
-        snprintf(answered, sizeof answered, "%zu/%zu", sum.answered, table->items->count);
-        if (isfinite(sum.reward)) {
-            snprintf(reward, sizeof reward, "%.3f", sum.reward);
-        }
-        if (isfinite(sum.cost)) {
-            snprintf(cost, sizeof cost, "%.3f", sum.cost);
-        }
-        fprintf(out, "%-24s %11s %9s %12zu %11s %8zu %7zu %9.1f\n", table->columns[j].label, reward,
-                cost, sum.over_budget, answered, sum.refused, sum.failed,
-                table->columns[j].wall_ms / 1000);
+    int width = label_width(table);
+    fprintf(out, "%-*s %11s %9s %11s %11s %8s %7s %8s\n", width, "method", "mean reward",
+            "mean cost", "over budget", "answered", "refused", "failed", "seconds");
+    for (int i = 0; i < table->n_columns; i++) {
+        print_means(table, i, width, out);
     }
+    double budget = 0;
     size_t common = summarize(table, 0).common;
-    fprintf(out, "means over the %zu prompts that every method answered, %zu left out\n", common,
+    fprintf(out, "means over the %zu prompts that every method answered, %zu left out", common,
             table->items->count - common);
+    if (find_budget(table, &budget)) {
+        fprintf(out, "; the budget is %g", budget);
+    }
+    fputc('\n', out);
 }
 
 static json_t *mean_json(double mean) {
