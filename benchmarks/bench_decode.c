@@ -3,7 +3,7 @@
 // pass, logits, draw. Prints one CSV line for every prompt length and number of sequences.
 // docs/measuring.md defines the columns.
 //
-//   bench_decode --model DIR [--prompt 16,512,2048] [--new 128] [--sequences 1,8,32,64]
+//   bench_decode --model MODEL [--prompt 16,512,2048] [--new 128] [--sequences 1,8,32,64]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +53,7 @@ struct run {
     struct tensor states;      // [n_sequences, hidden], o_t of the prompt for every fork
     double prompt_seconds[REPEATS_MAX];
     double decode_seconds[REPEATS_MAX];
+    double model_seconds[REPEATS_MAX];  // of decode_seconds, what is not drawing
     double operations[OPERATION_KINDS]; // seconds of all steps of all repeats
     struct model_products *products;
     double *step_seconds; // [n_steps], of all repeats
@@ -179,12 +180,14 @@ static enum status step(struct run *run, const struct tensor *states, uint32_t p
     return model_forward(run->context, run->items, run->n_sequences, err);
 }
 
-static void add_operations(struct run *run) {
+// Adds the times of a step's operations; gives those of its draws.
+static double add_operations(struct run *run) {
     double operations[OPERATION_KINDS];
     operation_times_take(operations);
     for (int i = 0; i < OPERATION_KINDS; i++) {
         run->operations[i] += operations[i];
     }
+    return operations[OPERATION_SAMPLE];
 }
 
 static void products_alone(struct run *run) {
@@ -193,26 +196,27 @@ static void products_alone(struct run *run) {
     operation_times_take(forgotten);
 }
 
-static enum status repeat(struct run *run, uint32_t n_new, double *prompt_seconds,
-                          double *decode_seconds, struct error *err) {
+// Reads the prompt and writes n_new tokens; keeps the times as those of repeat `index`.
+static enum status repeat(struct run *run, uint32_t n_new, uint32_t index, struct error *err) {
     const uint32_t steps_per_pass = (n_new + PASSES - 1) / PASSES;
     int64_t begin = clock_monotonic_ns();
     enum status status = read_prompt(run, err);
-    *prompt_seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    run->prompt_seconds[index] = (double)(clock_monotonic_ns() - begin) * 1e-9;
     if (status != STATUS_OK) {
         return status;
     }
     fork_all(run);
     double reading[OPERATION_KINDS];
     operation_times_take(reading);
-    *decode_seconds = 0;
+    run->decode_seconds[index] = 0;
+    run->model_seconds[index] = 0;
     for (uint32_t position = 0; position < n_new && status == STATUS_OK; position++) {
         const struct tensor *states = position == 0 ? &run->states : model_outputs(run->context);
         begin = clock_monotonic_ns();
         status = step(run, states, position, err);
         const double seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
-        add_operations(run);
-        *decode_seconds += seconds;
+        run->decode_seconds[index] += seconds;
+        run->model_seconds[index] += seconds - add_operations(run);
         run->step_seconds[run->n_steps++] = seconds;
         if (position % steps_per_pass == steps_per_pass / 2) {
             products_alone(run);
@@ -227,7 +231,7 @@ static enum status repeat(struct run *run, uint32_t n_new, double *prompt_second
 static void print_header(void) {
     puts("precision,kv_dtype,threads,prompt,new,sequences,prompt_tps,prompt_gflops,prompt_peak_"
          "percent,"
-         "decode_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
+         "decode_tps,model_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
          "alone_gflops,alone_percent,attention_gflops,weight_gbs,read_percent,products_ms,"
          "attention_ms,store_ms,norm_ms,sample_ms,peak_rss_mb");
 }
@@ -239,6 +243,7 @@ static void print_run(struct run *run, const struct model *model, const struct m
     const double n = run->n_sequences, n_new = settings->n_new, n_prompt = run->n_prompt;
     const double prompt_seconds = median_sort(run->prompt_seconds, settings->n_repeats);
     const double seconds = median_sort(run->decode_seconds, settings->n_repeats);
+    const double model_seconds = median_sort(run->model_seconds, settings->n_repeats);
     const double spread = run->decode_seconds[settings->n_repeats - 1] - run->decode_seconds[0];
     const double prompt_flops = model_work_product_flops(&work, n_prompt, 0) / prompt_seconds;
     const double flops = model_work_product_flops(&work, n * n_new, n * n_new) / seconds;
@@ -248,14 +253,15 @@ static void print_run(struct run *run, const struct model *model, const struct m
     const double pass = median_sort(run->pass_seconds, run->n_passes);
     const double alone = model_work_product_flops(&work, n, n) / pass;
     const double alone_percent = 100 * pass / median_sort(run->step_seconds, run->n_steps);
-    printf("%s,%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.2f,%.1f,",
-           precision_name(settings->precision), kv_dtype_name(settings->kv_dtype),
-           settings->n_threads, run->n_prompt, settings->n_new, run->n_sequences,
-           n_prompt / prompt_seconds, prompt_flops * 1e-9, machine_percent(prompt_flops, peak),
-           n * n_new / seconds, 100 * spread / seconds, seconds / n_new * 1e3, flops * 1e-9,
-           machine_percent(flops, peak), alone * 1e-9, alone_percent,
-           work.attention_flops_per_position * positions / seconds * 1e-9, bytes * 1e-9,
-           machine_percent(bytes, machine->memory_bytes));
+    printf(
+        "%s,%s,%u,%d,%u,%d,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.2f,%.1f,",
+        precision_name(settings->precision), kv_dtype_name(settings->kv_dtype), settings->n_threads,
+        run->n_prompt, settings->n_new, run->n_sequences, n_prompt / prompt_seconds,
+        prompt_flops * 1e-9, machine_percent(prompt_flops, peak), n * n_new / seconds,
+        n * n_new / model_seconds, 100 * spread / seconds, seconds / n_new * 1e3, flops * 1e-9,
+        machine_percent(flops, peak), alone * 1e-9, alone_percent,
+        work.attention_flops_per_position * positions / seconds * 1e-9, bytes * 1e-9,
+        machine_percent(bytes, machine->memory_bytes));
     for (int i = 0; i < OPERATION_KINDS; i++) {
         printf("%.3f,", run->operations[i] / (n_new * settings->n_repeats) * 1e3);
     }
@@ -268,14 +274,13 @@ static enum status measure(struct run *run, const struct settings *settings,
                            struct error *err) {
     enum status status = run_open(run, settings, model, err);
     if (status == STATUS_OK) { // pays for pages that all others use
-        status = repeat(run, 1, &run->prompt_seconds[0], &run->decode_seconds[0], err);
+        status = repeat(run, 1, 0, err);
         memset(run->operations, 0, sizeof(run->operations));
         run->n_steps = 0;
         run->n_passes = 0;
     }
     for (uint32_t i = 0; i < settings->n_repeats && status == STATUS_OK; i++) {
-        status =
-            repeat(run, settings->n_new, &run->prompt_seconds[i], &run->decode_seconds[i], err);
+        status = repeat(run, settings->n_new, i, err);
     }
     if (status == STATUS_OK) {
         print_run(run, model, machine);
@@ -315,8 +320,8 @@ static void print_model(const struct model *model, const struct settings *settin
 static int parse(int argc, char **argv, struct settings *settings) {
     const char *prompts = "512", *sequences = "1,8,32,64", *precision = "stored", *kv_dtype = "f32";
     const struct flag flags[] = {
-        {"model", FLAG_TEXT, &settings->model, NULL, 0, 0, "DIR",
-         "in Hugging Face layout; make_random_model makes one"},
+        {"model", FLAG_TEXT, &settings->model, NULL, 0, 0, "MODEL",
+         "a directory in Hugging Face layout, as make_random_model makes one, or a GGUF file"},
         {"prompt", FLAG_TEXT, &prompts, NULL, 0, 0, "N,N,...",
          "lengths of the shared prompt; default 512"},
         {"new", FLAG_U32, &settings->n_new, NULL, 1, 1 << 20, "N",
@@ -338,7 +343,7 @@ static int parse(int argc, char **argv, struct settings *settings) {
     };
     const struct command_line line = {
         .program = "bench_decode",
-        .usage = "--model DIR [FLAGS]",
+        .usage = "--model MODEL [FLAGS]",
         .about = "Measures how fast sequences that share one prompt grow; prints CSV.",
         .tables = {flags},
         .n_tables = 1,

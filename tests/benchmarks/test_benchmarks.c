@@ -107,6 +107,17 @@ static void test_decode_prints_a_row_for_each_prompt_and_number_of_sequences(voi
     }
 }
 
+static void test_decode_gives_the_rate_without_draws_too(void **state) {
+    struct table table;
+    run("bench_decode --model policy --prompt 5 --sequences 8 --new 4 --repeats 1 --threads 1",
+        *state, &table);
+    assert_int_equal(table.n_rows, 1);
+    double tps = number(&table, 0, "model_tps"), sample_ms = number(&table, 0, "sample_ms");
+    double model_ms = number(&table, 0, "step_ms") - sample_ms;
+    assert_true(sample_ms > 0 && tps > number(&table, 0, "decode_tps"));
+    assert_near(tps * model_ms, 1000 * 8, tps * 0.001 + model_ms * 0.1);
+}
+
 static void test_scorers_read_each_token_once(void **state) {
     struct table table;
     run("bench_scorers --policy policy --reward reward --cost cost --n 8 "
@@ -150,6 +161,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             test_decode_prints_a_row_for_each_prompt_and_number_of_sequences, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_decode_gives_the_rate_without_draws_too, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_scorers_read_each_token_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_guard_accounts_for_all_time, set_up, tear_down),
     };
