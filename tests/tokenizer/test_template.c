@@ -473,6 +473,52 @@ static void test_format_whose_markers_the_vocabulary_lacks_is_refused(void **sta
     }
 }
 
+// Borders between messages that no message can forge, that are text by design, and others.
+static void test_own_template_whose_markers_the_vocabulary_lacks_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *opening; // of a turn, around its role
+        const char *closing; // of a role
+        const char *end;     // of a turn
+        const char *missing; // NULL: served
+    } rows[] = {
+        {"<|im_start|>", "\n", "<|im_end|>\n", NULL},
+        {"<|turn|>", "\n", "<|im_end|>\n", NULL}, // the end of a turn cannot be forged
+        {"<|im_start>", "\n", "<|im_end>\n", "<|im_end>"},
+        {"<start_of_turn>", "\n", "<end_of_turn>\n", "<end_of_turn>"},
+        {"<\xEF\xBD\x9C", "\xEF\xBD\x9C>", "",
+         "<\xEF\xBD\x9C"
+         "assistant\xEF\xBD\x9C>"},
+        {"<s>", ": ", "</s>\n", "</s>"},
+        {"[TURN_OF]", ": ", "[/TURN_OF]\n", "[/TURN_OF]"},
+        {"<|turn_of_", "|>", "", "<|turn_of_assistant|>"},
+        {"<|", "|>\n", "\n", NULL}, // as OLMo and Tulu have it
+        {"[INST] ", ": ", " [/INST]", NULL},
+        {"<<SYS>>", "<</SYS>>\n", "<think>", NULL},
+        {"### ", ":\n", "\n\n", NULL},
+        {"a < b and c[i] ", ": ", "<->", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char template[512];
+        struct world world;
+        const struct template *found;
+        struct error err = {0};
+        snprintf(template, sizeof template,
+                 "{%% for m in messages %%}%s{{ m.role }}%s{{ m.content }}%s{%% endfor %%}"
+                 "{%% if add_generation_prompt %%}%sassistant%s{%% endif %%}",
+                 rows[i].opening, rows[i].closing, rows[i].end, rows[i].opening, rows[i].closing);
+        open_byte_level(&world, NULL, template);
+        if (rows[i].missing == NULL) {
+            assert_ok(template_find(world.set, "model", &found, &err), &err);
+        } else {
+            assert_status(STATUS_INVALID_ARGUMENT, template_find(world.set, "model", &found, &err));
+            assert_string_equal("chat_template", err.field);
+            assert_non_null(strstr(err.message, rows[i].missing));
+        }
+        close_world(&world);
+    }
+}
+
 static void test_format_that_needs_eos_refuses_a_tokenizer_without(void **state) {
     (void)state;
     struct world world;
@@ -585,6 +631,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_conversations_are_refused_by_the_template),
         cmocka_unit_test(test_conversations_that_no_template_can_take_are_refused),
         cmocka_unit_test(test_format_whose_markers_the_vocabulary_lacks_is_refused),
+        cmocka_unit_test(test_own_template_whose_markers_the_vocabulary_lacks_is_refused),
         cmocka_unit_test(test_format_that_needs_eos_refuses_a_tokenizer_without),
         cmocka_unit_test(test_unknown_name_lists_the_known_ones),
         cmocka_unit_test(test_case_02_turn_marker_that_is_not_special),

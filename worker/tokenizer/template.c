@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "worker/tokenizer/chat_formats.h"
+#include "worker/tokenizer/template_markers.h"
 #include "worker/tokenizer/template_source.h"
 #include "worker/tokenizer/utf8.h"
 
@@ -56,6 +57,31 @@ bool template_set_has_own(const struct template_set *set) {
     return set->has_own;
 }
 
+// Parses the own template and tries it on conversations: borders of every kind. One that it refuses
+// says nothing here; it will be a job's error.
+static enum status open_own(struct template_set *set, const struct template_source *source,
+                            struct error *err) {
+    static const struct chat_message messages[] = {
+        {"system", "rule"}, {"user", "question"}, {"assistant", "answer"}, {"user", "request"}};
+    static const struct {
+        size_t first;
+        size_t count;
+    } chats[] = {{1, 1}, {1, 3}, {0, 2}, {0, 4}};
+    enum status status = jinja_parse(source->text, source->bytes, &set->own.jinja, err);
+    for (size_t i = 0; status == STATUS_OK && i < sizeof chats / sizeof *chats; i++) {
+        const struct chat chat = {.messages = messages + chats[i].first,
+                                  .n_messages = chats[i].count,
+                                  .date = {2000, 1, 1}};
+        struct jinja_output output;
+        struct error refusal;
+        if (template_render(&set->own, &chat, &output, &refusal) == STATUS_OK) {
+            status = template_markers_check(set->tokenizer, &output, err);
+            jinja_output_finish(&output);
+        }
+    }
+    return status;
+}
+
 static enum status parse_formats(struct template_set *set, struct error *err) {
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < FORMAT_COUNT; i++) {
@@ -83,8 +109,7 @@ static enum status create(struct template_source *source, const struct tokenizer
         return status;
     }
     if (set->has_own) {
-        set->own_error.status =
-            jinja_parse(source->text, source->bytes, &set->own.jinja, &set->own_error);
+        set->own_error.status = open_own(set, source, &set->own_error);
     }
     *out = set;
     return STATUS_OK;

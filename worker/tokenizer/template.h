@@ -3,8 +3,8 @@
 // formats/). What a template writes may be control tokens; what a message says never is, whatever
 // the tokenizer says of its tokens, so that no text can forge a turn. A caller may ask for what
 // transformers does instead. Formats whose markers are plain text (llama-2's [INST], alpaca,
-// vicuna, beaver) cannot be protected like this: a marker in a message reads the same. Never
-// changes after open; any thread.
+// vicuna, beaver) cannot be protected like this: a marker in a message reads the same; what is
+// refused for want of a marker stands in template_markers.h. Never changes after open; any thread.
 #ifndef WORKER_TOKENIZER_TEMPLATE_H
 #define WORKER_TOKENIZER_TEMPLATE_H
 
@@ -49,7 +49,8 @@ void template_set_close(struct template_set *set); // NULL is allowed
 
 // The template called `name`: a format's ("llama-2", "raw", ...), or the model's own ("model", ""
 // or NULL). NOT_FOUND: *err lists the names. INVALID_ARGUMENT: the vocabulary lacks a control token
-// of the format (chatml, llama-3). The status of parsing: the own template cannot be used.
+// of the format (chatml, llama-3) or a marker of the own template (template_markers.h). The status
+// of parsing: the own template cannot be used.
 // err->field is "chat_template".
 MUST_CHECK enum status template_find(const struct template_set *set, const char *name,
                                      const struct template **out, struct error *err);
