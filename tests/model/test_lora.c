@@ -379,6 +379,54 @@ static void test_a_base_that_cannot_be_one_is_named(void **state) {
     testkit_remove_tree(directory);
 }
 
+static void expect_message(const char *directory, enum status expected, const char *part) {
+    struct weight_files *files = NULL;
+    struct error err = {0};
+    enum status status = weight_files_open(directory, &files, &err);
+    if (status != expected || strstr(err.message, part) == NULL) {
+        fail_msg("%s, \"%s\": expected %s, \"%s\"", status_name(status), err.message,
+                 status_name(expected), part);
+    }
+}
+
+static void test_an_absent_base_is_named_with_what_gets_it(void **state) {
+    (void)state;
+    char *directory = testkit_make_directory();
+    put(directory, "surefoot.json",
+        "{\"schema\": 1, \"base\": \"../none/far.gguf\", \"base_hint\": \"fetch far\"}");
+    expect_message(directory, STATUS_NOT_FOUND, "/../none/far.gguf is not there: fetch far");
+    char text[2200], name[2001] = "";
+    memset(name, 'n', sizeof name - 10);
+    for (size_t i = 100; i < sizeof name - 10; i += 100) {
+        name[i] = '/';
+    }
+    snprintf(text, sizeof text, "{\"schema\": 1, \"base\": \"%s/far.gguf\"}", name);
+    put(directory, "surefoot.json", text);
+    expect_message(directory, STATUS_NOT_FOUND, "/far.gguf is not there"); // its end is kept
+    testkit_remove_tree(directory);
+}
+
+static void test_a_hint_that_cannot_be_shown_is_refused(void **state) {
+    (void)state;
+    static const char *const hints[] = {"\"a\\u001b[2Jb\"", "\"\"", "3", "\"\u00fc\""};
+    char *directory = testkit_make_directory();
+    char text[512], most[202];
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
+        snprintf(text, sizeof text, "{\"schema\": 1, \"base\": \"x\", \"base_hint\": %s}",
+                 hints[i]);
+        put(directory, "surefoot.json", text);
+        expect_refusal(directory, STATUS_MALFORMED, "surefoot.json.base_hint");
+    }
+    memset(most, 'h', sizeof most - 1);
+    most[sizeof most - 1] = '\0';
+    snprintf(text, sizeof text, "{\"schema\": 1, \"base\": \"x\", \"base_hint\": \"%s\"}", most);
+    put(directory, "surefoot.json", text);
+    expect_refusal(directory, STATUS_MALFORMED, "surefoot.json.base_hint");
+    put(directory, "surefoot.json", "{\"schema\": 1, \"base_hint\": \"of nothing\"}");
+    expect_refusal(directory, STATUS_MALFORMED, "surefoot.json.base_hint");
+    testkit_remove_tree(directory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merged_adapters_equal_those_of_peft),
@@ -390,6 +438,8 @@ int main(void) {
         cmocka_unit_test(test_only_what_the_settings_target_is_merged),
         cmocka_unit_test(test_other_kinds_of_adapters_are_refused),
         cmocka_unit_test(test_a_base_that_cannot_be_one_is_named),
+        cmocka_unit_test(test_an_absent_base_is_named_with_what_gets_it),
+        cmocka_unit_test(test_a_hint_that_cannot_be_shown_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

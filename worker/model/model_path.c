@@ -13,6 +13,8 @@ static const char profile_name[] = "surefoot.json";
 static const char adapter_name[] = "adapter_config.json";
 static const char config_name[] = "config.json";
 
+enum { SHOWN_BYTES = 160, HINT_BYTES = 120 }; // of a path, of a hint: both fit into a message
+
 bool model_path_has(const char *directory, const char *name) {
     char path[MODEL_PATH_BYTES];
     int length = snprintf(path, sizeof path, "%s/%s", directory, name);
@@ -50,8 +52,27 @@ static enum status read_string(const json_t *json, const char *key, const char *
     return STATUS_OK;
 }
 
+// What a profile says about how its base is got: shown where the base is absent, so it must be text
+// that a terminal can take.
+static enum status read_hint(const json_t *json, const char **out, struct error *err) {
+    const json_t *value = json_value_find(json, "base_hint");
+    *out = json_string_value(value);
+    size_t length = *out != NULL ? strlen(*out) : 0;
+    bool good = length > 0 && length <= HINT_BYTES && json_value_find(json, "base") != NULL;
+    for (size_t i = 0; i < length; i++) {
+        good = good && (*out)[i] >= ' ' && (*out)[i] <= '~';
+    }
+    if (value != NULL && !good) {
+        return error_set(err, STATUS_MALFORMED, "base_hint",
+                         "base_hint is not 1 to %d characters of ASCII beside a \"base\"",
+                         HINT_BYTES);
+    }
+    return STATUS_OK;
+}
+
+// `hint` or NULL.
 static enum status set_base(struct model_path *path, const char *document, const char *key,
-                            const char *base, struct error *err) {
+                            const char *base, const char *hint, struct error *err) {
     int length = base[0] == '/' ? snprintf(path->base, sizeof path->base, "%s", base)
                                 : snprintf(path->base, sizeof path->base, "%s/%s", path->own, base);
     struct stat info;
@@ -62,10 +83,15 @@ static enum status set_base(struct model_path *path, const char *document, const
                          MODEL_PATH_BYTES - 1);
     }
     if (stat(path->base, &info) != 0) {
+        const char *end = path->base + (length > SHOWN_BYTES ? length - SHOWN_BYTES : 0);
+        if (hint != NULL) {
+            return error_set(err, STATUS_NOT_FOUND, field, "the base %s is not there: %s", end,
+                             hint);
+        }
         return error_set(err, STATUS_NOT_FOUND, field,
-                         "the base %.160s is not there; \"base\" in %s names it, from the "
-                         "directory or absolute",
-                         path->base, profile_name);
+                         "the base %s is not there; \"base\" in %s names it, from the directory "
+                         "or absolute",
+                         end, profile_name);
     }
     return STATUS_OK;
 }
@@ -74,7 +100,7 @@ static enum status set_base(struct model_path *path, const char *document, const
 static enum status find_base(struct model_path *path, const char *document, const char *key,
                              struct error *err) {
     json_t *json = NULL;
-    const char *base = NULL;
+    const char *base = NULL, *hint = NULL;
     struct error own = {0};
     enum status status = json_object_read(path->own, document, &json, &own);
     if (status == STATUS_NOT_FOUND) {
@@ -83,11 +109,14 @@ static enum status find_base(struct model_path *path, const char *document, cons
     if (status == STATUS_OK) {
         status = read_string(json, key, &base, &own);
     }
+    if (status == STATUS_OK && strcmp(document, profile_name) == 0) {
+        status = read_hint(json, &hint, &own);
+    }
     if (status != STATUS_OK) {
         error_prefix_field(&own, document);
         status = error_set(err, status, own.field, "%s", own.message);
     } else if (base != NULL) {
-        status = set_base(path, document, key, base, err);
+        status = set_base(path, document, key, base, hint, err);
     }
     json_decref(json);
     return status;

@@ -83,9 +83,9 @@ static enum status read_names(const json_t *json, struct model_profile *profile,
 // Every key that is read anywhere: a misspelt one would be a wish without effect.
 static enum status check_keys(const json_t *json, struct error *err) {
     static const char *const known[] = {
-        "append_eos", "base",     "budget", "chat_template", "cost_eos", "cost_min",
-        "cost_mode",  "discount", "head",   "ignore_fields", "label",    "label_score",
-        "pooling",    "role",     "schema", "score_after",
+        "append_eos",  "base",      "base_hint", "budget", "chat_template", "cost_eos",
+        "cost_min",    "cost_mode", "discount",  "head",   "ignore_fields", "label",
+        "label_score", "pooling",   "role",      "schema", "score_after",
     };
     const char *key;
     json_t *value;
