@@ -20,7 +20,7 @@ struct model_path {
 
 // Finds the base: "base" of the profile, else base_model_name_or_path of adapter_config.json. A
 // relative one starts at the directory itself. NOT_FOUND: the base is neither a directory nor a
-// file. UNSUPPORTED: it has a base itself. MALFORMED: the document that names it is wrong.
+// file; the message has the profile's base_hint, if any. UNSUPPORTED: it has a base itself. MALFORMED: the document that names it is wrong.
 MUST_CHECK enum status model_path_find(const char *path, struct model_path *out, struct error *err);
 
 // Reads config.json or generation_config.json of the model at `path`; *out is owned. A GGUF file is
