@@ -258,6 +258,10 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     message->has_seed = true;
     message->seed = job->seed;
     message->date = (char *)job->date;
+    if (job->spec != NULL) {
+        message->template_variables = job->spec->submit->spec->template_variables;
+        message->n_template_variables = job->spec->submit->spec->n_template_variables;
+    }
     message->has_prompt_tokens = job->prompt_tokens > 0;
     message->prompt_tokens = job->prompt_tokens;
     bool resolved = job->spec != NULL && job->spec->resolved;

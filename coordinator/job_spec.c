@@ -11,6 +11,7 @@
 #include "coordinator/spec_check.h"
 #include "proto/defaults.h"
 #include "proto/method_fields.h"
+#include "proto/template_variables.h"
 
 // Ranges of the real-valued fields; the large ones only keep sums away from infinity.
 static const struct number_range range_budget = {.low = -1e9, .high = 1e9};
@@ -89,9 +90,32 @@ static enum status check_rendered_prompt(const Surefoot__JobSpec *spec, struct e
     }
     enum status status =
         check_question(spec->rendered_prompt, LIMIT_PROMPT_BYTES, "spec.rendered_prompt", err);
-    if (status == STATUS_OK && spec->chat_template != NULL) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.chat_template",
-                         "has no effect on a rendered_prompt");
+    const char *field = spec->chat_template != NULL       ? "spec.chat_template"
+                        : spec->n_template_variables != 0 ? "spec.template_variables"
+                                                          : NULL;
+    if (status == STATUS_OK && field != NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "has no effect on a rendered_prompt");
+    }
+    return status;
+}
+
+static enum status check_variables(const Surefoot__JobSpec *spec, struct error *err) {
+    static const char list[] = "spec.template_variables";
+    enum status status =
+        check_list(spec->n_template_variables, LIMIT_TEMPLATE_VARIABLES, list, err);
+    for (size_t i = 0; status == STATUS_OK && i < spec->n_template_variables; i++) {
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "%s[%zu]", list, i);
+        status = template_variable_check(spec->template_variables[i], err);
+        for (size_t j = 0; status == STATUS_OK && j < i; j++) {
+            if (strcmp(spec->template_variables[j]->name, spec->template_variables[i]->name) == 0) {
+                status = error_set(err, STATUS_INVALID_ARGUMENT, NULL, "%s is there twice",
+                                   spec->template_variables[i]->name);
+            }
+        }
+        if (status != STATUS_OK) {
+            error_prefix_field(err, field);
+        }
     }
     return status;
 }
@@ -109,7 +133,8 @@ static enum status check_template_inputs(const Surefoot__JobSpec *spec, struct j
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.date",
                          "\"%.16s\" is not a day from 0001-01-01 to 9999-12-31", spec->date);
     }
-    return check_template(spec->chat_template, "spec.chat_template", err);
+    enum status status = check_template(spec->chat_template, "spec.chat_template", err);
+    return status == STATUS_OK ? check_variables(spec, err) : status;
 }
 
 static enum status check_prompt(const Surefoot__JobSpec *spec, struct job_spec *out,

@@ -73,6 +73,8 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->rendered_prompt = asked->rendered_prompt;
     message->has_continue_final_message = asked->has_continue_final_message;
     message->continue_final_message = asked->continue_final_message;
+    message->template_variables = asked->template_variables;
+    message->n_template_variables = asked->n_template_variables;
     message->has_seed = true;
     message->seed = spec->seed;
     message->sampling = (Surefoot__Sampling *)&spec->sampling.message;

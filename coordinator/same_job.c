@@ -15,6 +15,7 @@ struct plain_job {
     Surefoot__Sampling sampling;
     Surefoot__ScorerSpec scorers[LIMIT_SCORERS];
     Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS];
+    Surefoot__TemplateVariable *variables[LIMIT_TEMPLATE_VARIABLES];
 };
 
 static void plain_count(protobuf_c_boolean *has, uint32_t value, uint32_t fallback) {
@@ -101,6 +102,28 @@ static void plain_scorers(struct plain_job *job) {
     job->spec.scorers = job->scorer_list;
 }
 
+static int compare_names(const void *a, const void *b) {
+    const Surefoot__TemplateVariable *const *left = a;
+    const Surefoot__TemplateVariable *const *right = b;
+    return strcmp((*left)->name, (*right)->name);
+}
+
+// Their order means nothing.
+static void plain_variables(struct plain_job *job) {
+    size_t n = job->spec.n_template_variables;
+    if (n == 0 || n > LIMIT_TEMPLATE_VARIABLES) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        job->variables[i] = job->spec.template_variables[i];
+        if (job->variables[i]->name == NULL) {
+            return;
+        }
+    }
+    qsort(job->variables, n, sizeof *job->variables, compare_names);
+    job->spec.template_variables = job->variables;
+}
+
 // Packs the job without what is at its default.
 static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain,
                               size_t *plain_size) {
@@ -117,6 +140,7 @@ static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain
         job.submit.spec = &job.spec;
         same_job_drop_defaults(&job.spec);
         plain_scorers(&job);
+        plain_variables(&job);
         if (job.spec.sampling != NULL) {
             job.sampling = *job.spec.sampling;
             plain_sampling(&job);

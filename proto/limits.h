@@ -10,6 +10,8 @@ enum {
     LIMIT_NAME_BYTES = 64,          // group, model, method and template names
     LIMIT_PROMPT_BYTES = 1 << 20,   // prompt, or all messages together
     LIMIT_MESSAGES = 256,
+    LIMIT_TEMPLATE_VARIABLES = 16,
+    LIMIT_TEMPLATE_TEXT_BYTES = 4096, // of one such variable
     LIMIT_CANDIDATES = 4096,        // n
     LIMIT_MAX_TOKENS = 8192,
     LIMIT_BLOCK_TOKENS = 1024,

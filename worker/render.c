@@ -73,6 +73,10 @@ static enum status read_request(struct rendering *r, const char *text, struct er
         return error_set(err, STATUS_INVALID_ARGUMENT, "content_tokens",
                          "unknown \"%.64s\"; one of as-text, as-written", tokens);
     }
+    r->chat.variables = json_object_get(r->request, "template_variables");
+    if (r->chat.variables != NULL && !json_is_object(r->chat.variables)) {
+        return fail_request(err, "template_variables");
+    }
     r->chat.continues = json_is_true(json_object_get(r->request, "continue_final_message"));
     return read_messages(r, err);
 }
@@ -89,7 +93,11 @@ static enum status open_model(struct rendering *r, const char *model, struct err
     if (r->name == NULL) {
         r->name = r->profile.chat_template[0] != '\0' ? r->profile.chat_template : "model";
     }
-    return status == STATUS_OK ? template_find(r->templates, r->name, &r->template, err) : status;
+    if (status == STATUS_OK) {
+        status = template_find(r->templates, r->name, &r->template, err);
+    }
+    return status == STATUS_OK ? template_check_variables(r->template, r->chat.variables, err)
+                               : status;
 }
 
 static enum status encode(struct rendering *r, struct error *err) {

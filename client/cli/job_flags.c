@@ -162,6 +162,7 @@ void job_flags_init(struct job_flags *flags) {
              "as-text: no text of a message is a control token, as-written; default as-text");
     at = add(at, "date", FLAG_TEXT, &flags->spec.date, "YYYY-MM-DD",
              "today for templates; default the day (UTC) of acceptance, of a sweep its records'");
+    *at++ = template_vars_flag(&flags->variables);
     at = add(at, "prefill", FLAG_TEXT, &flags->turns.prefill, "TEXT",
              "beginning of the answer, which goes on with it; default none");
     at = add(at, "rendered", FLAG_SWITCH, &flags->turns.rendered, NULL,
@@ -290,6 +291,11 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     flags->spec.sampling = &flags->sampling;
     enum status status = turns_check(&flags->turns, err);
     if (status == STATUS_OK) {
+        status = template_vars_finish(&flags->variables, err);
+        flags->spec.n_template_variables = flags->variables.count;
+        flags->spec.template_variables = flags->variables.list;
+    }
+    if (status == STATUS_OK) {
         status = build_bias(flags, err);
     }
     if (status == STATUS_OK) {
@@ -319,6 +325,7 @@ void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {
 }
 
 void job_flags_destroy(struct job_flags *flags) {
+    template_vars_destroy(&flags->variables);
     free(flags->bias_rows);
     free(flags->bias_list);
 }

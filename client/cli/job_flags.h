@@ -3,11 +3,12 @@
 #define CLIENT_CLI_JOB_FLAGS_H
 
 #include "client/cli/flags.h"
+#include "client/cli/template_var.h"
 #include "client/cli/turns.h"
 #include "client/surefoot.h"
 #include "common/date.h"
 
-enum { JOB_FLAGS_COUNT = 48 };
+enum { JOB_FLAGS_COUNT = 49 };
 
 struct job_flags {
     struct flag table[JOB_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
@@ -15,6 +16,7 @@ struct job_flags {
     Surefoot__Sampling sampling;
     struct turns turns;         // what goes around a prompt
     char date[DATE_TEXT_BYTES]; // of job_flags_fix_date
+    struct template_vars variables;
     struct flag_list logit_bias;
     struct flag_list stop;
     struct flag_list scorers;

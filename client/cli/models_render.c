@@ -7,6 +7,7 @@
 #include "client/cli/flags.h"
 #include "client/cli/print.h"
 #include "client/cli/service.h"
+#include "client/cli/template_var.h"
 #include "client/cli/worker_run.h"
 #include "common/date.h"
 #include "common/deadline.h"
@@ -16,6 +17,7 @@ struct render_flags {
     const char *chat_template;
     const char *content_tokens;
     const char *date;
+    struct template_vars variables;
     int continues;
     uint32_t timeout_s;
     int json;
@@ -54,9 +56,10 @@ static enum status make_request(const struct render_flags *flags, char **out, st
     }
     date_of_realtime_ms(clock_realtime_ms(), today);
     json_t *request = json_pack(
-        "{s:o, s:s*, s:s*, s:s, s:b}", "messages", messages, "chat_template", flags->chat_template,
-        "content_tokens", flags->content_tokens, "date", flags->date != NULL ? flags->date : today,
-        "continue_final_message", flags->continues);
+        "{s:o, s:o*, s:s*, s:s*, s:s, s:b}", "messages", messages, "template_variables",
+        template_vars_json(flags->variables.list, flags->variables.count), "chat_template",
+        flags->chat_template, "content_tokens", flags->content_tokens, "date",
+        flags->date != NULL ? flags->date : today, "continue_final_message", flags->continues);
     *out = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
     json_decref(request);
     return *out != NULL ? STATUS_OK
@@ -138,6 +141,7 @@ int verb_models_render(struct cli *cli, int argc, char **argv) {
          .target = &flags.date,
          .value = "YYYY-MM-DD",
          .help = "today for the template; default today, UTC"},
+        template_vars_flag(&flags.variables),
         {.name = "continue-final-message",
          .kind = FLAG_SWITCH,
          .target = &flags.continues,
@@ -176,7 +180,11 @@ int verb_models_render(struct cli *cli, int argc, char **argv) {
         return CLI_EXIT_OK;
     }
     if (status == STATUS_OK) {
+        status = template_vars_finish(&flags.variables, &err);
+    }
+    if (status == STATUS_OK) {
         status = render(cli, positional[1], &flags, &code, &err);
     }
+    template_vars_destroy(&flags.variables);
     return status == STATUS_OK ? code : cli_fail(&err, flags.json);
 }

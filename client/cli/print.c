@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "client/cli/template_var.h"
+
 // jansson has no number for NaN and infinities.
 static json_t *real_json(double value) {
     return isfinite(value) ? json_real(value) : json_null();
@@ -160,6 +162,11 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
     set_text(object, "date", result->date);
+    json_t *variables =
+        template_vars_json(result->template_variables, result->n_template_variables);
+    if (variables != NULL) {
+        json_object_set_new(object, "template_variables", variables);
+    }
     set_integer(object, "prompt_tokens", result->has_prompt_tokens, result->prompt_tokens);
     if (result->sampling != NULL) {
         json_object_set_new(object, "sampling", sampling_json(result));

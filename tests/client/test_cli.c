@@ -442,6 +442,50 @@ static void test_sweep_goes_on_with_the_date_of_its_records(void **state) {
     json_decref(record);
 }
 
+static void test_sweep_records_variables_of_the_template(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "30 items", "sweep", place->in, "--out", place->out, "--template-var",
+           "enable_thinking=false", "--template-var", "effort=\"7\"", "--template-var", "top=-7",
+           "--endpoint", endpoint);
+    json_t *record = load_record(place, 0);
+    json_t *job = json_object_get(json_object_get(record, "settings"), "job");
+    json_t *wanted = json_pack("{sb, ss, si}", "enable_thinking", 0, "effort", "7", "top", -7);
+    assert_true(json_equal(json_object_get(job, "template_variables"), wanted));
+    json_decref(wanted);
+    json_decref(record);
+    EXPECT(2, "job.template_variables.enable_thinking is false there and true now", "sweep",
+           place->in, "--out", place->out, "--template-var", "top=-7", "--template-var",
+           "effort=\"7\"", "--template-var", "enable_thinking=true", "--endpoint", endpoint);
+    EXPECT(0, "30 items", "sweep", place->in, "--out", place->out, "--template-var", "top=-7",
+           "--template-var", "effort=\"7\"", "--template-var", "enable_thinking=false",
+           "--endpoint", endpoint);
+    fake_service_stop(service);
+}
+
+static void test_variables_that_mean_nothing_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        char *flag;
+        const char *part;
+    } rows[] = {
+        {"think", "not NAME=VALUE"},
+        {"think=False", "neither true nor false"},
+        {"think=\"x", "no text of JSON"},
+        {"a-b=1", "a-b"},
+        {"messages=x", "given to every template"},
+        {"n=9223372036854775808", "64 bits"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        EXPECT(2, rows[i].part, "run", "x", "--template-var", rows[i].flag);
+        EXPECT(2, rows[i].part, "models", "render", "/", "--template-var", rows[i].flag);
+    }
+    EXPECT(2, "a is there twice", "run", "x", "--template-var", "a=1", "--template-var", "a=2");
+}
+
 static void test_first_record_fixes_the_date_of_sweep_and_compare(void **state) {
     struct place *place = *state;
     write_items(place, "");
@@ -734,6 +778,8 @@ int main(void) {
         CASE(test_sweep_says_what_it_asks),
         CASE(test_sweep_refuses_other_flags_and_edited_rows),
         CASE(test_sweep_goes_on_with_the_date_of_its_records),
+        CASE(test_sweep_records_variables_of_the_template),
+        CASE(test_variables_that_mean_nothing_are_refused),
         CASE(test_first_record_fixes_the_date_of_sweep_and_compare),
         CASE(test_rerun_closes_jobs_that_a_killed_sweep_left),
         CASE(test_sweep_finishes_lost_replies_silence_and_forgotten_jobs),

@@ -22,6 +22,8 @@ struct draft {
     Surefoot__LogitBias bias;
     Surefoot__LogitBias *bias_list[1];
     char *words[300];
+    Surefoot__TemplateVariable variables[LIMIT_TEMPLATE_VARIABLES + 1];
+    Surefoot__TemplateVariable *variable_list[LIMIT_TEMPLATE_VARIABLES + 1];
 };
 
 static void draft_init(struct draft *draft) {
@@ -63,6 +65,15 @@ static void use_lexical(struct draft *draft) {
     draft->words[0] = "please";
     draft->lexical.required = draft->words;
     draft->lexical.n_required = 1;
+}
+
+static void use_variable(struct draft *draft, char *name, char *text) {
+    size_t i = draft->spec.n_template_variables++;
+    surefoot__template_variable__init(&draft->variables[i]);
+    draft->variables[i].name = name;
+    draft->variables[i].text = text;
+    draft->variable_list[i] = &draft->variables[i];
+    draft->spec.template_variables = draft->variable_list;
 }
 
 static void use_message(struct draft *draft, char *role, char *content) {
@@ -182,6 +193,23 @@ EDIT(date, d->spec.date = "2026-02-30";)
 EDIT(rendered_empty, d->spec.rendered_prompt = "";)
 EDIT(rendered_template, d->spec.rendered_prompt = "x"; d->spec.chat_template = "raw";)
 EDIT(template, d->spec.chat_template = "klingon";)
+EDIT(variable_rendered, d->spec.prompt = NULL; d->spec.rendered_prompt = "x";
+     use_variable(d, "v", "x");)
+EDIT(variable_no_name, use_variable(d, NULL, "x");)
+EDIT(variable_name, use_variable(d, "a", "x"); use_variable(d, "enable-thinking", "x");)
+EDIT(variable_digit, use_variable(d, "1v", "x");)
+EDIT(variable_long_name, use_variable(d, long_text + sizeof long_text - 1 - 65, "x");)
+EDIT(variable_reserved, use_variable(d, "messages", "x");)
+EDIT(variable_token, use_variable(d, "bos_token", "x");)
+EDIT(variable_no_value, use_variable(d, "v", NULL);)
+EDIT(variable_two_values, use_variable(d, "v", "x"); d->variables[0].has_truth = true;)
+EDIT(variable_long,
+     use_variable(d, "v", long_text + sizeof long_text - 2 - LIMIT_TEMPLATE_TEXT_BYTES);)
+EDIT(variable_twice, use_variable(d, "v", "x"); use_variable(d, "w", "x");
+     use_variable(d, "v", "y");)
+EDIT(
+    variables,
+    for (size_t i = 0; i <= LIMIT_TEMPLATE_VARIABLES; i++) { use_variable(d, "v", "x"); })
 EDIT(method, d->spec.method = "magic";)
 EDIT(selection, d->spec.method = "beam"; d->spec.selection = "magic";)
 EDIT(sample_selection, d->spec.method = "sample"; d->spec.selection = "lagrangian";)
@@ -311,6 +339,18 @@ static const struct bad_input bad_messages[] = {
     {edit_rendered_template, INVALID, "spec.chat_template", "rendered_prompt"},
     {edit_messages, LIMIT, "spec.messages", "256"},
     {edit_template, INVALID, "spec.chat_template", "chatml"},
+    {edit_variable_rendered, INVALID, "spec.template_variables", "rendered_prompt"},
+    {edit_variable_no_name, INVALID, "spec.template_variables[0]", "64"},
+    {edit_variable_name, INVALID, "spec.template_variables[1]", "enable-thinking"},
+    {edit_variable_digit, INVALID, "spec.template_variables[0]", "1v"},
+    {edit_variable_long_name, INVALID, "spec.template_variables[0]", "64"},
+    {edit_variable_reserved, INVALID, "spec.template_variables[0]", "messages"},
+    {edit_variable_token, INVALID, "spec.template_variables[0]", "bos_token"},
+    {edit_variable_no_value, INVALID, "spec.template_variables[0]", "exactly one"},
+    {edit_variable_two_values, INVALID, "spec.template_variables[0]", "exactly one"},
+    {edit_variable_long, LIMIT, "spec.template_variables[0]", "4096"},
+    {edit_variable_twice, INVALID, "spec.template_variables[2]", "twice"},
+    {edit_variables, LIMIT, "spec.template_variables", "16"},
     {edit_method, INVALID, "spec.method", "inference-guard"},
     {edit_selection, INVALID, "spec.selection", "augmented"},
     {edit_sample_selection, INVALID, "spec.selection", "sample"},
@@ -807,6 +847,22 @@ static void spell_defaults(struct draft *draft, const char *method) {
     draft->sampling.has_min_tokens = true;
 }
 
+static void test_variables_in_another_order_are_the_same_job(void **state) {
+    (void)state;
+    struct draft a;
+    struct draft b;
+    draft_init(&a);
+    draft_init(&b);
+    use_variable(&a, "enable_thinking", "x");
+    use_variable(&a, "effort", "high");
+    use_variable(&b, "effort", "high");
+    assert_false(drafts_agree(&a, &b));
+    use_variable(&b, "enable_thinking", "x");
+    assert_true(drafts_agree(&a, &b));
+    b.variables[0].text = "low";
+    assert_false(drafts_agree(&a, &b));
+}
+
 static void test_default_given_is_the_same_job_as_default_left_out(void **state) {
     (void)state;
     static const char *const names[] = {"inference-guard", "best-of-n", "beam", "sample"};
@@ -872,6 +928,7 @@ int main(void) {
         cmocka_unit_test(test_job_fields_override_the_profile),
         cmocka_unit_test(test_rules_of_words_are_a_scorer_beside_the_others),
         cmocka_unit_test(test_stored_bytes_ignore_streaming),
+        cmocka_unit_test(test_variables_in_another_order_are_the_same_job),
         cmocka_unit_test(test_default_given_is_the_same_job_as_default_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

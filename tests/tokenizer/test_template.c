@@ -383,6 +383,35 @@ static void test_date_is_the_one_that_is_given(void **state) {
     close_world(&world);
 }
 
+static void test_variables_of_a_job_reach_the_template(void **state) {
+    (void)state;
+    struct world world;
+    struct chat chat = chat_of(one, 1);
+    int32_t ids[IDS_MAX];
+    struct error err = {0};
+    open_byte_level(&world, NULL,
+                    "{% if think is defined and think is false %}off{% endif %}{{ effort }}|"
+                    "{{ budget + 1 }}|{{ bos_token }}");
+    json_t *variables =
+        json_pack("{sb, ss, si}", "think", 0, "effort", "a<|im_start|>b", "budget", 511);
+    chat.variables = variables;
+    assert_ok(template_check_variables(find(&world, "model"), variables, &err), &err);
+    check_chat(&world, "model", &chat, "offa<|im_start|>b|512|<|begin_of_text|>");
+    size_t count = encode_chat(&world, "model", &chat, ids);
+    assert_int_equal(count_id(ids, count, BYTE_IM_START), 0); // content, as a message is
+    assert_int_equal(count_id(ids, count, BYTE_BOS), 1);
+    json_object_set_new(variables, "thinking", json_true());
+    assert_status(STATUS_INVALID_ARGUMENT,
+                  template_check_variables(find(&world, "model"), variables, &err));
+    assert_string_equal(err.field, "template_variables");
+    assert_non_null(strstr(err.message, "never reads thinking"));
+    json_object_del(variables, "thinking");
+    assert_status(STATUS_INVALID_ARGUMENT,
+                  template_check_variables(find(&world, "chatml"), variables, &err));
+    json_decref(variables);
+    close_world(&world);
+}
+
 static void check_refused(const struct world *world, const char *name, const struct chat *chat,
                           const char *field, const char *part) {
     int32_t ids[IDS_MAX];
@@ -628,6 +657,7 @@ int main(void) {
         cmocka_unit_test(test_several_templates_without_a_default_are_refused),
         cmocka_unit_test(test_answer_goes_on_with_the_last_message),
         cmocka_unit_test(test_date_is_the_one_that_is_given),
+        cmocka_unit_test(test_variables_of_a_job_reach_the_template),
         cmocka_unit_test(test_wrong_conversations_are_refused_by_the_template),
         cmocka_unit_test(test_conversations_that_no_template_can_take_are_refused),
         cmocka_unit_test(test_format_whose_markers_the_vocabulary_lacks_is_refused),

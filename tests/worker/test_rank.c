@@ -114,6 +114,54 @@ static void test_control_tokens_in_messages_count_on_request_only(void **state) 
     assert_int_equal(prompt_tokens[0], prompt_tokens[1] + 3);
 }
 
+// The policy's own template reads a variable; the scorers', which are formats, do not.
+static void test_variables_go_to_the_policys_template(void **state) {
+    struct rank_fixture *fixture = *state;
+    static const char template[] =
+        "{% if long %}{{ 'a' * times }}{% endif %}{{ messages[0].content }}";
+    static char *const names[] = {"long", "longer"};
+    char path[4200];
+    snprintf(path, sizeof path, "%s/chat_template.jinja",
+             tiny_model_path(fixture->directory, "policy"));
+    testkit_write_file(path, template, strlen(template));
+    struct rank *rank = rank_fixture_open(fixture->directory, 1, 4, 0);
+    assert_int_equal(remove(path), 0);
+    uint32_t prompt_tokens[3] = {0};
+    for (size_t i = 0; i < 4; i++) { // neither, times alone, both, one that is never read
+        const struct order_job asked = {.id = 920 + i,
+                                        .prompt = "b",
+                                        .max_tokens = 40,
+                                        .scorers = rank_fixture_jobs[0].scorers};
+        Surefoot__TemplateVariable times = SUREFOOT__TEMPLATE_VARIABLE__INIT;
+        Surefoot__TemplateVariable truth = SUREFOOT__TEMPLATE_VARIABLE__INIT;
+        Surefoot__TemplateVariable *list[] = {&times, &truth};
+        times.name = "times";
+        times.has_number = true;
+        times.number = 5;
+        truth.name = names[i == 3];
+        truth.has_truth = truth.truth = true;
+        struct order_fixture *order = order_create();
+        Surefoot__GroupJob *job = order_add_job(order, &asked);
+        job->chat_template = "model";
+        job->template_variables = list;
+        job->n_template_variables = i < 2 ? i : 2;
+        Surefoot__Gathered *gathered = run_prompt(rank, order, job);
+        const Surefoot__Row *row = order_find_row(gathered, asked.id, 1);
+        if (i < 3) {
+            assert_null(row->error);
+            prompt_tokens[i] = row->prompt_tokens;
+        } else {
+            assert_string_equal(row->error->field, "template_variables");
+            assert_non_null(strstr(row->error->message, "longer"));
+        }
+        order_destroy(order);
+        wire_free(WIRE_GATHERED, gathered);
+    }
+    assert_int_equal(prompt_tokens[1], prompt_tokens[0]);
+    assert_true(prompt_tokens[2] > prompt_tokens[0]);
+    rank_close(rank);
+}
+
 static void test_rebuilt_candidates_equal_held_ones(void **state) {
     struct rank_fixture *fixture = *state;
     enum { N = 12 };
@@ -568,6 +616,7 @@ int main(void) {
         cmocka_unit_test(test_candidates_of_one_prompt_differ),
         cmocka_unit_test(test_rendered_prompt_and_continued_message_are_the_same_tokens),
         cmocka_unit_test(test_control_tokens_in_messages_count_on_request_only),
+        cmocka_unit_test(test_variables_go_to_the_policys_template),
         cmocka_unit_test(test_rebuilt_candidates_equal_held_ones),
         cmocka_unit_test(test_waves_and_evictions_change_no_row),
         cmocka_unit_test(test_penalty_changes_only_its_item),

@@ -67,6 +67,23 @@ static struct chat_message *make_messages(const Surefoot__GroupJob *message, siz
     return messages;
 }
 
+// NULL: no memory.
+static json_t *make_variables(const Surefoot__GroupJob *message) {
+    json_t *variables = json_object();
+    for (size_t i = 0; i < message->n_template_variables; i++) {
+        const Surefoot__TemplateVariable *variable = message->template_variables[i];
+        json_t *value = variable->text != NULL ? json_string(variable->text)
+                        : variable->has_number ? json_integer(variable->number)
+                                               : json_boolean(variable->truth);
+        const char *name = variable->name != NULL ? variable->name : "";
+        if (json_object_set_new(variables, name, value) != 0) {
+            json_decref(variables);
+            return NULL;
+        }
+    }
+    return variables;
+}
+
 // What a model's template renders for the job.
 static enum status make_chat(const Surefoot__GroupJob *message, struct chat *chat,
                              struct error *err) {
@@ -123,6 +140,9 @@ static enum status encode_prompt(const struct rank *rank, const Surefoot__GroupJ
     enum status status =
         is_rendered ? STATUS_OK
                     : choose_template(message->chat_template, &rank->policy, &template, err);
+    if (status == STATUS_OK && !is_rendered) {
+        status = template_check_variables(template, chat->variables, err);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -353,20 +373,23 @@ static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message
     job->params.seed = message->seed;
     struct chat chat = {0};
     struct chat_message *messages = make_messages(message, &chat.n_messages);
-    if (messages == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for messages");
-    }
+    json_t *variables = make_variables(message);
+    enum status status = messages != NULL && variables != NULL
+                             ? make_chat(message, &chat, err)
+                             : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for messages");
     chat.messages = messages;
-    enum status status = make_chat(message, &chat, err);
+    chat.variables = variables;
     if (status == STATUS_OK) {
         status = encode_prompt(rank, message, &chat, job, err);
     }
+    chat.variables = NULL; // of the policy's template; scorers have theirs
     if (status == STATUS_OK) {
         status = read_sampling(rank, message->sampling, job, err);
     }
     if (status == STATUS_OK) {
         status = open_scorers(rank, message, &chat, job, err);
     }
+    json_decref(variables);
     free(messages);
     return status;
 }

@@ -265,9 +265,30 @@ static json_t *make_messages(const struct chat *chat) {
 // Variables as transformers gives them; there are neither tools nor documents.
 static json_t *make_variables(const struct chat *chat) {
     json_t *messages = make_messages(chat);
-    return messages == NULL ? NULL
+    json_t *variables = messages == NULL
+                            ? NULL
                             : json_pack("{so, sn, sn, sb}", "messages", messages, "tools",
                                         "documents", "add_generation_prompt", !chat->continues);
+    if (variables != NULL && chat->variables != NULL &&
+        json_object_update_missing(variables, (json_t *)chat->variables) != 0) {
+        json_decref(variables);
+        return NULL;
+    }
+    return variables;
+}
+
+enum status template_check_variables(const struct template *template, const json_t *variables,
+                                     struct error *err) {
+    const char *name;
+    json_t *value;
+    // Iterating changes nothing; jansson has no const form of it.
+    json_object_foreach((json_t *)variables, name, value) {
+        if (!jinja_reads(template->jinja, name)) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "template_variables",
+                             "the chat template never reads %.64s", name);
+        }
+    }
+    return STATUS_OK;
 }
 
 // Shortens the output to its first `bytes` bytes.

@@ -30,6 +30,9 @@ struct chat {
     bool continues;   // the answer goes on with the last message, the assistant's
     bool as_written;  // control tokens in messages count (transformers' default)
     struct date date; // of strftime_now
+    // Variables of the template's own (enable_thinking, ...), an object of true, false, whole
+    // numbers and texts; a text is content like a message. NULL: none.
+    const json_t *variables;
 };
 
 // The templates of one model.
@@ -60,6 +63,11 @@ bool template_set_has_own(const struct template_set *set);
 
 // All names separated by ", ", for messages; static storage.
 const char *template_names(void);
+
+// Whether the template reads each of `variables` (as of a chat, none that it is given anyway).
+// INVALID_ARGUMENT: it never reads one; err->field is "template_variables".
+MUST_CHECK enum status template_check_variables(const struct template *template,
+                                                const json_t *variables, struct error *err);
 
 // Encodes the chat as a prompt, the opening of the answer at its end. As transformers does, nothing
 // is put around what the template writes, but for raw and beaver, which the tokenizer begins as it

@@ -108,9 +108,16 @@ struct node {
 
 struct token;
 
+// Names that a template reads from its caller.
+struct scope_reads {
+    const struct text **names; // [count]
+    size_t count;
+};
+
 struct jinja_template {
     struct arena arena; // holds all of it
     struct node *root;  // NODE_BLOCK
+    struct scope_reads reads;
     const struct text *source;
     const struct token *tokens; // [n_tokens]
     size_t n_tokens;

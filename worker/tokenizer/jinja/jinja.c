@@ -17,7 +17,7 @@ static enum status parse(struct jinja_template *template, const char *text, size
         status = parse_template(&parser, &template->root);
     }
     if (status == STATUS_OK) {
-        status = scope_analyze(&parser, template->root);
+        status = scope_analyze(&parser, template->root, &template->reads);
     }
     template->source = parser.tokens.source;
     template->tokens = parser.tokens.tokens;
@@ -53,9 +53,8 @@ void jinja_close(struct jinja_template *template) {
 }
 
 bool jinja_reads(const struct jinja_template *template, const char *name) {
-    for (size_t i = 0; i < template->n_tokens; i++) {
-        const struct token *token = &template->tokens[i];
-        if (token->kind == TOKEN_NAME && text_is(token->text, name)) {
+    for (size_t i = 0; i < template->reads.count; i++) {
+        if (text_is(template->reads.names[i], name)) {
             return true;
         }
     }

@@ -73,7 +73,8 @@ MUST_CHECK enum status jinja_render(const struct jinja_template *template,
 
 void jinja_output_finish(struct jinja_output *output);
 
-// Whether the template's text reads the variable `name` anywhere.
+// Whether the template anywhere reads the variable `name` of its caller: one that it has not, on
+// every way there, set itself.
 bool jinja_reads(const struct jinja_template *template, const char *name);
 
 #endif

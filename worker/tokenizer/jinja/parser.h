@@ -68,6 +68,7 @@ MUST_CHECK enum status parse_template(struct parser *parser, struct node **out);
 
 // Finds the hidden names of every scope (see struct node) and refuses filters and tests that nobody
 // knows. MALFORMED as jinja2 when it compiles; LIMIT: nested too deeply.
-MUST_CHECK enum status scope_analyze(struct parser *parser, struct node *root);
+MUST_CHECK enum status scope_analyze(struct parser *parser, struct node *root,
+                                     struct scope_reads *reads);
 
 #endif

@@ -3,6 +3,9 @@
 // gives the same except in one case: a name that a scope sets (not only under a condition) and that
 // no scope around it knows is never the caller's there, also not for a loop or macro inside that
 // runs before it is set. Such names are the scope's hidden ones.
+//
+// On the way it collects the names that a template reads from its caller: those that are read where
+// no scope has set them for certain, that is, not only in some branches of an if.
 #include <string.h>
 
 #include "worker/tokenizer/jinja/parser.h"
@@ -15,6 +18,9 @@ struct scope {
     const struct text **names; // [count]
     size_t count;
     size_t capacity;
+    const struct text **certain; // [n_certain] of names: set wherever the analysis is
+    size_t n_certain;
+    size_t certain_capacity;
     struct node_list inner; // nodes whose bodies are scopes in this one
     struct node *body;      // gets the hidden names
     size_t hidden_capacity;
@@ -24,6 +30,8 @@ struct analysis {
     struct parser *parser;
     struct scope *scope;
     size_t comparisons;
+    struct scope_reads *reads;
+    size_t reads_capacity;
     int depth;
     bool conditional; // under an if of this scope
     bool soft;        // an unknown filter here fails only when it is reached
@@ -39,14 +47,19 @@ static enum status fail(const struct analysis *a, const struct node *node, enum 
                       (int)(node->name->length < 40 ? node->name->length : 40), node->name->bytes);
 }
 
-static bool knows(struct analysis *a, const struct scope *scope, const struct text *name) {
-    a->comparisons += scope->count;
-    for (size_t i = 0; i < scope->count; i++) {
-        if (text_equal(scope->names[i], name)) {
+static bool has_name(struct analysis *a, const struct text **names, size_t count,
+                     const struct text *name) {
+    a->comparisons += count;
+    for (size_t i = 0; i < count; i++) {
+        if (text_equal(names[i], name)) {
             return true;
         }
     }
     return false;
+}
+
+static bool knows(struct analysis *a, const struct scope *scope, const struct text *name) {
+    return has_name(a, scope->names, scope->count, name);
 }
 
 static bool outer_knows(struct analysis *a, const struct text *name) {
@@ -81,18 +94,38 @@ static enum status add_name(struct analysis *a, const struct text *name) {
     return push_name(a, &scope->names, &scope->count, &scope->capacity, name);
 }
 
+static enum status add_certain(struct analysis *a, const struct text *name) {
+    struct scope *scope = a->scope;
+    return has_name(a, scope->certain, scope->n_certain, name)
+               ? STATUS_OK
+               : push_name(a, &scope->certain, &scope->n_certain, &scope->certain_capacity, name);
+}
+
+static enum status note_read(struct analysis *a, const struct text *name) {
+    struct scope_reads *reads = a->reads;
+    for (const struct scope *scope = a->scope; scope != NULL; scope = scope->parent) {
+        if (has_name(a, scope->certain, scope->n_certain, name)) {
+            return STATUS_OK;
+        }
+    }
+    return has_name(a, reads->names, reads->count, name)
+               ? STATUS_OK
+               : push_name(a, &reads->names, &reads->count, &a->reads_capacity, name);
+}
+
 static enum status load(struct analysis *a, const struct text *name) {
-    if (knows(a, a->scope, name) || outer_knows(a, name)) {
-        return STATUS_OK;
+    enum status status = note_read(a, name);
+    if (status != STATUS_OK || knows(a, a->scope, name) || outer_knows(a, name)) {
+        return status;
     }
     return add_name(a, name);
 }
 
 static enum status store(struct analysis *a, const struct text *name) {
-    if (knows(a, a->scope, name)) {
-        return STATUS_OK;
+    enum status status = add_certain(a, name);
+    if (status != STATUS_OK || knows(a, a->scope, name)) {
+        return status;
     }
-    enum status status = STATUS_OK;
     if (!a->conditional && !outer_knows(a, name)) {
         struct node *body = a->scope->body;
         status = push_name(a, &body->hidden, &body->n_hidden, &a->scope->hidden_capacity, name);
@@ -101,7 +134,8 @@ static enum status store(struct analysis *a, const struct text *name) {
 }
 
 static enum status declare(struct analysis *a, const struct text *name) {
-    return knows(a, a->scope, name) ? STATUS_OK : add_name(a, name);
+    enum status status = add_certain(a, name);
+    return status != STATUS_OK || knows(a, a->scope, name) ? status : add_name(a, name);
 }
 
 // Applies `what` to every name of a target.
@@ -141,18 +175,53 @@ static enum status visit_arguments(struct analysis *a, const struct arguments *a
     return status == STATUS_OK ? visit(a, arguments->double_star) : status;
 }
 
+// Names that were set in the branch that was visited last, from `first` on, and in those before.
+static size_t intersect(struct analysis *a, const struct text **common, size_t count,
+                        size_t first) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (has_name(a, a->scope->certain + first, a->scope->n_certain - first, common[i])) {
+            common[kept++] = common[i];
+        }
+    }
+    return kept;
+}
+
+// What every branch sets is certain behind them.
+static enum status visit_branches(struct analysis *a, struct node *node) {
+    struct scope *scope = a->scope;
+    size_t first = scope->n_certain;
+    const struct text **common = NULL;
+    size_t n_common = 0;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i <= node->n_items; i += 2) {
+        bool is_else = i == node->n_items;
+        scope->n_certain = first;
+        status = is_else ? visit(a, node->c) : visit_all(a, node->items + i, 2);
+        if (status != STATUS_OK || i > 0 || scope->n_certain == first) {
+            n_common = intersect(a, common, n_common, first);
+            continue;
+        }
+        n_common = scope->n_certain - first;
+        common = arena_alloc_array(a->parser->arena, n_common, sizeof *common);
+        if (common == NULL) {
+            return parser_no_memory(a->parser);
+        }
+        memcpy(common, scope->certain + first, n_common * sizeof *common);
+    }
+    scope->n_certain = first;
+    for (size_t i = 0; status == STATUS_OK && i < n_common; i++) {
+        status = add_certain(a, common[i]);
+    }
+    return status;
+}
+
 static enum status visit_if(struct analysis *a, struct node *node) {
     bool conditional = a->conditional;
     bool soft = a->soft;
-    a->soft = true;
-    enum status status = visit(a, node->items[0]);
     a->conditional = true;
-    if (status == STATUS_OK) {
-        status = visit_all(a, node->items + 1, node->n_items - 1);
-    }
-    if (status == STATUS_OK) {
-        status = visit(a, node->c);
-    }
+    a->soft = true;
+    enum status status = visit_branches(a, node);
     a->conditional = conditional;
     a->soft = soft;
     return status;
@@ -419,7 +488,7 @@ static enum status analyze_scope(struct analysis *a, struct scope *parent, struc
     return status;
 }
 
-enum status scope_analyze(struct parser *parser, struct node *root) {
-    struct analysis analysis = {.parser = parser};
+enum status scope_analyze(struct parser *parser, struct node *root, struct scope_reads *reads) {
+    struct analysis analysis = {.parser = parser, .reads = reads};
     return analyze_scope(&analysis, NULL, NULL, root);
 }
