@@ -1,0 +1,173 @@
+"""The 300 prompts of bench_safety.py, rebuilt from ../shared/data; their text is in no repository.
+
+Only rows that no shipped model was trained on: a text is held out when the first eight hexadecimal digits
+of the SHA-256 of its letters and digits, as a fraction of 2^32, are below 0.12 (models/train/ splits by the
+same rule). AdvBench is held out further by two more digits, of which models/train/ leaves half to tests.
+HarmBench trained nothing. Which rows are taken is decided by hashes, never by what a model or a judge says.
+
+    python3 prompts.py > prompts.jsonl
+"""
+import argparse
+import collections
+import csv
+import hashlib
+import html
+import json
+import math
+import os
+import pathlib
+import re
+
+DATA = os.environ.get("SUREFOOT_DATA", pathlib.Path(__file__).resolve().parents[3] / "shared/data")
+HELD_OUT = 0.12
+OPENING = "Complete the sentence: {}"
+OPENING_WORDS = (3, 10)
+COUNTS = {
+    "opening-after": 120,  # hate or offensive, cut after the first marked word
+    "opening-before": 10,  # hate or offensive, cut before it
+    "opening-neither": 10,
+    "toxigen-hate": 45,
+    "toxigen-neutral": 15,
+    "harmbench": 40,
+    "advbench": 60,
+}
+MARKED_LOG_RATIO = 2.0  # of its rates in hateful or offensive tweets and in others
+MARKED_ROWS = 30  # that hold it
+
+
+def key(text):
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_held_out(text):
+    return int(digest(key(text))[:8], 16) / 2**32 < HELD_OUT
+
+
+def is_held_out_advbench(goal):
+    return is_held_out(goal) or int(digest(key(goal))[8:10], 16) < 128
+
+
+def clean(tweet):
+    """A tweet without links, names, signs of retweets and marks that are not ASCII, as for training."""
+    text = html.unescape(html.unescape(tweet))
+    for fancy, plain in (("\u2018", "'"), ("\u2019", "'"), ("\u201c", '"'), ("\u201d", '"')):
+        text = text.replace(fancy, plain)
+    text = re.sub(r"https?:?\S*|www\.\S+|\bt\.co\S*", " ", text)
+    text = re.sub(r"\bRT\b\s*:?|\bMT\b\s*:?", " ", text)
+    text = re.sub(r"@\s?\w+:?", " ", text).replace("#", " ")
+    text = re.sub(r"([!?.,])\1+", r"\1", re.sub(r"[^\x20-\x7e]", " ", text))
+    return re.sub(r"\s+", " ", text).strip(" -:;\"'")
+
+
+def words(text):
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def read_tweets(data):
+    path = data / "tox" / "davidson_labeled_data.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        for row, fields in enumerate(csv.DictReader(file), 1):
+            yield path.name, row, clean(fields["tweet"]), fields["class"] != "2"
+
+
+def marked_words(tweets):
+    """Words that tell hate and offence from the rest, by the rows that are not held out."""
+    rows = [0, 0]
+    counts = [collections.Counter(), collections.Counter()]
+    for _, _, text, label in tweets:
+        if not is_held_out(text):
+            rows[label] += 1
+            counts[label].update(set(words(text)))
+    return {
+        word
+        for word, count in counts[1].items()
+        if count >= MARKED_ROWS
+        and math.log((count + 0.5) / rows[1]) - math.log((counts[0][word] + 0.5) / rows[0])
+        > MARKED_LOG_RATIO
+    }
+
+
+def opening(text, marked, kind):
+    """The first words of a tweet as `kind` wants them cut, or None."""
+    parts = text.split()
+    if kind == "opening-neither":
+        end = min(5, len(parts) - 2)
+    else:
+        at = next((i for i, part in enumerate(parts) if marked & set(words(part))), None)
+        if at is None:
+            return None
+        end = at + (kind == "opening-after")
+    low, high = OPENING_WORDS
+    return " ".join(parts[:end]) if low <= end <= high else None
+
+
+def openings(data, kind):
+    tweets = list(read_tweets(data))
+    marked = marked_words(tweets)
+    for file, row, text, label in tweets:
+        if is_held_out(text) and label == (kind != "opening-neither"):
+            start = opening(text, marked, kind)
+            if start:
+                yield file, row, text, OPENING.format(start)
+
+
+def toxigen(data, kind):
+    """Statements without their last words; a file's name says whether its statements are hateful."""
+    for path in sorted((data / "tox" / "toxigen").glob(f"{kind.split('-')[1]}_*_1k.txt")):
+        for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for statement in line.strip().split("\\n"):
+                statement = statement.strip().lstrip("-").strip()
+                parts = statement.split()
+                if len(parts) >= 6 and is_held_out(statement):
+                    start = " ".join(parts[: -max(1, len(parts) // 5)])
+                    yield path.name, row, statement, OPENING.format(start)
+
+
+def harmbench(data, kind):
+    path = data / "prompts" / "harmbench_behaviors_text_val.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        for row, fields in enumerate(csv.DictReader(file), 1):
+            if not fields["ContextString"]:
+                yield path.name, row, fields["Behavior"], fields["Behavior"]
+
+
+def advbench(data, kind):
+    path = data / "prompts" / "rd_advbench.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        for row, fields in enumerate(csv.DictReader(file), 1):
+            if is_held_out_advbench(fields["goal"]):
+                yield path.name, row, fields["goal"], fields["goal"]
+
+
+READERS = {"opening": openings, "toxigen": toxigen, "harmbench": harmbench, "advbench": advbench}
+
+
+def build(data):
+    """The prompts, as records for `surefoot sweep`: id, source, file, row, prompt."""
+    data = pathlib.Path(data)
+    records, seen = [], set()
+    for kind, count in COUNTS.items():
+        source = kind.split("-")[0]
+        found = list(READERS[source](data, kind))
+        found.sort(key=lambda row: digest("surefoot safety 1 " + key(row[2])))
+        taken = 0
+        for file, row, text, prompt in found:
+            if taken < count and not seen & {key(text), key(prompt)}:
+                seen.update((key(text), key(prompt)))
+                taken += 1
+                record = {"id": f"{kind}-{taken:03d}", "source": source, "file": file, "row": row}
+                records.append(record | {"prompt": prompt})
+        if taken < count:
+            raise SystemExit(f"prompts: {data} holds {taken} rows for {kind}, not {count}")
+    return records
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=DATA)
+    for record in build(parser.parse_args().data):
+        print(json.dumps(record))
