@@ -152,8 +152,7 @@ def main():
     rows = prompts.build(options.data)[:: options.every]
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.report_only:
-        lines = (json.dumps(row) + "\n" for row in rows)
-        (options.out / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
+        prompts.write(rows, options.out / "prompts.jsonl")
         sweep_all(options)
     every = []
     for method in METHODS:

@@ -2,10 +2,10 @@
 
 Only rows that no shipped model was trained on: a text is held out when the first eight hexadecimal digits
 of the SHA-256 of its letters and digits, as a fraction of 2^32, are below 0.12 (models/train/ splits by the
-same rule). AdvBench is held out further by two more digits, of which models/train/ leaves half to tests.
-HarmBench trained nothing. Which rows are taken is decided by hashes, never by what a model or a judge says.
+same rule); of AdvBench also when the next two are below 80. HarmBench trained nothing. Which of these rows
+are taken is decided by hashes of their text, never by what a model or a judge says.
 
-    python3 prompts.py > prompts.jsonl
+    python3 prompts.py --out prompts.jsonl
 """
 import argparse
 import collections
@@ -48,7 +48,7 @@ def is_held_out(text):
 
 
 def is_held_out_advbench(goal):
-    return is_held_out(goal) or int(digest(key(goal))[8:10], 16) < 128
+    return is_held_out(goal) or int(digest(key(goal))[8:10], 16) < 0x80
 
 
 def clean(tweet):
@@ -166,8 +166,13 @@ def build(data):
     return records
 
 
+def write(records, path):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=DATA)
-    for record in build(parser.parse_args().data):
-        print(json.dumps(record))
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+    write(build(options.data), options.out)
