@@ -100,3 +100,17 @@ enum status model_file_error(struct error *err, enum status status, const char *
     va_end(arguments);
     return error_set(err, status, field, "%s", message);
 }
+
+bool model_file_next_line(const char **at, const char *end, const char **line, size_t *bytes) {
+    if (*at == end) {
+        return false;
+    }
+    const char *stop = memchr(*at, '\n', (size_t)(end - *at));
+    *line = *at;
+    *bytes = (size_t)((stop != NULL ? stop : end) - *at);
+    *at = stop != NULL ? stop + 1 : end;
+    if (*bytes > 0 && (*line)[*bytes - 1] == '\r') {
+        --*bytes;
+    }
+    return true;
+}

@@ -23,4 +23,7 @@ enum status model_file_error(struct error *err, enum status status, const char *
                              const char *path, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
+// Takes the next line of *at..end without its end; false at the end of the text.
+bool model_file_next_line(const char **at, const char *end, const char **line, size_t *bytes);
+
 #endif
