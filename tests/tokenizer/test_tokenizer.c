@@ -470,6 +470,67 @@ static void test_rank_file_merges_by_the_rank_of_the_join(void **state) {
     tokenizer_close(t);
 }
 
+static void test_ranks_are_read_where_the_configuration_says_whose_they_are(void **state) {
+    (void)state;
+    static const char ranks[] = "YQ== 0\nYg== 1\nYw== 2\nYmM= 3\nYWI= 4\n";
+    static const struct {
+        const char *file;
+        const char *class; // tokenizer_config.json
+        const char *model; // config.json
+        enum status status;
+        const char *message;
+    } rows[] = {
+        {"tokenizer.model", "{\"tokenizer_class\":\"LlamaTokenizerFast\"}",
+         "{\"model_type\":\"llama\"}", STATUS_OK, NULL},
+        {"tokenizer.model", "{\"tokenizer_class\":\"PreTrainedTokenizerFast\"}", NULL, STATUS_OK,
+         NULL},
+        {"tokenizer.model", "{\"tokenizer_class\":\"ChatGLM4Tokenizer\"}", NULL, STATUS_UNSUPPORTED,
+         "tokenizer_class ChatGLM4Tokenizer"},
+        {"tokenizer.model", NULL, "{\"model_type\":\"chatglm\"}", STATUS_UNSUPPORTED,
+         "model_type chatglm"},
+        {"tokenizer.model", "{\"split_special_tokens\":true}", NULL, STATUS_UNSUPPORTED, "true"},
+        {"qwen.tiktoken", "{\"tokenizer_class\":\"QWenTokenizer\"}", NULL, STATUS_MALFORMED,
+         "151643"},
+        {"qwen.tiktoken", NULL, "{\"model_type\":\"qwen\"}", STATUS_MALFORMED, "151643"},
+        {"qwen.tiktoken", NULL, NULL, STATUS_UNSUPPORTED, "tokenizer_class none"},
+        {"qwen.tiktoken", "{\"tokenizer_class\":\"Qwen2Tokenizer\"}", NULL, STATUS_UNSUPPORTED,
+         "Qwen2Tokenizer"},
+        {"hy.tiktoken", "{\"tokenizer_class\":\"HYTokenizer\"}", NULL, STATUS_UNSUPPORTED,
+         "expression"},
+        {"tiktoken.model", NULL, NULL, STATUS_UNSUPPORTED, "expression"},
+        {"ranks", NULL, NULL, STATUS_NOT_FOUND, "none of"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct fixture_file files[] = {{rows[i].file, ranks},
+                                             {"tokenizer_config.json", rows[i].class},
+                                             {"config.json", rows[i].model}};
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        enum status status = fixture_open_files(files, 3, &t, &err);
+        assert_int_equal(rows[i].status, status);
+        if (status == STATUS_OK) {
+            tokenizer_close(t);
+        } else if (strstr(err.message, rows[i].message) == NULL) {
+            fail_msg("%s %s", err.field, err.message);
+        }
+        if (status == STATUS_UNSUPPORTED && strcmp(rows[i].message, "true") != 0) {
+            assert_string_equal(err.field, rows[i].file);
+        }
+    }
+}
+
+// As that of Qwen has one.
+static void test_piece_that_is_spelled_as_an_end_token_is_text(void **state) {
+    (void)state;
+    const struct fixture_file file = {"tokenizer.model", "YQ== 0\nPC9zPg== 1\n"}; // a, </s>
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open_files(&file, 1, &t, &err), &err);
+    assert_false(tokenizer_is_special(t, 1));
+    assert_int_equal(tokenizer_eos_id(t), tokenizer_find(t, "<|end_of_text|>"));
+    tokenizer_close(t);
+}
+
 static void test_bad_rank_file_is_refused_by_line(void **state) {
     (void)state;
     static const struct {
@@ -649,6 +710,8 @@ int main(void) {
         cmocka_unit_test(test_bad_configuration_is_refused_and_its_field_named),
         cmocka_unit_test(test_tidying_of_decoded_text_is_refused_where_it_would_count),
         cmocka_unit_test(test_rank_file_merges_by_the_rank_of_the_join),
+        cmocka_unit_test(test_ranks_are_read_where_the_configuration_says_whose_they_are),
+        cmocka_unit_test(test_piece_that_is_spelled_as_an_end_token_is_text),
         cmocka_unit_test(test_bad_rank_file_is_refused_by_line),
         cmocka_unit_test(test_tekken_file_merges_by_rank_behind_its_special_tokens),
         cmocka_unit_test(test_bad_tekken_file_is_refused_and_its_field_named),

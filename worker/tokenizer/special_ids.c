@@ -391,6 +391,14 @@ struct role {
     const char *spellings[3]; // tried in order when no file names the role
 };
 
+// A token by its usual spelling, which may be an ordinary piece of a vocabulary: text that somebody
+// writes. GPT-2's vocab.json holds its only token among the pieces.
+static int32_t find_usual(const struct tokenizer *tokenizer, const char *spelling) {
+    int32_t id = tokenizer_find(tokenizer, spelling);
+    bool counts = tokenizer_is_special(tokenizer, id) || strcmp(spelling, "<|endoftext|>") == 0;
+    return counts ? id : -1;
+}
+
 static enum status find_role(const struct special_sources *sources, struct tokenizer *tokenizer,
                              const struct role *role, int32_t *id, struct error *err) {
     bool known;
@@ -410,7 +418,7 @@ static enum status find_role(const struct special_sources *sources, struct token
         known = true;
     }
     for (size_t i = 0; i < 3 && status == STATUS_OK && !known && role->spellings[i] != NULL; i++) {
-        *id = tokenizer_find(tokenizer, role->spellings[i]);
+        *id = find_usual(tokenizer, role->spellings[i]);
         known = *id >= 0;
     }
     if (status == STATUS_OK && *id >= 0) {

@@ -193,8 +193,9 @@ static enum status read_root(const char *directory, json_t **out, struct error *
                : error_set(err, STATUS_MALFORMED, file, "line %d: %s", reason.line, reason.text);
 }
 
-enum status tokenizer_source_tekken(const char *directory, struct tokenizer *tokenizer,
-                                    struct error *err) {
+enum status tokenizer_source_tekken(const char *directory, const struct special_sources *sources,
+                                    struct tokenizer *tokenizer, struct error *err) {
+    (void)sources; // the file says all
     json_t *root = NULL;
     enum status status = read_root(directory, &root, err);
     if (status == STATUS_OK) {

@@ -1,7 +1,8 @@
 // Opening: picks the source in the directory, then derives what encoding and decoding need from it.
-// The readers are tokenizer_json.c, tokenizer_files.c and special_ids.c; encode.c encodes.
+// The readers are tokenizer_json.c, tokenizer_files.c and others; encode.c encodes.
 #include "worker/tokenizer/tokenizer.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "worker/model/gguf.h"
 #include "worker/model/model_path.h"
 #include "worker/tokenizer/detokenizer.h"
+#include "worker/tokenizer/tokenizer_class.h"
 #include "worker/tokenizer/tokenizer_data.h"
 #include "worker/tokenizer/tokenizer_source.h"
 
@@ -290,33 +292,60 @@ static enum status prepare(struct tokenizer *tokenizer, struct error *err) {
                : error_set(err, status, "tokenizer", "cannot be prepared: %s", status_text(status));
 }
 
+// The forms of a tokenizer in a directory; the first that is there is read.
+static const struct {
+    const char *file;
+    enum status (*read)(const char *directory, const struct special_sources *sources,
+                        struct tokenizer *tokenizer, struct error *err);
+} forms[] = {
+    {"tokenizer.json", tokenizer_source_json},   {"vocab.json", tokenizer_source_vocab_merges},
+    {"tokenizer.model", tokenizer_source_model}, {"tekken.json", tokenizer_source_tekken},
+    {"qwen.tiktoken", tokenizer_source_qwen},
+};
+
+enum { FORM_COUNT = sizeof forms / sizeof *forms };
+
+// A file of ranks that is none of the above.
+static bool find_other_ranks(const char *directory, char name[ERROR_FIELD_BYTES]) {
+    DIR *listing = opendir(directory);
+    bool found = false;
+    for (const struct dirent *entry; listing != NULL && !found && (entry = readdir(listing));) {
+        const char *dot = strrchr(entry->d_name, '.');
+        found = (dot != NULL && strcmp(dot, ".tiktoken") == 0) ||
+                strcmp(entry->d_name, "tiktoken.model") == 0;
+        snprintf(name, ERROR_FIELD_BYTES, "%.63s", entry->d_name);
+    }
+    if (listing != NULL) {
+        closedir(listing);
+    }
+    return found;
+}
+
 static enum status read_source(const char *directory, const struct special_sources *sources,
                                struct tokenizer *tokenizer, struct error *err) {
     if (gguf_is_path(directory)) {
         return tokenizer_source_gguf(directory, sources, tokenizer, err);
     }
-    if (model_path_has(directory, "tokenizer.json")) {
-        return tokenizer_source_json(directory, sources, tokenizer, err);
+    for (size_t i = 0; i < FORM_COUNT; i++) {
+        if (model_path_has(directory, forms[i].file)) {
+            return forms[i].read(directory, sources, tokenizer, err);
+        }
     }
-    if (model_path_has(directory, "vocab.json")) {
-        return tokenizer_source_vocab_merges(directory, sources, tokenizer, err);
-    }
-    if (model_path_has(directory, "tokenizer.model")) {
-        return tokenizer_source_model(directory, sources, tokenizer, err);
-    }
-    if (model_path_has(directory, "tekken.json")) {
-        return tokenizer_source_tekken(directory, tokenizer, err);
+    char name[ERROR_FIELD_BYTES];
+    if (find_other_ranks(directory, name)) {
+        return error_set(err, STATUS_UNSUPPORTED, name,
+                         "ranks alone hold neither the expression that splits texts nor the "
+                         "special tokens: a tokenizer.json is needed");
     }
     return error_set(err, STATUS_NOT_FOUND, "tokenizer.json",
-                     "%s has none of tokenizer.json, vocab.json, tokenizer.model and tekken.json",
+                     "%s has none of tokenizer.json, vocab.json, tokenizer.model, tekken.json and "
+                     "qwen.tiktoken",
                      directory);
 }
 
 const char *tokenizer_find_directory(const struct model_path *path) {
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model",
-                                        "tekken.json"};
-    for (size_t i = 0; path->base[0] != '\0' && i < sizeof names / sizeof names[0]; i++) {
-        if (model_path_has(path->own, names[i])) {
+    for (size_t i = 0; path->base[0] != '\0' && i < FORM_COUNT; i++) {
+        if (model_path_has(path->own, forms[i].file)) {
             return path->own;
         }
     }
@@ -338,6 +367,9 @@ enum status tokenizer_open(const char *path, struct tokenizer **out, struct erro
     tokenizer->bpe.unk_id = tokenizer->unigram.unk_id = -1;
     struct special_sources sources;
     status = special_sources_read(path, directory, &sources, err);
+    if (status == STATUS_OK) {
+        status = tokenizer_class_check_options(&sources, err);
+    }
     if (status == STATUS_OK) {
         status = read_source(directory, &sources, tokenizer, err);
     }

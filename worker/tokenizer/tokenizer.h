@@ -69,8 +69,9 @@ struct tokenizer_segment {
 // Opens the tokenizer of the model at `path` (worker/model/model_path.h) and returns it owned. A
 // GGUF file holds its own (tokenizer_gguf.h). In a directory the first source found is read:
 // tokenizer.json; vocab.json with merges.txt (GPT-2, or what tokenizer_config.json names);
-// tokenizer.model of SentencePiece, or in the rank form of Llama 3 (a line each: base64 bytes,
-// rank); tekken.json. Special tokens come from tokenizer_config.json, special_tokens_map.json and
+// tokenizer.model of SentencePiece, or the ranks of Llama 3 (a line each: base64 bytes, rank);
+// tekken.json; qwen.tiktoken, the ranks of the first Qwen. Ranks are read where the configuration
+// says whose they are (rank_file.c). Special tokens come from tokenizer_config.json, special_tokens_map.json and
 // added_tokens.json as in transformers, ids that these do not name from generation_config.json and
 // config.json. Blocks on files. NOT_FOUND: no source there. UNSUPPORTED: a
 // model kind, normaliser, pre-tokenizer or decoder that is not implemented. MALFORMED, LIMIT: the

@@ -115,7 +115,8 @@ static enum status read_option(const struct special_sources *sources, const char
 }
 
 // Options that would change ids or text and that no class here follows.
-static enum status refuse_options(const struct special_sources *sources, struct error *err) {
+enum status tokenizer_class_check_options(const struct special_sources *sources,
+                                          struct error *err) {
     static const char *const options[] = {
         "split_special_tokens", // a template's own markers would not count
         "fix_mistral_regex",
@@ -134,9 +135,8 @@ enum status tokenizer_class_find(const struct special_sources *sources, bool byt
                                  struct tokenizer_class *out, struct error *err) {
     const char *name = find_name(sources, byte_level);
     *out = (struct tokenizer_class){.pipeline = PIPELINE_OF_FILE};
-    enum status status = refuse_options(sources, err);
     for (size_t i = 0; i < sizeof refused_classes / sizeof *refused_classes; i++) {
-        if (status == STATUS_OK && same_class(name, refused_classes[i])) {
+        if (same_class(name, refused_classes[i])) {
             return model_file_error(err, STATUS_UNSUPPORTED, config_file, "tokenizer_class",
                                     "%s is not supported", name);
         }
@@ -148,10 +148,8 @@ enum status tokenizer_class_find(const struct special_sources *sources, bool byt
     }
     out->keeps_post_processor = out->pipeline != PIPELINE_NEOX;
     bool prefix = out->pipeline == PIPELINE_LLAMA;
-    if (status == STATUS_OK) {
-        status =
-            read_option(sources, "add_prefix_space", prefix, prefix, &out->add_prefix_space, err);
-    }
+    enum status status =
+        read_option(sources, "add_prefix_space", prefix, prefix, &out->add_prefix_space, err);
     // An explicit null counts as set.
     return status == STATUS_OK ? read_option(sources, "legacy", false, false, &out->legacy, err)
                                : status;

@@ -26,6 +26,11 @@ struct tokenizer_class {
     bool legacy;               // LLAMA: the prefix goes before every part, not the first only
 };
 
+// UNSUPPORTED: the configuration sets an option that would change ids or text and that no form of a
+// tokenizer here follows. err->field is "tokenizer_config.json:<key>".
+MUST_CHECK enum status tokenizer_class_check_options(const struct special_sources *sources,
+                                                     struct error *err);
+
 // Finds the class for a directory; `byte_level`: its tokenizer.json has a ByteLevel step.
 // UNSUPPORTED: a class with a pipeline of its own that is not one of the above. MALFORMED: an
 // option of the wrong kind. err->field is "tokenizer_config.json:<key>".

@@ -33,15 +33,21 @@ MUST_CHECK enum status tokenizer_source_sentencepiece(const char *text, size_t b
                                                       struct tokenizer *tokenizer,
                                                       struct error *err);
 
-// tokenizer.model: SentencePiece's, or the rank form of Llama 3 with its special tokens and
-// expression.
+// tokenizer.model: SentencePiece's, or the ranks of Llama 3, which get its special tokens and
+// expression. UNSUPPORTED: the configuration names another family.
 MUST_CHECK enum status tokenizer_source_model(const char *directory,
                                               const struct special_sources *sources,
                                               struct tokenizer *tokenizer, struct error *err);
 
+// qwen.tiktoken, the ranks of the first Qwen. As above, and the configuration must name it.
+MUST_CHECK enum status tokenizer_source_qwen(const char *directory,
+                                             const struct special_sources *sources,
+                                             struct tokenizer *tokenizer, struct error *err);
+
 // tekken.json.
-MUST_CHECK enum status tokenizer_source_tekken(const char *directory, struct tokenizer *tokenizer,
-                                               struct error *err);
+MUST_CHECK enum status tokenizer_source_tekken(const char *directory,
+                                               const struct special_sources *sources,
+                                               struct tokenizer *tokenizer, struct error *err);
 
 // Any two ordinary pieces whose join is one may merge, in the order of the joined ids. LIMIT,
 // NO_MEMORY; err->field is the file.
