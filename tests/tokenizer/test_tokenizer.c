@@ -455,6 +455,95 @@ static void test_tidying_of_decoded_text_is_refused_where_it_would_count(void **
     tokenizer_close(t);
 }
 
+// What the tokenizers library cannot read is no default here.
+static void test_values_of_the_wrong_kind_are_refused_by_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *from; // in the byte-level fixture
+        const char *to;
+        const char *field;
+    } rows[] = {
+        {"\"BPE\",", "\"BPE\",\"continuing_subword_prefix\":7,", "model.continuing_subword_prefix"},
+        {"\"BPE\",", "\"BPE\",\"end_of_word_suffix\":false,", "model.end_of_word_suffix"},
+        {"\"BPE\",", "\"BPE\",\"dropout\":\"0.1\",", "model.dropout"},
+        {"\"BPE\",", "\"BPE\",\"dropout\":false,", "model.dropout"},
+        {"\"BPE\",", "\"BPE\",\"fuse_unk\":0,", "model"},
+        {"\"use_regex\":true", "\"use_regex\":null", "pre_tokenizer"},
+        {"\"use_regex\":true", "\"use_regex\":true,\"trim_offsets\":1", "pre_tokenizer"},
+        {"\"decoder\":{", "\"decoder\":{\"use_regex\":[],", "decoder"},
+        {"\"normalizer\":null", "\"normalizer\":null,\"version\":1", "version"},
+        {"\"normalizer\":null", "\"normalizer\":null,\"version\":\"2.0\"", "version"},
+        {"\"normalizer\":null", "\"normalizer\":false", "normalizer"},
+        {"\"normalizer\":null", "\"normalizer\":null,\"truncation\":false", "truncation"},
+        {"\"normalizer\":null", "\"normalizer\":null,\"truncation\":{}", "truncation"},
+        {"\"normalizer\":null",
+         "\"normalizer\":null,\"truncation\":{\"max_length\":\"9\",\"stride\":0,\"strategy\":"
+         "\"OnlyFirst\"}",
+         "truncation"},
+        {"\"normalizer\":null", "\"normalizer\":null,\"padding\":7", "padding"},
+        {"\"normalizer\":null",
+         "\"normalizer\":null,\"padding\":{\"strategy\":{\"Fixed\":-1},\"pad_id\":0,\"pad_type_"
+         "id\":0,"
+         "\"pad_token\":\"a\"}",
+         "padding"},
+        {"\"post_processor\":null",
+         "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":"
+         "\"B\"}}],\"special_tokens\":{}}",
+         "post_processor"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        char field[64];
+        char *json = fixture_replace(fixture_byte_level_json(), rows[i].from, rows[i].to);
+        snprintf(field, sizeof field, "tokenizer.json:%s", rows[i].field);
+        if (fixture_open(json, NULL, &t, &err) == STATUS_OK) {
+            fail_msg("%s is taken", rows[i].to);
+        }
+        assert_string_equal(err.field, field);
+    }
+}
+
+static void test_options_of_the_wrong_kind_are_refused_by_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *config; // tokenizer_config.json
+        const char *key;
+    } rows[] = {
+        {"{\"tokenizer_class\":7}", "tokenizer_class"},
+        {"{\"add_bos_token\":\"true\"}", "add_bos_token"},
+        {"{\"add_eos_token\":1}", "add_eos_token"},
+        {"{\"split_special_tokens\":\"yes\"}", "split_special_tokens"},
+        {"{\"added_tokens_decoder\":{\"268\":{\"content\":\"TOOL\",\"special\":1}}}",
+         "added_tokens_decoder"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        if (fixture_open(fixture_byte_level_json(), rows[i].config, &t, &err) == STATUS_OK) {
+            fail_msg("%s is taken", rows[i].config);
+        }
+        assert_memory_equal(err.field, "tokenizer_config.json:", 22);
+        assert_non_null(strstr(err.field, rows[i].key));
+    }
+}
+
+// As transformers, which sets both for each call from its arguments.
+static void test_truncation_and_padding_of_the_file_change_nothing(void **state) {
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    char *json = fixture_replace(
+        fixture_byte_level_json(), "\"normalizer\":null",
+        "\"normalizer\":null,\"truncation\":{\"direction\":\"Right\",\"max_length\":1,\"strategy\":"
+        "\"LongestFirst\",\"stride\":0},\"padding\":{\"strategy\":{\"Fixed\":8},\"direction\":"
+        "\"Left\","
+        "\"pad_to_multiple_of\":null,\"pad_id\":0,\"pad_type_id\":0,\"pad_token\":\"a\"}");
+    assert_ok(fixture_open(json, NULL, &t, &err), &err);
+    assert_encodes(t, "abc", 0, 'a', 'b', 'c');
+    tokenizer_close(t);
+}
+
 static void test_rank_file_merges_by_the_rank_of_the_join(void **state) {
     (void)state;
     // a b c, then "bc" before "ab": ranks decide, and the specials of Llama 3 follow.
@@ -709,6 +798,9 @@ int main(void) {
         cmocka_unit_test(test_bad_file_is_refused_and_its_field_named),
         cmocka_unit_test(test_bad_configuration_is_refused_and_its_field_named),
         cmocka_unit_test(test_tidying_of_decoded_text_is_refused_where_it_would_count),
+        cmocka_unit_test(test_values_of_the_wrong_kind_are_refused_by_name),
+        cmocka_unit_test(test_options_of_the_wrong_kind_are_refused_by_name),
+        cmocka_unit_test(test_truncation_and_padding_of_the_file_change_nothing),
         cmocka_unit_test(test_rank_file_merges_by_the_rank_of_the_join),
         cmocka_unit_test(test_ranks_are_read_where_the_configuration_says_whose_they_are),
         cmocka_unit_test(test_piece_that_is_spelled_as_an_end_token_is_text),

@@ -189,13 +189,22 @@ static enum status add_split(struct pretokenizer *p, const char *path, const cha
                                : model_file_error(err, status, file, path, "%s", own.message);
 }
 
+// The options of ByteLevel, wherever it stands; offsets are nothing here.
+static enum status read_byte_level_flags(json_t *node, const char *path, bool *use_regex,
+                                         bool *add_prefix_space, struct error *err) {
+    bool ignored;
+    enum status status = json_read_flag(node, path, "use_regex", true, use_regex, err);
+    if (status == STATUS_OK) {
+        status = json_read_flag(node, path, "add_prefix_space", true, add_prefix_space, err);
+    }
+    return status == STATUS_OK ? json_read_flag(node, path, "trim_offsets", true, &ignored, err)
+                               : status;
+}
+
 static enum status read_byte_level(json_t *node, const char *path, struct pretokenizer *p,
                                    struct error *err) {
     bool use_regex, add_prefix_space;
-    enum status status = json_read_flag(node, path, "use_regex", true, &use_regex, err);
-    if (status == STATUS_OK) {
-        status = json_read_flag(node, path, "add_prefix_space", true, &add_prefix_space, err);
-    }
+    enum status status = read_byte_level_flags(node, path, &use_regex, &add_prefix_space, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -286,8 +295,13 @@ static enum status read_split(json_t *node, const char *path, struct pretokenize
 // The prefix rule of a Metaspace step: prepend_scheme, in files of before 2024 add_prefix_space.
 static enum status read_prepend_scheme(json_t *node, const char *path, enum prefix_rule *rule,
                                        struct error *err) {
-    const char *scheme = json_string_value(json_object_get(node, "prepend_scheme"));
+    json_t *named = json_object_get(node, "prepend_scheme");
+    const char *scheme = json_string_value(named);
     bool add_prefix_space;
+    if (named != NULL && scheme == NULL) {
+        return model_file_error(err, STATUS_MALFORMED, file, path,
+                                "prepend_scheme is not a string");
+    }
     enum status status =
         json_read_flag(node, path, "add_prefix_space", true, &add_prefix_space, err);
     if (status != STATUS_OK) {
@@ -467,8 +481,13 @@ static enum status read_strip(json_t *node, const char *path, struct decoder *de
     if (status != STATUS_OK) {
         return status;
     }
-    json_int_t start = json_integer_value(json_object_get(node, "start"));
-    json_int_t stop = json_integer_value(json_object_get(node, "stop"));
+    json_t *ends[] = {json_object_get(node, "start"), json_object_get(node, "stop")};
+    if (!json_is_integer(ends[0]) || !json_is_integer(ends[1])) {
+        return model_file_error(err, STATUS_MALFORMED, file, path,
+                                "start or stop is not a whole number");
+    }
+    json_int_t start = json_integer_value(ends[0]);
+    json_int_t stop = json_integer_value(ends[1]);
     if (content.count != 1 || content.bytes[0] != ' ' || start < 0 || start > 1 || stop != 0) {
         return model_file_error(err, STATUS_UNSUPPORTED, file, path,
                                 "stripping anything but one space at the start is not supported");
@@ -498,8 +517,9 @@ static enum status read_decode_step(json_t *node, const char *path, void *out, s
     struct decoder *decoder = out;
     decoder->n_steps++;
     if (json_has_type(node, "ByteLevel")) {
+        bool ignored;
         decoder->byte_level = true;
-        return STATUS_OK;
+        return read_byte_level_flags(node, path, &ignored, &ignored, err);
     }
     if (json_has_type(node, "ByteFallback")) {
         decoder->byte_fallback = true;
@@ -578,12 +598,13 @@ static enum status read_template(json_t *node, const char *path, struct frame *f
         json_t *part = json_array_get(single, i);
         json_t *token = json_object_get(part, "SpecialToken");
         json_t *text = json_object_get(part, "Sequence");
+        const char *id = json_string_value(json_object_get(text, "id"));
         enum status status = STATUS_OK;
         if (json_is_object(token)) {
             status =
                 read_template_token(token, tokens, path, seen ? &frame->n_after : &frame->n_before,
                                     seen ? frame->after : frame->before, err);
-        } else if (!json_is_object(text) || seen) {
+        } else if (!json_is_object(text) || seen || id == NULL || strcmp(id, "A") != 0) {
             status = model_file_error(err, STATUS_UNSUPPORTED, file, path,
                                       "a template that does not hold the text once");
         } else {

@@ -81,6 +81,13 @@ static bool read_token(json_t *value, struct added_token *token) {
     if (!json_is_string(content) || bytes == 0 || bytes > ADDED_TOKEN_BYTES_MAX) {
         return false;
     }
+    static const char *const flags[] = {"special", "lstrip", "rstrip", "single_word", "normalized"};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        json_t *flag = json_object_get(value, flags[i]);
+        if (flag != NULL && !json_is_boolean(flag)) {
+            return false;
+        }
+    }
     bool special = json_is_true(json_object_get(value, "special"));
     json_t *normalized = json_object_get(value, "normalized");
     *token = (struct added_token){

@@ -114,6 +114,14 @@ static enum status read_option(const struct special_sources *sources, const char
     return STATUS_OK;
 }
 
+static enum status check_name(const json_t *config, const char *file, const char *key,
+                              struct error *err) {
+    const json_t *value = json_object_get(config, key);
+    return value == NULL || json_is_null(value) || json_is_string(value)
+               ? STATUS_OK
+               : model_file_error(err, STATUS_MALFORMED, file, key, "not a text");
+}
+
 // Options that would change ids or text and that no class here follows.
 enum status tokenizer_class_check_options(const struct special_sources *sources,
                                           struct error *err) {
@@ -122,13 +130,27 @@ enum status tokenizer_class_check_options(const struct special_sources *sources,
         "fix_mistral_regex",
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
     };
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        if (json_is_true(json_object_get(sources->tokenizer_config, options[i]))) {
+    static const char *const flags[] = {"add_bos_token", "add_eos_token"};
+    enum status status = check_name(sources->tokenizer_config, config_file, "tokenizer_class", err);
+    if (status == STATUS_OK) {
+        status = check_name(sources->config, "config.json", "tokenizer_class", err);
+    }
+    if (status == STATUS_OK) {
+        status = check_name(sources->config, "config.json", "model_type", err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < sizeof flags / sizeof *flags; i++) {
+        bool ignored;
+        status = read_option(sources, flags[i], false, false, &ignored, err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < sizeof options / sizeof *options; i++) {
+        bool is_set;
+        status = read_option(sources, options[i], false, false, &is_set, err);
+        if (status == STATUS_OK && is_set) {
             return model_file_error(err, STATUS_UNSUPPORTED, config_file, options[i],
                                     "true is not supported");
         }
     }
-    return STATUS_OK;
+    return status;
 }
 
 enum status tokenizer_class_find(const struct special_sources *sources, bool byte_level,

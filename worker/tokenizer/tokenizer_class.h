@@ -26,8 +26,9 @@ struct tokenizer_class {
     bool legacy;               // LLAMA: the prefix goes before every part, not the first only
 };
 
-// UNSUPPORTED: the configuration sets an option that would change ids or text and that no form of a
-// tokenizer here follows. err->field is "tokenizer_config.json:<key>".
+// What holds for a tokenizer of any form. UNSUPPORTED: the configuration sets an option that would
+// change ids or text and that none here follows. MALFORMED: an option of the wrong kind. err->field
+// is "<file>:<key>".
 MUST_CHECK enum status tokenizer_class_check_options(const struct special_sources *sources,
                                                      struct error *err);
 

@@ -29,7 +29,7 @@ enum status json_read_flag(json_t *node, const char *path, const char *key, bool
                            bool *out, struct error *err) {
     json_t *value = json_object_get(node, key);
     *out = json_is_boolean(value) ? json_is_true(value) : fallback;
-    if (value != NULL && !json_is_null(value) && !json_is_boolean(value)) {
+    if (value != NULL && !json_is_boolean(value)) {
         return model_file_error(err, STATUS_MALFORMED, file, path, "%s is not a boolean", key);
     }
     return STATUS_OK;
@@ -159,13 +159,21 @@ static enum status read_merges(json_t *model, struct tokenizer *tokenizer, struc
 static enum status refuse_options(json_t *model, struct error *err) {
     static const char *const strings[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < 2; i++) {
-        if (json_string_length(json_object_get(model, strings[i])) > 0) {
-            char path[JSON_PATH_BYTES];
-            snprintf(path, sizeof path, "model.%s", strings[i]);
+        json_t *value = json_object_get(model, strings[i]);
+        char path[JSON_PATH_BYTES];
+        snprintf(path, sizeof path, "model.%s", strings[i]);
+        if (value != NULL && !json_is_null(value) && !json_is_string(value)) {
+            return model_file_error(err, STATUS_MALFORMED, file, path, "not a string");
+        }
+        if (json_string_length(value) > 0) {
             return model_file_error(err, STATUS_UNSUPPORTED, file, path, "is not supported");
         }
     }
-    if (json_number_value(json_object_get(model, "dropout")) != 0.0) {
+    json_t *dropout = json_object_get(model, "dropout");
+    if (dropout != NULL && !json_is_null(dropout) && !json_is_number(dropout)) {
+        return model_file_error(err, STATUS_MALFORMED, file, "model.dropout", "not a number");
+    }
+    if (json_number_value(dropout) != 0.0) {
         return model_file_error(err, STATUS_UNSUPPORTED, file, "model.dropout", "is not supported");
     }
     return STATUS_OK;
@@ -186,6 +194,14 @@ static enum status read_unk(json_t *model, struct tokenizer *tokenizer, struct e
     return STATUS_OK;
 }
 
+// Those of a model may be null.
+static enum status read_model_flag(json_t *model, const char *key, bool *out, struct error *err) {
+    *out = false;
+    return json_is_null(json_object_get(model, key))
+               ? STATUS_OK
+               : json_read_flag(model, "model", key, false, out, err);
+}
+
 static enum status read_bpe(json_t *model, struct tokenizer *tokenizer, struct error *err) {
     struct bpe *bpe = &tokenizer->bpe;
     const struct {
@@ -196,7 +212,7 @@ static enum status read_bpe(json_t *model, struct tokenizer *tokenizer, struct e
                  {"ignore_merges", &bpe->ignore_merges}};
     enum status status = refuse_options(model, err);
     for (size_t i = 0; i < sizeof flags / sizeof *flags && status == STATUS_OK; i++) {
-        status = json_read_flag(model, "model", flags[i].key, false, flags[i].out, err);
+        status = read_model_flag(model, flags[i].key, flags[i].out, err);
     }
     if (status == STATUS_OK) {
         status = tokenizer_read_vocabulary(json_object_get(model, "vocab"), file, "model.vocab",
@@ -262,8 +278,7 @@ static enum status read_unigram(json_t *model, struct tokenizer *tokenizer, stru
                                     TOKENIZER_PIECE_BYTES_MAX);
         }
     }
-    enum status status =
-        json_read_flag(model, "model", "byte_fallback", false, &unigram->byte_fallback, err);
+    enum status status = read_model_flag(model, "byte_fallback", &unigram->byte_fallback, err);
     return status == STATUS_OK ? read_unigram_unk(model, tokenizer, err) : status;
 }
 
@@ -323,6 +338,16 @@ static enum status read_stages(json_t *root, const struct tokenizer_class *class
     return status;
 }
 
+static enum status check_version(json_t *root, struct error *err) {
+    json_t *version = json_object_get(root, "version");
+    const char *text = json_string_value(version);
+    if (version == NULL || (text != NULL && strcmp(text, "1.0") == 0)) {
+        return STATUS_OK;
+    }
+    return model_file_error(err, text != NULL ? STATUS_UNSUPPORTED : STATUS_MALFORMED, file,
+                            "version", "not \"1.0\"");
+}
+
 enum status tokenizer_source_json(const char *directory, const struct special_sources *sources,
                                   struct tokenizer *tokenizer, struct error *err) {
     json_t *root = NULL;
@@ -331,8 +356,14 @@ enum status tokenizer_source_json(const char *directory, const struct special_so
     if (status != STATUS_OK) {
         return status;
     }
+    status = check_version(root, err);
+    if (status == STATUS_OK) {
+        status = json_check_lengths(root, err);
+    }
     // The normaliser comes before the added tokens, which it may apply to.
-    status = read_model(root, tokenizer, err);
+    if (status == STATUS_OK) {
+        status = read_model(root, tokenizer, err);
+    }
     if (status == STATUS_OK) {
         status = tokenizer_class_find(sources, has_byte_level(root), &class, err);
     }

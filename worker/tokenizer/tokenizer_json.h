@@ -20,13 +20,16 @@ bool json_has_type(json_t *node, const char *type);
 // UNSUPPORTED, naming the object's type.
 enum status json_unsupported_type(json_t *node, const char *path, struct error *err);
 
-// An option that is absent or null has its default; any other kind than a boolean is an error.
+// An option that is absent has its default; anything else than a boolean is an error, null too.
 MUST_CHECK enum status json_read_flag(json_t *node, const char *path, const char *key,
                                       bool fallback, bool *out, struct error *err);
 
 // MALFORMED: not a string of at least bytes_min bytes. LIMIT: longer than `out` holds.
 MUST_CHECK enum status json_read_string(json_t *value, const char *path, size_t bytes_min,
                                         struct normalize_string *out, struct error *err);
+
+// Truncation and padding, which are not used. MALFORMED: not what the tokenizers library reads.
+MUST_CHECK enum status json_check_lengths(json_t *root, struct error *err);
 
 // The stages, each from its key in the root. One that is absent or null leaves `out` as it is.
 MUST_CHECK enum status json_read_normalizer(json_t *root, struct normalizer *out,
