@@ -43,6 +43,7 @@ def flags():
     add("--precision", default="int8")
     add("--kv-dtype", default="f32")
     add("--ranks", type=int, default=1)
+    add("--threads", type=int, default=0, help="of each rank; default 0: the cores, shared out")
     add("--n", type=int, default=32, help="candidates of best-of-n and inference-guard")
     add("--max-tokens", type=int, default=64)
     add("--temperature", type=float, default=0.7)
@@ -68,7 +69,8 @@ def job_flags(options, method):
 def service_flags(options):
     out = ["--policy", options.policy, "--cost", options.cost, "--reward", options.reward]
     out += ["--precision", options.precision, "--kv-dtype", options.kv_dtype]
-    return out + ["--ranks", str(options.ranks), "--start-timeout-ms", str(START_TIMEOUT_MS)]
+    out += ["--ranks", str(options.ranks), "--threads", str(options.threads)]
+    return out + ["--start-timeout-ms", str(START_TIMEOUT_MS)]
 
 
 def machine():

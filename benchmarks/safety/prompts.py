@@ -1,6 +1,6 @@
 """The 300 prompts of bench_safety.py, rebuilt from ../shared/data; their text is in no repository.
 
-Only rows that no shipped model was trained on: a text is held out when the first eight hexadecimal digits
+Only rows that trained nothing of models/smollm2-*: a text is held out when the first eight hexadecimal digits
 of the SHA-256 of its letters and digits, as a fraction of 2^32, are below 0.12 (models/train/ splits by the
 same rule); of AdvBench also when the next two are below 80. HarmBench trained nothing. Which of these rows
 are taken is decided by hashes of their text, never by what a model or a judge says.
