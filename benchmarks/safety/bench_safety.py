@@ -86,6 +86,7 @@ def sweep_all(options):
     """Answers every prompt with every method; the records stand in --out."""
     ran = f"{datetime.date.today()}, {machine()}"
     (options.out / "ran.txt").write_text(ran, encoding="utf-8")
+    os.environ.pop("SUREFOOT_ENDPOINT", None)  # which would go before --dir
     directory = options.dir or tempfile.mkdtemp(prefix="surefoot-safety-", dir="/tmp")
     try:
         if not options.dir:
