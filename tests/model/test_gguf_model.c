@@ -286,6 +286,41 @@ static void test_the_profile_lies_beside_the_file(void **state) {
     testkit_remove_tree(directory);
 }
 
+// Of a long name the end is shown, so that the key stays whole.
+static void test_the_profile_beside_the_file_is_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *file;
+        const char *label;
+    } names[] = {{"m.gguf", "m.gguf.surefoot.json"},
+                 {"A-model-of-a-maker-with-a-long-name-Instruct.Q4_1.gguf",
+                  "..long-name-Instruct.Q4_1.gguf.surefoot.json"}};
+    struct draft draft = llama_draft("llama.attention.head_count");
+    draft_number(&draft, "llama.attention.head_count", 2);
+    struct gguf_builder file = draft_finish(&draft);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        static const char unknown[] = "{\"schema\": 1, \"role\": \"judge\"}";
+        static const char other[] = "{\"schema\": 1, \"role\": \"reward\"}";
+        char *directory = testkit_make_directory();
+        char path[4200], beside[4300], field[ERROR_FIELD_BYTES + 8];
+        snprintf(path, sizeof path, "%s/%s", directory, names[i].file);
+        snprintf(beside, sizeof beside, "%s.surefoot.json", path);
+        snprintf(field, sizeof field, "%s.role", names[i].label);
+        testkit_write_file(path, file.bytes, file.size);
+        testkit_write_file(beside, unknown, sizeof unknown - 1);
+        struct model_profile profile;
+        struct model_config config;
+        struct error err = {0};
+        assert_status(STATUS_INVALID_ARGUMENT, model_profile_read(path, &profile, &err));
+        assert_string_equal(err.field, field);
+        testkit_write_file(beside, other, sizeof other - 1);
+        assert_status(STATUS_INVALID_ARGUMENT, model_config_read(path, &config, &err));
+        assert_string_equal(err.field, field);
+        testkit_remove_tree(directory);
+    }
+    gguf_builder_finish(&file);
+}
+
 // A file that is refused when it is opened, and one whose tensors do not fit, both name it.
 static void test_the_file_and_the_key_are_named(void **state) {
     (void)state;
@@ -370,6 +405,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_missing_is_named),
         cmocka_unit_test(test_what_is_not_known_is_refused_by_name),
         cmocka_unit_test(test_the_profile_lies_beside_the_file),
+        cmocka_unit_test(test_the_profile_beside_the_file_is_named),
         cmocka_unit_test(test_the_file_and_the_key_are_named),
         cmocka_unit_test(test_turn_ends_are_end_tokens),
         cmocka_unit_test(test_recommended_sampling_is_the_generation_config),

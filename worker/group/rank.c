@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "worker/group/rank_internal.h"
+#include "worker/model/model_path.h"
 
 enum {
     SLOTS_DEFAULT = 64,
@@ -85,11 +86,12 @@ static enum status open_templates(const char *directory, struct rank_model *out,
         return status;
     }
     if (template_find(out->templates, name, &found, &why) != STATUS_OK) {
-        return error_set(err, why.status == STATUS_NOT_FOUND ? STATUS_INVALID_ARGUMENT : why.status,
-                         name[0] != '\0' ? "surefoot.json.chat_template" : "chat_template", "%s",
-                         why.message);
+        status = error_set(
+            err, why.status == STATUS_NOT_FOUND ? STATUS_INVALID_ARGUMENT : why.status,
+            name[0] != '\0' ? "surefoot.json.chat_template" : "chat_template", "%s", why.message);
+        model_profile_label_error(directory, err);
     }
-    return STATUS_OK;
+    return status;
 }
 
 static enum status open_model(struct rank *rank, const char *name, const char *directory,

@@ -410,6 +410,8 @@ enum status model_config_read(const char *directory, struct model_config *out, s
     json_decref(json);
     if (status == STATUS_OK) {
         *out = config;
+    } else {
+        model_profile_label_error(directory, err);
     }
     return status;
 }

@@ -164,7 +164,7 @@ enum status config_fields_check(const json_t *config, const json_t *ignored, str
             !is_listed(ignored, name)) {
             return error_set(err, STATUS_UNSUPPORTED, name,
                              "the field %.64s is not known here and may change what the model "
-                             "computes; if it does not, list it in ignore_fields of surefoot.json",
+                             "computes; if it does not, list it in ignore_fields of the profile",
                              name);
         }
     }

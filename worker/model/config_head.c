@@ -168,7 +168,7 @@ static enum status choose_class(const json_t *json, const json_t *profile,
     const json_t *label = json_value_find(profile, "label");
     if (label == NULL && config->n_labels > 1) {
         return error_set(err, STATUS_UNSUPPORTED, "config.json.num_labels",
-                         "of %d labels the score must be one's: name it in surefoot.json, as "
+                         "of %d labels the score must be one's: name it in the profile, as "
                          "\"label\": a name of id2label or an index",
                          config->n_labels);
     }

@@ -121,7 +121,7 @@ static enum status check_field(const char *name, const json_t *value, bool whole
                    ? STATUS_OK
                    : error_set(err, STATUS_UNSUPPORTED, name,
                                "the field %.64s is not known here and may change what is drawn; if "
-                               "it does not, list it in ignore_fields of surefoot.json",
+                               "it does not, list it in ignore_fields of the profile",
                                name);
     }
     if (field->effect == HARMLESS || field->effect == FOLLOWED || is_off(value, field->effect)) {
@@ -129,7 +129,7 @@ static enum status check_field(const char *name, const json_t *value, bool whole
     }
     return error_set(err, STATUS_UNSUPPORTED, name,
                      "%.64s changes what is drawn and is not supported; ignore_fields of "
-                     "surefoot.json may list it, jobs then do without",
+                     "the profile may list it, jobs then do without",
                      name);
 }
 

@@ -30,6 +30,24 @@ const char *model_document_label(const char *path, const char *name) {
     return gguf_is_path(path) ? last_component(path) : name;
 }
 
+void model_profile_label_error(const char *path, struct error *err) {
+    if (err == NULL || !gguf_is_path(path) ||
+        strncmp(err->field, profile_name, strlen(profile_name)) != 0) {
+        return;
+    }
+    char label[sizeof err->field];
+    const char *file = last_component(path);
+    size_t bytes = strlen(file);
+    size_t used = strlen(err->field) + 16; // with a point, the NUL, and a model's name before it
+    size_t room = used + 8 < sizeof label ? sizeof label - used : 8;
+    if (bytes > room) {
+        snprintf(label, sizeof label, "..%s", file + bytes - (room - 2));
+    } else {
+        snprintf(label, sizeof label, "%s", file);
+    }
+    error_prefix_field(err, label);
+}
+
 enum status model_profile_document_read(const char *path, json_t **out, struct error *err) {
     if (!gguf_is_path(path)) {
         return json_object_read(path, profile_name, out, err);

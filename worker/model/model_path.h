@@ -38,6 +38,11 @@ const char *model_document_label(const char *path, const char *name);
 MUST_CHECK enum status model_profile_document_read(const char *path, json_t **out,
                                                    struct error *err);
 
+// Names the profile of the model at `path` in an error whose field begins with "surefoot.json": of
+// a GGUF file it is FILE.gguf.surefoot.json, of whose name the end is shown where it is long. Other
+// errors stay as they are.
+void model_profile_label_error(const char *path, struct error *err);
+
 // Whether directory/name exists.
 bool model_path_has(const char *directory, const char *name);
 

@@ -145,6 +145,7 @@ enum status model_profile_read(const char *directory, struct model_profile *out,
     }
     if (status != STATUS_OK) {
         error_prefix_field(err, "surefoot.json");
+        model_profile_label_error(directory, err);
         return status;
     }
     *out = profile;
