@@ -425,9 +425,10 @@ enum status job_spec_check_unread(const struct job_spec *spec, struct error *err
             char field[ERROR_FIELD_BYTES];
             snprintf(field, sizeof field, "spec.%s", method_field_name(i));
             return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "has no effect on method %s with selection %s; leave it out",
+                             "has no effect on method %s with selection %s and tries %u; leave it "
+                             "out",
                              search_method_name(spec->search.method),
-                             search_selection_name(spec->search.selection));
+                             search_selection_name(spec->search.selection), spec->search.tries);
         }
     }
     return STATUS_OK;

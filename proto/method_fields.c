@@ -16,15 +16,16 @@ static const struct {
     const char *name;
     unsigned methods;
     unsigned selections;
+    bool of_retries; // read by a second try of a step only
 } fields[METHOD_FIELDS_COUNT] = {
     {"n", BEST_OF_N | BEAM | GUARD, ANY},
     {"survivors", BEAM | GUARD, ANY},
     {"tries", GUARD, ANY},
     {"discount_reward", BEAM | GUARD, AUGMENTED},
     {"lagrangian_lambda", BEST_OF_N | BEAM, LAGRANGIAN},
-    {"fallback_penalty", GUARD, ANY},
-    {"fallback_weight", GUARD, ANY},
-    {"fallback_cap", GUARD, ANY},
+    {"fallback_penalty", GUARD, ANY, true},
+    {"fallback_weight", GUARD, ANY, true},
+    {"fallback_cap", GUARD, ANY, true},
     {"early_stop", BEST_OF_N, AUGMENTED},
 };
 
@@ -80,5 +81,13 @@ bool method_field_is_read(int index, const Surefoot__JobSpec *spec) {
     const char *own = method == GUARD ? "augmented" : DEFAULT_SELECTION;
     unsigned selection = bit_of(spec->selection != NULL ? spec->selection : own, selections,
                                 sizeof selections / sizeof selections[0]);
-    return (fields[index].methods & method) != 0 && (fields[index].selections & selection) != 0;
+    bool retries = (spec->has_tries ? spec->tries : DEFAULT_TRIES) > 1;
+    return (fields[index].methods & method) != 0 && (fields[index].selections & selection) != 0 &&
+           (retries || !fields[index].of_retries);
+}
+
+bool method_reads_selection(const char *method) {
+    unsigned bit = bit_of(method != NULL ? method : DEFAULT_METHOD, methods,
+                          sizeof methods / sizeof methods[0]);
+    return (bit & (BEST_OF_N | BEAM)) != 0;
 }

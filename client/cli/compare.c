@@ -74,11 +74,37 @@ static enum status read_methods(const char *list, struct compare *compare, struc
                : error_set(err, STATUS_INVALID_ARGUMENT, "--methods", "names no method");
 }
 
+// The selection of --selection is for methods that choose one and name none themselves.
+static bool takes_selection(const struct method *method) {
+    return method->selection == NULL && method_reads_selection(method->name);
+}
+
 static void set_method(const struct method *method, Surefoot__JobSpec *spec) {
     spec->method = (char *)method->name;
-    if (method->selection != NULL) {
+    if (!takes_selection(method)) {
         spec->selection = method->selection;
     }
+}
+
+static enum status check_selections(const struct compare *compare, struct error *err) {
+    bool read = compare->base->selection == NULL;
+    if (compare->base->method != NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--method",
+                         "has no effect here; the methods are those of --methods");
+    }
+    for (int i = 0; i < compare->n_methods; i++) {
+        const struct method *method = &compare->methods[i];
+        const char *own = strcmp(method->name, "sample") == 0 ? "plain" : "augmented";
+        read = read || takes_selection(method);
+        if (method->selection != NULL && !method_reads_selection(method->name) &&
+            strcmp(method->selection, own) != 0) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "--methods",
+                             "%s: method %s is always %s", method->label, method->name, own);
+        }
+    }
+    return read ? STATUS_OK
+                : error_set(err, STATUS_INVALID_ARGUMENT, "--selection",
+                            "has no effect on any of the methods");
 }
 
 // One set of flags for all methods: each flag must mean something to one of them.
@@ -331,6 +357,9 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
+    }
+    if (status == STATUS_OK) {
+        status = check_selections(compare, &err);
     }
     if (status == STATUS_OK) {
         status = check_read(compare, &err);

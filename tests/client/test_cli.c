@@ -731,6 +731,25 @@ static void test_compare_averages_over_common_prompts_and_keeps_results(void **s
         "tcp://127.0.0.1:*",
         &(struct fake_script){.refuse_word = "never", .refuse_method = "inference-guard"});
     char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(2, "--selection: has no effect on any of the methods", "compare", input, "--methods",
+           "sample,best-of-n:plain,inference-guard", "--selection", "lagrangian", "--endpoint",
+           endpoint);
+    EXPECT(2, "--methods: sample:augmented: method sample is always plain", "compare", input,
+           "--methods", "sample:augmented,beam", "--endpoint", endpoint);
+    EXPECT(2, "--method: has no effect here", "compare", input, "--method", "beam", "--endpoint",
+           endpoint);
+    EXPECT(2, "--fallback-cap: has no effect", "compare", input, "--fallback-cap", "1", "--tries",
+           "1", "--endpoint", endpoint);
+    EXPECT(0, "every method answered", "compare", input, "--methods", "sample,beam,inference-guard",
+           "--selection", "lagrangian", "--endpoint", endpoint, "--quiet", "--out", place->out);
+    static const char *const selections[] = {"plain", "lagrangian", "augmented"};
+    for (int i = 0; i < 3; i++) {
+        json_t *record = load_record(place, 3 * i);
+        const json_t *job = json_object_get(json_object_get(record, "settings"), "job");
+        assert_string_equal(json_string_value(json_object_get(job, "selection")), selections[i]);
+        json_decref(record);
+    }
+    assert_int_equal(remove(place->out), 0);
     EXPECT(0, "means over the 2 prompts that every method answered, 1 left out", "compare", input,
            "--methods", "sample,inference-guard", "--tries", "3", "--endpoint", endpoint, "--quiet",
            "--out", place->out);

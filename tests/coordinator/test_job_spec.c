@@ -531,6 +531,27 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
     }
 }
 
+static void test_fallback_of_a_step_with_one_try_is_refused(void **state) {
+    (void)state;
+    static void (*const sets[])(Surefoot__JobSpec *) = {set_penalty, set_weight, set_cap};
+    static const char *const fields[] = {"spec.fallback_penalty", "spec.fallback_weight",
+                                         "spec.fallback_cap"};
+    for (size_t i = 0; i < 3; i++) {
+        struct draft draft;
+        struct job_spec *spec = NULL;
+        struct error err = {0};
+        draft_init(&draft);
+        draft.spec.has_tries = true;
+        draft.spec.tries = 1;
+        sets[i](&draft.spec);
+        assert_ok(create(&draft, &spec, &err), &err);
+        assert_int_equal(job_spec_check_unread(spec, &err), INVALID);
+        assert_string_equal(err.field, fields[i]);
+        assert_non_null(strstr(err.message, "tries 1"));
+        job_spec_destroy(spec);
+    }
+}
+
 static void test_what_the_models_lack_is_refused(void **state) {
     (void)state;
     struct model_set models = demo_models();
@@ -918,6 +939,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_fields_are_refused_by_name_and_limit),
         cmocka_unit_test(test_field_that_the_method_does_not_read_is_refused),
+        cmocka_unit_test(test_fallback_of_a_step_with_one_try_is_refused),
         cmocka_unit_test(test_what_the_models_lack_is_refused),
         cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),
         cmocka_unit_test(test_defaults_come_from_the_method_and_the_profile),
