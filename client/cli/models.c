@@ -6,8 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client/cli/print.h"
+#include "client/cli/models_flags.h"
 #include "client/cli/models_render.h"
+#include "client/cli/print.h"
 #include "client/cli/service.h"
 #include "client/cli/worker_run.h"
 #include "common/json_numbers.h"
@@ -18,7 +19,7 @@ struct check {
     const char *directory;
     const char *policy; // that a scorer is checked beside; NULL: the shipped one
     bool scorer;        // by its config.json
-    uint32_t timeout_s;
+    uint32_t timeout_ms;
     struct worker_run run;
 };
 
@@ -108,7 +109,7 @@ static enum status check_model(struct cli *cli, struct check *check, struct erro
         argv[4] = "--scorer";
         argv[5] = scorer;
     }
-    return worker_run(cli, argv, check->timeout_s, &check->run, err);
+    return worker_run(cli, argv, check->timeout_ms, &check->run, err);
 }
 
 static int print_check(const struct check *check, bool json) {
@@ -133,22 +134,15 @@ int verb_models(struct cli *cli, int argc, char **argv) {
     if (argc > 0 && strcmp(argv[0], "render") == 0) {
         return verb_models_render(cli, argc, argv);
     }
-    int json = 0;
-    struct check check = {.timeout_s = 120};
+    struct models_flags shared;
+    struct check check = {0};
+    models_flags_init(&shared);
     const struct flag own[] = {
         {.name = "policy",
          .kind = FLAG_TEXT,
          .target = &check.policy,
          .value = "DIR",
          .help = "beside which a scorer is checked; default: the shipped one"},
-        {.name = "timeout-s",
-         .kind = FLAG_U32,
-         .target = &check.timeout_s,
-         .min = 1,
-         .max = 86400,
-         .value = "N",
-         .help = "default 120"},
-        {.name = "json", .kind = FLAG_SWITCH, .target = &json, .help = "the result as one object"},
         {.name = NULL},
     };
     const struct command_line line = {
@@ -156,8 +150,8 @@ int verb_models(struct cli *cli, int argc, char **argv) {
         .about = "Opens a model, a directory in Hugging Face layout (config.json, weights, "
                  "tokenizer.json)\nor a GGUF file, and prints the memory it would take, or why it "
                  "cannot be served (exit\ncode 2). JSON: directory, kind, good, report.",
-        .tables = {own},
-        .n_tables = 1,
+        .tables = {own, shared.table},
+        .n_tables = 2,
         .positional_min = 2,
         .positional_max = 2,
     };
@@ -176,9 +170,10 @@ int verb_models(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         check.directory = positional[1];
+        check.timeout_ms = shared.timeout_ms;
         status = check_model(cli, &check, &err);
     }
-    int code = status == STATUS_OK ? print_check(&check, json) : cli_fail(&err, json);
+    int code = status == STATUS_OK ? print_check(&check, shared.json) : cli_fail(&err, shared.json);
     worker_run_finish(&check.run);
     return code;
 }

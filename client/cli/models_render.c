@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/cli/flags.h"
+#include "client/cli/models_flags.h"
 #include "client/cli/print.h"
 #include "client/cli/service.h"
 #include "client/cli/template_var.h"
@@ -19,8 +19,7 @@ struct render_flags {
     const char *date;
     struct template_vars variables;
     int continues;
-    uint32_t timeout_s;
-    int json;
+    struct models_flags shared;
 };
 
 // ROLE:TEXT of each --message; "user:Hello" where there is none.
@@ -101,13 +100,13 @@ static enum status render(struct cli *cli, const char *model, const struct rende
     if (status == STATUS_OK) {
         snprintf(program, sizeof program, "%s/surefoot-worker", cli->program_dir);
         char *argv[] = {program, "--policy", (char *)model, "--render", request, NULL};
-        status = worker_run(cli, argv, flags->timeout_s, &run, err);
+        status = worker_run(cli, argv, flags->shared.timeout_ms, &run, err);
     }
     json_t *object = status == STATUS_OK && run.good ? json_loads(run.output, 0, NULL) : NULL;
     if (status == STATUS_OK && object == NULL) {
         fputs(run.output, stderr);
         *code = CLI_EXIT_USAGE;
-    } else if (status == STATUS_OK && flags->json) {
+    } else if (status == STATUS_OK && flags->shared.json) {
         fputs(run.output, stdout);
     } else if (status == STATUS_OK) {
         print_rendering(object);
@@ -119,7 +118,8 @@ static enum status render(struct cli *cli, const char *model, const struct rende
 }
 
 int verb_models_render(struct cli *cli, int argc, char **argv) {
-    struct render_flags flags = {.timeout_s = 120};
+    struct render_flags flags = {0};
+    models_flags_init(&flags.shared);
     const struct flag own[] = {
         {.name = "message",
          .kind = FLAG_LIST,
@@ -146,17 +146,6 @@ int verb_models_render(struct cli *cli, int argc, char **argv) {
          .kind = FLAG_SWITCH,
          .target = &flags.continues,
          .help = "the answer goes on with the last message; default false"},
-        {.name = "timeout-s",
-         .kind = FLAG_U32,
-         .target = &flags.timeout_s,
-         .min = 1,
-         .max = 86400,
-         .value = "N",
-         .help = "default 120"},
-        {.name = "json",
-         .kind = FLAG_SWITCH,
-         .target = &flags.json,
-         .help = "the result as one object"},
         {.name = NULL},
     };
     const struct command_line line = {
@@ -164,8 +153,8 @@ int verb_models_render(struct cli *cli, int argc, char **argv) {
         .about = "Shows the text that a model's chat template makes of messages, which of it the "
                  "messages\nsay, and its token ids. Reads no weights. JSON: chat_template, "
                  "segments{text, content},\nids, tokens.",
-        .tables = {own},
-        .n_tables = 1,
+        .tables = {own, flags.shared.table},
+        .n_tables = 2,
         .positional_min = 2,
         .positional_max = 2,
     };
@@ -186,5 +175,5 @@ int verb_models_render(struct cli *cli, int argc, char **argv) {
         status = render(cli, positional[1], &flags, &code, &err);
     }
     template_vars_destroy(&flags.variables);
-    return status == STATUS_OK ? code : cli_fail(&err, flags.json);
+    return status == STATUS_OK ? code : cli_fail(&err, flags.shared.json);
 }

@@ -42,16 +42,16 @@ static enum status make_room(struct worker_run *run, struct error *err) {
 }
 
 // Reads all that the child prints, until it ends, the deadline passes or a signal comes.
-static enum status read_output(struct cli *cli, struct worker_run *run, int in, uint32_t timeout_s,
+static enum status read_output(struct cli *cli, struct worker_run *run, int in, uint32_t timeout_ms,
                                struct error *err) {
-    int64_t deadline = deadline_after_ms((int64_t)timeout_s * 1000);
+    int64_t deadline = deadline_after_ms(timeout_ms);
     char rest[256]; // what is above the limit is read and dropped
     for (;;) {
         struct pollfd ready[] = {{.fd = in, .events = POLLIN},
                                  {.fd = cli->signal_fd, .events = POLLIN}};
         if (poll(ready, 2, deadline_left_ms(deadline)) <= 0) {
-            return error_set(err, STATUS_DEADLINE, "--timeout-s", "the check took above %u s",
-                             timeout_s);
+            return error_set(err, STATUS_DEADLINE, "--timeout-ms", "the check took above %u ms",
+                             timeout_ms);
         }
         if (ready[1].revents != 0) {
             return error_set(err, STATUS_CANCELLED, NULL, "interrupted");
@@ -71,7 +71,7 @@ static enum status read_output(struct cli *cli, struct worker_run *run, int in, 
     }
 }
 
-enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_s,
+enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
                        struct worker_run *run, struct error *err) {
     int ends[2];
     *run = (struct worker_run){0};
@@ -90,7 +90,7 @@ enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_s,
     }
     close(ends[1]);
     status = pid < 0 ? error_set(err, status_from_errno(errno), NULL, "fork: %s", strerror(errno))
-                     : read_output(cli, run, ends[0], timeout_s, err);
+                     : read_output(cli, run, ends[0], timeout_ms, err);
     close(ends[0]);
     if (pid < 0) {
         return status;

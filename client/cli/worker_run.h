@@ -17,10 +17,10 @@ struct worker_run {
     bool good; // it ended with 0
 };
 
-// argv[0] is the program, NULL ends argv. STATUS_DEADLINE after timeout_s (field --timeout-s),
+// argv[0] is the program, NULL ends argv. STATUS_DEADLINE after timeout_ms (field --timeout-ms),
 // STATUS_CANCELLED by a signal; STATUS_IO: it cannot be run. Release with worker_run_finish(), on
 // failure too. Blocks.
-MUST_CHECK enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_s,
+MUST_CHECK enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
                                   struct worker_run *run, struct error *err);
 void worker_run_finish(struct worker_run *run);
 

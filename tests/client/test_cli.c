@@ -149,6 +149,7 @@ static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
     EXPECT(2, "--nn: unknown flag", "run", "--nn", "hello");
     EXPECT(2, "--patience-s: is --patience-ms", "sweep", "x", "--patience-s=3");
     EXPECT(2, "--timeout-s: is --start-timeout-ms", "up", "--timeout-s", "3");
+    EXPECT(2, "--timeout-s", "models", "check", "/", "--timeout-s", "3");
     EXPECT(2, "usage: surefoot run PROMPT", "run");
     EXPECT(2, "--out: required", "sweep", "x.jsonl");
     EXPECT(2, "/nonexistent", "sweep", "/nonexistent", "--out", "/tmp/x");

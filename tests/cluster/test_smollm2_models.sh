@@ -12,7 +12,7 @@ for kind in cost reward; do
     mkdir "$work/$kind"
     cp "$models/smollm2-$kind"/* "$work/$kind"
     code=0
-    "$surefoot" models check "$work/$kind" --timeout-s 900 >"$work/log" 2>&1 || code=$?
+    "$surefoot" models check "$work/$kind" --timeout-ms 900000 >"$work/log" 2>&1 || code=$?
     if [ "$code" -ne 2 ] ||
         ! grep -q "Q4_1.gguf is not there: sh cluster/models.sh smollm2 fetches it" "$work/log"; then
         echo "exit code $code, expected 2 and what fetches the base:" >&2
@@ -27,5 +27,5 @@ if [ ! -e "$base" ]; then
     exit 77
 fi
 for kind in cost reward; do
-    "$surefoot" models check "$models/smollm2-$kind" --policy "$base" --timeout-s 900
+    "$surefoot" models check "$models/smollm2-$kind" --policy "$base" --timeout-ms 900000
 done
