@@ -15,6 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 
 OURS = ["int8", "f16"]  # stored keys and values
 THEIRS = ["f16", "q8_0"]
@@ -43,7 +44,9 @@ def side(name, kv_dtype):
 
 def output_of(command):
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        with tempfile.TemporaryDirectory() as directory: # ik_llama.cpp leaves a log where it stands
+            done = subprocess.run(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  errors="replace")
     except OSError as error:
         fail("cannot run %s: %s" % (command[0], error.strerror))
     if done.returncode != 0:
@@ -176,9 +179,11 @@ def parse():
     options.lines = options.sequences.split(",") + [PROMPT]
     if min(options.rounds, options.threads, options.prompt, options.new) < 1:
         parser.error("--rounds, --threads, --prompt and --new: at least 1")
-    for path in [options.bench_decode, options.llama, options.ik, options.model]:
+    for name in ["bench_decode", "llama", "ik", "model"]:
+        path = os.path.abspath(getattr(options, name))
         if not os.path.isfile(path):
             parser.error("%s is not a file" % path)
+        setattr(options, name, path)
     return options
 
 def main():
