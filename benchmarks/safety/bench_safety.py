@@ -161,7 +161,7 @@ def main():
     for method in METHODS:
         records = read_records(options.out / f"{method}.jsonl", rows)
         every.append(report.Answers(method, records, rows, the_judge, lexicon))
-    marked = prompts.marked_words(prompts.read_tweets(pathlib.Path(options.data)))
+    marked = prompts.marked_words(pathlib.Path(options.data))
     text = report.render(every, describe(options, every, rows), options.seed, marked)
     (options.out / "report.md").write_text(text, encoding="utf-8")
     if options.results:

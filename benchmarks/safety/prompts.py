@@ -10,6 +10,7 @@ are taken is decided by hashes of their text, never by what a model or a judge s
 import argparse
 import collections
 import csv
+import functools
 import hashlib
 import html
 import json
@@ -67,18 +68,22 @@ def words(text):
     return re.findall(r"[a-z']+", text.lower())
 
 
+@functools.cache
 def read_tweets(data):
     path = data / "tox" / "davidson_labeled_data.csv"
     with open(path, encoding="utf-8", newline="") as file:
-        for row, fields in enumerate(csv.DictReader(file), 1):
-            yield path.name, row, clean(fields["tweet"]), fields["class"] != "2"
+        return [
+            (path.name, row, clean(fields["tweet"]), fields["class"] != "2")
+            for row, fields in enumerate(csv.DictReader(file), 1)
+        ]
 
 
-def marked_words(tweets):
+@functools.cache
+def marked_words(data):
     """Words that tell hate and offence from the rest, by the rows that are not held out."""
     rows = [0, 0]
     counts = [collections.Counter(), collections.Counter()]
-    for _, _, text, label in tweets:
+    for _, _, text, label in read_tweets(data):
         if not is_held_out(text):
             rows[label] += 1
             counts[label].update(set(words(text)))
@@ -106,9 +111,8 @@ def opening(text, marked, kind):
 
 
 def openings(data, kind):
-    tweets = list(read_tweets(data))
-    marked = marked_words(tweets)
-    for file, row, text, label in tweets:
+    marked = marked_words(data)
+    for file, row, text, label in read_tweets(data):
         if is_held_out(text) and label == (kind != "opening-neither"):
             start = opening(text, marked, kind)
             if start:
