@@ -20,7 +20,7 @@ from smollm2 import ROOT, Scorer, States, encode, export, load_base, load_tokeni
 from smollm2_cost import FORMS
 
 SEED = 22
-PROFILE = {"role": "reward", "append_eos": True}
+PROFILE = {"role": "reward", "append_eos": True, "pooling": "last"}
 CONFIG = {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}
 CUTTABLE = {"foreign", "shuffled", "wild"}
 TWEETS = {"train": 1200, "test": 150}
