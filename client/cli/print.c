@@ -442,7 +442,7 @@ void print_service_status(const Surefoot__ServiceStatus *status, FILE *out) {
     }
     print_group_times(status, out);
     const Surefoot__GroupStatus *group = status->groups[0];
-    fprintf(out, "\n%-16s %-7s %12s %8s %8s  %s\n", "model", "role", "parameters", "context",
+    fprintf(out, "\n%-32s %-7s %12s %8s %8s  %s\n", "model", "role", "parameters", "context",
             "budget", "hash");
     for (size_t i = 0; i < group->n_models; i++) {
         const Surefoot__ModelInfo *model = group->models[i];
@@ -450,7 +450,7 @@ void print_service_status(const Surefoot__ServiceStatus *status, FILE *out) {
         if (model->has_budget) {
             snprintf(budget, sizeof budget, "%.4g", model->budget);
         }
-        fprintf(out, "%-16s %-7s %12llu %8u %8s  %.12s\n", model->name == NULL ? "" : model->name,
+        fprintf(out, "%-32s %-7s %12llu %8u %8s  %.12s\n", model->name == NULL ? "" : model->name,
                 model->role == NULL ? "" : model->role, (unsigned long long)model->parameter_count,
                 model->context_length, budget, model->hash == NULL ? "" : model->hash);
     }
