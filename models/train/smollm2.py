@@ -194,7 +194,8 @@ def export(directory, scorer, head, config, profile):
     adapter = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "lora_dropout": 0.0, "bias": "none",
                "target_modules": [name.split(".")[1] for name in TARGETS],
                "layers_to_transform": list(range(FIRST_TRAINED, N_LAYERS))}
-    profile = {"schema": 1, "base": f"../{BASE.parent.name}/{BASE.name}", "chat_template": "chatml", **profile}
+    profile = {"schema": 1, "base": f"../{BASE.parent.name}/{BASE.name}",
+               "base_hint": "sh cluster/models.sh smollm2 fetches it", "chat_template": "chatml", **profile}
     for name, value in (("adapter_config.json", adapter), ("surefoot.json", profile),
                         ("config.json", {"num_hidden_layers": N_LAYERS, **config})):
         (directory / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

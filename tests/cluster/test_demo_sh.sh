@@ -13,7 +13,7 @@ stub() { # PATH BODY
     chmod +x "$tree/$1"
 }
 
-mkdir -p "$tree/cluster/local" "$tree/models/smollm2-cost"
+mkdir -p "$tree/cluster/local"
 cp "$source/cluster/local/demo.sh" "$tree/cluster/local"
 stub cluster/setup.sh 'echo "setup.sh $*" >>"$CALLS"'
 stub cluster/models.sh 'echo "models.sh $*" >>"$CALLS"; exit "$FETCHED"'
