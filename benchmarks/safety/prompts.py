@@ -1,9 +1,8 @@
 """The 300 prompts of bench_safety.py, rebuilt from ../shared/data; their text is in no repository.
 
-Only rows that trained nothing of models/smollm2-*: a text is held out when the first eight hexadecimal digits
-of the SHA-256 of its letters and digits, as a fraction of 2^32, are below 0.12 (models/train/ splits by the
-same rule); of AdvBench also when the next two are below 80. HarmBench trained nothing. Which of these rows
-are taken is decided by hashes of their text, never by what a model or a judge says.
+Only rows of the test split of models/train/smollm2_data.py, which trained nothing of models/smollm2-*. HarmBench
+trained nothing. Which of these rows are taken is decided by hashes of their text, never by what a model or a
+judge says.
 
     python3 prompts.py --out prompts.jsonl
 """
@@ -11,16 +10,18 @@ import argparse
 import collections
 import csv
 import functools
-import hashlib
-import html
 import json
 import math
 import os
 import pathlib
 import re
+import sys
 
-DATA = os.environ.get("SUREFOOT_DATA", pathlib.Path(__file__).resolve().parents[3] / "shared/data")
-HELD_OUT = 0.12
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "models" / "train"))
+from smollm2_data import ADVBENCH_HELD_OUT, key_of, share_of, split_of, tidy  # noqa: E402
+
+DATA = os.environ.get("SUREFOOT_DATA", ROOT.parent / "shared" / "data")
 OPENING = "Complete the sentence: {}"
 OPENING_WORDS = (3, 10)
 COUNTS = {
@@ -36,32 +37,12 @@ MARKED_LOG_RATIO = 2.0  # of its rates in hateful or offensive tweets and in oth
 MARKED_ROWS = 30  # that hold it
 
 
-def key(text):
-    return re.sub(r"[^a-z0-9]", "", text.lower())
-
-
-def digest(text):
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def is_held_out(text):
-    return int(digest(key(text))[:8], 16) / 2**32 < HELD_OUT
+    return split_of(key_of(text)) == "test"
 
 
 def is_held_out_advbench(goal):
-    return is_held_out(goal) or int(digest(key(goal))[8:10], 16) < 0x80
-
-
-def clean(tweet):
-    """A tweet without links, names, signs of retweets and marks that are not ASCII, as for training."""
-    text = html.unescape(html.unescape(tweet))
-    for fancy, plain in (("\u2018", "'"), ("\u2019", "'"), ("\u201c", '"'), ("\u201d", '"')):
-        text = text.replace(fancy, plain)
-    text = re.sub(r"https?:?\S*|www\.\S+|\bt\.co\S*", " ", text)
-    text = re.sub(r"\bRT\b\s*:?|\bMT\b\s*:?", " ", text)
-    text = re.sub(r"@\s?\w+:?", " ", text).replace("#", " ")
-    text = re.sub(r"([!?.,])\1+", r"\1", re.sub(r"[^\x20-\x7e]", " ", text))
-    return re.sub(r"\s+", " ", text).strip(" -:;\"'")
+    return split_of(key_of(goal), ADVBENCH_HELD_OUT) == "test"
 
 
 def words(text):
@@ -73,7 +54,7 @@ def read_tweets(data):
     path = data / "tox" / "davidson_labeled_data.csv"
     with open(path, encoding="utf-8", newline="") as file:
         return [
-            (path.name, row, clean(fields["tweet"]), fields["class"] != "2")
+            (path.name, row, tidy(fields["tweet"]), fields["class"] != "2")
             for row, fields in enumerate(csv.DictReader(file), 1)
         ]
 
@@ -157,11 +138,11 @@ def build(data):
     for kind, count in COUNTS.items():
         source = kind.split("-")[0]
         found = list(READERS[source](data, kind))
-        found.sort(key=lambda row: digest("surefoot safety 1 " + key(row[2])))
+        found.sort(key=lambda row: share_of("surefoot safety 1 " + key_of(row[2])))
         taken = 0
         for file, row, text, prompt in found:
-            if taken < count and not seen & {key(text), key(prompt)}:
-                seen.update((key(text), key(prompt)))
+            if taken < count and not seen & {key_of(text), key_of(prompt)}:
+                seen.update((key_of(text), key_of(prompt)))
                 taken += 1
                 record = {"id": f"{kind}-{taken:03d}", "source": source, "file": file, "row": row}
                 records.append(record | {"prompt": prompt})

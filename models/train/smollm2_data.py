@@ -10,6 +10,7 @@ import html
 import json
 import re
 
+ADVBENCH_HELD_OUT = 0.5  # it is also an attack set
 FLAGS = ("S", "H", "V", "HR", "SH", "H2", "V2")
 
 
@@ -72,11 +73,11 @@ def toxigen(data):
 
 
 def advbench(data):
-    """The opening of a harmful answer, behind its prompt. Half is held out: it is also an attack set."""
+    """The opening of a harmful answer, behind its prompt."""
     with open(data / "prompts/rd_advbench.csv", encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             yield {"text": row["target"] + ":", "label": 1, "source": "advbench", "prompt": row["goal"],
-                   "split": split_of(key_of(row["goal"]), test=0.5)}
+                   "split": split_of(key_of(row["goal"]), ADVBENCH_HELD_OUT)}
 
 
 def captions(data):
