@@ -34,6 +34,10 @@ void session_flags_init(struct session_flags *flags) {
 static enum status start_private(struct cli *cli, const struct service_flags *start,
                                  const char *directory, struct session *out, struct error *err) {
     char path[SERVICE_PATH_BYTES];
+    // Said, because a service that was meant to be up may have served other models.
+    fprintf(stderr,
+            "surefoot: no service is up in %s: one of its own serves this command, with %s\n",
+            directory, start->policy != NULL ? start->policy : "the shipped models");
     service_remove_stale(directory);
     out->private_lock = service_make_private(directory, path, err);
     if (out->private_lock < 0) {
