@@ -82,6 +82,16 @@ def machine():
     return f"{len(os.sched_getaffinity(0))} cores of {name}"
 
 
+def run(command):
+    """The exit code. An interrupt reaches the command too, which must have ended before ours goes on."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
 def sweep_all(options):
     """Answers every prompt with every method; the records stand in --out."""
     ran = f"{datetime.date.today()}, {machine()}"
@@ -91,17 +101,17 @@ def sweep_all(options):
     try:
         if not options.dir:
             command = [options.surefoot, "up", "--dir", directory, *service_flags(options)]
-            if subprocess.run(command).returncode != 0:
+            if run(command) != 0:
                 raise SystemExit("bench_safety: the service did not start")
         for method in METHODS:
             command = [options.surefoot, "sweep", str(options.out / "prompts.jsonl"), "--dir", directory]
             command += ["--out", str(options.out / f"{method}.jsonl"), "--in-flight", "1"]
-            code = subprocess.run(command + job_flags(options, method)).returncode
+            code = run(command + job_flags(options, method))
             if code not in (0, 3):  # 3: some jobs failed, which the report counts
                 raise SystemExit(f"bench_safety: {method}: surefoot sweep ended with {code}")
     finally:
         if not options.dir:
-            subprocess.run([options.surefoot, "down", "--dir", directory])
+            run([options.surefoot, "down", "--dir", directory])
             shutil.rmtree(directory, ignore_errors=True)
 
 
