@@ -91,7 +91,7 @@ static void assert_near(double value, double expected, double tolerance) {
 static void test_decode_prints_a_row_for_each_prompt_and_number_of_sequences(void **state) {
     struct table table;
     run("bench_decode --model policy --prompt 5,40 --sequences 1,3 --new 4 --repeats 2 "
-        "--threads 1",
+        "--threads 1 --temperature 0",
         *state, &table);
     assert_int_equal(table.n_rows, 4);
     for (int row = 0; row < 4; row++) {
@@ -104,6 +104,22 @@ static void test_decode_prints_a_row_for_each_prompt_and_number_of_sequences(voi
         // step_ms has three digits after the point.
         assert_near(tps * step_ms, 1000 * n, tps * 0.001 + step_ms * 0.1);
         assert_true(number(&table, row, "peak_rss_mb") > 0);
+    }
+}
+
+static void test_help_names_the_values_of_flags(void **state) {
+    (void)state;
+    static const char *const programs[] = {"bench_decode", "bench_guard", "bench_matmul",
+                                           "bench_scorers", "make_random_model"};
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+        char command[4096], text[16384];
+        snprintf(command, sizeof command, "%s/%s --help", testkit_binary_path("bin"), programs[i]);
+        FILE *out = popen(command, "r");
+        assert_non_null(out);
+        text[fread(text, 1, sizeof text - 1, out)] = '\0';
+        assert_int_equal(pclose(out), 0);
+        assert_null(strstr(text, "(null)"));
+        assert_non_null(strstr(text, " N "));
     }
 }
 
@@ -161,6 +177,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             test_decode_prints_a_row_for_each_prompt_and_number_of_sequences, set_up, tear_down),
+        cmocka_unit_test(test_help_names_the_values_of_flags),
         cmocka_unit_test_setup_teardown(test_decode_gives_the_rate_without_draws_too, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_scorers_read_each_token_once, set_up, tear_down),
