@@ -14,10 +14,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/deadline.h"
+
 // A sleeper takes tens of microseconds to wake, as long as many an operation lasts, so a waiter
-// first spins for about 5 us and then, for about 100 us more, offers its core to whoever else wants
-// it each time it looks again. An idle pool sleeps.
-enum { SPIN_ROUNDS = 150, YIELD_ROUNDS = 200 };
+// first spins for about 5 us and then, for 100 us more, offers its core to whoever else wants it
+// each time it looks again. Where somebody takes it, the offer lasts a slice of the scheduler's,
+// milliseconds: hence a time and no number of offers, and then sleep, from which a wake comes soon
+// because a sleeper has used less than its share. An idle pool sleeps.
+enum { SPIN_ROUNDS = 150, YIELD_NS = 100 * 1000 };
 
 struct worker {
     struct thread_pool *pool;
@@ -74,7 +78,7 @@ static void wait_for_change(_Atomic uint32_t *word, uint32_t value, _Atomic uint
         }
         spin_pause();
     }
-    for (int i = 0; i < YIELD_ROUNDS; ++i) {
+    for (int64_t end = clock_monotonic_ns() + YIELD_NS; clock_monotonic_ns() < end;) {
         if (atomic_load_explicit(word, memory_order_acquire) != value) {
             return;
         }
