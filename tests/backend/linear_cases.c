@@ -134,7 +134,26 @@ static float round_up_to_bf16(float value) {
     return (float)reference_from_bf16((uint16_t)(upper + ((bits & 0xffff) != 0)));
 }
 
-enum { GROUP = 128 };
+enum { GROUP = 128, SMALL_GROUP = 64 };
+
+// The group's values from `begin` on, with zeros after them, times H / size (linear.h); returns
+// size.
+static int32_t spread(const float *values, int32_t n, int32_t begin, float out[GROUP]) {
+    int32_t left = n - begin, size = left > SMALL_GROUP ? GROUP : SMALL_GROUP;
+    for (int32_t k = 0; k < size; ++k) {
+        out[k] = k < left ? values[begin + k] / (float)size : 0;
+    }
+    for (int32_t apart = 1; apart < size; apart *= 2) {
+        for (int32_t k = 0; k < size; ++k) {
+            if (k / apart % 2 == 0) {
+                float low = out[k], high = out[k + apart];
+                out[k] = low + high;
+                out[k + apart] = low - high;
+            }
+        }
+    }
+    return size;
+}
 
 // The definition of an int8 product, in its own order of operations; *bound: how far rounding to 8
 // bits may have moved it from the exact product.
@@ -142,20 +161,21 @@ static float int8_reference(const float *x, const float *w, int32_t n, double *b
     float sum = 0;
     *bound = 0;
     for (int32_t begin = 0; begin < n; begin += GROUP) {
-        int32_t count = n - begin < GROUP ? n - begin : GROUP, whole = 0;
-        float x_largest = largest_magnitude(x + begin, count);
-        float w_largest = largest_magnitude(w + begin, count);
-        float x_scale = x_largest / 127, w_scale = round_up_to_bf16(w_largest / 127);
-        for (int32_t k = begin; k < begin + count && x_largest > 0 && w_largest > 0; ++k) {
-            int32_t a = (int32_t)lrintf(x[k] * (127 / x_largest));
-            int32_t b = (int32_t)lrintf(w[k] * (1 / w_scale));
+        float u[GROUP], v[GROUP];
+        int32_t size = spread(x, n, begin, u), whole = 0;
+        spread(w, n, begin, v);
+        float u_largest = largest_magnitude(u, size), v_largest = largest_magnitude(v, size);
+        float u_scale = u_largest / 127, v_scale = round_up_to_bf16(v_largest / 127 * (float)size);
+        for (int32_t k = 0; k < size && u_largest > 0 && v_largest > 0; ++k) {
+            int32_t a = (int32_t)lrintf(u[k] * (127 / u_largest));
+            int32_t b = (int32_t)lrintf(v[k] * ((float)size / v_scale));
             assert_in_range(a + 127, 0, 254);
             assert_in_range(b + 127, 0, 254);
             whole += a * b;
-            *bound += 0.501 * ((double)x_scale * fabs((double)w[k]) +
-                               (double)w_scale * fabs((double)x[k]) + (double)x_scale * w_scale);
+            *bound += 0.501 * ((double)u_scale * fabs((double)v[k] * size) +
+                               (double)v_scale * fabs((double)u[k]) + (double)u_scale * v_scale);
         }
-        float product = (float)whole * (w_scale * x_scale);
+        float product = (float)whole * (v_scale * u_scale);
         sum = begin == 0 ? product : sum + product;
     }
     return sum;

@@ -78,6 +78,35 @@ static void test_instruction_sets_agree(void **state) {
     free(got);
 }
 
+// One input that is far larger than the others must not round these away: were its group rounded as
+// it is, in steps of 100 / 127, products would be off by 1.5 or so.
+static void test_int8_keeps_small_inputs_beside_a_large_one(void **state) {
+    (void)state;
+    enum { IN = 576, OUT = 64 };
+    float *x = linear_filled(IN, 1), *w = linear_filled((size_t)OUT * IN, 2), got[OUT];
+    x[5] = 100;
+    for (int i = 0; i < REFERENCE_ISAS; ++i) {
+        struct backend *backend = reference_backend(reference_isas[i], 1);
+        if (backend == NULL) {
+            continue;
+        }
+        linear_multiply(backend, &linear_forms[LINEAR_FORM_INT8], x, 1, w, IN, OUT, NULL, false,
+                        got);
+        double squares = 0;
+        for (int32_t o = 0; o < OUT; ++o) {
+            double exact = 0;
+            for (int32_t k = 0; k < IN; ++k) {
+                exact += (double)x[k] * (double)w[o * IN + k];
+            }
+            squares += pow((double)got[o] - exact, 2);
+        }
+        assert_true(sqrt(squares / OUT) < 0.6);
+        backend_destroy(backend);
+    }
+    free(x);
+    free(w);
+}
+
 static float uneven(float value, int32_t index) {
     return index % 7 == 0 ? value * 80 : value;
 }
@@ -242,6 +271,7 @@ int main(void) {
         cmocka_unit_test(test_products_equal_reference),
         cmocka_unit_test(test_rows_do_not_depend_on_the_batch),
         cmocka_unit_test(test_instruction_sets_agree),
+        cmocka_unit_test(test_int8_keeps_small_inputs_beside_a_large_one),
         cmocka_unit_test(test_gated_product_equals_reference),
         cmocka_unit_test(test_gate_takes_extreme_values),
         cmocka_unit_test(test_product_is_added_to_what_is_there),

@@ -8,7 +8,7 @@
 enum precision {
     PRECISION_STORED, // weights as the file stores them, f32 activations and sums
     PRECISION_BF16,   // weights and activations rounded to bf16, f32 sums
-    PRECISION_INT8,   // weights and activations in 8 bits with a scale per group of inputs
+    PRECISION_INT8,   // weights and activations in 8 bits, spread over groups that share a scale
 };
 enum { PRECISION_COUNT = 3 };
 

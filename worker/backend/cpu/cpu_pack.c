@@ -148,18 +148,19 @@ static void put_bf16(char *to, const struct linear_layout *layout, int32_t colum
     }
 }
 
-// Symmetric: weight = scale * q with q in [-127, 127], the scale the least bf16 that allows it.
-// Groups with nothing above 2^-100 count as zeros; weights that are not finite make the output not
-// a number.
+// A group of `size` values that have been spread, which left them smaller by `size`. Symmetric:
+// weight = scale * q with q in [-127, 127], the scale the least bf16 that allows it. Groups with
+// nothing above 2^-100 count as zeros; weights that are not finite make the output not a number.
 static void put_int8(char *to, const struct linear_layout *layout, int32_t column, const float *w,
-                     int32_t n) {
+                     int32_t size) {
     uint32_t largest = 0;
-    for (int32_t k = 0; k < n; ++k) {
+    for (int32_t k = 0; k < size; ++k) {
         uint32_t magnitude = float_bits(w[k]) & 0x7fffffff;
         largest = magnitude > largest ? magnitude : largest;
     }
-    uint32_t scale = (float_bits(float_from_bits(largest) / 127) + 0xffff) & 0xffff0000;
-    float inverse = 1 / float_from_bits(scale);
+    float exact = float_from_bits(largest) / 127 * (float)size;
+    uint32_t scale = (float_bits(exact) + 0xffff) & 0xffff0000;
+    float inverse = (float)size / float_from_bits(scale);
     if (largest >= 0x7f800000) {
         scale = 0x7fc00000;
     }
@@ -168,7 +169,7 @@ static void put_int8(char *to, const struct linear_layout *layout, int32_t colum
     }
     int32_t sum = 0;
     int8_t *at = (int8_t *)to + (size_t)layout->panel * sizeof(uint32_t) + (size_t)column * 4;
-    for (int32_t k = 0; k < n && inverse > 0; ++k) {
+    for (int32_t k = 0; k < size && inverse > 0; ++k) {
         // Adding the constant leaves a whole number, nearest even, in the low fraction bits.
         int8_t q = (int8_t)(float_bits(w[k] * inverse + 0x1.8p23f) - 0x4b400000);
         at[(size_t)(k / 4) * (size_t)layout->panel * 4 + (size_t)(k % 4)] = q;
@@ -205,7 +206,10 @@ static void pack_row(const struct pack_call *call, char *panel, int32_t column,
         if (layout->format == LINEAR_F32) {
             put_f32(to, layout, column, w, n);
         } else if (layout->format == LINEAR_INT8) {
-            put_int8(to, layout, column, w, n);
+            int32_t size = n > INT8_STEP ? INT8_GROUP : INT8_STEP;
+            memset(w + n, 0, (size_t)(size - n) * sizeof(w[0]));
+            call->cpu->linear[LINEAR_INT8]->spread(w, size);
+            put_int8(to, layout, column, w, size);
         } else {
             put_bf16(to, layout, column, w, n);
         }

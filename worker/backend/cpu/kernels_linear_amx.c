@@ -211,11 +211,16 @@ static void pack_int8(const struct linear_rows *rows) {
     }
 }
 
+static void spread_int8(float *values, int32_t size) {
+    kernel_int8_avx512vnni.spread(values, size);
+}
+
 const struct linear_kernel KERNEL(int8) = {
     .line_inputs = LINE_BYTES,
     .tile_rows = 2 * HALF_ROWS,
     .pack = pack_int8,
     .tile = tile_int8,
+    .spread = spread_int8,
     .enter = enter,
     .leave = leave,
 };

@@ -15,6 +15,7 @@ enum { UNIT_INPUTS = 1 };
 #endif
 
 enum { LINE_INPUTS = LINE_UNITS * UNIT_INPUTS, GROUP_LINES = INT8_GROUP / LINE_INPUTS };
+enum { WIDTH_BITS = WIDTH == 16 ? 4 : WIDTH == 8 ? 3 : 2 };
 
 #if defined(__AVX2__)
 typedef vector_i group_sum;
@@ -145,12 +146,53 @@ INLINE void put_inputs(char *to, vector_i whole) {
 #endif
 }
 
+// Walsh-Hadamard transform of n_vectors, a constant, in place: out[i] is the sum of all in[k],
+// those with an odd number of ones in i & k subtracted. Pairs one, two, four, ... values apart
+// become their sum and difference, each rounded once: the same bits everywhere.
+INLINE void transform(vector_f *v, int n_vectors) {
+    vector_i lanes;
+    for (int i = 0; i < WIDTH; ++i) {
+        lanes[i] = i;
+    }
+#pragma GCC unroll 4
+    for (int bit = 0; bit < WIDTH_BITS; ++bit) {
+        vector_i partners = lanes ^ (1 << bit);
+        vector_f signs = __builtin_convertvector(1 - 2 * (lanes >> bit & 1), vector_f);
+#pragma GCC unroll 32
+        for (int i = 0; i < n_vectors; ++i) {
+            v[i] = vector_fma(v[i], signs, __builtin_shuffle(v[i], partners));
+        }
+    }
+#pragma GCC unroll 5
+    for (int bit = 0; 1 << bit < n_vectors; ++bit) {
+#pragma GCC unroll 32
+        for (int i = 0; i < n_vectors; ++i) {
+            if ((i >> bit & 1) == 0) {
+                vector_f low = v[i], high = v[i | 1 << bit];
+                v[i] = low + high;
+                v[i | 1 << bit] = low - high;
+            }
+        }
+    }
+}
+
+// The first n of a group's `size` values, a constant, with zeros after them, spread: none becomes
+// larger than the largest was.
+INLINE void load_spread(const float *x, int32_t n, int size, vector_f *v) {
+#pragma GCC unroll 32
+    for (int i = 0; i < size / WIDTH; ++i) {
+        v[i] = vector_load_left(x + i * WIDTH, n - i * WIDTH) * (1.0f / (float)size);
+    }
+    transform(v, size / WIDTH);
+}
+
 // Bits of the largest magnitude; as whole numbers they are in the order of the magnitudes, with
 // infinity and what is not a number above all others.
-INLINE int32_t largest_bits(const float *x, int32_t n) {
+INLINE int32_t largest_bits(const vector_f *v, int n_vectors) {
     vector_i largest = {0};
-    for (int32_t i = 0; i < INT8_GROUP; i += WIDTH) {
-        largest = vector_larger_i(largest, (vector_i)vector_load_left(x + i, n - i) & 0x7fffffff);
+#pragma GCC unroll 32
+    for (int i = 0; i < n_vectors; ++i) {
+        largest = vector_larger_i(largest, (vector_i)v[i] & 0x7fffffff);
     }
     vector_i lanes;
     for (int i = 0; i < WIDTH; ++i) {
@@ -163,36 +205,56 @@ INLINE int32_t largest_bits(const float *x, int32_t n) {
     return largest[0];
 }
 
-// One group of n inputs of one row into n_lines lines; returns its scale. Groups with nothing above
-// 2^-100 count as zeros; a value that is not finite makes the scale, and so the row's results, not
-// a number.
-INLINE float round_group(const float *x, int32_t n, char *line, int32_t height, int32_t n_lines) {
-    int32_t bits = largest_bits(x, n);
+// One group of one row, the first n of `size` values, a constant, into lines; returns its scale.
+// Groups with nothing above 2^-100 count as zeros; a value that is not finite makes the scale, and
+// so the row's results, not a number.
+INLINE float round_group(const float *x, int32_t n, int size, char *line, int32_t height) {
+    vector_f v[INT8_GROUP / WIDTH];
+    load_spread(x, n, size, v);
+    int32_t bits = largest_bits(v, size / WIDTH);
     float magnitude;
     memcpy(&magnitude, &bits, sizeof(magnitude));
     bool finite = bits < 0x7f800000, counts = finite && magnitude >= 0x1p-100f;
     float inverse = counts ? 127 / magnitude : 0;
     const float round_magic = 0x1.8p23f; // adding it leaves a whole number in the low fraction bits
-    for (int32_t l = 0; l < n_lines; ++l, line += height * LINE_BYTES) {
-#pragma GCC unroll 4
-        for (int32_t i = 0; i < LINE_INPUTS; i += WIDTH) {
-            int32_t at = l * LINE_INPUTS + i;
-            vector_f shifted = vector_load_left(x + at, n - at) * inverse + round_magic;
-            put_inputs(line + i * LINE_BYTES / LINE_INPUTS, (vector_i)shifted - 0x4b400000);
-        }
+#pragma GCC unroll 32
+    for (int i = 0; i < size / WIDTH; ++i) {
+        int at = i * WIDTH;
+        char *to = line + (size_t)(at / LINE_INPUTS) * (size_t)height * LINE_BYTES;
+        vector_f shifted = v[i] * inverse + round_magic;
+        put_inputs(to + at % LINE_INPUTS * LINE_BYTES / LINE_INPUTS,
+                   (vector_i)shifted - 0x4b400000);
     }
     return counts ? magnitude / 127 : finite ? 0 : __builtin_nanf("");
 }
 
 static void pack_int8(const struct linear_rows *rows) {
+    int32_t inputs = rows->n_lines * LINE_INPUTS;
     for (int32_t r = rows->begin; r < rows->end; ++r) {
         const float *x = rows->x + (size_t)r * (size_t)rows->cols;
-        for (int32_t line = 0, group = 0; line < rows->n_lines; line += GROUP_LINES, ++group) {
-            int32_t at = group * INT8_GROUP, left = rows->n_lines - line;
-            char *to = rows->lines + ((size_t)line * (size_t)rows->height + (size_t)r) * LINE_BYTES;
-            rows->scales[group * rows->height + r] = round_group(
-                x + at, rows->cols - at, to, rows->height, left < GROUP_LINES ? left : GROUP_LINES);
+        char *line = rows->lines + (size_t)r * LINE_BYTES;
+        float *scale = rows->scales + r;
+        for (int32_t at = 0; at < inputs; at += INT8_GROUP, scale += rows->height) {
+            int32_t left = rows->cols - at;
+            *scale = inputs - at >= INT8_GROUP
+                         ? round_group(x + at, left, INT8_GROUP, line, rows->height)
+                         : round_group(x + at, left, INT8_STEP, line, rows->height);
+            line += (size_t)GROUP_LINES * (size_t)rows->height * LINE_BYTES;
         }
+    }
+}
+
+INLINE void spread_values(float *values, int size) {
+    vector_f v[INT8_GROUP / WIDTH];
+    load_spread(values, size, size, v);
+    memcpy(values, v, (size_t)size * sizeof(float));
+}
+
+static void spread_int8(float *values, int32_t size) {
+    if (size == INT8_GROUP) {
+        spread_values(values, INT8_GROUP);
+    } else {
+        spread_values(values, INT8_STEP);
     }
 }
 
@@ -201,4 +263,5 @@ const struct linear_kernel KERNEL(int8) = {
     .tile_rows = TILE_ROWS,
     .pack = pack_int8,
     .tile = tile_int8,
+    .spread = spread_int8,
 };

@@ -7,6 +7,11 @@
 // tile, chunk, batch and thread change no bit of it. With AMX, one of LINEAR_BF16_ROUNDED takes
 // them 32 at a time, a line: the sum of those at even places and that of those at odd ones, each in
 // ascending order by fused multiply-add, and then their sum (Intel SDM, TDPBF16PS).
+//
+// Before a group of LINEAR_INT8 is rounded it is spread: weights become H w and rows H x / size, H
+// the symmetric matrix of 1 and -1 with H H = size (Sylvester's Hadamard matrix; the transform by
+// its butterflies). The product stays what it was, and a value that outgrows its group, which would
+// set the step of all others, adds a little to each instead (Ashkboos et al. 2024, section 4).
 #ifndef WORKER_BACKEND_CPU_LINEAR_H
 #define WORKER_BACKEND_CPU_LINEAR_H
 
@@ -19,8 +24,8 @@ enum {
     LINE_UNITS = LINE_BYTES / 4,
     LINEAR_PANEL_MAX = 32, // outputs of the widest panel
     LINEAR_ROWS_MAX = 256, // rows that pass over the weights together
-    INT8_GROUP = 128,      // inputs that share a scale
-    INT8_STEP = 64,        // a row of int8 weights is filled up with zeros to a multiple
+    INT8_GROUP = 128,      // inputs that are spread together and share a scale
+    INT8_STEP = 64,        // inputs are filled up with zeros to a multiple; a last, smaller group
 };
 
 // How weights are laid out, and how rows are rounded.
@@ -65,6 +70,8 @@ struct linear_kernel {
     int32_t tile_rows;   // rows of the highest tile
     void (*pack)(const struct linear_rows *rows);
     void (*tile)(const struct linear_tile *tile);
+    // Of LINEAR_INT8: multiplies a group, INT8_GROUP or INT8_STEP values, by H / size, in place.
+    void (*spread)(float *values, int32_t size);
     // For kernels that set up registers for a height (NULL: none to set up), which takes as long as
     // several products of them: a thread enters before a tile of another height than the last, and
     // leaves after the last one.
