@@ -113,17 +113,19 @@ def peer_settings(options):
     return settings
 
 def measure(options, settings):
-    """(side, line) -> rows of figures, one a round."""
+    """(side, line) -> rows of figures, one a round; each is in the log as soon as it is there."""
     figures = collections.defaultdict(list)
+
+    def keep(key, line, row):
+        figures[key, line].append(row)
+        if options.log:
+            print(json.dumps({"side": key, "line": line, **row}), file=options.log, flush=True)
+
     for _, line, (ours, theirs) in itertools.product(range(options.rounds), options.lines, zip(OURS, THEIRS)):
-        figures[side("Surefoot", ours), line].append(run_ours(options, ours, line))
+        keep(side("Surefoot", ours), line, run_ours(options, ours, line))
         for name in CHOICES:
             key = side(name, theirs)
-            figures[key, line].append(run_peer(options, name, theirs, line, settings[key][line], options.new))
-    if options.log:
-        for (key, line), rows in figures.items():
-            for row in rows:
-                print(json.dumps({"side": key, "line": line, **row}), file=options.log)
+            keep(key, line, run_peer(options, name, theirs, line, settings[key][line], options.new))
     return figures
 
 def number(value):
