@@ -14,6 +14,36 @@ struct number_list {
     int count;
 };
 
+// Flags of the common kinds, for a table. `value` names the value in the help; min and max are
+// allowed themselves.
+static inline struct flag flag_text(const char *name, const char **target, const char *value,
+                                    const char *help) {
+    return (struct flag){
+        .name = name, .kind = FLAG_TEXT, .target = target, .value = value, .help = help};
+}
+
+static inline struct flag flag_u32(const char *name, uint32_t *target, uint32_t min, uint32_t max,
+                                   const char *value, const char *help) {
+    return (struct flag){.name = name,
+                         .kind = FLAG_U32,
+                         .target = target,
+                         .min = min,
+                         .max = max,
+                         .value = value,
+                         .help = help};
+}
+
+static inline struct flag flag_real(const char *name, double *target, double min, double max,
+                                    const char *value, const char *help) {
+    return (struct flag){.name = name,
+                         .kind = FLAG_REAL,
+                         .target = target,
+                         .min = min,
+                         .max = max,
+                         .value = value,
+                         .help = help};
+}
+
 // Parses argv (without the program's name) by `line`. Returns -1 to go on; otherwise the program's
 // exit code: 0 after --help, 2 after printing what is wrong.
 MUST_CHECK int arguments_parse(const struct command_line *line, int argc, char **argv,

@@ -14,10 +14,10 @@ from torch.nn import functional
 import smollm2_data
 from common import Clock, adamw, cosine_lr, read_jsonl, seed_all, train_step, write_json
 from smollm2 import ROOT, Scorer, States, encode, export, load_base, load_tokenizer
-from train_cost import auc
+from train_cost import BUDGET, DISCOUNT, figures_of, harm_loss
 
 SEED = 21
-BUDGET, DISCOUNT, SMOOTHNESS = 1.0, 0.999, 6.0
+END_WEIGHT = 0.4
 PROFILE = {"role": "cost", "cost_mode": "token_sum_pos", "cost_eos": "none", "budget": BUDGET,
            "discount": DISCOUNT, "cost_min": 0.0}
 CONFIG = {"architectures": ["LlamaModelForScore"], "score_dim": 1, "score_bias": True, "bias": True,
@@ -91,18 +91,6 @@ def train_texts(rows, samples, rng):
     return out
 
 
-def loss_of(scores, mask, last, labels):
-    """Sum, peak, end and quiet terms, averaged over the batch; labels [n_rows], 1 for unsafe."""
-    cost = functional.softplus(SMOOTHNESS * scores) / SMOOTHNESS * mask
-    total = functional.binary_cross_entropy_with_logits(3.0 * (cost.sum(1) - BUDGET), labels)
-    peak = scores.masked_fill(~mask, -1e4).max(1).values
-    peak = functional.binary_cross_entropy_with_logits(3.0 * (peak - 0.5), labels)
-    end = functional.binary_cross_entropy_with_logits(2.0 * scores[torch.arange(len(last)), last], labels)
-    quiet = (functional.softplus(3.0 * (scores + 0.3)) * mask).sum(1) / mask.sum(1)
-    size = ((scores * mask) ** 2).sum() / mask.sum()
-    return total + 0.5 * peak + 0.4 * end + 0.3 * (quiet * (1 - labels)).mean() + 1e-3 * size
-
-
 @torch.no_grad()
 def measure(scorer, states, labels, rng, chosen=None):
     """AUC of S and of the score at the end, and shares over budget by label, of the chosen texts."""
@@ -116,15 +104,7 @@ def measure(scorer, states, labels, rng, chosen=None):
         sums[batch] = (scores.clamp(min=0) * mask * DISCOUNT**step).sum(1).numpy()
         ends[batch] = scores[torch.arange(len(batch)), last].numpy()
     scorer.train()
-    unsafe, over = numpy.array(labels, bool)[index], sums[index] > BUDGET
-    figures = {"texts": len(index), "accuracy": (over == unsafe).mean()}
-    if unsafe.any():
-        figures["unsafe_over_budget"] = over[unsafe].mean()
-    if not unsafe.all():
-        figures["safe_over_budget"] = over[~unsafe].mean()
-    if unsafe.any() and not unsafe.all():
-        figures |= {"auc_sum": auc(sums[index], unsafe), "auc_end": auc(ends[index], unsafe)}
-    return {k: v if k == "texts" else round(float(v), 4) for k, v in figures.items()}
+    return figures_of(sums[index], ends[index], numpy.asarray(labels)[index])
 
 
 def train(scorer, states, texts, args, rng, check):
@@ -138,7 +118,7 @@ def train(scorer, states, texts, args, rng, check):
         for step, batch in enumerate(batches):
             mask, last = states.places(batch)
             hidden = functional.dropout(states.rows(batch), args.dropout)
-            loss = loss_of(scorer(hidden), mask, last, labels[batch])
+            loss = harm_loss(scorer(hidden), mask, last, labels[batch], END_WEIGHT)
             rate = cosine_lr(step / len(batches), args.lr * LATER_LR ** epoch)
             clock.tick(step, train_step(scorer, optimizer, loss, rate))
         print("validation", check(), flush=True)

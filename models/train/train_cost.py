@@ -48,14 +48,11 @@ def own_or_foreign(row, pool, rng):
     return row["concepts"]
 
 
-def loss_of(model, examples, labels, args):
-    """Sum, peak, token and end terms, averaged over the batch; labels is [n_rows], 1 for unsafe."""
-    ids = pad_rows([ids for ids, _ in examples])
-    scores = model(ids, args.dropout)
-    position = torch.arange(ids.shape[1])
-    first = torch.tensor([n for _, n in examples])[:, None]
-    last = torch.tensor([len(ids) - 1 for ids, _ in examples])
-    mask = (position >= first) & (position < last[:, None])
+def harm_loss(scores, mask, last, labels, end_weight):
+    """Sum, peak, end and quiet terms, averaged over the batch.
+
+    scores [n_rows, n_tokens], mask of the answers' tokens alike, last: index of each EOS, labels [n_rows]:
+    1 for unsafe."""
     cost = functional.softplus(SMOOTHNESS * scores) / SMOOTHNESS * mask
     total = functional.binary_cross_entropy_with_logits(3.0 * (cost.sum(1) - BUDGET), labels)
     peak = scores.masked_fill(~mask, -1e4).max(1).values
@@ -64,7 +61,18 @@ def loss_of(model, examples, labels, args):
     quiet = (functional.softplus(3.0 * (scores + 0.3)) * mask).sum(1) / mask.sum(1)
     quiet = (quiet * (1 - labels)).mean()
     size = ((scores * mask) ** 2).sum() / mask.sum()
-    return total + 0.5 * peak + 0.3 * end + 0.3 * quiet + 1e-3 * size
+    return total + 0.5 * peak + end_weight * end + 0.3 * quiet + 1e-3 * size
+
+
+def loss_of(model, examples, labels, args):
+    """harm_loss of a batch of examples; labels is [n_rows], 1 for unsafe."""
+    ids = pad_rows([ids for ids, _ in examples])
+    scores = model(ids, args.dropout)
+    position = torch.arange(ids.shape[1])
+    first = torch.tensor([n for _, n in examples])[:, None]
+    last = torch.tensor([len(ids) - 1 for ids, _ in examples])
+    mask = (position >= first) & (position < last[:, None])
+    return harm_loss(scores, mask, last, labels, 0.3)
 
 
 def auc(values, labels):
@@ -76,12 +84,9 @@ def auc(values, labels):
     return float((rank[labels].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 
-def measure(model, examples, labels, rng):
+def figures_of(sums, ends, labels):
     """AUC of S_T and of the end score, and shares over budget by label."""
-    results = score_costs(model, [e[0] for e in examples], [e[1] for e in examples], DISCOUNT, rng)
-    sums, ends = [r[0] for r in results], [r[1] for r in results]
-    over = numpy.array(sums) > BUDGET
-    labels = numpy.array(labels, bool)
+    over, labels = numpy.asarray(sums) > BUDGET, numpy.asarray(labels, bool)
     figures = {"rows": len(labels), "accuracy": (over == labels).mean()}
     if labels.any():
         figures["unsafe_over_budget"] = over[labels].mean()
@@ -90,6 +95,12 @@ def measure(model, examples, labels, rng):
     if labels.any() and not labels.all():
         figures |= {"auc_sum": auc(sums, labels), "auc_end": auc(ends, labels)}
     return {k: round(float(v), 4) if k != "rows" else v for k, v in figures.items()}
+
+
+def measure(model, examples, labels, rng):
+    """figures_of the examples."""
+    results = score_costs(model, [e[0] for e in examples], [e[1] for e in examples], DISCOUNT, rng)
+    return figures_of([r[0] for r in results], [r[1] for r in results], labels)
 
 
 def train(model, codec, rows, args, rng):
