@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/number_text.h"
+#include "coordinator/spec_check.h"
 
 static enum status copy_text(char *out, size_t size, const char *text, const char *field,
                              struct error *err) {
@@ -49,25 +50,32 @@ static enum status check_generation(const Surefoot__GenerationDefaults *generati
     const struct {
         bool present;
         double value;
-        double low, high;
-        bool above_low;
+        struct number_range range;
         const char *field;
     } numbers[] = {
-        {generation->has_temperature, generation->temperature, 0, 100, false,
+        {generation->has_temperature,
+         generation->temperature,
+         {.low = 0, .high = 100, .single = true},
          "generation.temperature"},
-        {generation->has_top_p, generation->top_p, 0, 1, true, "generation.top_p"},
-        {generation->has_repetition_penalty, generation->repetition_penalty, 0, 100, true,
+        {generation->has_top_p,
+         generation->top_p,
+         {.low = 0, .high = 1, .above_low = true, .single = true},
+         "generation.top_p"},
+        {generation->has_repetition_penalty,
+         generation->repetition_penalty,
+         {.low = 0, .high = 100, .above_low = true, .single = true},
          "generation.repetition_penalty"},
-        {generation->has_top_k, generation->top_k, 0, LIMIT_TOP_K, false, "generation.top_k"},
+        {generation->has_top_k,
+         generation->top_k,
+         {.low = 0, .high = LIMIT_TOP_K},
+         "generation.top_k"},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        double value = numbers[i].value;
-        bool good = value >= numbers[i].low && value <= numbers[i].high &&
-                    !(numbers[i].above_low && value == numbers[i].low);
-        if (numbers[i].present && !good) {
-            return error_set(err, STATUS_INVALID_ARGUMENT, numbers[i].field,
-                             "%g is outside %s%g, %g]", value, numbers[i].above_low ? "(" : "[",
-                             numbers[i].low, numbers[i].high);
+        double value = 0;
+        enum status status = check_number(numbers[i].present, numbers[i].value, numbers[i].range,
+                                          numbers[i].field, &value, err);
+        if (status != STATUS_OK) {
+            return status;
         }
     }
     return STATUS_OK;

@@ -741,6 +741,33 @@ static void test_groups_must_agree_about_generation(void **state) {
     assert_non_null(strstr(err.message, "generation_config"));
 }
 
+static void test_a_groups_generation_is_refused_by_its_own_number(void **state) {
+    (void)state;
+    static const struct {
+        double temperature, top_p;
+        const char *field, *message;
+    } cases[] = {
+        {100.00001, 1, "policy.generation.temperature", "100.00001 is outside [0, 100]"},
+        {1, 1e-50, "policy.generation.top_p", "1e-50 is outside (0, 1] in single precision"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_set models = models_with_generation();
+        Surefoot__GenerationDefaults generation = models.policy.generation;
+        generation.temperature = cases[i].temperature;
+        generation.top_p = cases[i].top_p;
+        Surefoot__ModelInfo policy = SUREFOOT__MODEL_INFO__INIT;
+        policy.name = "policy";
+        policy.generation = &generation;
+        Surefoot__GroupHello hello = SUREFOOT__GROUP_HELLO__INIT;
+        hello.policy = &policy;
+        struct model_set read;
+        struct error err = {0};
+        assert_status(INVALID, model_set_read(&hello, &read, &err));
+        assert_string_equal(err.field, cases[i].field);
+        assert_string_equal(err.message, cases[i].message);
+    }
+}
+
 static void test_job_fields_override_the_profile(void **state) {
     (void)state;
     struct model_set models = demo_models();
@@ -947,6 +974,7 @@ int main(void) {
         cmocka_unit_test(test_do_sample_false_is_followed_by_single_samples),
         cmocka_unit_test(test_the_models_length_keeps_to_the_limits),
         cmocka_unit_test(test_groups_must_agree_about_generation),
+        cmocka_unit_test(test_a_groups_generation_is_refused_by_its_own_number),
         cmocka_unit_test(test_job_fields_override_the_profile),
         cmocka_unit_test(test_rules_of_words_are_a_scorer_beside_the_others),
         cmocka_unit_test(test_stored_bytes_ignore_streaming),
