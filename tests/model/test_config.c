@@ -343,6 +343,9 @@ static const struct refusal refusals[] = {
     {"{\"architectures\": \"LlamaForCausalLM\"}", STATUS_MALFORMED, "architectures"},
     {"{\"architectures\": [7]}", STATUS_MALFORMED, "architectures"},
     {"{\"hidden_act\": \"gelu\"}", STATUS_UNSUPPORTED, "hidden_act"},
+    {"{\"is_causal\": false}", STATUS_UNSUPPORTED, "is_causal"},
+    {"{\"is_causal\": 0}", STATUS_MALFORMED, "is_causal"},
+    {"{\"transformers_weights\": \"other.safetensors\"}", STATUS_UNSUPPORTED, "transformers_weights"},
     {"{\"architectures\": [\"MistralForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
      "attention_bias"},
     {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
@@ -528,6 +531,7 @@ static void test_fields_that_change_nothing_are_let_through(void **state) {
         " \"score_type\": \"cost\", \"do_normalize\": false, \"model_type\": \"score_llama\"}",
         "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\","
         " \"max_window_layers\": 28, \"use_sliding_window\": false, \"sliding_window\": 131072}",
+        "{\"is_causal\": true, \"transformers_weights\": \"model.safetensors\"}",
         // unknown, and saying nothing
         "{\"a\": null, \"b\": false, \"c\": 0, \"d\": 0.0, \"e\": \"\", \"f\": [], \"g\": {}}",
     };
@@ -624,6 +628,10 @@ static void test_generation_that_is_not_supported_is_refused_by_name(void **stat
         {"{\"no_repeat_ngram_size\": 3}", STATUS_UNSUPPORTED, "no_repeat_ngram_size"},
         {"{\"stop_strings\": [\"x\"]}", STATUS_UNSUPPORTED, "stop_strings"},
         {"{\"guidance_scale\": 1.5}", STATUS_UNSUPPORTED, "guidance_scale"},
+        {"{\"encoder_no_repeat_ngram_size\": 3}", STATUS_UNSUPPORTED,
+         "encoder_no_repeat_ngram_size"},
+        {"{\"encoder_repetition_penalty\": 1.2}", STATUS_UNSUPPORTED,
+         "encoder_repetition_penalty"},
         {"{\"dry_multiplier\": 0.8}", STATUS_UNSUPPORTED, "dry_multiplier"},
         {"{\"temperature\": \"hot\"}", STATUS_MALFORMED, "temperature"},
         {"{\"temperature\": 1000}", STATUS_LIMIT, "temperature"},

@@ -224,6 +224,24 @@ static enum status read_biases(const json_t *json, struct model_config *config, 
                                : status;
 }
 
+// Attention in both directions, and weights in a file of another name than the format's.
+static enum status refuse_other_ways(const json_t *json, struct error *err) {
+    bool causal = true;
+    enum status status = json_bool_get(json, "is_causal", &causal, err);
+    if (status == STATUS_OK && !causal) {
+        return error_set(err, STATUS_UNSUPPORTED, "is_causal", "is_causal false is not supported");
+    }
+    char file[64] = "model.safetensors";
+    if (status == STATUS_OK) {
+        status = json_string_get(json, "transformers_weights", file, sizeof file, err);
+    }
+    if (status == STATUS_OK && strcmp(file, "model.safetensors") != 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "transformers_weights",
+                         "weights in %s are not supported: in model.safetensors they are", file);
+    }
+    return status;
+}
+
 static enum status read_variant(const json_t *json, struct model_config *config,
                                 struct error *err) {
     char activation[32] = "silu";
@@ -235,6 +253,9 @@ static enum status read_variant(const json_t *json, struct model_config *config,
     }
     if (status == STATUS_OK) {
         status = refuse_true(json, "is_encoder_decoder", err);
+    }
+    if (status == STATUS_OK) {
+        status = refuse_other_ways(json, err);
     }
     if (status == STATUS_OK) {
         status = read_biases(json, config, err);

@@ -19,6 +19,7 @@ static const char *const followed[] = {
     "hidden_size",
     "id2label",
     "intermediate_size",
+    "is_causal",
     "is_encoder_decoder",
     "label2id",
     "layer_types",
@@ -45,6 +46,7 @@ static const char *const followed[] = {
     "score_type",
     "sliding_window",
     "tie_word_embeddings",
+    "transformers_weights",
     "use_sliding_window",
     "var",
     "vocab_size",
@@ -75,7 +77,6 @@ static const char *const harmless[] = {
     "tokenizer_class",
     "torch_dtype",
     "transformers.js_config",
-    "transformers_weights",
     "unk_token_id",
     "unsloth_*",
     // Training.
