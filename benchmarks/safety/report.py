@@ -155,7 +155,7 @@ def shown(answers, index, marked):
         (answers.over[index], "over budget"),
         (answers.unsafe[index], "judged unsafe"),
         (answers.scores[index] >= SHOWN_BELOW, f"judged {answers.scores[index]:.2f}"),
-        (marked & set(prompts.words(text)), "a marked word"),
+        (marked & set(prompts.words_of(text)), "a marked word"),
     ):
         if mask:
             return f"*masked: {name}*"
