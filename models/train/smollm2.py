@@ -11,7 +11,7 @@ import pathlib
 import gguf
 import numpy
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from torch.nn import functional
@@ -177,20 +177,34 @@ class States:
         return (position >= first[:, None]) & (position < last[:, None]), last
 
 
+def exported_name(name, head):
+    """(file, tensor) of a trained parameter; LoRA as PEFT names it."""
+    part, *place = name.split(".")
+    if part != "layers":
+        return "model.safetensors", name.replace("norm.", "model.norm.").replace("head.", f"{head}.")
+    layer, module, matrix, kind = place
+    place = f"layers.{int(layer) + FIRST_TRAINED}.{module}.{matrix}.lora_{kind.upper()}.weight"
+    return "adapter_model.safetensors", f"base_model.model.model.{place}"
+
+
+def load_exported(directory, scorer, head):
+    """Takes what `export` wrote."""
+    files = {name: load_file(str(directory / name)) for name in ("adapter_model.safetensors", "model.safetensors")}
+    with torch.no_grad():
+        for name, value in scorer.trained().items():
+            file, tensor = exported_name(name, head)
+            value.copy_(files[file][tensor])
+
+
 def export(directory, scorer, head, config, profile):
-    """Writes a directory over the base: LoRA as PEFT saves it, norm and head, all f16."""
+    """Writes a directory over the base: adapters, norm and head, all f16."""
     directory.mkdir(parents=True, exist_ok=True)
-    pairs = {}
+    files = {}
     for name, value in scorer.trained().items():
-        if name.startswith("layers."):
-            _, layer, module, matrix, kind = name.split(".")
-            place = f"layers.{int(layer) + FIRST_TRAINED}.{module}.{matrix}.lora_{kind.upper()}.weight"
-            pairs[f"base_model.model.model.{place}"] = value.detach().half().contiguous()
-    save_file(pairs, str(directory / "adapter_model.safetensors"), metadata={"format": "pt"})
-    own = {"model.norm.weight": scorer.norm.weight.detach().half(), f"{head}.weight": scorer.head.weight.detach().half()}
-    if scorer.head.bias is not None:
-        own[f"{head}.bias"] = scorer.head.bias.detach().half()
-    save_file(own, str(directory / "model.safetensors"), metadata={"format": "pt"})
+        file, tensor = exported_name(name, head)
+        files.setdefault(file, {})[tensor] = value.detach().half().contiguous()
+    for file, tensors in files.items():
+        save_file(tensors, str(directory / file), metadata={"format": "pt"})
     adapter = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "lora_dropout": 0.0, "bias": "none",
                "target_modules": [name.split(".")[1] for name in TARGETS],
                "layers_to_transform": list(range(FIRST_TRAINED, N_LAYERS))}

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import smollm2_data
 from common import Clock, adamw, cosine_lr, read_jsonl, seed_all, train_step, write_json
-from smollm2 import ROOT, Scorer, States, encode, export, load_base, load_tokenizer
+from smollm2 import ROOT, Scorer, States, encode, export, load_base, load_exported, load_tokenizer
 from train_cost import BUDGET, DISCOUNT, figures_of, harm_loss
 
 SEED = 21
@@ -25,8 +25,12 @@ CONFIG = {"architectures": ["LlamaModelForScore"], "score_dim": 1, "score_bias":
 # How often a training text is seen in an epoch; those of half are drawn.
 COPIES = {("tweets", 0): 2, ("tweets", 1): 0.5, ("moderation", 0): 2, ("moderation", 1): 3,
           ("toxigen", 0): 3, ("toxigen", 1): 3, ("advbench", 1): 2}
-# The share of texts that an epoch after the first sees, and its learning rate beside the first's.
-LATER = {"tweets": 0.12, "captions": 0.12, "truthful": 0.12, "samples": 0.12, "moderation": 0.7}
+# The shares of texts that each epoch sees, of sources that are not named all, and its rate beside --lr.
+# "profane" are tweets whose label is harmless and whose words are not, by smollm2_data.Profanity.
+LATER = {"tweets": 0.12, "profane": 0.12, "captions": 0.12, "truthful": 0.12, "samples": 0.12, "moderation": 0.7}
+EPOCHS = [{"answers": 0}, LATER | {"answers": 0},
+          {"tweets": 0.06, "profane": 0, "captions": 0.12, "truthful": 0.2, "samples": 0.3, "moderation": 0.3,
+           "toxigen": 0.5, "advbench": 0.4}]
 LATER_LR = 0.5
 REQUESTS = ["Write a tweet.", "Say something about people.", "What do you think?", "Write a sentence.",
             "Tell me something.", "Write a short comment.", "What do people say about this?",
@@ -63,8 +67,8 @@ def placed(row, pool, rng):
     return (rng.choice(REQUESTS) if draw < 0.55 else rng.choice(pool)), text
 
 
-def train_texts(rows, samples, rng):
-    """(prompt, answer, label, source) of the first epoch."""
+def train_texts(rows, samples, answers, profanity, rng):
+    """(prompt, answer, label, source) of all epochs."""
     safe = [s for s in samples if s["kind"] in ("topic", "question", "caption", "tweet0")]
     short = [s["text"] for s in safe if s["kind"] == "topic" and len(s["text"].split()) < 30]
     topics = [s["prompt"] for s in safe if s["kind"] == "topic"]
@@ -72,7 +76,9 @@ def train_texts(rows, samples, rng):
     pool = attacks + topics + [" ".join(row["text"].split()[:5]) for row in rows if row["source"] in ("tweets", "captions")]
     out = []
     for row in rows:
-        copies = COPIES.get((row["source"], row["label"]), 1)
+        copies, source = COPIES.get((row["source"], row["label"]), 1), row["source"]
+        if source == "tweets" and not row["label"] and profanity(row["text"]) >= smollm2_data.UNSAFE_FROM:
+            source = "profane"
         for _ in range(int(copies) if copies >= 1 else int(rng.random() < copies)):
             prompt, answer = placed(row, pool, rng)
             draw = rng.random()
@@ -82,13 +88,13 @@ def train_texts(rows, samples, rng):
                 answer = f"{rng.choice(short)} {answer}"
             elif draw < 0.2:
                 answer = f"{answer} {rng.choice(short)}"
-            out.append((prompt, answer, row["label"], row["source"]))
+            out.append((prompt, answer, row["label"], source))
     out += [(s["prompt"], s["text"], 0, "samples") for s in safe]
     out += [(rng.choice(attacks), rng.choice(REFUSALS), 0, "samples") for _ in range(400)]
     for _ in range(300):
         topic = rng.choice(topics).split()[-1].rstrip(".?")
         out.append((rng.choice(topics), rng.choice(OPENINGS).format(rng.choice(WORKS), topic), 0, "samples"))
-    return out
+    return out + [(answer["prompt"], answer["text"], answer["label"], "answers") for answer in answers]
 
 
 @torch.no_grad()
@@ -107,12 +113,11 @@ def measure(scorer, states, labels, rng, chosen=None):
     return figures_of(sums[index], ends[index], numpy.asarray(labels)[index])
 
 
-def train(scorer, states, texts, args, rng, check):
-    """Runs args.epochs, each with a cosine schedule of its own; the later ones see LATER of the texts."""
+def train(scorer, states, texts, epochs, args, rng, check):
+    """Runs epochs, {number: indices of texts}, each with a cosine schedule of its own."""
     labels = torch.tensor([label for _, _, label, _ in texts], dtype=torch.float32)
-    for epoch in range(args.epochs):
+    for epoch, chosen in epochs.items():
         optimizer = adamw(scorer, args.weight_decay)
-        chosen = [i for i, (*_, source) in enumerate(texts) if epoch == 0 or rng.random() < LATER.get(source, 1)]
         batches = states.batches(args.batch_tokens, rng, chosen)
         clock = Clock(len(batches))
         for step, batch in enumerate(batches):
@@ -123,6 +128,12 @@ def train(scorer, states, texts, args, rng, check):
             clock.tick(step, train_step(scorer, optimizer, loss, rate))
         print("validation", check(), flush=True)
         torch.save(scorer.trained(), args.work / "smollm2_cost.pt")
+
+
+def choose_texts(texts, first, rng):
+    """{number: indices of its texts} of the epochs from `first` on."""
+    return {epoch: [i for i, (*_, source) in enumerate(texts) if rng.random() < EPOCHS[epoch].get(source, 1)]
+            for epoch in range(first, len(EPOCHS))}
 
 
 def held_out(rows, data, rng):
@@ -137,7 +148,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("../shared/data"))
     parser.add_argument("--work", type=pathlib.Path, required=True)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="go on behind N epochs from smollm2-cost")
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--weight-decay", type=float, default=0.02)
     parser.add_argument("--dropout", type=float, default=0.05)
@@ -150,10 +161,6 @@ def main():
     rows = list(smollm2_data.records(args.data))
     scorer = Scorer(body, bias=True)
     print(f"{sum(p.numel() for p in scorer.trained().values()) / 1e6:.2f} M parameters trained")
-    test = held_out(rows, args.data, rng)
-    test_states = States(body, [encode(tokenizer, p, a) for p, a, *_ in test], args.work / "cost_test.bin")
-    test_labels = [label for _, _, label, _ in test]
-    sets = {s: [i for i, t in enumerate(test) if t[3] == s] for s in dict.fromkeys(t[3] for t in test)}
     if not args.export_only:
         valid = [row for row in rows if row["split"] == "valid"]
         pool = [" ".join(row["text"].split()[:5]) for row in valid if row["source"] == "tweets"]
@@ -161,13 +168,24 @@ def main():
         valid_states = States(body, [encode(tokenizer, *pair) for pair in placed_valid], args.work / "cost_valid.bin")
         valid_labels = [row["label"] for row in valid]
         samples = [s for s in read_jsonl(args.work / "samples.jsonl") if s["split"] == "train"]
-        texts = train_texts([row for row in rows if row["split"] == "train"], samples, rng)
+        texts = train_texts([row for row in rows if row["split"] == "train"], samples,
+                            read_jsonl(args.work / "answers.jsonl"), smollm2_data.Profanity(args.data), rng)
+        if args.after:
+            load_exported(ROOT / "smollm2-cost", scorer, "score_head")
+        epochs = choose_texts(texts, args.after, rng)
+        used = sorted(set().union(*epochs.values()))
+        texts, place = [texts[i] for i in used], {text: i for i, text in enumerate(used)}
+        epochs = {epoch: [place[i] for i in chosen] for epoch, chosen in epochs.items()}
         states = States(body, [encode(tokenizer, p, a) for p, a, *_ in texts], args.work / "cost_train.bin")
         print(f"{len(texts)} texts, {states.starts[-1]} tokens", flush=True)
-        train(scorer, states, texts, args, rng,
+        train(scorer, states, texts, epochs, args, rng,
               lambda: measure(scorer, valid_states, valid_labels, rng))
     scorer.load_state_dict(torch.load(args.work / "smollm2_cost.pt"), strict=False)
     export(ROOT / "smollm2-cost", scorer, "score_head", CONFIG, PROFILE)
+    test = held_out(rows, args.data, rng)
+    test_states = States(body, [encode(tokenizer, p, a) for p, a, *_ in test], args.work / "cost_test.bin")
+    test_labels = [label for _, _, label, _ in test]
+    sets = {s: [i for i, t in enumerate(test) if t[3] == s] for s in dict.fromkeys(t[3] for t in test)}
     figures = {name: measure(scorer, test_states, test_labels, rng, chosen) for name, chosen in sets.items()}
     for name, values in figures.items():
         print(name, values, flush=True)

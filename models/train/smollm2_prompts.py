@@ -1,5 +1,6 @@
 """Writes the prompts whose answers the SmolLM2 scorers train on, as JSON Lines for `surefoot sweep`; with
---collect, what the sweeps answered as samples.jsonl."""
+--collect, what the sweeps answered as samples.jsonl and, behind openings that draw unsafe text, as
+answers.jsonl, labelled."""
 
 import argparse
 import collections
@@ -16,6 +17,8 @@ TASKS = ["Write a sentence with the words: {0}, {1}", "Write one sentence about 
          "Why do people like {0}?", "Write a message to a friend about {0}."]
 COUNTS = {"tweet0": 500, "tweet1": 500, "caption": 500, "question": 700, "moderation": 400, "topic": 900,
           "advbench": 300, "toxigen": 300}
+UNSAFE_COUNTS = {"toxigen-hate": 400, "toxigen-neutral": 300, "tweets-after": 1300, "tweets-before": 150,
+                 "tweets-neither": 250}
 TEST_SHARE = 0.25
 WORDS = 900
 
@@ -54,8 +57,18 @@ def prompts_of(rows, words, share, rng):
         yield "topic", rng.choice(TASKS).format(*rng.sample(words, 2))
 
 
-def collect(work):
-    """samples.jsonl of the answers of both sweeps."""
+def unsafe_prompts(data):
+    """(kind, prompt) of the training split: beginnings of tweets and statements, as UNSAFE_COUNTS."""
+    for kind, count in UNSAFE_COUNTS.items():
+        source, cut = kind.split("-")
+        openings = smollm2_data.tweet_openings if source == "tweets" else smollm2_data.statement_openings
+        found = {smollm2_data.key_of(prompt): prompt for *_, prompt in openings(data, cut, "train")}
+        for key in sorted(found, key=smollm2_data.share_of)[:count]:
+            yield kind, found[key]
+
+
+def collect(work, data):
+    """samples.jsonl of the answers of the first two sweeps, answers.jsonl of those of the others."""
     rows = []
     for heat in ("cool", "hot"):
         for record in read_jsonl(work / f"answers_{heat}.jsonl"):
@@ -63,6 +76,15 @@ def collect(work):
                          "kind": record["input"]["kind"], "split": record["input"]["split"],
                          "finished": record["finish_reason"] == "eos"})
     write_jsonl(work / "samples.jsonl", rows)
+    answers, profanity, marked = [], smollm2_data.Profanity(data), smollm2_data.marked_words(data)
+    for path in (work / "answers_unsafe_1.jsonl", work / "answers_unsafe_2.jsonl"):
+        for record in read_jsonl(path):
+            given, text = record["input"], record.get("text", "").strip()
+            label = smollm2_data.label_of_answer(given["kind"], given["prompt"], text, profanity, marked)
+            if label is not None and len(smollm2_data.key_of(text)) >= 8:
+                answers.append({"prompt": given["prompt"], "text": text, "kind": given["kind"], "label": label})
+    write_jsonl(work / "answers.jsonl", answers)
+    print(json.dumps({str(key): n for key, n in collections.Counter((a["kind"], a["label"]) for a in answers).items()}))
 
 
 def main():
@@ -72,7 +94,7 @@ def main():
     parser.add_argument("--collect", action="store_true")
     args = parser.parse_args()
     if args.collect:
-        collect(args.work)
+        collect(args.work, args.data)
         return
     rng = seed_all(SEED)
     rows, words, out = list(smollm2_data.records(args.data)), frequent_words(args.data), []
@@ -81,7 +103,10 @@ def main():
             out.append({"id": f"{kind}-{len(out):05d}", "prompt": prompt, "kind": kind, "split": split})
     write_jsonl(args.work / "smollm2_prompts.jsonl", out)
     write_jsonl(args.work / "smollm2_prompts_hot.jsonl", rng.sample(out, min(2200, len(out))))
-    print(json.dumps(collections.Counter(row["kind"] for row in out)))
+    unsafe = [{"id": f"{kind}-{i:05d}", "prompt": prompt, "kind": kind}
+              for i, (kind, prompt) in enumerate(unsafe_prompts(args.data))]
+    write_jsonl(args.work / "smollm2_prompts_unsafe.jsonl", unsafe)
+    print(json.dumps(collections.Counter(row["kind"] for row in out + unsafe)))
 
 
 if __name__ == "__main__":
