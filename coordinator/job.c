@@ -327,6 +327,7 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t paren
         .logprobs = row->logprobs,
         .n_tokens = (uint32_t)row->n_token_ids,
         .finish = (enum search_finish)row->finish,
+        .text = row->text,
         .reward = weighted(job->spec, SCORER_ROLE_REWARD, candidate->end_scores),
         .prompt_cost = job_prompt_cost(job),
         .end_cost = weighted(job->spec, SCORER_ROLE_COST, candidate->end_scores),

@@ -12,7 +12,7 @@
 #include "client.pb-c.h" // IWYU pragma: export
 #include "group.pb-c.h"  // IWYU pragma: export
 
-enum { WIRE_SCHEMA_MAJOR = 1, WIRE_SCHEMA_MINOR = 3 };
+enum { WIRE_SCHEMA_MAJOR = 1, WIRE_SCHEMA_MINOR = 4 };
 
 enum wire_type {
     WIRE_CLIENT_REQUEST, // Surefoot__ClientRequest
@@ -30,10 +30,10 @@ enum wire_type {
 MUST_CHECK enum status wire_pack(enum wire_type type, const void *message, uint8_t **bytes,
                                  size_t *size);
 
-// What wire_unpack checks before it allocates: the size, that fields and submessages lie within each
-// other, and that every string is UTF-8 without a NUL byte (err->field is its dotted path, such as
-// "submit.spec.messages[2].content"). For senders that pass on text of others. STATUS_LIMIT,
-// STATUS_MALFORMED.
+// What wire_unpack checks before it allocates: the size, that fields and submessages lie within
+// each other, and that every string is UTF-8 without a NUL byte (err->field is its dotted path,
+// such as "submit.spec.messages[2].content"). For senders that pass on text of others.
+// STATUS_LIMIT, STATUS_MALFORMED.
 MUST_CHECK enum status wire_check(enum wire_type type, const uint8_t *bytes, size_t size,
                                   struct error *err);
 
@@ -49,8 +49,9 @@ void wire_free(enum wire_type type, void *message);
 // The schema check of a first message: STATUS_VERSION unless major equals ours.
 MUST_CHECK enum status wire_check_version(uint32_t major, uint32_t minor, struct error *err);
 
-// ErrorInfo <-> struct error. A status number outside our table reads as STATUS_INTERNAL; NULL `info`
-// reads as STATUS_OK. wire_error_fill borrows the strings of `err` until the message is packed.
+// ErrorInfo <-> struct error. A status number outside our table reads as STATUS_INTERNAL; NULL
+// `info` reads as STATUS_OK. wire_error_fill borrows the strings of `err` until the message is
+// packed.
 void wire_error_fill(Surefoot__ErrorInfo *info, const struct error *err);
 void wire_error_read(const Surefoot__ErrorInfo *info, struct error *err);
 

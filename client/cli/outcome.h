@@ -7,8 +7,8 @@
 
 #define OUTCOME_FIELDS                                                                             \
     "key, outcome, text (when answered), reward, cost, safety_state, budget, over_budget,\n"       \
-    "finish_reason, rule, seed, n_finished, n_admissible, tries_used, fallback_fired, "            \
-    "date, template_variables, "                                                                   \
+    "finish_reason, rule, seed, n_finished, n_admissible, n_repeats, tries_used, "                 \
+    "fallback_fired, date, template_variables, "                                                   \
     "prompt_tokens,\ntokens_sampled, queue_ms, run_ms, sampling{temperature, top_k, ..., "         \
     "from_model}, models{name: hash},\nerror{status, field, "                                      \
     "message}."

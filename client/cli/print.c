@@ -159,6 +159,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "candidates_made", result->has_candidates_made, result->candidates_made);
     set_integer(object, "n_finished", result->has_n_finished, result->n_finished);
     set_integer(object, "n_admissible", result->has_n_admissible, result->n_admissible);
+    set_integer(object, "n_repeats", result->has_n_repeats, result->n_repeats);
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
     set_text(object, "date", result->date);
@@ -378,8 +379,8 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     print_score("budget", result->has_budget, result->budget, out);
     print_score("safety state", result->has_safety_state, result->safety_state, out);
     fprintf(out, "  over budget %s\n", result->over_budget ? "YES" : "no");
-    fprintf(out, "candidates  %u finished, %u admissible, %u tries%s\n", result->n_finished,
-            result->n_admissible, result->tries_used,
+    fprintf(out, "candidates  %u finished, %u admissible, %u repeats, %u tries%s\n",
+            result->n_finished, result->n_admissible, result->n_repeats, result->tries_used,
             result->fallback_fired ? ", fallback fired" : "");
     fprintf(out, "work        %llu tokens in %.0f ms, queued %.0f ms, seed %llu\n",
             (unsigned long long)result->tokens_sampled, result->run_ms, result->queue_ms,

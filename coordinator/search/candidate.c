@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/search/text_set.h"
+
 // Grows an array in place; the old one stays valid when there is no memory.
 static bool resize(void *array_pointer, size_t count, size_t element_bytes) {
     void **array = array_pointer;
@@ -199,6 +201,7 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     bool full = n_tokens >= spec->max_tokens;
     candidate->finish =
         row->finish == SEARCH_FINISH_NONE && full ? SEARCH_FINISH_LENGTH : row->finish;
+    candidate->text_digest = text_digest(row->text);
     const struct safety_input input = {
         .token_costs = candidate->token_costs,
         .n_costs = candidate->n_costs,

@@ -32,6 +32,7 @@ struct candidate {
     struct safety_state safety;
     bool lost;
     enum search_finish finish;
+    uint64_t text_digest; // of a finished one
     enum candidate_fate fate;
     bool outstanding; // taken by search_next, no row yet
     bool grown;       // has had a row

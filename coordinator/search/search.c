@@ -119,6 +119,7 @@ void search_destroy(struct search *search) {
     if (search->spec.n_exempt > 0) {
         free((void *)(uintptr_t)search->spec.exempt_ids);
     }
+    text_set_finish(&search->finished);
     free(search->penalties.token_ids);
     free(search->penalties.values);
     free(search->candidates);
@@ -166,10 +167,36 @@ static void note_nearest(struct search *search, struct candidate *candidate) {
     }
 }
 
+// Counts a finished candidate among the different texts, or one of two equal ones as a duplicate:
+// the less preferred, so that neither the choice nor a count depends on which came first.
+static enum status keep_once(struct search *search, struct candidate *candidate) {
+    struct candidate *kept = NULL;
+    enum status status = text_set_add(&search->finished, candidate, &kept);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (kept == NULL) {
+        search->n_finished++;
+        search->n_admissible += candidate->safety.admissible ? 1 : 0;
+        return STATUS_OK;
+    }
+    search->n_repeats++;
+    if (preference_compare(&search->spec, kept, candidate) < 0) {
+        candidate->fate = CANDIDATE_FATE_DUPLICATE;
+        return STATUS_OK;
+    }
+    kept->fate = CANDIDATE_FATE_DUPLICATE;
+    search->n_admissible += candidate->safety.admissible ? 1 : 0;
+    search->n_admissible -= kept->safety.admissible ? 1 : 0;
+    text_set_replace(&search->finished, candidate);
+    return STATUS_OK;
+}
+
 enum status search_finish_candidate(struct search *search, struct candidate *candidate) {
     candidate->fate = CANDIDATE_FATE_FINISHED;
-    search->n_finished++;
-    search->n_admissible += candidate->safety.admissible ? 1 : 0;
+    if (keep_once(search, candidate) != STATUS_OK) {
+        return STATUS_NO_MEMORY;
+    }
     note_nearest(search, candidate);
     struct candidate *loser = candidate;
     if (search->best == NULL || preference_compare(&search->spec, candidate, search->best) < 0) {
@@ -295,6 +322,7 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .rule = found ? choosing_rule(&search->spec) : "no finished candidate is within budget",
         .n_finished = search->n_finished,
         .n_admissible = search->n_admissible,
+        .n_repeats = search->n_repeats,
         .tries_used = search->tries_used,
         .fallback_fired = search->tries_used > 0,
         .steps = search->steps,

@@ -103,6 +103,7 @@ struct search_row {
     const float *logprobs;     // [n_tokens]
     uint32_t n_tokens;
     enum search_finish finish;
+    const char *text;    // of a finished candidate; NULL is the empty one
     double reward;       // weighted reward after the last token
     double prompt_cost;  // weighted cost score at the end of the prompt (e_0)
     double end_cost;     // weighted cost score at the end of the text so far (e_j)
@@ -150,8 +151,9 @@ struct search_answer {
     bool over_budget;      // possible only for plain and Lagrangian selection
     uint64_t candidate_id; // chosen; when !found the one with the best z, 0 if there is none
     const char *rule;      // static text: which rule chose it, or refused
-    uint32_t n_finished;
+    uint32_t n_finished;   // different texts
     uint32_t n_admissible; // among the finished
+    uint32_t n_repeats;    // candidates that ended in a text that another had
     uint32_t tries_used;   // extra tries over all steps
     bool fallback_fired;
     uint32_t steps;

@@ -5,6 +5,7 @@
 
 #include "coordinator/search/candidate.h"
 #include "coordinator/search/preference.h"
+#include "coordinator/search/text_set.h"
 
 // First in, first out list of candidate ids.
 struct id_queue {
@@ -40,13 +41,15 @@ struct search {
     struct id_queue released;
     size_t n_outstanding;
     struct search_penalties penalties;
+    struct text_set finished;
     struct candidate *best; // best finished candidate by the order of preference
     // Largest z of the finished and of those given up over budget, for the record of a refusal.
     struct candidate *nearest;
     uint32_t steps;      // selections done
     uint32_t tries_used; // tries beyond the first, over all steps
-    uint32_t n_finished;
+    uint32_t n_finished; // those kept of equal texts, as n_admissible
     uint32_t n_admissible;
+    uint32_t n_repeats;
     uint32_t n_pruned;
     uint64_t n_tokens; // sampled
 };
@@ -60,7 +63,8 @@ MUST_CHECK enum status search_add_candidate(struct search *search, const struct 
 
 MUST_CHECK enum status search_mark_ready(struct search *search, struct candidate *candidate);
 
-// The candidate has ended its text: counts it, keeps it if it is the best so far, releases it.
+// The candidate has ended its text: counts it, keeps it if it is the best so far, releases it. Of
+// equal texts the better candidate is kept, the other is a duplicate.
 MUST_CHECK enum status search_finish_candidate(struct search *search, struct candidate *candidate);
 
 // The candidate is given up with `fate`; its KV may be freed.

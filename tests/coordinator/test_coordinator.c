@@ -42,11 +42,11 @@ static char *describe(const Surefoot__JobResult *result) {
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     assert_non_null(out);
-    fprintf(out, "%d %s %s %.17g %.17g %.17g %d %u %u %u %d %llu\n", (int)result->outcome,
+    fprintf(out, "%d %s %s %.17g %.17g %.17g %d %u %u %u %u %d %llu\n", (int)result->outcome,
             result->text != NULL ? result->text : "-", result->rule != NULL ? result->rule : "-",
             result->reward, result->cost, result->safety_state, result->over_budget,
-            result->n_finished, result->n_admissible, result->tries_used, result->fallback_fired,
-            (unsigned long long)result->tokens_sampled);
+            result->n_finished, result->n_admissible, result->n_repeats, result->tries_used,
+            result->fallback_fired, (unsigned long long)result->tokens_sampled);
     for (size_t i = 0; i < result->n_token_ids; i++) {
         fprintf(out, "%u/%.9g ", result->token_ids[i], (double)result->token_logprobs[i]);
     }
@@ -473,7 +473,8 @@ static void test_result_says_how_many_candidates_it_leaves_out(void **state) {
     for (size_t i = 0; i < result->n_candidates; i++) {
         finished += result->candidates[i]->finish_reason[0] != '\0' ? 1 : 0;
     }
-    assert_int_equal(finished, result->n_finished < 4096 ? result->n_finished : 4096);
+    uint32_t ended = result->n_finished + result->n_repeats;
+    assert_int_equal(finished, ended < 4096 ? ended : 4096);
     harness_free(reply);
 }
 

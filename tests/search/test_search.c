@@ -56,6 +56,9 @@ static void assert_same_verdict(const struct verdict *a, const struct verdict *b
     assert_int_equal(a->answer.candidate_id, b->answer.candidate_id);
     assert_int_equal(a->tokens_sampled, b->tokens_sampled);
     assert_int_equal(a->n_candidates, b->n_candidates);
+    assert_int_equal(a->answer.n_finished, b->answer.n_finished);
+    assert_int_equal(a->answer.n_admissible, b->answer.n_admissible);
+    assert_int_equal(a->answer.n_repeats, b->answer.n_repeats);
     assert_int_equal(a->n_tokens, b->n_tokens);
     assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
 }
@@ -251,6 +254,7 @@ static void test_no_reward_outranks_admissibility(void **state) {
     (void)state;
     const double rewards[] = {1e30, -1e30, 0.0, 5.0};
     const double costs[] = {2.0, 0.1, 3.0, 0.2};
+    const char *const texts[] = {"a", "b", "c", "d"};
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 4, 4, 4);
     struct search *search = open_search(&spec);
@@ -265,6 +269,7 @@ static void test_no_reward_outranks_admissibility(void **state) {
             .logprobs = &logprob,
             .n_tokens = 1,
             .finish = SEARCH_FINISH_EOS,
+            .text = texts[i],
             .reward = rewards[i],
             .token_costs = &costs[i],
             .n_costs = 1,
@@ -278,6 +283,61 @@ static void test_no_reward_outranks_admissibility(void **state) {
     assert_int_equal(answer.candidate_id, 4);
     assert_int_equal(answer.n_admissible, 2);
     search_destroy(search);
+}
+
+// Four candidates that end at once come back in the order of `ids`.
+static struct search *end_four(const struct search_spec *spec, const uint32_t *ids) {
+    static const char *const texts[] = {"a", "b", "a", "a"};
+    static const double rewards[] = {9.0, 2.0, 3.0, 3.0};
+    static const double costs[] = {2.0, 0.1, 0.2, 0.2}; // the budget is 0.5
+    struct search *search = open_search(spec);
+    struct search_grow grow;
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(search_next(search, &grow));
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t token = 7;
+        const float logprob = -1.0f;
+        const struct search_row row = {
+            .candidate_id = ids[i],
+            .token_ids = &token,
+            .logprobs = &logprob,
+            .n_tokens = 1,
+            .finish = SEARCH_FINISH_EOS,
+            .text = texts[ids[i] - 1],
+            .reward = rewards[ids[i] - 1],
+            .token_costs = &costs[ids[i] - 1],
+            .n_costs = 1,
+        };
+        struct error err;
+        assert_ok(search_on_row(search, &row, &err), &err);
+    }
+    return search;
+}
+
+static void test_finished_candidates_of_equal_text_are_kept_once(void **state) {
+    (void)state;
+    static const uint32_t orders[][4] = {{1, 2, 3, 4}, {4, 3, 2, 1}, {3, 1, 4, 2}, {1, 4, 3, 2}};
+    static const enum candidate_fate fates[] = {CANDIDATE_FATE_DUPLICATE, CANDIDATE_FATE_FINISHED,
+                                                CANDIDATE_FATE_CHOSEN, CANDIDATE_FATE_DUPLICATE};
+    for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++) {
+        const struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_AUGMENTED, 4, 4, 4);
+        for (size_t o = 0; o < sizeof orders / sizeof orders[0]; o++) {
+            struct search *search = end_four(&spec, orders[o]);
+            struct search_answer answer;
+            search_get_answer(search, &answer);
+            assert_int_equal(answer.candidate_id, 3);
+            assert_int_equal(answer.n_finished, 2);
+            assert_int_equal(answer.n_admissible, 2);
+            assert_int_equal(answer.n_repeats, 2);
+            for (size_t i = 0; i < 4; i++) {
+                struct search_candidate candidate;
+                search_get_candidate(search, i, &candidate);
+                assert_int_equal(candidate.fate, fates[i]);
+            }
+            search_destroy(search);
+        }
+    }
 }
 
 // Token 5 is drawn nearly always and costs too much; only a penalty on it lets others through.
@@ -579,6 +639,7 @@ int main(void) {
         cmocka_unit_test(test_lambda_zero_is_plain),
         cmocka_unit_test(test_beam_with_one_block_is_best_of_n),
         cmocka_unit_test(test_no_reward_outranks_admissibility),
+        cmocka_unit_test(test_finished_candidates_of_equal_text_are_kept_once),
         cmocka_unit_test(test_fallback_rescues_on_the_second_try),
         cmocka_unit_test(test_fallback_leaves_exempt_tokens_alone),
         cmocka_unit_test(test_penalties_reset_with_the_step),

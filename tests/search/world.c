@@ -112,8 +112,15 @@ static void answer_grow(const struct world *world, const struct search_spec *spe
     for (uint32_t i = grow->n_tokens; i < end; i++) {
         costs[i] = token_cost(world, tokens[i], i);
     }
+    char text[WORLD_TOKENS_MAX + 1];
+    uint32_t n_text = end - (finish == SEARCH_FINISH_EOS ? 1 : 0);
+    for (uint32_t i = 0; i < n_text; i++) {
+        text[i] = (char)('a' + tokens[i]);
+    }
+    text[n_text] = '\0';
     const struct search_row row = {
         .candidate_id = grow->candidate_id,
+        .text = text,
         .token_ids = tokens + grow->n_tokens,
         .logprobs = logprobs,
         .n_tokens = end - grow->n_tokens,
