@@ -35,6 +35,32 @@ static enum status check_prompt(const json_t *value, const char *column, size_t 
     return STATUS_OK;
 }
 
+// Only texts under a role are sent: anything else that says something, as tool calls, a name, an
+// image among the parts of a content, would be dropped.
+static enum status check_message(const json_t *message, const char *column, size_t index,
+                                 size_t line, struct error *err) {
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)message, name, value) {
+        if (strcmp(name, "role") != 0 && strcmp(name, "content") != 0 && !json_is_null(value)) {
+            return rows_refuse(line, STATUS_UNSUPPORTED, err,
+                               "field \"%.60s[%zu].%.60s\" cannot be sent: a message has role and "
+                               "content",
+                               column, index, name);
+        }
+    }
+    static const char *const texts[] = {"role", "content"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        value = json_object_get(message, texts[i]);
+        if (!json_is_string(value)) {
+            return rows_refuse(line, STATUS_MALFORMED, err, "field \"%.60s[%zu].%s\" is %s", column,
+                               index, texts[i],
+                               value == NULL ? "missing" : "not a text, nothing else is sent");
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status check_messages(const json_t *messages, const char *column,
                                   const struct turns *turns, size_t line, struct error *err) {
     bool system = turns->system != NULL;
@@ -51,13 +77,12 @@ static enum status check_messages(const json_t *messages, const char *column,
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {
         const json_t *message = json_array_get(messages, i);
+        enum status status = check_message(message, column, i, line, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
         const char *role = json_string_value(json_object_get(message, "role"));
         const json_t *content = json_object_get(message, "content");
-        if (role == NULL || !json_is_string(content)) {
-            return rows_refuse(line, STATUS_MALFORMED, err,
-                               "field \"%.80s\": a message needs the texts role and content",
-                               column);
-        }
         if (system && strcmp(role, "system") == 0) {
             return rows_refuse(line, STATUS_INVALID_ARGUMENT, err,
                                "has a system message of its own beside --system");

@@ -257,6 +257,47 @@ static void test_bad_lines_are_named(void **state) {
                    STATUS_UNSUPPORTED, "line 1", "\"body.temperature\"");
 }
 
+// What a message has beside role and content is not sent, so it is refused unless it is null.
+static void test_messages_with_more_than_texts_are_refused(void **state) {
+    (void)state;
+    const enum status bad = STATUS_UNSUPPORTED;
+    expect_refused("a.jsonl",
+                   "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n"
+                   "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},"
+                   "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"c\"}]},"
+                   "{\"role\":\"user\",\"content\":\"go\"}]}\n",
+                   bad, "line 2", "\"messages[1].tool_calls\" cannot be sent");
+    expect_refused("a.jsonl",
+                   "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"Ann\"}]}", bad,
+                   "line 1", "\"messages[0].name\"");
+    expect_refused("a.jsonl",
+                   "{\"messages\":[{\"role\":\"tool\",\"content\":\"7\",\"tool_call_id\":\"c\"}]}",
+                   bad, "line 1", "\"messages[0].tool_call_id\"");
+    expect_refused("a.jsonl",
+                   "{\"input\":[{\"role\":\"user\",\"content\":\"hi\",\"images\":[\"a.png\"]}],"
+                   "\"target\":\"x\"}",
+                   bad, "line 1", "\"input[0].images\"");
+    expect_refused("a.jsonl",
+                   "{\"custom_id\":\"r\",\"method\":\"P\",\"url\":\"u\",\"body\":{\"messages\":"
+                   "[{\"role\":\"user\",\"content\":\"hi\",\"audio\":{}}]}}",
+                   bad, "line 1", "\"body.messages[0].audio\"");
+    expect_refused("a.jsonl",
+                   "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+                   "\"hi\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"u\"}}]}]}",
+                   STATUS_MALFORMED, "line 1", "\"messages[0].content\" is not a text");
+    expect_refused("a.jsonl", "{\"messages\":[7]}", STATUS_MALFORMED, "line 1",
+                   "\"messages[0].role\" is missing");
+    struct items items;
+    struct error err;
+    assert_ok(read_text("a.jsonl",
+                        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\","
+                        "\"tool_calls\":null,\"name\":null}]}",
+                        &items, &err),
+              &err);
+    assert_int_equal(json_array_size(items.rows[0].messages), 1);
+    items_finish(&items);
+}
+
 static void test_ids_are_texts_or_numbers_and_stand_once(void **state) {
     (void)state;
     const enum status bad = STATUS_MALFORMED;
@@ -527,6 +568,7 @@ int main(void) {
         cmocka_unit_test(test_flags_decide_over_what_is_recognised),
         cmocka_unit_test(test_doubt_about_the_column_names_the_candidates),
         cmocka_unit_test(test_bad_lines_are_named),
+        cmocka_unit_test(test_messages_with_more_than_texts_are_refused),
         cmocka_unit_test(test_ids_are_texts_or_numbers_and_stand_once),
         cmocka_unit_test(test_overlong_prompt_is_refused),
         cmocka_unit_test(test_missing_empty_and_packed_files_are_refused),
