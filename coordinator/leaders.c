@@ -139,7 +139,7 @@ static void on_hello(struct coordinator *coordinator, const struct channel_peer 
     scheduler_add_group(coordinator->scheduler, group, hello->slots);
     welcome(coordinator, peer);
     log_limited(&coordinator->groups_log, LOG_LEVEL_INFO,
-                "group %s joined: %u ranks, %u slots, policy %s", hello->name, hello->n_ranks,
+                "group %s joined: ranks %u, slots %u, policy %s", hello->name, hello->n_ranks,
                 hello->slots, groups_models(coordinator->groups)->policy.name);
 }
 

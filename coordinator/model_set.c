@@ -254,8 +254,7 @@ enum status model_set_agree(const struct model_set *set, const struct model_set 
     }
     if (set->n_scorers != other->n_scorers) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
-                         "%zu scorers where the service runs %zu", other->n_scorers,
-                         set->n_scorers);
+                         "number %zu, those of the service %zu", other->n_scorers, set->n_scorers);
     }
     for (size_t i = 0; i < set->n_scorers; i++) {
         // Groups may list their scorers in any order: jobs name them.

@@ -184,8 +184,8 @@ static enum status read_json(struct cursor *cursor, struct rows *out, struct err
 static enum status row_object(const struct csv_row *header, const struct csv_row *row, json_t **out,
                               struct error *err) {
     if (row->count != header->count) {
-        return rows_refuse(row->line, STATUS_MALFORMED, err, "has %zu fields, the header %zu",
-                           row->count, header->count);
+        return rows_refuse(row->line, STATUS_MALFORMED, err,
+                           "fields in the row: %zu, in the header: %zu", row->count, header->count);
     }
     json_t *object = json_object();
     for (size_t i = 0; i < row->count; i++) {

@@ -165,8 +165,8 @@ void compare_table_print(const struct compare_table *table, bool show_unsafe, FI
     }
     double budget = 0;
     size_t common = summarize(table, 0).common;
-    fprintf(out, "means over the %zu prompts that every method answered, %zu left out", common,
-            table->items->count - common);
+    fprintf(out, "means over the %zu prompt%s that every method answered, %zu left out", common,
+            print_plural(common), table->items->count - common);
     if (find_budget(table, &budget)) {
         fprintf(out, "; the budget is %g", budget);
     }

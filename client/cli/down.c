@@ -49,6 +49,7 @@ int verb_down(struct cli *cli, int argc, char **argv) {
         json_t *object = json_pack("{s:i}", "stopped", service.n_processes);
         return print_json_line(object, stdout) == STATUS_OK ? CLI_EXIT_OK : CLI_EXIT_SYSTEM;
     }
-    printf("down: %d processes stopped\n", service.n_processes);
+    printf("down: %d process%s stopped\n", service.n_processes,
+           service.n_processes == 1 ? "" : "es");
     return CLI_EXIT_OK;
 }

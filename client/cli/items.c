@@ -5,6 +5,7 @@
 
 #include "client/benchmarks/benchmark.h"
 #include "client/benchmarks/rows.h"
+#include "client/cli/print.h"
 
 // The value in `column` of a row; "body.messages" is the field of an object.
 static const json_t *get_column(const json_t *fields, const char *column) {
@@ -319,7 +320,7 @@ void items_finish(struct items *items) {
 void items_describe(const struct items *items, FILE *out) {
     fprintf(out, "%s%s%s, %zu row%s, asking %s\n", items->benchmark == NULL ? "" : items->benchmark,
             items->benchmark == NULL ? "" : ", ", items->form, items->count,
-            items->count == 1 ? "" : "s", items->asked);
+            print_plural(items->count), items->asked);
 }
 
 void item_set_prompt(const struct item *item, const struct turns *turns, Surefoot__JobSpec *spec,

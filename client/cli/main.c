@@ -11,6 +11,8 @@ struct verb {
     const char *help;
 };
 
+enum { HELP_WORDS_MAX = 2 }; // a verb, and one of models' own
+
 static const struct verb verbs[] = {
     {"up", verb_up, "start a coordinator and worker groups on this machine"},
     {"down", verb_down, "stop them"},
@@ -30,10 +32,45 @@ static void print_help(FILE *out) {
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
     }
+    fprintf(out, "  %-8s %s\n", "help", "help VERB: what it does, and its flags");
     fprintf(out,
-            "\n`surefoot VERB --help` lists its flags, `surefoot --version` the version.\n"
+            "\n`surefoot VERB --help` does too; `surefoot --version` prints the version.\n"
             "Exit codes: 0 done, 1 system error, 2 bad flags or input, 3 a job failed,\n"
             "4 no service answers, 5 interrupted, 6 refused (no safe candidate), 7 not ended.\n");
+}
+
+// Runs the verb argv[0] with the arguments after it. A NULL ends argv.
+static int run_verb(int argc, char **argv) {
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(argv[0], verbs[i].name) == 0) {
+            struct cli cli;
+            if (cli_open(&cli) != STATUS_OK) {
+                return CLI_EXIT_SYSTEM;
+            }
+            int code = verbs[i].run(&cli, argc - 1, argv + 1);
+            close(cli.signal_fd);
+            return code;
+        }
+    }
+    fprintf(stderr, "surefoot: %s: no such verb; see surefoot help\n", argv[0]);
+    return CLI_EXIT_USAGE;
+}
+
+// help, help VERB, help models render: each is --help of what it names.
+static int help(int argc, char **argv) {
+    if (argc == 0) {
+        print_help(stdout);
+        return CLI_EXIT_OK;
+    }
+    if (argc > HELP_WORDS_MAX) {
+        fprintf(stderr, "surefoot: %s: one argument too many; usage: surefoot help [VERB]\n",
+                argv[HELP_WORDS_MAX]);
+        return CLI_EXIT_USAGE;
+    }
+    char *words[HELP_WORDS_MAX + 2] = {NULL};
+    memcpy(words, argv, (size_t)argc * sizeof *words);
+    words[argc] = (char *)"--help";
+    return run_verb(argc + 1, words);
 }
 
 int main(int argc, char **argv) {
@@ -45,17 +82,5 @@ int main(int argc, char **argv) {
         print_help(argc < 2 ? stderr : stdout);
         return argc < 2 ? CLI_EXIT_USAGE : CLI_EXIT_OK;
     }
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        if (strcmp(argv[1], verbs[i].name) == 0) {
-            struct cli cli;
-            if (cli_open(&cli) != STATUS_OK) {
-                return CLI_EXIT_SYSTEM;
-            }
-            int code = verbs[i].run(&cli, argc - 2, argv + 2);
-            close(cli.signal_fd);
-            return code;
-        }
-    }
-    fprintf(stderr, "surefoot: %s: no such verb; see surefoot --help\n", argv[1]);
-    return CLI_EXIT_USAGE;
+    return strcmp(argv[1], "help") == 0 ? help(argc - 2, argv + 2) : run_verb(argc - 1, argv + 1);
 }

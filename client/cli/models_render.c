@@ -79,7 +79,7 @@ static void print_rendering(const json_t *object) {
         print_text(json_string_value(json_object_get(segment, "text")), false, 0, stdout);
         fputs(content ? "\u27e7" : "", stdout);
     }
-    printf("\n%zu tokens:", json_array_size(ids));
+    printf("\n%zu token%s:", json_array_size(ids), print_plural(json_array_size(ids)));
     for (size_t i = 0; i < json_array_size(ids); i++) {
         printf(" %lld", (long long)json_integer_value(json_array_get(ids, i)));
     }

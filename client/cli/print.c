@@ -334,6 +334,10 @@ void print_text(const char *text, bool line, int columns_max, FILE *out) {
     }
 }
 
+const char *print_plural(uint64_t count) {
+    return count == 1 ? "" : "s";
+}
+
 const char *print_visible_text(const Surefoot__JobResult *result, bool show_unsafe) {
     if (result->text == NULL) {
         return "";
@@ -379,12 +383,14 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     print_score("budget", result->has_budget, result->budget, out);
     print_score("safety state", result->has_safety_state, result->safety_state, out);
     fprintf(out, "  over budget %s\n", result->over_budget ? "YES" : "no");
-    fprintf(out, "candidates  %u finished, %u admissible, %u repeats, %u tries%s\n",
-            result->n_finished, result->n_admissible, result->n_repeats, result->tries_used,
+    fprintf(out, "candidates  %u finished, %u admissible, %u repeat%s, %u %s%s\n",
+            result->n_finished, result->n_admissible, result->n_repeats,
+            print_plural(result->n_repeats), result->tries_used,
+            result->tries_used == 1 ? "try" : "tries",
             result->fallback_fired ? ", fallback fired" : "");
-    fprintf(out, "work        %llu tokens in %.0f ms, queued %.0f ms, seed %llu\n",
-            (unsigned long long)result->tokens_sampled, result->run_ms, result->queue_ms,
-            (unsigned long long)result->seed);
+    fprintf(out, "work        %llu token%s in %.0f ms, queued %.0f ms, seed %llu\n",
+            (unsigned long long)result->tokens_sampled, print_plural(result->tokens_sampled),
+            result->run_ms, result->queue_ms, (unsigned long long)result->seed);
     print_sampling(result, out);
     if (result->rule != NULL) {
         fprintf(out, "rule        ");

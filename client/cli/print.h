@@ -4,6 +4,7 @@
 #define CLIENT_CLI_PRINT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include <jansson.h>
@@ -34,6 +35,9 @@ void print_service_status(const Surefoot__ServiceStatus *status, FILE *out);
 // Writes `text` with control characters other than line end and tab as "?"; `line` turns these two
 // into spaces as well. At most `columns_max` characters, 0: all, a cut shown by "...".
 void print_text(const char *text, bool line, int columns_max, FILE *out);
+
+// The ending of a word that `count` things are counted by: "" for one, else "s".
+const char *print_plural(uint64_t count);
 
 // The answer as people may see it: its text, the mask, or "" when there is none. Borrowed.
 const char *print_visible_text(const Surefoot__JobResult *result, bool show_unsafe);

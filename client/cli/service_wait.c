@@ -110,10 +110,9 @@ enum status service_wait_registered(struct cli *cli, const struct service *servi
             break;
         }
         if (deadline_passed(deadline)) {
-            status =
-                error_set(err, STATUS_DEADLINE, "--start-timeout-ms",
-                          "%d of %d groups are registered after %u ms; the first missing is %s",
-                          count, n_groups, timeout_ms, log);
+            status = error_set(err, STATUS_DEADLINE, "--start-timeout-ms",
+                               "groups registered after %u ms: %d of %d; the first missing is %s",
+                               timeout_ms, count, n_groups, log);
             break;
         }
         const char *missing = NULL;

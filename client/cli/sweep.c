@@ -268,9 +268,9 @@ static int print_summary(const struct sweep *sweep, const struct sweep_flags *fl
     int code =
         progress->done < progress->total || progress->failed > 0 ? CLI_EXIT_FAILED : CLI_EXIT_OK;
     if (!json) {
-        printf("%zu items: %zu answered, %zu refused, %zu failed; %zu of them in this run; %s\n",
-               progress->total, answered, progress->refused, progress->failed,
-               progress->done - progress->done_before, flags->out);
+        printf("%zu item%s: %zu answered, %zu refused, %zu failed; %zu of them in this run; %s\n",
+               progress->total, print_plural(progress->total), answered, progress->refused,
+               progress->failed, progress->done - progress->done_before, flags->out);
         return code;
     }
     json_t *object = json_pack(

@@ -65,21 +65,17 @@ static enum status start(struct cli *cli, const struct service_flags *flags, con
     return STATUS_OK;
 }
 
-static const char *plural(uint32_t count) {
-    return count == 1 ? "" : "s";
-}
-
 static void print_up(const struct service *service, const struct service_mended *mended) {
     const struct service_settings *settings = &service->settings;
     bool all = mended->coordinator && mended->groups == settings->groups;
-    printf("up: %u group%s of %u rank%s at %s\n", settings->groups, plural(settings->groups),
-           settings->ranks, plural(settings->ranks), service->client_endpoint);
+    printf("up: %u group%s of %u rank%s at %s\n", settings->groups, print_plural(settings->groups),
+           settings->ranks, print_plural(settings->ranks), service->client_endpoint);
     if (!all && !mended->coordinator && mended->groups == 0) {
         printf("all of it was up already\n");
     } else if (!all) {
         printf("started now: %s%u group%s; the rest was up already\n",
                mended->coordinator ? "the coordinator, " : "", mended->groups,
-               plural(mended->groups));
+               print_plural(mended->groups));
     }
     printf("logs and store: %s\n", service->directory);
 }

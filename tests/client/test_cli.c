@@ -156,11 +156,17 @@ static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
     EXPECT(2, "\"field\":\"endpoint\"", "status", "--endpoint", "tcp://10.0.0.1:1", "--json");
     EXPECT(2, "between commas", "compare", "x.jsonl", "--methods", ",");
     EXPECT(2, "no such verb", "--jump");
+    EXPECT(2, "jump: no such verb", "help", "jump");
+    EXPECT(2, "x: one argument too many", "help", "models", "check", "x");
 }
 
 static void test_help_and_version_exit_with_0(void **state) {
     EXPECT(0, "Exit codes", "--help");
+    EXPECT(0, "Exit codes", "help");
     EXPECT(0, "surefoot ", "--version");
+    EXPECT(0, "usage: surefoot sweep FILE", "help", "sweep");
+    EXPECT(0, "usage: surefoot models check", "help", "models");
+    EXPECT(0, "usage: surefoot models render", "help", "models", "render");
     EXPECT(0, "--lagrangian-lambda", "run", "--help");
     EXPECT(0, "--retry-failed", "sweep", "--help");
 }
@@ -427,8 +433,8 @@ static void test_sweep_goes_on_with_the_date_of_its_records(void **state) {
     struct fake_service *service =
         fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
     char *endpoint = (char *)fake_service_endpoint(service);
-    EXPECT(0, "1 items", "sweep", place->in, "--out", place->out, "--date", "2024-02-29",
-           "--endpoint", endpoint);
+    EXPECT(0, "\n1 item: 1 answered", "sweep", place->in, "--out", place->out, "--date",
+           "2024-02-29", "--endpoint", endpoint);
     testkit_write_file(place->in, all, strlen(all));
     free(all);
     EXPECT(2, "job.date is \"2024-02-29\" there and \"2024-03-01\" now", "sweep", place->in,

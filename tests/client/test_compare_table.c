@@ -154,6 +154,12 @@ static void test_what_was_not_answered_says_why(void **state) {
     expect(fixture, "means over the 0 prompts that every method answered, 2 left out;");
 }
 
+static void test_one_prompt_is_no_plural(void **state) {
+    struct fixture *fixture = *state;
+    fixture->items.count = 1;
+    expect(fixture, "\nmeans over the 1 prompt that every method answered, 0 left out;");
+}
+
 static void test_a_comparison_without_costs_has_no_budget(void **state) {
     struct fixture *fixture = *state;
     for (int i = 0; i < METHODS; i++) {
@@ -173,6 +179,7 @@ int main(void) {
         CASE(test_an_answer_of_sixty_tokens_is_whole),
         CASE(test_answers_over_budget_are_hidden),
         CASE(test_what_was_not_answered_says_why),
+        CASE(test_one_prompt_is_no_plural),
         CASE(test_a_comparison_without_costs_has_no_budget),
     };
 #undef CASE

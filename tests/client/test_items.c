@@ -240,7 +240,7 @@ static void test_bad_lines_are_named(void **state) {
     expect_refused("a.jsonl", "{\"messages\":[{\"role\":\"user\"}]}\n", bad, "line 1", "content");
     expect_refused("a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\" \"}]}\n", bad,
                    "line 1", "white space");
-    expect_refused("a.csv", "prompt,b\nx,y\nz\n", bad, "line 3", "1 fields, the header 2");
+    expect_refused("a.csv", "prompt,b\nx,y\nz\n", bad, "line 3", "in the row: 1, in the header: 2");
     expect_refused("a.csv", "prompt\n\xFF\n", bad, "line 2", "\"prompt\" is not UTF-8");
     expect_refused("a.csv", "prompt,tag,tag\nx,y,z\n", bad, "line 1", "\"tag\"");
     expect_refused("a.json", "[\n{\"prompt\":\"a\"},\n\n{\"prompt\":\"b\"\n", bad, "line 5", "");

@@ -56,6 +56,23 @@ static void test_text_over_budget_is_masked_unless_asked_for(void **state) {
     free(shown);
 }
 
+static void test_counts_of_one_have_no_plural(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(0);
+    result.n_finished = result.n_repeats = result.tries_used = 1;
+    result.tokens_sampled = 1;
+    char *one = printed(&result, false);
+    assert_non_null(strstr(one, ", 1 repeat, 1 try\n"));
+    assert_non_null(strstr(one, " 1 token in "));
+    free(one);
+    result.n_repeats = result.tries_used = 2;
+    result.tokens_sampled = 0;
+    char *more = printed(&result, false);
+    assert_non_null(strstr(more, ", 2 repeats, 2 tries\n"));
+    assert_non_null(strstr(more, " 0 tokens in "));
+    free(more);
+}
+
 static void test_text_within_budget_is_shown(void **state) {
     (void)state;
     Surefoot__JobResult result = sample_result(0);
@@ -164,6 +181,7 @@ static void test_time_left_falls_until_something_is_done(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_over_budget_is_masked_unless_asked_for),
+        cmocka_unit_test(test_counts_of_one_have_no_plural),
         cmocka_unit_test(test_text_within_budget_is_shown),
         cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),
         cmocka_unit_test(test_long_text_is_cut_between_characters),

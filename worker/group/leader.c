@@ -218,7 +218,7 @@ static void handle_welcome(struct leader *leader, const Surefoot__GroupCommand *
     leader->hello_wait_ms = HELLO_WAIT_MS;
     leader->beat_at_ms = clock_monotonic_ms();
     leader->session = SESSION_WELCOMED;
-    log_info("group %s joined %s: %u ranks, %u slots", leader->options->name,
+    log_info("group %s joined %s: ranks %u, slots %u", leader->options->name,
              leader->options->endpoint, leader->hello.n_ranks, leader->hello.slots);
 }
 
