@@ -8,7 +8,11 @@
 
 #include "proto/limits.h"
 
-enum { HEAP_LIMIT_KIB = 4096, ENTRY_FIELD_BYTES = 48 };
+enum {
+    HEAP_LIMIT_KIB = 4096,
+    ENTRY_FIELD_BYTES = 48,
+    SETTLED_VIOLATIONS_MAX = 1 << 12, // 16 KiB that every fork copies
+};
 
 struct lexical_scorer {
     struct scorer base;
@@ -18,14 +22,26 @@ struct lexical_scorer {
     int64_t steps_left; // of the jobs' patterns, in the text that is read
 };
 
-// One list of the spec, compiled.
+struct pattern {
+    pcre2_code *code;
+    bool settles; // what a search has found without a look at the text's end holds for good
+};
+
+// One list of the spec, compiled; LIST_WORDS is one pattern where words are counted.
 struct pattern_list {
-    const char *field;  // member of LexicalSpec, static
-    pcre2_code **codes; // [n], owned
+    const char *field;        // member of LexicalSpec, static
+    struct pattern *patterns; // [n], owned
     int32_t n;
 };
 
-enum { LIST_REQUIRED, LIST_FORBIDDEN, LIST_REQUIRED_REGEX, LIST_FORBIDDEN_REGEX, LIST_COUNT };
+enum {
+    LIST_REQUIRED,
+    LIST_FORBIDDEN,
+    LIST_REQUIRED_REGEX,
+    LIST_FORBIDDEN_REGEX,
+    LIST_WORDS,
+    LIST_COUNT
+};
 
 struct lexical_job {
     struct scorer_job base;
@@ -34,7 +50,25 @@ struct lexical_job {
     int64_t words_max; // -1 none
     size_t compiled_bytes;
     int32_t n_required;
+    int32_t n_patterns; // of all lists
     float prompt_score;
+};
+
+// How far a pattern's searches are settled: no text that follows changes them.
+struct progress {
+    int32_t resume; // byte; no match that is not counted begins before it
+    int32_t count;  // matches that end at or before it
+};
+
+// What is settled of a text.
+struct settled {
+    struct progress *progress; // [n_patterns], in the order of the lists; owned
+    int32_t *ends;             // [n_ends] bytes at which violations end, owned
+    int32_t n_ends;
+    int32_t ends_capacity;
+    int32_t bytes; // of the text that was read
+    int64_t steps; // at least what a scan from the beginning takes before the resume points
+    bool gave_up;  // that scan is needed: a limit was met
 };
 
 struct lexical_state {
@@ -42,6 +76,7 @@ struct lexical_state {
     float *violations; // [capacity], per policy token at the last extension
     int32_t n_tokens;
     int32_t capacity;
+    struct settled settled;
 };
 
 static pcre2_code *compile(const char *pattern, size_t bytes, uint32_t options, struct error *err,
@@ -57,6 +92,30 @@ static pcre2_code *compile(const char *pattern, size_t bytes, uint32_t options, 
         error_set(err, STATUS_INVALID_ARGUMENT, field, "at byte %zu: %s", (size_t)offset, text);
     }
     return compiled;
+}
+
+// Whether the pattern sets the option m: `^` at the text's end then fails without asking for more.
+static bool is_multiline(const char *pattern) {
+    for (const char *at = strstr(pattern, "(?"); at != NULL; at = strstr(at, "(?")) {
+        static const char letters[] = "^-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        at += 2;
+        size_t n = strspn(at, letters);
+        if ((at[n] == ')' || at[n] == ':') && memchr(at, 'm', n) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Whether what PCRE2_PARTIAL_HARD finds is settled. It is not where a match depends on where its
+// search began (\G, verbs that end a search, newlines of two characters) or need not begin and end
+// in order (\K). Those are looked for without regard to quoting: a text too many is read whole.
+static bool settles(const pcre2_code *code, const char *pattern) {
+    uint32_t newline = 0;
+    pcre2_pattern_info(code, PCRE2_INFO_NEWLINE, &newline);
+    return newline == PCRE2_NEWLINE_LF && strstr(pattern, "\\G") == NULL &&
+           strstr(pattern, "\\K") == NULL && strstr(pattern, "(*") == NULL &&
+           !is_multiline(pattern);
 }
 
 // A pattern that matches `entry` as a whole word or phrase.
@@ -97,8 +156,8 @@ static enum status compile_list(struct lexical_job *job, struct pattern_list *li
         return error_set(err, STATUS_LIMIT, list->field, "%zu entries are above the limit %d", n,
                          LIMIT_LEXICAL_ENTRIES);
     }
-    list->codes = calloc(n > 0 ? n : 1, sizeof *list->codes);
-    if (list->codes == NULL) {
+    list->patterns = calloc(n > 0 ? n : 1, sizeof *list->patterns);
+    if (list->patterns == NULL) {
         return error_set(err, STATUS_NO_MEMORY, list->field, "no memory for %zu patterns", n);
     }
     for (size_t i = 0; i < n; i++) {
@@ -117,7 +176,8 @@ static enum status compile_list(struct lexical_job *job, struct pattern_list *li
         if (code == NULL) {
             return STATUS_INVALID_ARGUMENT;
         }
-        list->codes[list->n++] = code;
+        list->patterns[list->n++] =
+            (struct pattern){.code = code, .settles = words || settles(code, entries[i])};
         enum status status = check_compiled(job, code, field, err);
         if (status != STATUS_OK) {
             return status;
@@ -129,10 +189,10 @@ static enum status compile_list(struct lexical_job *job, struct pattern_list *li
 static void job_close(struct scorer_job *base) {
     struct lexical_job *job = (struct lexical_job *)base;
     for (int i = 0; i < LIST_COUNT; i++) {
-        for (int32_t k = 0; k < job->lists[i].n; k++) {
-            pcre2_code_free(job->lists[i].codes[k]);
+        for (int32_t k = 0; i != LIST_WORDS && k < job->lists[i].n; k++) {
+            pcre2_code_free(job->lists[i].patterns[k].code);
         }
-        free(job->lists[i].codes);
+        free(job->lists[i].patterns);
     }
     free(job);
 }
@@ -144,7 +204,7 @@ static enum status compile_lists(struct lexical_job *job, const Surefoot__Lexica
         char *const *entries;
         size_t n;
         bool words;
-    } sources[LIST_COUNT] = {
+    } sources[LIST_WORDS] = {
         [LIST_REQUIRED] = {"lexical.required", spec->required, spec->n_required, true},
         [LIST_FORBIDDEN] = {"lexical.forbidden", spec->forbidden, spec->n_forbidden, true},
         [LIST_REQUIRED_REGEX] = {"lexical.required_regex", spec->required_regex,
@@ -152,15 +212,31 @@ static enum status compile_lists(struct lexical_job *job, const Surefoot__Lexica
         [LIST_FORBIDDEN_REGEX] = {"lexical.forbidden_regex", spec->forbidden_regex,
                                   spec->n_forbidden_regex, false},
     };
-    for (int i = 0; i < LIST_COUNT; i++) {
+    for (int i = 0; i < LIST_WORDS; i++) {
         job->lists[i].field = sources[i].field;
         enum status status = compile_list(job, &job->lists[i], sources[i].entries, sources[i].n,
                                           sources[i].words, err);
         if (status != STATUS_OK) {
             return status;
         }
+        job->n_patterns += job->lists[i].n;
     }
     job->n_required = job->lists[LIST_REQUIRED].n + job->lists[LIST_REQUIRED_REGEX].n;
+    return STATUS_OK;
+}
+
+static enum status list_words(struct lexical_job *job, pcre2_code *word, struct error *err) {
+    struct pattern_list *list = &job->lists[LIST_WORDS];
+    list->field = "lexical.words_max";
+    if (job->words_min < 0 && job->words_max < 0) {
+        return STATUS_OK;
+    }
+    list->patterns = malloc(sizeof *list->patterns);
+    if (list->patterns == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, list->field, "no memory for a pattern");
+    }
+    list->patterns[list->n++] = (struct pattern){.code = word, .settles = true};
+    job->n_patterns++;
     return STATUS_OK;
 }
 
@@ -172,13 +248,25 @@ static int count_step(pcre2_callout_block *block, void *context) {
     return --scorer->steps_left < 0 ? PCRE2_ERROR_CALLOUT : 0;
 }
 
-// Finds the next non-empty match from *offset on; *offset moves to its end. *found false: no more.
+enum found { FOUND_NONE, FOUND_MATCH, FOUND_BEGINNING };
+
+// Finds the next non-empty match from *offset on; *offset moves to its end. With PCRE2_PARTIAL_HARD
+// among the options FOUND_BEGINNING: what follows the text decides whether there is a match at
+// *offset, and there is none before it.
 static enum status next_match(struct lexical_scorer *scorer, const pcre2_code *code,
-                              const char *text, size_t bytes, size_t *offset, bool *found) {
-    int rc = pcre2_match(code, (PCRE2_SPTR)text, bytes, *offset,
-                         PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, scorer->match, scorer->limits);
+                              const char *text, size_t bytes, uint32_t options, size_t *offset,
+                              enum found *found) {
+    int rc =
+        pcre2_match(code, (PCRE2_SPTR)text, bytes, *offset,
+                    PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY | options, scorer->match, scorer->limits);
+    const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(scorer->match);
+    if (rc == PCRE2_ERROR_PARTIAL) {
+        *offset = ends[0];
+        *found = FOUND_BEGINNING;
+        return STATUS_OK;
+    }
     if (rc == PCRE2_ERROR_NOMATCH) {
-        *found = false;
+        *found = FOUND_NONE;
         return STATUS_OK;
     }
     if (rc == PCRE2_ERROR_NOMEMORY) {
@@ -187,15 +275,97 @@ static enum status next_match(struct lexical_scorer *scorer, const pcre2_code *c
     if (rc < 0) {
         return STATUS_LIMIT;
     }
-    const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(scorer->match);
     // \K can put the start behind the end or before the search's start; the end alone counts, and
     // it must move on.
     if (ends[1] <= *offset) {
-        *found = false;
+        *found = FOUND_NONE;
         return STATUS_OK;
     }
     *offset = ends[1];
-    *found = true;
+    *found = FOUND_MATCH;
+    return STATUS_OK;
+}
+
+// Whether the list's nth complete match, from 1 on, breaks a rule.
+static bool is_violation(const struct lexical_job *job, int list, int32_t nth) {
+    bool forbidden = list == LIST_FORBIDDEN || list == LIST_FORBIDDEN_REGEX;
+    return forbidden || (list == LIST_WORDS && job->words_max >= 0 && nth == job->words_max + 1);
+}
+
+// So many matches of a pattern are searched for.
+static int32_t matches_max(int list) {
+    return list == LIST_REQUIRED || list == LIST_REQUIRED_REGEX ? 1 : INT32_MAX;
+}
+
+static size_t text_bytes(const struct scorer_text *text) {
+    return text->n_tokens > 0 ? (size_t)text->text_ends[text->n_tokens - 1] : 0;
+}
+
+static enum status settle_violation(struct settled *settled, int32_t end_byte) {
+    if (settled->n_ends == settled->ends_capacity) {
+        int32_t capacity = settled->ends_capacity == 0 ? 16 : 2 * settled->ends_capacity;
+        int32_t *ends = capacity <= SETTLED_VIOLATIONS_MAX
+                            ? realloc(settled->ends, (size_t)capacity * sizeof *ends)
+                            : NULL;
+        if (ends == NULL) {
+            return STATUS_LIMIT;
+        }
+        settled->ends = ends;
+        settled->ends_capacity = capacity;
+    }
+    settled->ends[settled->n_ends++] = end_byte;
+    return STATUS_OK;
+}
+
+// Settles searches of a text that goes on, from the resume point as far as they can be.
+static enum status settle_pattern(struct lexical_scorer *scorer, const struct lexical_job *job,
+                                  int list, const pcre2_code *code, const struct scorer_text *text,
+                                  struct progress *progress, struct settled *settled) {
+    size_t bytes = text_bytes(text);
+    enum found found = FOUND_MATCH;
+    while (found == FOUND_MATCH && progress->count < matches_max(list)) {
+        int64_t steps_left = scorer->steps_left;
+        size_t offset = (size_t)progress->resume;
+        enum status status =
+            next_match(scorer, code, text->text, bytes, PCRE2_PARTIAL_HARD, &offset, &found);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (found == FOUND_MATCH && offset == bytes) {
+            return STATUS_OK; // it waits for what follows
+        }
+        offset = found == FOUND_NONE ? bytes : offset;
+        if (offset > (size_t)progress->resume) {
+            settled->steps += steps_left - scorer->steps_left;
+            progress->resume = (int32_t)offset;
+        }
+        if (found == FOUND_MATCH && is_violation(job, list, ++progress->count)) {
+            status = settle_violation(settled, progress->resume);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status settle(struct lexical_scorer *scorer, const struct lexical_job *job,
+                          const struct scorer_text *text, struct settled *settled) {
+    struct progress *progress = settled->progress;
+    for (int i = 0; i < LIST_COUNT; i++) {
+        const struct pattern_list *list = &job->lists[i];
+        for (int32_t k = 0; k < list->n; k++, progress++) {
+            if (!list->patterns[k].settles) {
+                continue;
+            }
+            enum status status =
+                settle_pattern(scorer, job, i, list->patterns[k].code, text, progress, settled);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    settled->bytes = (int32_t)text_bytes(text);
     return STATUS_OK;
 }
 
@@ -226,82 +396,69 @@ static void count_violation(struct tally *tally, size_t end_byte) {
     tally->total += 1;
 }
 
-static size_t text_bytes(const struct scorer_text *text) {
-    return text->n_tokens > 0 ? (size_t)text->text_ends[text->n_tokens - 1] : 0;
+static void count_violation_at_end(struct tally *tally) {
+    tally->violations[tally->text->n_tokens - 1] += 1;
+    tally->total += 1;
 }
 
-static enum status tally_list(struct lexical_scorer *scorer, const struct pattern_list *list,
-                              bool forbidden, struct tally *tally, struct error *err) {
-    size_t bytes = text_bytes(tally->text);
-    for (int32_t i = 0; i < list->n; i++) {
-        size_t offset = 0;
-        bool found = true;
-        while (found) {
-            enum status status =
-                next_match(scorer, list->codes[i], tally->text->text, bytes, &offset, &found);
-            if (status != STATUS_OK) {
-                char field[ENTRY_FIELD_BYTES];
-                snprintf(field, sizeof field, "%s[%d]", list->field, i);
-                return error_set(err, status, field,
-                                 "a search took more than %d steps, or all in one text %d",
-                                 LEXICAL_MATCH_LIMIT, LEXICAL_STEPS_MAX);
-            }
-            bool complete = found && (tally->text->finished || offset < bytes);
-            if (complete && forbidden) {
-                count_violation(tally, offset);
-            } else if (complete) {
-                tally->satisfied++;
-                found = false;
-            }
-        }
-    }
-    return STATUS_OK;
+static enum status refuse_search(const struct lexical_job *job, int list, int32_t index,
+                                 enum status status, struct error *err) {
+    char field[ENTRY_FIELD_BYTES];
+    snprintf(field, sizeof field, list == LIST_WORDS ? "%s" : "%s[%d]", job->lists[list].field,
+             index);
+    return error_set(err, status, field, "a search took more than %d steps, or all in one text %d",
+                     LEXICAL_MATCH_LIMIT, LEXICAL_STEPS_MAX);
 }
 
-static enum status tally_words(struct lexical_scorer *scorer, const struct lexical_job *job,
-                               struct tally *tally, struct error *err) {
+// Tallies the matches of one pattern behind those that are settled.
+static enum status tally_pattern(struct lexical_scorer *scorer, const struct lexical_job *job,
+                                 int list, const pcre2_code *code, struct progress settled,
+                                 struct tally *tally) {
     const struct scorer_text *text = tally->text;
-    if (job->words_min < 0 && job->words_max < 0) {
-        return STATUS_OK;
-    }
     size_t bytes = text_bytes(text);
-    size_t offset = 0;
-    int64_t n_words = 0;
-    for (bool found = true; found;) {
-        enum status status = next_match(scorer, scorer->word, text->text, bytes, &offset, &found);
-        if (status != STATUS_OK) {
-            return error_set(err, status, "lexical.words_max", "counting words took too long");
-        }
-        if (found && (text->finished || offset < bytes)) {
-            n_words++;
-            if (n_words == job->words_max + 1 && job->words_max >= 0) {
-                count_violation(tally, offset);
-            }
-        }
-    }
-    if (text->finished && n_words < job->words_min) {
-        tally->violations[text->n_tokens - 1] += 1;
-        tally->total += 1;
-    }
-    return STATUS_OK;
-}
-
-// Violations of a text from its beginning, and the score at its end.
-static enum status score_text(struct lexical_scorer *scorer, const struct lexical_job *job,
-                              const struct scorer_text *text, float *violations, float *end_score,
-                              struct error *err) {
-    struct tally tally = {.text = text, .violations = violations};
-    scorer->steps_left = LEXICAL_STEPS_MAX;
-    for (int i = 0; i < LIST_COUNT; i++) {
-        bool forbidden = i == LIST_FORBIDDEN || i == LIST_FORBIDDEN_REGEX;
-        enum status status = tally_list(scorer, &job->lists[i], forbidden, &tally, err);
+    size_t offset = (size_t)settled.resume;
+    int32_t count = settled.count;
+    bool complete = true;
+    while (complete && count < matches_max(list)) {
+        enum found found = FOUND_NONE;
+        enum status status = next_match(scorer, code, text->text, bytes, 0, &offset, &found);
         if (status != STATUS_OK) {
             return status;
         }
+        complete = found == FOUND_MATCH && (text->finished || offset < bytes);
+        if (complete && is_violation(job, list, ++count)) {
+            count_violation(tally, offset);
+        }
     }
-    enum status status = tally_words(scorer, job, &tally, err);
-    if (status != STATUS_OK) {
-        return status;
+    if (matches_max(list) == 1) {
+        tally->satisfied += count;
+    }
+    if (list == LIST_WORDS && text->finished && count < job->words_min) {
+        count_violation_at_end(tally);
+    }
+    return STATUS_OK;
+}
+
+// Violations of a text, and the score at its end. What `settled` holds is not read again; NULL: the
+// text is read from its beginning.
+static enum status score_text(struct lexical_scorer *scorer, const struct lexical_job *job,
+                              const struct scorer_text *text, const struct settled *settled,
+                              float *violations, float *end_score, struct error *err) {
+    struct tally tally = {.text = text, .violations = violations};
+    for (int32_t i = 0; settled != NULL && i < settled->n_ends; i++) {
+        count_violation(&tally, (size_t)settled->ends[i]);
+    }
+    const struct progress *progress = settled != NULL ? settled->progress : NULL;
+    for (int i = 0; i < LIST_COUNT; i++) {
+        const struct pattern_list *list = &job->lists[i];
+        for (int32_t k = 0; k < list->n; k++) {
+            struct progress from = progress != NULL ? *progress++ : (struct progress){0};
+            enum status status =
+                tally_pattern(scorer, job, i, list->patterns[k].code, from, &tally);
+            if (status != STATUS_OK) {
+                return refuse_search(job, i, k, status, err);
+            }
+        }
     }
     int32_t missing = job->n_required - tally.satisfied;
     if (text->finished && missing > 0) {
@@ -314,6 +471,30 @@ static enum status score_text(struct lexical_scorer *scorer, const struct lexica
         *end_score = (float)(share - tally.total);
     }
     return STATUS_OK;
+}
+
+// Scores the text by reading what is not settled. Whatever stops that (a limit, or a reading that
+// ends before what was read) leaves the verdict, an error too, to a scan from the beginning: it
+// takes no more steps, so that a text has the same scores however it came.
+static enum status read_text(struct lexical_scorer *scorer, const struct lexical_job *job,
+                             const struct scorer_text *text, struct settled *settled,
+                             float *violations, float *end_score, struct error *err) {
+    if (!settled->gave_up && text_bytes(text) >= (size_t)settled->bytes) {
+        struct error ignored = {0};
+        scorer->steps_left = LEXICAL_STEPS_MAX - settled->steps;
+        enum status status = text->finished ? STATUS_OK : settle(scorer, job, text, settled);
+        scorer->steps_left = LEXICAL_STEPS_MAX - settled->steps;
+        if (status == STATUS_OK) {
+            status = score_text(scorer, job, text, settled, violations, end_score, &ignored);
+        }
+        if (status == STATUS_OK) {
+            return STATUS_OK;
+        }
+        settled->gave_up = true;
+        memset(violations, 0, (size_t)text->n_tokens * sizeof *violations);
+    }
+    scorer->steps_left = LEXICAL_STEPS_MAX;
+    return score_text(scorer, job, text, NULL, violations, end_score, err);
 }
 
 static enum status job_open(struct scorer *base, const struct scorer_job_spec *spec,
@@ -329,11 +510,15 @@ static enum status job_open(struct scorer *base, const struct scorer_job_spec *s
     job->base = (struct scorer_job){.scorer = base, .role = spec->role};
     job->words_min = lexical->has_words_min ? (int64_t)lexical->words_min : -1;
     job->words_max = lexical->has_words_max ? (int64_t)lexical->words_max : -1;
+    struct lexical_scorer *scorer = (struct lexical_scorer *)base;
     enum status status = compile_lists(job, lexical, err);
-    struct scorer_text empty = {.text = ""};
     if (status == STATUS_OK) {
-        status =
-            score_text((struct lexical_scorer *)base, job, &empty, NULL, &job->prompt_score, err);
+        status = list_words(job, scorer->word, err);
+    }
+    if (status == STATUS_OK) {
+        const struct scorer_text empty = {.text = ""};
+        scorer->steps_left = LEXICAL_STEPS_MAX;
+        status = score_text(scorer, job, &empty, NULL, NULL, &job->prompt_score, err);
     }
     if (status != STATUS_OK) {
         job_close(&job->base);
@@ -360,6 +545,8 @@ static float prompt_score(const struct scorer_job *job) {
 static void state_drop(struct scorer_state *base) {
     struct lexical_state *state = (struct lexical_state *)base;
     free(state->violations);
+    free(state->settled.progress);
+    free(state->settled.ends);
     free(state);
 }
 
@@ -382,7 +569,30 @@ static enum status state_open(struct scorer_job *job, struct scorer_state **out)
         return STATUS_NO_MEMORY;
     }
     state->base.job = job;
+    size_t n_patterns = (size_t)((const struct lexical_job *)job)->n_patterns;
+    state->settled.progress = calloc(n_patterns + 1, sizeof *state->settled.progress);
+    if (state->settled.progress == NULL) {
+        state_drop(&state->base);
+        return STATUS_NO_MEMORY;
+    }
     *out = &state->base;
+    return STATUS_OK;
+}
+
+static enum status copy_settled(const struct lexical_job *job, const struct settled *from,
+                                struct settled *out) {
+    int32_t *ends = malloc(((size_t)from->ends_capacity + 1) * sizeof *ends);
+    if (ends == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    struct progress *progress = out->progress;
+    memcpy(progress, from->progress, (size_t)job->n_patterns * sizeof *progress);
+    if (from->n_ends > 0) {
+        memcpy(ends, from->ends, (size_t)from->n_ends * sizeof *ends);
+    }
+    *out = *from;
+    out->progress = progress;
+    out->ends = ends;
     return STATUS_OK;
 }
 
@@ -395,6 +605,10 @@ static enum status state_fork(const struct scorer_state *base, struct scorer_sta
     }
     struct lexical_state *state = (struct lexical_state *)fork;
     status = reserve(state, parent->n_tokens);
+    if (status == STATUS_OK) {
+        status =
+            copy_settled((const struct lexical_job *)base->job, &parent->settled, &state->settled);
+    }
     if (status != STATUS_OK) {
         state_drop(fork);
         return status;
@@ -438,8 +652,8 @@ static enum status extend(struct scorer *base, struct scorer_extension *extensio
             return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu tokens", n_tokens);
         }
         enum status status =
-            score_text(scorer, (const struct lexical_job *)state->base.job, &extension->text,
-                       violations, &extension->end_score, &extension->error);
+            read_text(scorer, (const struct lexical_job *)state->base.job, &extension->text,
+                      &state->settled, violations, &extension->end_score, &extension->error);
         if (status == STATUS_OK) {
             store_violations(state, extension, violations);
         }

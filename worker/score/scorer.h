@@ -1,11 +1,11 @@
 // The scorer seam: what judges candidates. A scorer is loaded once and serves many jobs; a job
 // opens it with its prompt (scorer_job), every candidate has a state of its own (scorer_state) that
-// is forked and dropped with it. One call extends many candidates of many jobs. A model reads only
-// the tokens that are new since the state's last extension; text, for words and for a tokenizer of
-// its own, is scanned from its beginning each time. The scores are those of reading the whole text
-// from scratch, bit for bit. While a candidate grows, they read the tokens that the policy wrote;
-// once it has ended, the reading of the text that is returned (worker/decode/response.h). Engine
-// thread only.
+// is forked and dropped with it. One call extends many candidates of many jobs and reads only what
+// is new since the state's last extension: a model its tokens (for a tokenizer of its own the text
+// is tokenized from its beginning), words the text behind what no continuation changes. The scores
+// are those of reading the whole text from scratch, bit for bit. While a candidate grows, they read
+// the tokens that the policy wrote; once it has ended, the reading of the text that is returned
+// (worker/decode/response.h). Engine thread only.
 #ifndef WORKER_SCORE_SCORER_H
 #define WORKER_SCORE_SCORER_H
 
@@ -41,7 +41,8 @@ struct scorer_text {
 
 struct scorer_state;
 
-// One candidate of a batch.
+// One candidate of a batch. A reading begins with the text of the state's last extension, or is a
+// beginning of it where a stop string ends it.
 struct scorer_extension {
     struct scorer_state *state;
     struct scorer_text text; // extends the text of the state's last extension, or is its reading
