@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/defaults.h"
+#include "proto/job_fields.h"
 #include "proto/limits.h"
 
 enum status job_sampling_check(const Surefoot__JobSpec *spec, struct error *err) {
@@ -82,8 +83,8 @@ enum status job_sampling_resolve(const Surefoot__JobSpec *spec, bool alone,
                                  struct error *err) {
     const Surefoot__Sampling *asked = spec->sampling;
     bool none = spec->generation_defaults != NULL && strcmp(spec->generation_defaults, "none") == 0;
-    *out = (struct job_sampling){.max_tokens =
-                                     spec->has_max_tokens ? spec->max_tokens : DEFAULT_MAX_TOKENS};
+    *out =
+        (struct job_sampling){.max_tokens = (uint32_t)job_field_number(JOB_FIELD_MAX_TOKENS, spec)};
     fill_own(asked, &out->message);
     if (none || !policy->has_generation) {
         return STATUS_OK;

@@ -9,15 +9,9 @@
 #include "coordinator/job_scorers.h"
 #include "coordinator/same_job.h"
 #include "coordinator/spec_check.h"
-#include "proto/defaults.h"
-#include "proto/method_fields.h"
+#include "proto/job_fields.h"
 #include "proto/template_variables.h"
 
-// Ranges of the real-valued fields; the large ones only keep sums away from infinity.
-static const struct number_range range_budget = {.low = -1e9, .high = 1e9};
-static const struct number_range range_unit = {.low = 0, .high = 1, .above_low = true};
-static const struct number_range range_weight = {.low = 0, .high = 1e6};
-static const struct number_range range_cap = {.low = 0, .high = 1e3};
 static const struct number_range range_temperature = {.low = 0, .high = 100, .single = true};
 static const struct number_range range_top_p = {
     .low = 0, .high = 1, .above_low = true, .single = true};
@@ -155,142 +149,107 @@ static enum status check_prompt(const Surefoot__JobSpec *spec, struct job_spec *
     return status == STATUS_OK ? check_template_inputs(spec, out, err) : status;
 }
 
-static enum status check_method(const Surefoot__JobSpec *spec, struct search_spec *out,
-                                struct error *err) {
-    int method = SEARCH_METHOD_INFERENCE_GUARD;
-    enum status status =
-        check_choice(spec->method, search_method_parse, "sample, best-of-n, beam, inference-guard",
-                     "spec.method", &method, err);
-    if (status != STATUS_OK) {
-        return status;
+static enum status check_known(enum job_field_index index, const Surefoot__JobSpec *spec,
+                               const char *field, struct error *err) {
+    if (job_field_number(index, spec) != 0 || !job_field_is_set(index, spec)) {
+        return STATUS_OK;
     }
-    int own = method == SEARCH_METHOD_INFERENCE_GUARD ? SEARCH_SELECTION_AUGMENTED
-                                                      : SEARCH_SELECTION_PLAIN;
-    int selection = own;
-    status = check_choice(spec->selection, search_selection_parse, "plain, lagrangian, augmented",
-                          "spec.selection", &selection, err);
-    if (status != STATUS_OK) {
-        return status;
+    char choices[JOB_FIELD_TEXT_BYTES];
+    job_choices_text(index, choices);
+    return error_set(err, STATUS_INVALID_ARGUMENT, field, "unknown \"%.64s\"; one of %s",
+                     job_field_text(index, spec), choices);
+}
+
+static enum status check_field(enum job_field_index index, const Surefoot__JobSpec *spec,
+                               struct error *err) {
+    const struct job_field *row = job_field_get(index);
+    bool present = job_field_is_set(index, spec);
+    double value = job_field_number(index, spec);
+    char field[ERROR_FIELD_BYTES];
+    snprintf(field, sizeof field, "spec.%s", row->name);
+    switch (row->kind) {
+    case JOB_FIELD_KIND_U32: {
+        uint32_t ignored = 0;
+        double high =
+            index == JOB_FIELD_SURVIVORS ? job_field_number(JOB_FIELD_N, spec) : row->high;
+        return check_count(present, (uint32_t)value, (uint32_t)row->low, (uint32_t)high, field,
+                           &ignored, err);
     }
-    if (selection != own &&
-        (method == SEARCH_METHOD_SAMPLE || method == SEARCH_METHOD_INFERENCE_GUARD)) {
+    case JOB_FIELD_KIND_REAL: {
+        double ignored = 0;
+        const struct number_range range = {
+            .low = row->low, .high = row->high, .above_low = row->above_low};
+        return check_number(present, value, range, field, &ignored, err);
+    }
+    case JOB_FIELD_KIND_CHOICE:
+        return check_known(index, spec, field, err);
+    case JOB_FIELD_KIND_BOOL:
+        break;
+    }
+    return STATUS_OK;
+}
+
+// "best-of-n and beam": the methods whose selection is the job's to choose.
+static void choosers_text(char out[JOB_FIELD_TEXT_BYTES]) {
+    int n = 0;
+    const char *name = NULL;
+    for (int i = 1; (name = job_choice_name(JOB_FIELD_METHOD, i)) != NULL; i++) {
+        if (job_method_get(i)->chooses_selection) {
+            n += snprintf(out + n, (size_t)(JOB_FIELD_TEXT_BYTES - n), "%s%s", n > 0 ? " and " : "",
+                          name);
+        }
+    }
+}
+
+// What a method fixes.
+static enum status check_method(const Surefoot__JobSpec *spec, struct error *err) {
+    const struct job_method *method = job_method_of(spec);
+    const char *name =
+        job_choice_name(JOB_FIELD_METHOD, (int)job_field_number(JOB_FIELD_METHOD, spec));
+    int selection = (int)job_field_number(JOB_FIELD_SELECTION, spec);
+    uint32_t n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
+    if (!method->chooses_selection && selection != (int)method->own_selection) {
+        char choosers[JOB_FIELD_TEXT_BYTES];
+        choosers_text(choosers);
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.selection",
-                         "method %s is always %s; best-of-n and beam can choose",
-                         search_method_name(method), search_selection_name(own));
+                         "method %s is always %s; %s can choose", name,
+                         job_choice_name(JOB_FIELD_SELECTION, method->own_selection), choosers);
     }
-    out->method = (enum search_method)method;
-    out->selection = (enum search_selection)selection;
-    return STATUS_OK;
-}
-
-static enum status check_sizes(const Surefoot__JobSpec *spec, struct search_spec *out,
-                               struct error *err) {
-    bool sample = out->method == SEARCH_METHOD_SAMPLE;
-    out->n = sample ? 1 : DEFAULT_N;
-    enum status status =
-        check_count(spec->has_n, spec->n, 1, LIMIT_CANDIDATES, "spec.n", &out->n, err);
-    if (status == STATUS_OK && sample && out->n != 1) {
-        status = error_set(err, STATUS_INVALID_ARGUMENT, "spec.n", "%u; method sample takes 1 only",
-                           out->n);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    out->survivors = out->n >= DEFAULT_SURVIVORS_DIVISOR ? out->n / DEFAULT_SURVIVORS_DIVISOR : 1;
-    out->block_tokens = DEFAULT_BLOCK_TOKENS;
-    out->max_tokens = DEFAULT_MAX_TOKENS;
-    out->tries = DEFAULT_TRIES;
-    const struct {
-        bool present;
-        uint32_t value;
-        uint32_t high;
-        const char *field;
-        uint32_t *out;
-    } counts[] = {
-        {spec->has_survivors, spec->survivors, out->n, "spec.survivors", &out->survivors},
-        {spec->has_block_tokens, spec->block_tokens, LIMIT_BLOCK_TOKENS, "spec.block_tokens",
-         &out->block_tokens},
-        {spec->has_max_tokens, spec->max_tokens, LIMIT_MAX_TOKENS, "spec.max_tokens",
-         &out->max_tokens},
-        {spec->has_tries, spec->tries, LIMIT_TRIES, "spec.tries", &out->tries},
-    };
-    for (size_t i = 0; status == STATUS_OK && i < sizeof counts / sizeof counts[0]; i++) {
-        status = check_count(counts[i].present, counts[i].value, 1, counts[i].high, counts[i].field,
-                             counts[i].out, err);
-    }
-    return status;
-}
-
-static enum status check_rules(const Surefoot__JobSpec *spec, struct search_spec *out,
-                               struct error *err) {
-    int admit = ADMIT_RULE_TERMINAL;
-    int unit = DISCOUNT_UNIT_TOKEN;
-    int fallback = FALLBACK_PENALTY_LOG1P;
-    int mode = 0;
-    const struct {
-        const char *text;
-        int (*parse)(const char *name);
-        const char *choices;
-        const char *field;
-        int *out;
-    } choices[] = {
-        {spec->admit_rule, admit_rule_parse, "terminal, prefix", "spec.admit_rule", &admit},
-        {spec->discount_unit, discount_unit_parse, "token, block", "spec.discount_unit", &unit},
-        {spec->fallback_penalty, fallback_penalty_parse, "count, log1p, binary",
-         "spec.fallback_penalty", &fallback},
-        {spec->cost_mode, cost_mode_parse,
-         "end_delta, token_sum, token_sum_pos, block_end, end_sign", "spec.cost_mode", &mode},
-    };
-    enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < sizeof choices / sizeof choices[0]; i++) {
-        status = check_choice(choices[i].text, choices[i].parse, choices[i].choices,
-                              choices[i].field, choices[i].out, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    out->admit_rule = (enum admit_rule)admit;
-    out->discount_unit = (enum discount_unit)unit;
-    out->fallback_penalty = (enum fallback_penalty)fallback;
-    if (spec->cost_eos != NULL && strcmp(spec->cost_eos, "none") != 0 &&
-        strcmp(spec->cost_eos, "append") != 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_eos",
-                         "unknown \"%.64s\"; one of none, append", spec->cost_eos);
+    if (method->n_fixed > 0 && n != method->n_fixed) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.n", "%u; method %s takes %u only", n,
+                         name, method->n_fixed);
     }
     return STATUS_OK;
 }
 
-static enum status check_numbers(const Surefoot__JobSpec *spec, struct search_spec *out,
-                                 struct error *err) {
-    double ignored = 0; // set for good once the models' defaults are known
-    out->lagrangian_lambda = DEFAULT_LAGRANGIAN_LAMBDA;
-    out->fallback_weight = DEFAULT_FALLBACK_WEIGHT;
-    out->fallback_cap = DEFAULT_FALLBACK_CAP;
-    const struct {
-        bool present;
-        double value;
-        struct number_range range;
-        const char *field;
-        double *out;
-    } numbers[] = {
-        {spec->has_budget, spec->budget, range_budget, "spec.budget", &ignored},
-        {spec->has_discount, spec->discount, range_unit, "spec.discount", &ignored},
-        {spec->has_cost_min, spec->cost_min, range_budget, "spec.cost_min", &ignored},
-        {spec->has_lagrangian_lambda, spec->lagrangian_lambda, range_weight,
-         "spec.lagrangian_lambda", &out->lagrangian_lambda},
-        {spec->has_fallback_weight, spec->fallback_weight, range_weight, "spec.fallback_weight",
-         &out->fallback_weight},
-        {spec->has_fallback_cap, spec->fallback_cap, range_cap, "spec.fallback_cap",
-         &out->fallback_cap},
-    };
-    enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
-        status = check_number(numbers[i].present, numbers[i].value, numbers[i].range,
-                              numbers[i].field, numbers[i].out, err);
+static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err) {
+    for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
+        enum status status = check_field(i, spec, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
-    out->discount_reward = !spec->has_discount_reward || spec->discount_reward;
-    out->early_stop = !spec->has_early_stop || spec->early_stop;
-    return status;
+    return check_method(spec, err);
+}
+
+// What the job says, or its defaults; what a model has a say in is resolved later.
+static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) {
+    out->method = (enum search_method)job_field_number(JOB_FIELD_METHOD, spec);
+    out->selection = (enum search_selection)job_field_number(JOB_FIELD_SELECTION, spec);
+    out->n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
+    out->survivors = (uint32_t)job_field_number(JOB_FIELD_SURVIVORS, spec);
+    out->block_tokens = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS, spec);
+    out->max_tokens = (uint32_t)job_field_number(JOB_FIELD_MAX_TOKENS, spec);
+    out->tries = (uint32_t)job_field_number(JOB_FIELD_TRIES, spec);
+    out->discount_unit = (enum discount_unit)job_field_number(JOB_FIELD_DISCOUNT_UNIT, spec);
+    out->discount_reward = job_field_number(JOB_FIELD_DISCOUNT_REWARD, spec) != 0;
+    out->admit_rule = (enum admit_rule)job_field_number(JOB_FIELD_ADMIT_RULE, spec);
+    out->lagrangian_lambda = job_field_number(JOB_FIELD_LAGRANGIAN_LAMBDA, spec);
+    out->fallback_penalty =
+        (enum fallback_penalty)job_field_number(JOB_FIELD_FALLBACK_PENALTY, spec);
+    out->fallback_weight = job_field_number(JOB_FIELD_FALLBACK_WEIGHT, spec);
+    out->fallback_cap = job_field_number(JOB_FIELD_FALLBACK_CAP, spec);
+    out->early_stop = job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0;
 }
 
 static enum status check_sampling_lists(const Surefoot__Sampling *sampling, struct error *err) {
@@ -367,19 +326,14 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
     if (spec == NULL) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec", "is missing");
     }
-    enum status (*const checks[])(const Surefoot__JobSpec *, struct search_spec *,
-                                  struct error *) = {check_method, check_sizes, check_rules,
-                                                     check_numbers};
     status = check_prompt(spec, out, err);
-    for (size_t i = 0; status == STATUS_OK && i < sizeof checks / sizeof checks[0]; i++) {
-        status = checks[i](spec, &out->search, err);
+    if (status == STATUS_OK) {
+        status = check_fields(spec, err);
     }
     if (status == STATUS_OK) {
+        take_fields(spec, &out->search);
+        out->deadline_ms = (uint32_t)job_field_number(JOB_FIELD_DEADLINE_MS, spec);
         status = check_sampling(spec->sampling, out->search.max_tokens, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_count(spec->has_deadline_ms, spec->deadline_ms, 0, LIMIT_DEADLINE_MS,
-                             "spec.deadline_ms", &out->deadline_ms, err);
     }
     if (status == STATUS_OK) {
         status = job_sampling_check(spec, err);
@@ -420,15 +374,16 @@ enum status job_spec_check_unread(const struct job_spec *spec, struct error *err
     Surefoot__JobSpec given = *spec->submit->spec;
     const Surefoot__JobSpec asked = given;
     same_job_drop_defaults(&given);
-    for (int i = 0; i < METHOD_FIELDS_COUNT; i++) {
-        if (method_field_is_set(i, &given) && !method_field_is_read(i, &asked)) {
+    for (enum job_field_index index = 0; index < JOB_FIELDS_COUNT; index++) {
+        if (job_field_is_set(index, &given) && !job_field_is_read(index, &asked)) {
             char field[ERROR_FIELD_BYTES];
-            snprintf(field, sizeof field, "spec.%s", method_field_name(i));
+            snprintf(field, sizeof field, "spec.%s", job_field_get(index)->name);
             return error_set(err, STATUS_INVALID_ARGUMENT, field,
                              "has no effect on method %s with selection %s and tries %u; leave it "
                              "out",
-                             search_method_name(spec->search.method),
-                             search_selection_name(spec->search.selection), spec->search.tries);
+                             job_choice_name(JOB_FIELD_METHOD, spec->search.method),
+                             job_choice_name(JOB_FIELD_SELECTION, spec->search.selection),
+                             spec->search.tries);
         }
     }
     return STATUS_OK;
@@ -463,8 +418,9 @@ static enum status refuse_roles(const struct job_spec *spec, const char *needs, 
     return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
                      "method %s with selection %s needs a %s scorer, and %s; use %s, or %s "
                      "(surefoot up %s)",
-                     search_method_name(search->method), search_selection_name(search->selection),
-                     needs, named ? "none is named" : "the service has none", without,
+                     job_choice_name(JOB_FIELD_METHOD, search->method),
+                     job_choice_name(JOB_FIELD_SELECTION, search->selection), needs,
+                     named ? "none is named" : "the service has none", without,
                      named ? "name one of the service's" : "serve one", models);
 }
 
@@ -515,11 +471,12 @@ static enum status resolve_cost_mode(struct job_spec *spec, const struct model_d
         name = profile->cost_mode;
     }
     if (name == NULL) {
+        char choices[JOB_FIELD_TEXT_BYTES];
+        job_choices_text(JOB_FIELD_COST_MODE, choices);
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
-                         "is missing and the cost model's profile names none; one of end_delta, "
-                         "token_sum, token_sum_pos, block_end, end_sign");
+                         "is missing and the cost model's profile names none; one of %s", choices);
     }
-    int mode = cost_mode_parse(name);
+    int mode = job_choice_parse(JOB_FIELD_COST_MODE, name);
     if (mode == 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
                          "the profile of %s names the unknown mode \"%.32s\"",
@@ -532,7 +489,9 @@ static enum status resolve_cost_mode(struct job_spec *spec, const struct model_d
 // The profile, if its numbers are meant for the job's cost mode; NULL when they are for another.
 static const struct model_description *of_same_mode(const struct model_description *profile,
                                                     enum cost_mode mode) {
-    return profile != NULL && cost_mode_parse(profile->cost_mode) == (int)mode ? profile : NULL;
+    return profile != NULL && job_choice_parse(JOB_FIELD_COST_MODE, profile->cost_mode) == (int)mode
+               ? profile
+               : NULL;
 }
 
 static enum status resolve_budget(struct job_spec *spec, const struct model_description *profile,
@@ -542,7 +501,7 @@ static enum status resolve_budget(struct job_spec *spec, const struct model_desc
     if (!message->has_budget && (profile == NULL || !profile->has_budget)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
                          "is missing and the cost model's profile names none for cost_mode %s",
-                         cost_mode_name(spec->search.cost_mode));
+                         job_choice_name(JOB_FIELD_COST_MODE, spec->search.cost_mode));
     }
     double budget = message->has_budget ? message->budget : profile->budget;
     if (spec->search.cost_mode == COST_MODE_TOKEN_SUM_POS && budget < 0) {
@@ -584,10 +543,10 @@ static enum status resolve_cost(struct job_spec *spec, const struct model_set *m
     const Surefoot__JobSpec *message = spec->submit->spec;
     struct search_spec *search = &spec->search;
     search->has_cost = count_role(spec, SCORER_ROLE_COST) > 0;
-    search->discount = message->has_discount ? message->discount : 0.999;
+    search->discount = job_field_number(JOB_FIELD_DISCOUNT, message);
     search->cost_mode = COST_MODE_TOKEN_SUM;
-    search->budget = message->has_budget ? message->budget : 0;
-    spec->cost_eos_append = message->cost_eos != NULL && strcmp(message->cost_eos, "append") == 0;
+    search->budget = job_field_number(JOB_FIELD_BUDGET, message);
+    spec->cost_eos_append = job_field_number(JOB_FIELD_COST_EOS, message) == COST_EOS_APPEND;
     if (!search->has_cost) {
         return STATUS_OK;
     }

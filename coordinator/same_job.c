@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/defaults.h"
+#include "proto/job_fields.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
 
@@ -37,14 +38,9 @@ static bool is_empty(const Surefoot__Sampling *sampling) {
            sampling->base.n_unknown_fields == 0;
 }
 
-// A model may have defaults of its own, so that of a number that is left to it nothing is known.
-static bool asks_model(const Surefoot__JobSpec *spec) {
-    return spec->generation_defaults == NULL || strcmp(spec->generation_defaults, "none") != 0;
-}
-
 static void plain_sampling(struct plain_job *job) {
     Surefoot__Sampling *sampling = &job->sampling;
-    if (!asks_model(&job->spec)) {
+    if (!job_asks_model(&job->spec)) {
         plain_number(&sampling->has_temperature, sampling->temperature, 1);
         plain_count(&sampling->has_top_k, sampling->top_k, 0);
         plain_number(&sampling->has_top_p, sampling->top_p, 1);
@@ -55,38 +51,18 @@ static void plain_sampling(struct plain_job *job) {
     job->spec.sampling = is_empty(sampling) ? NULL : sampling;
 }
 
-// Before anything else is made plain: what these defaults depend on must still be there.
-static void plain_sizes(Surefoot__JobSpec *spec) {
-    bool sample = spec->method != NULL && strcmp(spec->method, "sample") == 0;
-    bool guard = spec->method == NULL || strcmp(spec->method, "inference-guard") == 0;
-    uint32_t n = spec->has_n ? spec->n : sample ? 1 : DEFAULT_N;
-    plain_text(&spec->selection, guard ? "augmented" : DEFAULT_SELECTION);
-    plain_count(&spec->has_survivors, spec->survivors,
-                n >= DEFAULT_SURVIVORS_DIVISOR ? n / DEFAULT_SURVIVORS_DIVISOR : 1);
-    plain_count(&spec->has_n, spec->n, sample ? 1 : DEFAULT_N);
-    plain_count(&spec->has_block_tokens, spec->block_tokens, DEFAULT_BLOCK_TOKENS);
-    if (!asks_model(spec)) {
-        plain_count(&spec->has_max_tokens, spec->max_tokens, DEFAULT_MAX_TOKENS);
-    }
-    plain_count(&spec->has_tries, spec->tries, DEFAULT_TRIES);
-}
-
 void same_job_drop_defaults(Surefoot__JobSpec *spec) {
-    plain_sizes(spec);
-    plain_text(&spec->method, DEFAULT_METHOD);
+    const Surefoot__JobSpec asked = *spec;
+    for (enum job_field_index index = 0; index < JOB_FIELDS_COUNT; index++) {
+        if (job_field_has_fallback(index, &asked) &&
+            job_field_number(index, &asked) == job_field_fallback(index, &asked)) {
+            job_field_clear(index, spec);
+        }
+    }
     plain_text(&spec->generation_defaults, "model");
     plain_text(&spec->content_tokens, "as-text");
     spec->has_continue_final_message =
         spec->has_continue_final_message && spec->continue_final_message;
-    plain_text(&spec->discount_unit, DEFAULT_DISCOUNT_UNIT);
-    plain_text(&spec->admit_rule, DEFAULT_ADMIT_RULE);
-    plain_text(&spec->fallback_penalty, DEFAULT_FALLBACK_PENALTY);
-    plain_number(&spec->has_lagrangian_lambda, spec->lagrangian_lambda, DEFAULT_LAGRANGIAN_LAMBDA);
-    plain_number(&spec->has_fallback_weight, spec->fallback_weight, DEFAULT_FALLBACK_WEIGHT);
-    plain_number(&spec->has_fallback_cap, spec->fallback_cap, DEFAULT_FALLBACK_CAP);
-    plain_count(&spec->has_deadline_ms, spec->deadline_ms, 0);
-    spec->has_discount_reward = spec->has_discount_reward && !spec->discount_reward;
-    spec->has_early_stop = spec->has_early_stop && !spec->early_stop;
     spec->has_seed = spec->has_seed && spec->seed != 0;
 }
 

@@ -13,7 +13,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/session.h"
 #include "common/deadline.h"
-#include "proto/method_fields.h"
+#include "proto/job_fields.h"
 
 enum { METHODS_MAX = 16, METHOD_BYTES = 64, DEFAULT_IN_FLIGHT = 4 };
 
@@ -74,9 +74,13 @@ static enum status read_methods(const char *list, struct compare *compare, struc
                : error_set(err, STATUS_INVALID_ARGUMENT, "--methods", "names no method");
 }
 
+static const struct job_method *row_of(const struct method *method) {
+    return job_method_get(job_choice_parse(JOB_FIELD_METHOD, method->name));
+}
+
 // The selection of --selection is for methods that choose one and name none themselves.
 static bool takes_selection(const struct method *method) {
-    return method->selection == NULL && method_reads_selection(method->name);
+    return method->selection == NULL && row_of(method)->chooses_selection;
 }
 
 static void set_method(const struct method *method, Surefoot__JobSpec *spec) {
@@ -94,9 +98,9 @@ static enum status check_selections(const struct compare *compare, struct error 
     }
     for (int i = 0; i < compare->n_methods; i++) {
         const struct method *method = &compare->methods[i];
-        const char *own = strcmp(method->name, "sample") == 0 ? "plain" : "augmented";
+        const char *own = job_choice_name(JOB_FIELD_SELECTION, row_of(method)->own_selection);
         read = read || takes_selection(method);
-        if (method->selection != NULL && !method_reads_selection(method->name) &&
+        if (method->selection != NULL && !row_of(method)->chooses_selection &&
             strcmp(method->selection, own) != 0) {
             return error_set(err, STATUS_INVALID_ARGUMENT, "--methods",
                              "%s: method %s is always %s", method->label, method->name, own);
@@ -109,16 +113,16 @@ static enum status check_selections(const struct compare *compare, struct error 
 
 // One set of flags for all methods: each flag must mean something to one of them.
 static enum status check_read(const struct compare *compare, struct error *err) {
-    for (int i = 0; i < METHOD_FIELDS_COUNT; i++) {
-        bool read = !method_field_is_set(i, compare->base);
+    for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
+        bool read = !job_field_is_set(i, compare->base);
         for (int j = 0; !read && j < compare->n_methods; j++) {
             Surefoot__JobSpec spec = *compare->base;
             set_method(&compare->methods[j], &spec);
-            read = method_field_is_read(i, &spec);
+            read = job_field_is_read(i, &spec);
         }
         if (!read) {
             char flag[ERROR_FIELD_BYTES];
-            snprintf(flag, sizeof flag, "--%s", method_field_name(i));
+            snprintf(flag, sizeof flag, "--%s", job_field_get(i)->name);
             for (char *c = strchr(flag, '_'); c != NULL; c = strchr(c, '_')) {
                 *c = '-';
             }
@@ -136,9 +140,9 @@ static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, c
     item_set_prompt(&compare->items.rows[index], &compare->turns, &compare->spec,
                     compare->message_rows, compare->message_list);
     set_method(method, &compare->spec);
-    for (int i = 0; i < METHOD_FIELDS_COUNT; i++) {
-        if (!method_field_is_read(i, &compare->spec)) {
-            method_field_clear(i, &compare->spec);
+    for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
+        if (!job_field_is_read(i, &compare->spec)) {
+            job_field_clear(i, &compare->spec);
         }
     }
     *spec = &compare->spec;

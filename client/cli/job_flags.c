@@ -48,60 +48,57 @@ static struct flag *add_above_zero(struct flag *at, const char *name, double *ta
     return next;
 }
 
-static struct flag *add_switch(struct flag *at, const char *name, int *target, int *given,
-                               const char *help) {
-    *at = (struct flag){
-        .name = name, .kind = FLAG_SWITCH, .target = target, .given = given, .help = help};
+// The help of a field's flag, and its name: the field's with hyphens.
+static void describe_field(enum job_field_index index, struct job_flag_text *out) {
+    char about[JOB_FIELD_TEXT_BYTES];
+    char fallback[JOB_FIELD_TEXT_BYTES];
+    const struct job_field *field = job_field_get(index);
+    if (field->about != NULL) {
+        snprintf(about, sizeof about, "%s", field->about);
+    } else {
+        job_choices_text(index, about);
+    }
+    job_field_default_text(index, fallback);
+    snprintf(out->help, sizeof out->help, "%s; default %s", about, fallback);
+    snprintf(out->name, sizeof out->name, "%s", field->name);
+    for (char *c = strchr(out->name, '_'); c != NULL; c = strchr(c, '_')) {
+        *c = '-';
+    }
+}
+
+static struct flag *add_field(struct flag *at, enum job_field_index index,
+                              struct job_flags *flags) {
+    static const enum flag_kind kinds[] = {[JOB_FIELD_KIND_U32] = FLAG_U32,
+                                           [JOB_FIELD_KIND_REAL] = FLAG_REAL,
+                                           [JOB_FIELD_KIND_BOOL] = FLAG_SWITCH,
+                                           [JOB_FIELD_KIND_CHOICE] = FLAG_TEXT};
+    static const char *const values[] = {[JOB_FIELD_KIND_U32] = "N",
+                                         [JOB_FIELD_KIND_REAL] = "X",
+                                         [JOB_FIELD_KIND_BOOL] = NULL,
+                                         [JOB_FIELD_KIND_CHOICE] = "NAME"};
+    const struct job_field *field = job_field_get(index);
+    struct job_flag_text *text = &flags->texts[index];
+    describe_field(index, text);
+    *at = (struct flag){.name = text->name,
+                        .kind = kinds[field->kind],
+                        .target = job_field_place(index, &flags->spec),
+                        .given = job_field_has_place(index, &flags->spec),
+                        .min = field->low,
+                        .max = field->high,
+                        .above_min = field->above_low,
+                        .value = values[field->kind],
+                        .help = text->help};
     return at + 1;
 }
 
-static struct flag *add_search_flags(struct flag *at, Surefoot__JobSpec *spec) {
-    at = add(at, "method", FLAG_TEXT, &spec->method, "NAME",
-             "sample, best-of-n, beam, inference-guard; default inference-guard");
-    at = add(at, "selection", FLAG_TEXT, &spec->selection, "NAME",
-             "plain, lagrangian, augmented; default plain, augmented for inference-guard");
-    at = add_count(at, "n", &spec->n, &spec->has_n, 1, LIMIT_CANDIDATES,
-                   "candidates; default 32, 1 for sample");
-    at = add_count(at, "survivors", &spec->survivors, &spec->has_survivors, 1, LIMIT_CANDIDATES,
-                   "beams kept by a selection; default n/4, at least 1");
-    at = add_count(at, "block-tokens", &spec->block_tokens, &spec->has_block_tokens, 1,
-                   LIMIT_BLOCK_TOKENS, "tokens between two selections; default 4");
-    at = add_count(at, "max-tokens", &spec->max_tokens, &spec->has_max_tokens, 1, LIMIT_MAX_TOKENS,
-                   "longest answer; default the model's, else 128");
-    at = add_count(at, "tries", &spec->tries, &spec->has_tries, 1, LIMIT_TRIES,
-                   "tries of a step when no beam is safe, the first included; default 2");
-    at = add_real(at, "budget", &spec->budget, &spec->has_budget, -1e9, 1e9,
-                  "safety budget b; default the cost model's");
-    at = add_above_zero(at, "discount", &spec->discount, &spec->has_discount, 1,
-                        "gamma; default the cost model's, else 0.999");
-    at = add(at, "discount-unit", FLAG_TEXT, &spec->discount_unit, "NAME",
-             "token, block; default token");
-    at = add_switch(at, "discount-reward", &spec->discount_reward, &spec->has_discount_reward,
-                    "discount the reward too; default true");
-    at = add(at, "cost-mode", FLAG_TEXT, &spec->cost_mode, "NAME",
-             "end_delta, token_sum, token_sum_pos, block_end, end_sign; default the cost model's");
-    at = add(at, "admit-rule", FLAG_TEXT, &spec->admit_rule, "NAME",
-             "terminal, prefix; default terminal");
-    at = add(at, "cost-eos", FLAG_TEXT, &spec->cost_eos, "NAME",
-             "none, append; default the cost model's, else none");
-    at = add_real(at, "lagrangian-lambda", &spec->lagrangian_lambda, &spec->has_lagrangian_lambda,
-                  0, 1e6, "weight of the cost for --selection lagrangian; default 5");
-    at = add(at, "fallback-penalty", FLAG_TEXT, &spec->fallback_penalty, "NAME",
-             "count, log1p, binary; default log1p");
-    at = add_real(at, "fallback-weight", &spec->fallback_weight, &spec->has_fallback_weight, 0, 1e6,
-                  "n2, logits; default 3");
-    at = add_real(at, "fallback-cap", &spec->fallback_cap, &spec->has_fallback_cap, 0, 1e3,
-                  "largest penalty of one token, logits; default 10");
-    at = add_real(at, "cost-min", &spec->cost_min, &spec->has_cost_min, -1e9, 1e9,
-                  "no cost is less; enables sound pruning; default the cost model's");
-    at = add_switch(at, "early-stop", &spec->early_stop, &spec->has_early_stop,
-                    "=false: best-of-n lets certainly lost candidates grow on; default true");
-    at = add_count(at, "deadline-ms", &spec->deadline_ms, &spec->has_deadline_ms, 0,
-                   LIMIT_DEADLINE_MS, "the job's time limit, 0 none; default 0");
+static struct flag *add_search_flags(struct flag *at, struct job_flags *flags) {
+    for (enum job_field_index index = 0; index < JOB_FIELDS_COUNT; index++) {
+        at = add_field(at, index, flags);
+    }
     *at = (struct flag){.name = "seed",
                         .kind = FLAG_U64,
-                        .target = &spec->seed,
-                        .given = &spec->has_seed,
+                        .target = &flags->spec.seed,
+                        .given = &flags->spec.has_seed,
                         .value = "N",
                         .help = "of the random numbers; default 0"};
     return at + 1;
@@ -153,7 +150,7 @@ void job_flags_init(struct job_flags *flags) {
     surefoot__job_spec__init(&flags->spec);
     surefoot__sampling__init(&flags->sampling);
     surefoot__lexical_spec__init(&flags->lexical);
-    struct flag *at = add_search_flags(flags->table, &flags->spec);
+    struct flag *at = add_search_flags(flags->table, flags);
     at = add_sampling_flags(at, flags);
     at = add_scorer_flags(at, flags);
     at = add(at, "chat-template", FLAG_TEXT, &flags->spec.chat_template, "NAME",

@@ -7,12 +7,19 @@
 #include "client/cli/turns.h"
 #include "client/surefoot.h"
 #include "common/date.h"
+#include "proto/job_fields.h"
 
 enum { JOB_FLAGS_COUNT = 49 };
 
+struct job_flag_text { // of a field's flag
+    char name[32];
+    char help[2 * JOB_FIELD_TEXT_BYTES + sizeof "; default "];
+};
+
 struct job_flags {
     struct flag table[JOB_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
-    Surefoot__JobSpec spec;             // complete after job_flags_finish, but for the prompt
+    struct job_flag_text texts[JOB_FIELDS_COUNT];
+    Surefoot__JobSpec spec; // complete after job_flags_finish, but for the prompt
     Surefoot__Sampling sampling;
     struct turns turns;         // what goes around a prompt
     char date[DATE_TEXT_BYTES]; // of job_flags_fix_date

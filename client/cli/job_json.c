@@ -4,6 +4,7 @@
 
 #include "client/cli/template_var.h"
 #include "proto/defaults.h"
+#include "proto/job_fields.h"
 
 static json_t *message_json(const ProtobufCMessage *message);
 
@@ -70,39 +71,35 @@ static json_t *message_json(const ProtobufCMessage *message) {
     return object;
 }
 
-// Numbers that are left to the policy's generation_config are not settings of the job: the result
-// says what they came to.
-static bool asks_model(const Surefoot__JobSpec *spec) {
-    return spec->generation_defaults == NULL || strcmp(spec->generation_defaults, "none") != 0;
+static json_t *fallback_json(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    double value = job_field_fallback(index, spec);
+    switch (job_field_get(index)->kind) {
+    case JOB_FIELD_KIND_U32:
+        return json_integer((json_int_t)value);
+    case JOB_FIELD_KIND_REAL:
+        return json_real(value);
+    case JOB_FIELD_KIND_BOOL:
+        return json_boolean(value != 0);
+    case JOB_FIELD_KIND_CHOICE:
+        break;
+    }
+    return json_string(job_choice_name(index, (int)value));
 }
 
+// Numbers that are left to a model are not settings of the job: the result says what they came to.
 static json_t *default_json(const Surefoot__JobSpec *spec) {
-    const char *method = spec->method != NULL ? spec->method : DEFAULT_METHOD;
-    bool guard = strcmp(method, DEFAULT_METHOD) == 0;
-    int n = strcmp(method, "sample") == 0 ? 1 : DEFAULT_N;
-    int chosen = spec->has_n ? (int)spec->n : n;
-    int survivors = chosen >= DEFAULT_SURVIVORS_DIVISOR ? chosen / DEFAULT_SURVIVORS_DIVISOR : 1;
-    json_t *object =
-        json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:i, s:s, s:b, s:s}", "method", method,
-                  "selection", guard ? "augmented" : DEFAULT_SELECTION, "n", n, "survivors",
-                  survivors, "block_tokens", DEFAULT_BLOCK_TOKENS, "generation_defaults", "model",
-                  "content_tokens", "as-text", "tries", DEFAULT_TRIES, "discount_unit",
-                  DEFAULT_DISCOUNT_UNIT, "discount_reward", 1, "admit_rule", DEFAULT_ADMIT_RULE);
-    json_t *more =
-        json_pack("{s:f, s:s, s:f, s:f, s:i, s:b, s:i}", "lagrangian_lambda",
-                  (double)DEFAULT_LAGRANGIAN_LAMBDA, "fallback_penalty", DEFAULT_FALLBACK_PENALTY,
-                  "fallback_weight", (double)DEFAULT_FALLBACK_WEIGHT, "fallback_cap",
-                  (double)DEFAULT_FALLBACK_CAP, "seed", 0, "early_stop", 1, "deadline_ms", 0);
-    json_object_update(object, more);
-    json_decref(more);
-    if (!asks_model(spec)) {
-        json_object_set_new(object, "max_tokens", json_integer(DEFAULT_MAX_TOKENS));
+    json_t *object = json_pack("{s:s, s:s, s:i}", "generation_defaults", "model", "content_tokens",
+                               "as-text", "seed", 0);
+    for (enum job_field_index index = 0; index < JOB_FIELDS_COUNT; index++) {
+        if (job_field_has_fallback(index, spec)) {
+            json_object_set_new(object, job_field_get(index)->name, fallback_json(index, spec));
+        }
     }
     return object;
 }
 
 static json_t *default_sampling_json(const Surefoot__JobSpec *spec) {
-    if (asks_model(spec)) {
+    if (job_asks_model(spec)) {
         return json_pack("{s:f, s:i}", "frequency_penalty", 0.0, "min_tokens", 0);
     }
     return json_pack("{s:f, s:i, s:f, s:f, s:f, s:i}", "temperature", (double)DEFAULT_TEMPERATURE,

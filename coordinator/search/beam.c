@@ -339,15 +339,31 @@ static enum status on_grown(struct search *search, struct candidate *candidate) 
         return STATUS_OK;
     }
     bool rescued = any_admissible(beam);
-    if (!rescued && search->spec.method == SEARCH_METHOD_INFERENCE_GUARD &&
-        beam->try_index < search->spec.tries) {
+    if (!rescued && search->ops->retries && beam->try_index < search->spec.tries) {
         return retry_step(search, beam);
     }
     return finish_step(search, beam, rescued);
 }
 
+static uint64_t candidates_bound(const struct search_spec *spec) {
+    uint64_t steps = ((uint64_t)spec->max_tokens + spec->block_tokens - 1) / spec->block_tokens;
+    uint64_t tries = search_method_find(spec->method)->retries ? spec->tries : 1;
+    return spec->n * steps * tries;
+}
+
 const struct search_method_ops search_beam_ops = {
+    .candidates_bound = candidates_bound,
     .start = start,
     .on_grown = on_grown,
     .destroy = destroy,
+    .discounts_reward = true,
+};
+
+const struct search_method_ops search_inference_guard_ops = {
+    .candidates_bound = candidates_bound,
+    .start = start,
+    .on_grown = on_grown,
+    .destroy = destroy,
+    .discounts_reward = true,
+    .retries = true,
 };

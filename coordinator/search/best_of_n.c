@@ -25,7 +25,19 @@ static enum status on_grown(struct search *search, struct candidate *candidate) 
     return search_mark_ready(search, candidate);
 }
 
+static uint64_t candidates_bound(const struct search_spec *spec) {
+    return spec->n;
+}
+
+const struct search_method_ops search_sample_ops = {
+    .candidates_bound = candidates_bound,
+    .start = start,
+    .on_grown = on_grown,
+    .choosing_rule = "the one sample",
+};
+
 const struct search_method_ops search_best_of_n_ops = {
+    .candidates_bound = candidates_bound,
     .start = start,
     .on_grown = on_grown,
 };

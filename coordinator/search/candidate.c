@@ -7,6 +7,21 @@
 
 #include "coordinator/search/text_set.h"
 
+const char *candidate_fate_name(enum candidate_fate fate) {
+    static const char *const names[] = {
+        [CANDIDATE_FATE_LIVE] = "live",
+        [CANDIDATE_FATE_CHOSEN] = "chosen",
+        [CANDIDATE_FATE_FINISHED] = "finished",
+        [CANDIDATE_FATE_PRUNED_SOUND] = "pruned-sound",
+        [CANDIDATE_FATE_PRUNED_HEURISTIC] = "pruned-heuristic",
+        [CANDIDATE_FATE_NOT_SELECTED] = "not-selected",
+        [CANDIDATE_FATE_DUPLICATE] = "duplicate",
+        [CANDIDATE_FATE_EXTENDED] = "extended",
+    };
+    ASSERT((size_t)fate < sizeof names / sizeof names[0]);
+    return names[fate];
+}
+
 // Grows an array in place; the old one stays valid when there is no memory.
 static bool resize(void *array_pointer, size_t count, size_t element_bytes) {
     void **array = array_pointer;

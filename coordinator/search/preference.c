@@ -1,7 +1,8 @@
 #include "coordinator/search/preference.h"
 
-#include <math.h>
 #include <stdlib.h>
+
+#include "coordinator/search/search_internal.h"
 
 double preference_lagrangian_cost(const struct search_spec *spec,
                                   const struct candidate *candidate) {
@@ -30,9 +31,8 @@ double preference_score(const struct search_spec *spec, const struct candidate *
     case SEARCH_SELECTION_AUGMENTED:
         break;
     }
-    bool beam_like =
-        spec->method == SEARCH_METHOD_BEAM || spec->method == SEARCH_METHOD_INFERENCE_GUARD;
-    bool discounted = beam_like && spec->discount_reward && candidate->finish != SEARCH_FINISH_NONE;
+    bool discounted = spec->discount_reward && candidate->finish != SEARCH_FINISH_NONE &&
+                      search_method_find(spec->method)->discounts_reward;
     return discounted ? final_discount(spec, candidate) * candidate->reward : candidate->reward;
 }
 

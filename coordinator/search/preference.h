@@ -7,8 +7,8 @@
 #include "coordinator/search/candidate.h"
 
 // E(candidate), larger is better. plain: reward. lagrangian: reward - lambda C. augmented,
-// beam-like methods: gamma^T reward of a finished candidate (discount_reward), reward of the
-// partial text of an unfinished one; augmented best-of-n: reward. Admissibility is not in it: see
+// methods that discount: gamma^T reward of a finished candidate (discount_reward), reward of the
+// partial text of an unfinished one; other methods: reward. Admissibility is not in it: see
 // preference_compare.
 double preference_score(const struct search_spec *spec, const struct candidate *candidate);
 

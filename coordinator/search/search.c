@@ -1,5 +1,4 @@
-// The bookkeeping that all search methods share; the methods themselves are in best_of_n.c and
-// beam.c.
+// The bookkeeping that all search methods share; the methods themselves are listed in methods.c.
 #include "coordinator/search/search_internal.h"
 
 #include <inttypes.h>
@@ -54,17 +53,8 @@ static struct candidate *find_candidate(const struct search *search, uint64_t id
     return id >= 1 && id <= search->n_candidates ? search->candidates[id - 1] : NULL;
 }
 
-static bool is_beam_like(const struct search_spec *spec) {
-    return spec->method == SEARCH_METHOD_BEAM || spec->method == SEARCH_METHOD_INFERENCE_GUARD;
-}
-
 uint64_t search_candidates_bound(const struct search_spec *spec) {
-    if (!is_beam_like(spec)) {
-        return spec->n;
-    }
-    uint64_t steps = ((uint64_t)spec->max_tokens + spec->block_tokens - 1) / spec->block_tokens;
-    uint64_t tries = spec->method == SEARCH_METHOD_INFERENCE_GUARD ? spec->tries : 1;
-    return spec->n * steps * tries;
+    return search_method_find(spec->method)->candidates_bound(spec);
 }
 
 static enum status copy_exempt_ids(struct search *search) {
@@ -93,7 +83,7 @@ enum status search_create(const struct search_spec *spec, struct search **out) {
         return STATUS_NO_MEMORY;
     }
     search->spec = *spec;
-    search->ops = is_beam_like(spec) ? &search_beam_ops : &search_best_of_n_ops;
+    search->ops = search_method_find(spec->method);
     enum status status = copy_exempt_ids(search);
     if (status == STATUS_OK) {
         status = search->ops->start(search);
@@ -290,9 +280,10 @@ bool search_is_done(const struct search *search) {
     return search->ready.count == 0 && search->n_outstanding == 0;
 }
 
-static const char *choosing_rule(const struct search_spec *spec) {
-    if (spec->method == SEARCH_METHOD_SAMPLE) {
-        return "the one sample";
+static const char *choosing_rule(const struct search *search) {
+    const struct search_spec *spec = &search->spec;
+    if (search->ops->choosing_rule != NULL) {
+        return search->ops->choosing_rule;
     }
     switch (spec->selection) {
     case SEARCH_SELECTION_PLAIN:
@@ -302,7 +293,7 @@ static const char *choosing_rule(const struct search_spec *spec) {
     case SEARCH_SELECTION_AUGMENTED:
         break;
     }
-    return is_beam_like(spec) && spec->discount_reward
+    return search->ops->discounts_reward && spec->discount_reward
                ? "highest discounted reward of the finished within budget"
                : "highest reward of the finished within budget";
 }
@@ -319,7 +310,7 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .found = found,
         .over_budget = found && !best->safety.admissible,
         .candidate_id = shown == NULL ? 0 : shown->id,
-        .rule = found ? choosing_rule(&search->spec) : "no finished candidate is within budget",
+        .rule = found ? choosing_rule(search) : "no finished candidate is within budget",
         .n_finished = search->n_finished,
         .n_admissible = search->n_admissible,
         .n_repeats = search->n_repeats,

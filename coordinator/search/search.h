@@ -10,45 +10,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
-
-// Methods and rules by number: frozen, they are stored. Names as in docs/protocol.md.
-enum search_method {
-    SEARCH_METHOD_SAMPLE = 1,
-    SEARCH_METHOD_BEST_OF_N = 2,
-    SEARCH_METHOD_BEAM = 3,
-    SEARCH_METHOD_INFERENCE_GUARD = 4,
-};
-enum search_selection {
-    SEARCH_SELECTION_PLAIN = 1,      // by reward R
-    SEARCH_SELECTION_LAGRANGIAN = 2, // by R - lambda C
-    SEARCH_SELECTION_AUGMENTED = 3,  // safety state first
-};
-enum cost_mode {
-    COST_MODE_END_DELTA = 1,
-    COST_MODE_TOKEN_SUM = 2,
-    COST_MODE_TOKEN_SUM_POS = 3,
-    COST_MODE_BLOCK_END = 4,
-    COST_MODE_END_SIGN = 5,
-};
-enum admit_rule { ADMIT_RULE_TERMINAL = 1, ADMIT_RULE_PREFIX = 2 };
-enum discount_unit { DISCOUNT_UNIT_TOKEN = 1, DISCOUNT_UNIT_BLOCK = 2 };
-enum fallback_penalty {
-    FALLBACK_PENALTY_COUNT = 1,
-    FALLBACK_PENALTY_LOG1P = 2,
-    FALLBACK_PENALTY_BINARY = 3,
-};
-
-// Name <-> number for each of the enums above; 0 when unknown. `search_choices` is the list for
-// error messages, e.g. "sample, best-of-n, beam, inference-guard".
-int search_method_parse(const char *name);
-const char *search_method_name(int method);
-int search_selection_parse(const char *name);
-const char *search_selection_name(int selection);
-int cost_mode_parse(const char *name);
-const char *cost_mode_name(int mode);
-int admit_rule_parse(const char *name);
-int discount_unit_parse(const char *name);
-int fallback_penalty_parse(const char *name);
+#include "proto/job_choices.h"
 
 // A job's search parameters, all validated and defaulted by coordinator/job_spec.c.
 struct search_spec {

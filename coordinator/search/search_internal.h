@@ -21,13 +21,19 @@ struct search_penalties { // sparse logit penalties of the try in progress; n 0 
     uint32_t n;
 };
 
+// A row of methods.c; its work stands in a file of its own, or in that of the method it varies.
 struct search_method_ops {
+    // So many candidates can be created for `spec`, at most.
+    uint64_t (*candidates_bound)(const struct search_spec *spec);
     // Creates the first candidates and marks them ready.
     enum status (*start)(struct search *search);
     // `candidate` has just grown. Finishes, prunes or continues it.
     enum status (*on_grown)(struct search *search, struct candidate *candidate);
     // Frees the method's own state; NULL when it has none.
     void (*destroy)(struct search *search);
+    const char *choosing_rule; // of the answer; NULL: as its selection says
+    bool discounts_reward;     // of finished candidates under the augmented rule, if the job does
+    bool retries;              // a step without an admissible child, up to `tries` times
 };
 
 struct search {
@@ -54,8 +60,12 @@ struct search {
     uint64_t n_tokens; // sampled
 };
 
+extern const struct search_method_ops search_sample_ops;
 extern const struct search_method_ops search_best_of_n_ops;
 extern const struct search_method_ops search_beam_ops;
+extern const struct search_method_ops search_inference_guard_ops;
+
+const struct search_method_ops *search_method_find(enum search_method method);
 
 // A new candidate, child of `parent` (NULL: the prompt), marked ready.
 MUST_CHECK enum status search_add_candidate(struct search *search, const struct candidate *parent,

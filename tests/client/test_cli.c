@@ -196,14 +196,6 @@ static void test_help_states_the_defaults_that_jobs_take(void **state) {
         const char *flag;
         int value;
     } defaults[] = {
-        {"  --n ", DEFAULT_N},
-        {"  --survivors ", DEFAULT_SURVIVORS_DIVISOR},
-        {"  --block-tokens ", DEFAULT_BLOCK_TOKENS},
-        {"  --max-tokens ", DEFAULT_MAX_TOKENS},
-        {"  --tries ", DEFAULT_TRIES},
-        {"  --lagrangian-lambda ", DEFAULT_LAGRANGIAN_LAMBDA},
-        {"  --fallback-weight ", DEFAULT_FALLBACK_WEIGHT},
-        {"  --fallback-cap ", DEFAULT_FALLBACK_CAP},
         {"  --temperature ", DEFAULT_TEMPERATURE},
         {"  --top-p ", DEFAULT_TOP_P},
         {"  --repetition-penalty ", DEFAULT_REPETITION_PENALTY},

@@ -1,0 +1,33 @@
+// What the fields of a JobSpec that take a name can choose, by number: frozen. The names stand in
+// proto/job_fields.c.
+#ifndef PROTO_JOB_CHOICES_H
+#define PROTO_JOB_CHOICES_H
+
+enum search_method {
+    SEARCH_METHOD_SAMPLE = 1,
+    SEARCH_METHOD_BEST_OF_N = 2,
+    SEARCH_METHOD_BEAM = 3,
+    SEARCH_METHOD_INFERENCE_GUARD = 4,
+};
+enum search_selection {
+    SEARCH_SELECTION_PLAIN = 1,      // by reward R
+    SEARCH_SELECTION_LAGRANGIAN = 2, // by R - lambda C
+    SEARCH_SELECTION_AUGMENTED = 3,  // safety state first
+};
+enum cost_mode {
+    COST_MODE_END_DELTA = 1,
+    COST_MODE_TOKEN_SUM = 2,
+    COST_MODE_TOKEN_SUM_POS = 3,
+    COST_MODE_BLOCK_END = 4,
+    COST_MODE_END_SIGN = 5,
+};
+enum admit_rule { ADMIT_RULE_TERMINAL = 1, ADMIT_RULE_PREFIX = 2 };
+enum discount_unit { DISCOUNT_UNIT_TOKEN = 1, DISCOUNT_UNIT_BLOCK = 2 };
+enum cost_eos { COST_EOS_NONE = 1, COST_EOS_APPEND = 2 };
+enum fallback_penalty {
+    FALLBACK_PENALTY_COUNT = 1,
+    FALLBACK_PENALTY_LOG1P = 2,
+    FALLBACK_PENALTY_BINARY = 3,
+};
+
+#endif

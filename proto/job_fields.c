@@ -1,0 +1,368 @@
+#include "proto/job_fields.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/status.h"
+#include "proto/limits.h"
+
+enum {
+    BEST_OF_N = 1 << SEARCH_METHOD_BEST_OF_N,
+    BEAM = 1 << SEARCH_METHOD_BEAM,
+    GUARD = 1 << SEARCH_METHOD_INFERENCE_GUARD,
+    LAGRANGIAN = 1 << SEARCH_SELECTION_LAGRANGIAN,
+    AUGMENTED = 1 << SEARCH_SELECTION_AUGMENTED,
+    SURVIVORS_DIVISOR = 4,
+};
+
+static const char *const methods[] = {
+    [SEARCH_METHOD_SAMPLE] = "sample",
+    [SEARCH_METHOD_BEST_OF_N] = "best-of-n",
+    [SEARCH_METHOD_BEAM] = "beam",
+    [SEARCH_METHOD_INFERENCE_GUARD] = "inference-guard",
+    NULL,
+};
+static const char *const selections[] = {
+    [SEARCH_SELECTION_PLAIN] = "plain",
+    [SEARCH_SELECTION_LAGRANGIAN] = "lagrangian",
+    [SEARCH_SELECTION_AUGMENTED] = "augmented",
+    NULL,
+};
+static const char *const cost_modes[] = {
+    [COST_MODE_END_DELTA] = "end_delta",         [COST_MODE_TOKEN_SUM] = "token_sum",
+    [COST_MODE_TOKEN_SUM_POS] = "token_sum_pos", [COST_MODE_BLOCK_END] = "block_end",
+    [COST_MODE_END_SIGN] = "end_sign",           NULL,
+};
+static const char *const admit_rules[] = {
+    [ADMIT_RULE_TERMINAL] = "terminal",
+    [ADMIT_RULE_PREFIX] = "prefix",
+    NULL,
+};
+static const char *const discount_units[] = {
+    [DISCOUNT_UNIT_TOKEN] = "token",
+    [DISCOUNT_UNIT_BLOCK] = "block",
+    NULL,
+};
+static const char *const cost_eos[] = {
+    [COST_EOS_NONE] = "none",
+    [COST_EOS_APPEND] = "append",
+    NULL,
+};
+static const char *const fallback_penalties[] = {
+    [FALLBACK_PENALTY_COUNT] = "count",
+    [FALLBACK_PENALTY_LOG1P] = "log1p",
+    [FALLBACK_PENALTY_BINARY] = "binary",
+    NULL,
+};
+
+static const struct job_method method_rows[] = {
+    [0] = {.own_selection = SEARCH_SELECTION_PLAIN, .chooses_selection = true},
+    [SEARCH_METHOD_SAMPLE] = {.own_selection = SEARCH_SELECTION_PLAIN, .n_fixed = 1},
+    [SEARCH_METHOD_BEST_OF_N] = {.own_selection = SEARCH_SELECTION_PLAIN,
+                                 .chooses_selection = true},
+    [SEARCH_METHOD_BEAM] = {.own_selection = SEARCH_SELECTION_PLAIN, .chooses_selection = true},
+    [SEARCH_METHOD_INFERENCE_GUARD] = {.own_selection = SEARCH_SELECTION_AUGMENTED},
+};
+
+// The large ranges of real numbers only keep sums away from infinity.
+static const struct job_field rows[JOB_FIELDS_COUNT] = {
+    [JOB_FIELD_METHOD] = {.name = "method",
+                          .kind = JOB_FIELD_KIND_CHOICE,
+                          .choices = methods,
+                          .fallback = SEARCH_METHOD_INFERENCE_GUARD},
+    [JOB_FIELD_SELECTION] = {.name = "selection",
+                             .kind = JOB_FIELD_KIND_CHOICE,
+                             .choices = selections,
+                             .fallback = SEARCH_SELECTION_PLAIN,
+                             .after = ", augmented for inference-guard"},
+    [JOB_FIELD_N] = {.name = "n",
+                     .low = 1,
+                     .high = LIMIT_CANDIDATES,
+                     .fallback = 32,
+                     .after = ", 1 for sample",
+                     .methods = BEST_OF_N | BEAM | GUARD,
+                     .about = "candidates"},
+    [JOB_FIELD_SURVIVORS] = {.name = "survivors",
+                             .low = 1,
+                             .high = LIMIT_CANDIDATES,
+                             .before = "n/",
+                             .fallback = SURVIVORS_DIVISOR,
+                             .after = ", at least 1",
+                             .methods = BEAM | GUARD,
+                             .about = "beams kept by a selection"},
+    [JOB_FIELD_BLOCK_TOKENS] = {.name = "block_tokens",
+                                .low = 1,
+                                .high = LIMIT_BLOCK_TOKENS,
+                                .fallback = 4,
+                                .about = "tokens between two selections"},
+    [JOB_FIELD_MAX_TOKENS] = {.name = "max_tokens",
+                              .low = 1,
+                              .high = LIMIT_MAX_TOKENS,
+                              .fallback = 128,
+                              .of_model = true,
+                              .before = "the model's, else ",
+                              .about = "longest answer"},
+    [JOB_FIELD_TRIES] = {.name = "tries",
+                         .low = 1,
+                         .high = LIMIT_TRIES,
+                         .fallback = 2,
+                         .methods = GUARD,
+                         .about = "tries of a step when no beam is safe, the first included"},
+    [JOB_FIELD_BUDGET] = {.name = "budget",
+                          .kind = JOB_FIELD_KIND_REAL,
+                          .low = -1e9,
+                          .high = 1e9,
+                          .of_model = true,
+                          .before = "the cost model's",
+                          .about = "safety budget b"},
+    [JOB_FIELD_DISCOUNT] = {.name = "discount",
+                            .kind = JOB_FIELD_KIND_REAL,
+                            .low = 0,
+                            .high = 1,
+                            .above_low = true,
+                            .fallback = 0.999,
+                            .of_model = true,
+                            .before = "the cost model's, else ",
+                            .about = "gamma"},
+    [JOB_FIELD_DISCOUNT_UNIT] = {.name = "discount_unit",
+                                 .kind = JOB_FIELD_KIND_CHOICE,
+                                 .choices = discount_units,
+                                 .fallback = DISCOUNT_UNIT_TOKEN},
+    [JOB_FIELD_DISCOUNT_REWARD] = {.name = "discount_reward",
+                                   .kind = JOB_FIELD_KIND_BOOL,
+                                   .fallback = 1,
+                                   .methods = BEAM | GUARD,
+                                   .selections = AUGMENTED,
+                                   .about = "discount the reward too"},
+    [JOB_FIELD_COST_MODE] = {.name = "cost_mode",
+                             .kind = JOB_FIELD_KIND_CHOICE,
+                             .choices = cost_modes,
+                             .of_model = true,
+                             .before = "the cost model's"},
+    [JOB_FIELD_ADMIT_RULE] = {.name = "admit_rule",
+                              .kind = JOB_FIELD_KIND_CHOICE,
+                              .choices = admit_rules,
+                              .fallback = ADMIT_RULE_TERMINAL},
+    [JOB_FIELD_COST_EOS] = {.name = "cost_eos",
+                            .kind = JOB_FIELD_KIND_CHOICE,
+                            .choices = cost_eos,
+                            .fallback = COST_EOS_NONE,
+                            .of_model = true,
+                            .before = "the cost model's, else "},
+    [JOB_FIELD_LAGRANGIAN_LAMBDA] = {.name = "lagrangian_lambda",
+                                     .kind = JOB_FIELD_KIND_REAL,
+                                     .low = 0,
+                                     .high = 1e6,
+                                     .fallback = 5,
+                                     .methods = BEST_OF_N | BEAM,
+                                     .selections = LAGRANGIAN,
+                                     .about = "weight of the cost for --selection lagrangian"},
+    [JOB_FIELD_FALLBACK_PENALTY] = {.name = "fallback_penalty",
+                                    .kind = JOB_FIELD_KIND_CHOICE,
+                                    .choices = fallback_penalties,
+                                    .fallback = FALLBACK_PENALTY_LOG1P,
+                                    .methods = GUARD,
+                                    .of_retries = true},
+    [JOB_FIELD_FALLBACK_WEIGHT] = {.name = "fallback_weight",
+                                   .kind = JOB_FIELD_KIND_REAL,
+                                   .low = 0,
+                                   .high = 1e6,
+                                   .fallback = 3,
+                                   .methods = GUARD,
+                                   .of_retries = true,
+                                   .about = "n2, logits"},
+    [JOB_FIELD_FALLBACK_CAP] = {.name = "fallback_cap",
+                                .kind = JOB_FIELD_KIND_REAL,
+                                .low = 0,
+                                .high = 1e3,
+                                .fallback = 10,
+                                .methods = GUARD,
+                                .of_retries = true,
+                                .about = "largest penalty of one token, logits"},
+    [JOB_FIELD_COST_MIN] = {.name = "cost_min",
+                            .kind = JOB_FIELD_KIND_REAL,
+                            .low = -1e9,
+                            .high = 1e9,
+                            .of_model = true,
+                            .before = "the cost model's",
+                            .about = "no cost is less; enables sound pruning"},
+    [JOB_FIELD_EARLY_STOP] = {.name = "early_stop",
+                              .kind = JOB_FIELD_KIND_BOOL,
+                              .fallback = 1,
+                              .methods = BEST_OF_N,
+                              .selections = AUGMENTED,
+                              .about = "=false: best-of-n lets certainly lost candidates grow on"},
+    [JOB_FIELD_DEADLINE_MS] = {.name = "deadline_ms",
+                               .low = 0,
+                               .high = LIMIT_DEADLINE_MS,
+                               .fallback = 0,
+                               .about = "the job's time limit, 0 none"},
+};
+
+const struct job_field *job_field_get(enum job_field_index index) {
+    ASSERT(index < JOB_FIELDS_COUNT);
+    return &rows[index];
+}
+
+static const ProtobufCFieldDescriptor *descriptor_of(enum job_field_index index) {
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
+        &surefoot__job_spec__descriptor, job_field_get(index)->name);
+    ASSERT(field != NULL && field->label == PROTOBUF_C_LABEL_OPTIONAL);
+    return field;
+}
+
+const char *job_field_text(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    char *text;
+    memcpy(&text, (const char *)spec + descriptor_of(index)->offset, sizeof text);
+    return text;
+}
+
+bool job_field_is_set(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    if (job_field_get(index)->kind == JOB_FIELD_KIND_CHOICE) {
+        return job_field_text(index, spec) != NULL;
+    }
+    protobuf_c_boolean has;
+    memcpy(&has, (const char *)spec + descriptor_of(index)->quantifier_offset, sizeof has);
+    return has != 0;
+}
+
+void *job_field_place(enum job_field_index index, Surefoot__JobSpec *spec) {
+    return (char *)spec + descriptor_of(index)->offset;
+}
+
+protobuf_c_boolean *job_field_has_place(enum job_field_index index, Surefoot__JobSpec *spec) {
+    bool choice = job_field_get(index)->kind == JOB_FIELD_KIND_CHOICE;
+    void *place = (char *)spec + descriptor_of(index)->quantifier_offset;
+    return choice ? NULL : place;
+}
+
+void job_field_clear(enum job_field_index index, Surefoot__JobSpec *spec) {
+    protobuf_c_boolean *has = job_field_has_place(index, spec);
+    if (has != NULL) {
+        *has = 0;
+    } else {
+        *(char **)job_field_place(index, spec) = NULL;
+    }
+}
+
+const struct job_method *job_method_get(int number) {
+    ASSERT(number >= 0 && (size_t)number < sizeof method_rows / sizeof method_rows[0]);
+    return &method_rows[number];
+}
+
+const struct job_method *job_method_of(const Surefoot__JobSpec *spec) {
+    return job_method_get((int)job_field_number(JOB_FIELD_METHOD, spec));
+}
+
+double job_field_fallback(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    switch (index) {
+    case JOB_FIELD_SELECTION:
+        return job_method_of(spec)->own_selection;
+    case JOB_FIELD_N:
+        return job_method_of(spec)->n_fixed > 0 ? job_method_of(spec)->n_fixed
+                                                : job_field_get(index)->fallback;
+    case JOB_FIELD_SURVIVORS: {
+        uint32_t n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
+        return n >= SURVIVORS_DIVISOR ? n / SURVIVORS_DIVISOR : 1;
+    }
+    default:
+        return job_field_get(index)->fallback;
+    }
+}
+
+double job_field_number(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    if (!job_field_is_set(index, spec)) {
+        return job_field_fallback(index, spec);
+    }
+    const char *at = (const char *)spec + descriptor_of(index)->offset;
+    switch (job_field_get(index)->kind) {
+    case JOB_FIELD_KIND_U32: {
+        uint32_t value;
+        memcpy(&value, at, sizeof value);
+        return value;
+    }
+    case JOB_FIELD_KIND_REAL: {
+        double value;
+        memcpy(&value, at, sizeof value);
+        return value;
+    }
+    case JOB_FIELD_KIND_BOOL: {
+        protobuf_c_boolean value;
+        memcpy(&value, at, sizeof value);
+        return value != 0;
+    }
+    case JOB_FIELD_KIND_CHOICE:
+        break;
+    }
+    return job_choice_parse(index, job_field_text(index, spec));
+}
+
+bool job_asks_model(const Surefoot__JobSpec *spec) {
+    return spec->generation_defaults == NULL || strcmp(spec->generation_defaults, "none") != 0;
+}
+
+bool job_field_has_fallback(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    return !job_field_get(index)->of_model ||
+           (index == JOB_FIELD_MAX_TOKENS && !job_asks_model(spec));
+}
+
+// A name that is unknown is refused elsewhere.
+static bool is_among(unsigned bits, double number) {
+    return bits == 0 || number == 0 || (bits & 1U << (int)number) != 0;
+}
+
+bool job_field_is_read(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    const struct job_field *field = job_field_get(index);
+    bool retries = job_field_number(JOB_FIELD_TRIES, spec) > 1;
+    return is_among(field->methods, job_field_number(JOB_FIELD_METHOD, spec)) &&
+           is_among(field->selections, job_field_number(JOB_FIELD_SELECTION, spec)) &&
+           (retries || !field->of_retries);
+}
+
+int job_choice_parse(enum job_field_index index, const char *name) {
+    const char *const *choices = job_field_get(index)->choices;
+    for (int i = 1; choices[i] != NULL; i++) {
+        if (strcmp(choices[i], name) == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+const char *job_choice_name(enum job_field_index index, int number) {
+    const char *const *choices = job_field_get(index)->choices;
+    for (int i = 1; choices[i] != NULL; i++) {
+        if (i == number) {
+            return choices[i];
+        }
+    }
+    return NULL;
+}
+
+void job_choices_text(enum job_field_index index, char out[JOB_FIELD_TEXT_BYTES]) {
+    const char *const *choices = job_field_get(index)->choices;
+    int n = 0;
+    for (int i = 1; choices[i] != NULL; i++) {
+        n += snprintf(out + n, (size_t)(JOB_FIELD_TEXT_BYTES - n), "%s%s", i > 1 ? ", " : "",
+                      choices[i]);
+        ASSERT(n < JOB_FIELD_TEXT_BYTES);
+    }
+}
+
+void job_field_default_text(enum job_field_index index, char out[JOB_FIELD_TEXT_BYTES]) {
+    const struct job_field *field = job_field_get(index);
+    char number[32] = "";
+    const char *value = number;
+    if (field->kind == JOB_FIELD_KIND_CHOICE) {
+        const char *name = job_choice_name(index, (int)field->fallback);
+        value = name != NULL ? name : "";
+    } else if (field->kind == JOB_FIELD_KIND_BOOL) {
+        value = field->fallback != 0 ? "true" : "false";
+    } else if (!field->of_model || field->fallback != 0) {
+        snprintf(number, sizeof number, "%g", field->fallback);
+    }
+    int n =
+        snprintf(out, JOB_FIELD_TEXT_BYTES, "%s%s%s", field->before != NULL ? field->before : "",
+                 value, field->after != NULL ? field->after : "");
+    ASSERT(n < JOB_FIELD_TEXT_BYTES);
+}
