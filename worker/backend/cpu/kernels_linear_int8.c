@@ -1,15 +1,16 @@
 // Product tiles of LINEAR_INT8. Products of a group are summed as integers, exactly, and joined in
 // f32 by multiplications and additions that are rounded one by one: all instruction sets agree bit
-// for bit. Compiled in three forms: with AVX-512 VNNI a unit holds four inputs as unsigned bytes,
-// offset by 128, which the weights' sums in the panel take back; otherwise on AVX2 and AVX-512 two
-// inputs in 16 bits (of each four: first and third, second and fourth); otherwise one input as a
-// small whole f32.
+// for bit. Compiled in four forms: with AVX-512 VNNI a unit holds four inputs as unsigned bytes,
+// offset by 128, which the weights' sums in the panel take back; on AVX2 four signed bytes, which
+// are multiplied by the weights' magnitudes after these gave them their signs; on AVX-512 without
+// VNNI, which has no such instruction, two inputs in 16 bits (of each four: first and third, second
+// and fourth); otherwise one input as a small whole f32.
 #include "worker/backend/cpu/kernels_linear.h"
 
-#if defined(__AVX512VNNI__)
-enum { UNIT_INPUTS = 4 };
-#elif defined(__AVX2__)
+#if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
 enum { UNIT_INPUTS = 2 };
+#elif defined(__AVX2__)
+enum { UNIT_INPUTS = 4 };
 #else
 enum { UNIT_INPUTS = 1 };
 #endif
@@ -19,7 +20,10 @@ enum { WIDTH_BITS = WIDTH == 16 ? 4 : WIDTH == 8 ? 3 : 2 };
 
 #if defined(__AVX2__)
 typedef vector_i group_sum;
-typedef int16_t vector_s __attribute__((vector_size(WIDTH * 4)));
+#if !defined(__AVX512BW__)
+static const __m256i ones = {0x0001000100010001, 0x0001000100010001, 0x0001000100010001,
+                             0x0001000100010001};
+#endif
 #else
 typedef vector_f group_sum; // whole numbers below 2^24
 #endif
@@ -33,19 +37,42 @@ INLINE group_sum start_sum(vector_i header) {
 #endif
 }
 
-// `quad`: four inputs' weights of each output. Adds the products of one unit of inputs.
-INLINE group_sum add_products(group_sum sum, vector_i quad, uint32_t inputs, int unit) {
+// Four inputs' weights of WIDTH outputs as add_products wants them.
+INLINE vector_i load_quad(const char *w) {
+    vector_i quad = (vector_i)vector_load(w);
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+    quad = (vector_i)_mm256_abs_epi8((__m256i)quad);
+#endif
+    return quad;
+}
+
+// Adds the products of one unit of inputs and the weights at `w`, which load_quad made `quad` of.
+INLINE group_sum add_products(group_sum sum, const char *w, vector_i quad, uint32_t inputs,
+                              int unit) {
 #if defined(__AVX512VNNI__)
-    (void)unit;
+    (void)w, (void)unit;
     return (group_sum)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int)inputs),
                                           (__m512i)quad);
 #elif defined(__AVX512BW__)
+    typedef int16_t vector_s __attribute__((vector_size(64)));
+    (void)w;
     vector_s pair = unit % 2 == 0 ? (vector_s)quad << 8 >> 8 : (vector_s)quad >> 8;
     return sum + (group_sum)_mm512_madd_epi16((__m512i)pair, _mm512_set1_epi32((int)inputs));
 #elif defined(__AVX2__)
-    vector_s pair = unit % 2 == 0 ? (vector_s)quad << 8 >> 8 : (vector_s)quad >> 8;
-    return sum + (group_sum)_mm256_madd_epi16((__m256i)pair, _mm256_set1_epi32((int)inputs));
+    // Pairs stay below 2^15: neither factor is larger than 127. As one piece, since the compiler
+    // would put the additions of several units off and run out of registers.
+    (void)unit;
+    __m256i products;
+    __asm__("vpsignb %[weights], %[inputs], %[products]\n\t"
+            "vpmaddubsw %[products], %[quad], %[products]\n\t"
+            "vpmaddwd %[ones], %[products], %[products]\n\t"
+            "vpaddd %[products], %[sum], %[sum]"
+            : [sum] "+x"(sum), [products] "=&x"(products)
+            : [inputs] "x"(_mm256_set1_epi32((int)inputs)), [quad] "x"(quad),
+              [weights] "m"(*(const __m256i_u *)w), [ones] "m"(ones));
+    return sum;
 #else
+    (void)w;
     vector_i one = quad << (24 - 8 * unit) >> 24;
     float input;
     memcpy(&input, &inputs, sizeof(input));
@@ -71,15 +98,18 @@ INLINE void multiply_line(const char *w, const char *x, int rows, const struct l
         for (int i = 0; i < UNROLL; ++i, soon += tile->prefetch_step) {
             vector_i quads[2];
             for (int v = 0; v < 2; ++v) {
-                quads[v] = (vector_i)vector_load(w + v * WIDTH * 4);
+                quads[v] = load_quad(w + v * WIDTH * 4);
                 KEEP_IN_REGISTER(quads[v]);
             }
 #pragma GCC unroll 12
             for (int r = 0; r < rows; ++r) {
                 uint32_t inputs;
                 memcpy(&inputs, x + r * LINE_BYTES + i * 4, sizeof(inputs));
-                sums[r][0] = add_products(sums[r][0], quads[0], inputs, i % QUAD_UNITS);
-                sums[r][1] = add_products(sums[r][1], quads[1], inputs, i % QUAD_UNITS);
+#pragma GCC unroll 2
+                for (int v = 0; v < 2; ++v) {
+                    sums[r][v] = add_products(sums[r][v], w + v * WIDTH * 4, quads[v], inputs,
+                                              i % QUAD_UNITS);
+                }
             }
             prefetch_unit(soon, QUAD_BYTES / QUAD_UNITS);
             w += (i + 1) % QUAD_UNITS == 0 ? QUAD_BYTES : 0;
@@ -134,7 +164,13 @@ INLINE void put_inputs(char *to, vector_i whole) {
 #if defined(__AVX512VNNI__)
     __m128i bytes = _mm512_cvtepi32_epi8((__m512i)(whole + 128));
     memcpy(to, &bytes, sizeof(bytes));
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && !defined(__AVX512BW__)
+    __m256i words = _mm256_packs_epi32((__m256i)whole, (__m256i)whole);
+    __m256i bytes = _mm256_packs_epi16(words, words); // four of each half
+    uint32_t halves[2] = {(uint32_t)_mm256_extract_epi32(bytes, 0),
+                          (uint32_t)_mm256_extract_epi32(bytes, 4)};
+    memcpy(to, halves, sizeof(halves));
+#elif defined(__AVX512BW__)
     int16_t pairs[WIDTH];
     for (int i = 0; i < WIDTH; ++i) {
         int from = i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i;
