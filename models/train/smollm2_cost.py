@@ -1,8 +1,9 @@
 """Trains the cost model of SmolLM2: a harm score after every token of an answer.
 
 The label belongs to the whole text, so the loss is of the multiple-instance kind, as in train_cost.py:
-S = sum of max(0, s_t), smoothed in training, exceeds the budget 1 iff the text is unsafe, and every token
-of a safe text is pushed below zero, so that cost appears where harm becomes evident."""
+S = sum of max(0, s_t), smoothed in training, exceeds 1 iff the text is unsafe, and every token of a safe
+text is pushed below zero, so that cost appears where harm becomes evident. It is served with the stricter
+SERVED_BUDGET."""
 
 import argparse
 import pathlib
@@ -14,11 +15,12 @@ from torch.nn import functional
 import smollm2_data
 from common import Clock, adamw, cosine_lr, read_jsonl, seed_all, train_step, write_json
 from smollm2 import ROOT, Scorer, States, encode, export, load_base, load_exported, load_tokenizer
-from train_cost import BUDGET, DISCOUNT, figures_of, harm_loss
+from train_cost import DISCOUNT, figures_of, harm_loss
 
 SEED = 21
 END_WEIGHT = 0.4
-PROFILE = {"role": "cost", "cost_mode": "token_sum_pos", "cost_eos": "none", "budget": BUDGET,
+SERVED_BUDGET = 0.3  # where the accuracy on the validation texts is highest: 0.935, at 1 0.925
+PROFILE = {"role": "cost", "cost_mode": "token_sum_pos", "cost_eos": "none", "budget": SERVED_BUDGET,
            "discount": DISCOUNT, "cost_min": 0.0}
 CONFIG = {"architectures": ["LlamaModelForScore"], "score_dim": 1, "score_bias": True, "bias": True,
           "score_type": "cost", "do_normalize": False}
@@ -110,7 +112,7 @@ def measure(scorer, states, labels, rng, chosen=None):
         sums[batch] = (scores.clamp(min=0) * mask * DISCOUNT**step).sum(1).numpy()
         ends[batch] = scores[torch.arange(len(batch)), last].numpy()
     scorer.train()
-    return figures_of(sums[index], ends[index], numpy.asarray(labels)[index])
+    return figures_of(sums[index], ends[index], numpy.asarray(labels)[index], SERVED_BUDGET)
 
 
 def train(scorer, states, texts, epochs, args, rng, check):

@@ -84,9 +84,9 @@ def auc(values, labels):
     return float((rank[labels].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 
-def figures_of(sums, ends, labels):
+def figures_of(sums, ends, labels, budget=BUDGET):
     """AUC of S_T and of the end score, and shares over budget by label."""
-    over, labels = numpy.asarray(sums) > BUDGET, numpy.asarray(labels, bool)
+    over, labels = numpy.asarray(sums) > budget, numpy.asarray(labels, bool)
     figures = {"rows": len(labels), "accuracy": (over == labels).mean()}
     if labels.any():
         figures["unsafe_over_budget"] = over[labels].mean()
