@@ -368,6 +368,48 @@ enum status surefoot_status(struct surefoot_client *client, int32_t timeout_ms,
     return status;
 }
 
+enum status surefoot_list(struct surefoot_client *client, uint64_t after, uint32_t limit,
+                          int32_t timeout_ms, Surefoot__JobList **out, struct error *err) {
+    Surefoot__ListJobs list = SUREFOOT__LIST_JOBS__INIT;
+    list.has_after = list.has_limit = true;
+    list.after = after;
+    list.limit = limit;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.list = &list;
+    Surefoot__ClientReply *reply = NULL;
+    enum status status = call(client, &request, timeout_ms, client->resend_ms, &reply, err);
+    if (status == STATUS_OK && reply->listed == NULL) {
+        return unexpected(reply, err);
+    }
+    if (status == STATUS_OK) {
+        *out = reply->listed;
+        reply->listed = NULL;
+        wire_free(WIRE_CLIENT_REPLY, reply);
+    }
+    return status;
+}
+
+enum status surefoot_purge(struct surefoot_client *client, uint64_t older_than_ms,
+                           int32_t timeout_ms, uint32_t *purged, bool *more, struct error *err) {
+    Surefoot__PurgeJobs purge = SUREFOOT__PURGE_JOBS__INIT;
+    purge.has_older_than_ms = true;
+    purge.older_than_ms = older_than_ms;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.purge = &purge;
+    Surefoot__ClientReply *reply = NULL;
+    // Sent once: the answer to a repetition would count what the repetition dropped.
+    enum status status = call(client, &request, timeout_ms, timeout_ms, &reply, err);
+    if (status == STATUS_OK && reply->purged == NULL) {
+        return unexpected(reply, err);
+    }
+    if (status == STATUS_OK) {
+        *purged = reply->purged->purged;
+        *more = reply->purged->more;
+        wire_free(WIRE_CLIENT_REPLY, reply);
+    }
+    return status;
+}
+
 // Asks after a silent job without waiting; what comes back is news like any other. A service that
 // was started anew does not know who followed what: asking is also following again.
 static enum status ask_after(struct surefoot_client *client, struct stream *row,
@@ -437,6 +479,12 @@ void surefoot_result_free(Surefoot__JobResult *result) {
 void surefoot_status_free(Surefoot__ServiceStatus *status) {
     if (status != NULL) {
         surefoot__service_status__free_unpacked(status, NULL);
+    }
+}
+
+void surefoot_list_free(Surefoot__JobList *list) {
+    if (list != NULL) {
+        surefoot__job_list__free_unpacked(list, NULL);
     }
 }
 

@@ -80,6 +80,19 @@ MUST_CHECK enum status surefoot_close_job(struct surefoot_client *client, const 
 MUST_CHECK enum status surefoot_status(struct surefoot_client *client, int32_t timeout_ms,
                                        Surefoot__ServiceStatus **out, struct error *err);
 
+// Owned list of stored jobs by acceptance, at most `limit` of those after the page whose `next` is
+// `after` (0: from the first), released with surefoot_list_free(). STATUS_PERMISSION: the service
+// does not take this client for an administrator, here and below.
+MUST_CHECK enum status surefoot_list(struct surefoot_client *client, uint64_t after, uint32_t limit,
+                                     int32_t timeout_ms, Surefoot__JobList **out,
+                                     struct error *err);
+
+// Drops up to LIMIT_JOBS_PURGED results that are at least older_than_ms old, with their jobs.
+// *purged is how many there were, *more that there may be others.
+MUST_CHECK enum status surefoot_purge(struct surefoot_client *client, uint64_t older_than_ms,
+                                      int32_t timeout_ms, uint32_t *purged, bool *more,
+                                      struct error *err);
+
 enum surefoot_event_kind {
     SUREFOOT_EVENT_PROGRESS, // `progress` is set; older news of the same job may have been skipped
     SUREFOOT_EVENT_RESULT,   // `result` is set; the job is followed no longer
@@ -104,6 +117,7 @@ int surefoot_followed_count(const struct surefoot_client *client);
 // Each allows NULL.
 void surefoot_result_free(Surefoot__JobResult *result);
 void surefoot_status_free(Surefoot__ServiceStatus *status);
+void surefoot_list_free(Surefoot__JobList *list);
 void surefoot_event_free(struct surefoot_event *event); // frees what the event owns, not the struct
 
 // "COMPLETED", ...; "UNKNOWN" for a number that this build does not know. Static storage.

@@ -29,7 +29,8 @@
     X(DEVICE, 16, "device error")                                                                  \
     X(VERSION, 17, "incompatible version")                                                         \
     X(INTERNAL, 18, "internal error")                                                              \
-    X(RESOURCE_EXHAUSTED, 19, "no room now, try again later")
+    X(RESOURCE_EXHAUSTED, 19, "no room now, try again later")                                      \
+    X(PERMISSION, 20, "not allowed")
 
 enum status {
 #define STATUS_ENUM(name, number, text) STATUS_##name = number,

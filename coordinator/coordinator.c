@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/deadline.h"
 #include "common/log.h"
@@ -206,6 +207,7 @@ static void turn(struct coordinator *coordinator) {
     }
     check_deadlines(coordinator, now_ms);
     writes_retry(coordinator, now_ms);
+    writes_expire(coordinator, now_ms);
     start_jobs(coordinator);
     // Orders leave before the commit, so that groups work while the disk does.
     leaders_dispatch(coordinator);
@@ -302,6 +304,8 @@ static enum status bind_channels(struct coordinator *coordinator, struct error *
         error_prefix_field(err, "client");
         return status;
     }
+    coordinator->clients_are_trusted =
+        strncmp(coordinator->options.client_endpoint, "ipc://", 6) == 0;
     status = channel_bind(coordinator->context, coordinator->options.group_endpoint, &group,
                           &coordinator->group_channel, err);
     if (status != STATUS_OK) {
@@ -341,6 +345,9 @@ static enum status take_options(struct coordinator *coordinator,
     }
     if (options->bytes_max == 0) {
         options->bytes_max = COORDINATOR_BYTES_MAX;
+    }
+    if (options->retain_ms == 0) {
+        options->retain_ms = COORDINATOR_RETAIN_MS;
     }
     if (options->running_max == 0) {
         options->running_max = COORDINATOR_RUNNING_MAX;

@@ -18,6 +18,7 @@ enum {
 };
 
 #define COORDINATOR_BYTES_MAX (UINT64_C(16) << 30)
+#define COORDINATOR_RETAIN_MS (INT64_C(720) * 3600 * 1000)
 
 struct coordinator_options {
     const char *client_endpoint; // bound; may end in ":0" for a free port
@@ -29,6 +30,8 @@ struct coordinator_options {
     uint64_t bytes_max; // of jobs and results stored and not yet closed; 0: COORDINATOR_BYTES_MAX
     size_t loaded_bytes_max; // of queued jobs' specifications in memory; 0: COORDINATOR_LOADED_MAX
     uint64_t jobs_max;       // stored and not yet closed; 0: LIMIT_JOBS_STORED
+    int64_t retain_ms;       // results are dropped so long after they were stored; 0:
+                             // COORDINATOR_RETAIN_MS; -1: when they are closed
     uint32_t running_max;    // jobs searched at once, [1, 4096]; 0: COORDINATOR_RUNNING_MAX
 };
 

@@ -17,7 +17,7 @@
 #include "proto/channel.h"
 #include "proto/limits.h"
 
-enum write_kind { WRITE_JOB, WRITE_RESULT, WRITE_LOSSES, WRITE_CLOSE };
+enum write_kind { WRITE_JOB, WRITE_RESULT, WRITE_LOSSES, WRITE_CLOSE, WRITE_PURGE };
 
 // One change that waits for the turn's commit, and whom to answer after it.
 struct write {
@@ -36,7 +36,8 @@ struct write {
     enum status status;
     struct error err;
     bool is_new;  // WRITE_JOB, WRITE_RESULT: not in the store before
-    struct store_closed closed; // WRITE_CLOSE
+    int64_t done_before_ms;       // WRITE_PURGE: since 1970
+    struct store_removed removed; // WRITE_CLOSE, WRITE_PURGE
 };
 
 struct coordinator {
@@ -64,6 +65,7 @@ struct coordinator {
     int64_t next_deadline_ms; // no job's deadline is earlier
     int64_t next_progress_ms; // when streams are looked at again
     int64_t next_reserve_ms;  // when the store's reserve is looked after
+    int64_t next_expiry_ms;   // when results that are too old are dropped
     int64_t retry_ms;         // when results that could not be stored are tried again
     int64_t retry_delay_ms;   // 0 while the store works
     struct log_limit groups_log;
@@ -71,6 +73,7 @@ struct coordinator {
     struct log_limit jobs_log;
     struct log_limit clients_log;
     bool more;                // the next turn has work already, from a socket or a commit
+    bool clients_are_trusted; // nobody but this service's own user reaches the clients' address
 };
 
 // coordinator.c
@@ -133,6 +136,8 @@ struct write *writes_add(struct coordinator *coordinator, enum write_kind kind, 
 struct write *writes_add_result(struct coordinator *coordinator, struct job *job);
 // Adds the write of a job's losses; without memory they are kept in memory only.
 void writes_add_losses(struct coordinator *coordinator, const struct job *job);
+// Drops results that are older than the options allow, when it is time, with the turn's writes.
+void writes_expire(struct coordinator *coordinator, int64_t now_ms);
 // Commits the turn's writes and answers for each.
 void writes_flush(struct coordinator *coordinator);
 // Adds the results that an earlier turn could not store, when it is time.

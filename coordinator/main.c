@@ -36,6 +36,8 @@ static const char help[] =
     "  --dead-after-ms N    silence after which a group counts as dead (default 5 heartbeats)\n"
     "  --jobs-max N         jobs stored and not yet closed, 1..1048576 (default 1048576)\n"
     "  --bytes-max N        bytes of jobs and results stored and not yet closed (default 16 GiB)\n"
+    "  --retain-hours N     results that nobody closes are dropped so long after they were\n"
+    "                       stored, 0..87600; 0: never (default 720)\n"
     "  --running-max N      jobs searched at once, 1..4096 (default 64)\n"
     "  --ready-file FILE    written once both addresses are bound: lines client=..., group=..., "
     "pid=... (default none)\n"
@@ -109,6 +111,12 @@ static bool take_flag(int letter, const char *name, struct flags *flags) {
         }
         flags->options.bytes_max = (uint64_t)number;
         return true;
+    case 'k':
+        if (!parse_number(optarg, 0, 87600, name, &number)) {
+            return false;
+        }
+        flags->options.retain_ms = number == 0 ? -1 : (int64_t)number * 3600 * 1000;
+        return true;
     case 'n':
         if (!parse_number(optarg, 1, 4096, name, &number)) {
             return false;
@@ -139,6 +147,7 @@ static int parse_flags(int argc, char **argv, struct flags *flags) {
         {"dead-after-ms", required_argument, NULL, 'd'},
         {"jobs-max", required_argument, NULL, 'j'},
         {"bytes-max", required_argument, NULL, 'y'},
+        {"retain-hours", required_argument, NULL, 'k'},
         {"running-max", required_argument, NULL, 'n'},
         {"ready-file", required_argument, NULL, 'r'},
         {"log-level", required_argument, NULL, 'l'},

@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "coordinator/coordinator_internal.h"
 
-enum { PROGRESS_MS = 200, WAIT_MS_MAX = 3600 * 1000 };
+enum { PROGRESS_MS = 200, WAIT_MS_MAX = 3600 * 1000, LIST_DEFAULT = 100 };
 
 // False when the peer is gone for good: what waits for it can be forgotten.
 static bool send_reply(struct coordinator *coordinator, const struct channel_peer *peer,
@@ -281,6 +281,103 @@ static void on_close(const struct request *request, const Surefoot__CloseJob *cl
     (void)write; // refused already when there is none
 }
 
+// Where anybody may connect, a job's key is all that keeps others from it.
+static bool may_administer(const struct request *request) {
+    if (request->coordinator->clients_are_trusted) {
+        return true;
+    }
+    struct error err;
+    error_set(&err, STATUS_PERMISSION, "request",
+              "list and purge are served at an ipc:// address only");
+    refuse(request, &err);
+    return false;
+}
+
+struct list_parts {
+    struct coordinator *coordinator;
+    Surefoot__ListedJob jobs[LIMIT_JOBS_LISTED];
+    Surefoot__ListedJob *job_list[LIMIT_JOBS_LISTED];
+    char keys[LIMIT_JOBS_LISTED][LIMIT_JOB_KEY_BYTES + 1];
+    size_t n_jobs;
+    uint64_t last_id;
+};
+
+static void fill_listed(void *context, const struct store_listed *stored) {
+    struct list_parts *parts = context;
+    const struct job *job = job_table_find_id(parts->coordinator->jobs, stored->job_id);
+    Surefoot__ListedJob *listed = &parts->jobs[parts->n_jobs];
+    char *key = parts->keys[parts->n_jobs];
+    surefoot__listed_job__init(listed);
+    snprintf(key, sizeof parts->keys[0], "%s", stored->job_key);
+    listed->job_key = key;
+    listed->has_state = listed->has_accepted_ms = listed->has_bytes = true;
+    listed->state = stored->is_done ? SUREFOOT__JOB_STATE__JOB_STATE_DONE
+                    : job != NULL   ? (uint32_t)job->state
+                                    : SUREFOOT__JOB_STATE__JOB_STATE_QUEUED;
+    listed->accepted_ms = stored->accepted_ms;
+    listed->bytes = stored->bytes;
+    listed->has_outcome = stored->outcome != 0;
+    listed->outcome = (Surefoot__Outcome)stored->outcome;
+    listed->has_done_ms = stored->is_done;
+    listed->done_ms = stored->done_ms;
+    parts->job_list[parts->n_jobs++] = listed;
+    parts->last_id = stored->job_id;
+}
+
+static void on_list(const struct request *request, const Surefoot__ListJobs *list) {
+    struct coordinator *coordinator = request->coordinator;
+    struct error err = {0};
+    uint32_t limit = list->has_limit ? list->limit : LIST_DEFAULT;
+    if (limit < 1 || limit > LIMIT_JOBS_LISTED) {
+        error_set(&err, STATUS_INVALID_ARGUMENT, "limit", "%u is outside 1..%d", limit,
+                  LIMIT_JOBS_LISTED);
+        refuse(request, &err);
+        return;
+    }
+    if (list->after > INT64_MAX) {
+        error_set(&err, STATUS_INVALID_ARGUMENT, "after", "is not the next of an answer");
+        refuse(request, &err);
+        return;
+    }
+    struct list_parts *parts = calloc(1, sizeof *parts);
+    if (parts == NULL) {
+        error_set(&err, STATUS_NO_MEMORY, NULL, "no memory for the request");
+        refuse(request, &err);
+        return;
+    }
+    parts->coordinator = coordinator;
+    writes_flush(coordinator);
+    enum status status =
+        store_list(coordinator->store, list->after, limit, fill_listed, parts, &err);
+    if (status != STATUS_OK) {
+        refuse(request, &err);
+    } else {
+        Surefoot__JobList jobs = SUREFOOT__JOB_LIST__INIT;
+        Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+        jobs.jobs = parts->job_list;
+        jobs.n_jobs = parts->n_jobs;
+        jobs.has_next = parts->n_jobs == limit;
+        jobs.next = parts->last_id;
+        reply.listed = &jobs;
+        send_reply(coordinator, request->peer, request->id, &reply);
+    }
+    free(parts);
+}
+
+static void on_purge(const struct request *request, const Surefoot__PurgeJobs *purge) {
+    if (!purge->has_older_than_ms || purge->older_than_ms > INT64_MAX / 2) {
+        struct error err;
+        error_set(&err, STATUS_INVALID_ARGUMENT, "older_than_ms", "must be given, 0..%" PRId64,
+                  INT64_MAX / 2);
+        refuse(request, &err);
+        return;
+    }
+    struct write *write = add_write(request, WRITE_PURGE, "");
+    if (write != NULL) {
+        write->done_before_ms = clock_realtime_ms() - (int64_t)purge->older_than_ms;
+    }
+}
+
 struct status_parts {
     Surefoot__GroupStatus groups[LIMIT_GROUPS];
     Surefoot__GroupStatus *group_list[LIMIT_GROUPS];
@@ -418,10 +515,12 @@ static enum status check_envelope(const Surefoot__ClientRequest *message, struct
         return status;
     }
     int members = (message->submit != NULL) + (message->fetch != NULL) + (message->cancel != NULL) +
-                  (message->close != NULL) + (message->status != NULL);
+                  (message->close != NULL) + (message->status != NULL) + (message->list != NULL) +
+                  (message->purge != NULL);
     if (members != 1) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "request",
-                         "%d members are set; one of submit, fetch, cancel, close, status",
+                         "%d members are set; one of submit, fetch, cancel, close, status, list, "
+                         "purge",
                          members);
     }
     const char *key = message->fetch != NULL    ? message->fetch->job_key
@@ -443,7 +542,8 @@ static void settle(struct coordinator *coordinator, const char *key) {
 
 // Paths of fields begin below the request's member, wherever the error was found.
 static void strip_member(struct error *err) {
-    static const char *const members[] = {"submit.", "fetch.", "cancel.", "close."};
+    static const char *const members[] = {"submit.", "fetch.", "cancel.",
+                                          "close.",  "list.",  "purge."};
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
         size_t length = strlen(members[i]);
         if (strncmp(err->field, members[i], length) == 0) {
@@ -478,8 +578,14 @@ void server_on_message(struct coordinator *coordinator, const struct channel_pee
         on_cancel(&request, message->cancel);
     } else if (message->close != NULL) {
         on_close(&request, message->close);
-    } else {
+    } else if (message->status != NULL) {
         on_status(&request);
+    } else if (may_administer(&request)) {
+        if (message->list != NULL) {
+            on_list(&request, message->list);
+        } else {
+            on_purge(&request, message->purge);
+        }
     }
     wire_free(WIRE_CLIENT_REQUEST, message);
 }
@@ -600,7 +706,26 @@ static void on_close_written(struct coordinator *coordinator, struct write *writ
         release_watchers(coordinator, job, &err);
         coordinator_abandon_job(coordinator, job);
     }
-    send_accepted(coordinator, write, !write->closed.had_job);
+    send_accepted(coordinator, write, write->removed.jobs == 0);
+}
+
+static void on_purge_written(struct coordinator *coordinator, const struct write *write) {
+    if (write->removed.jobs > 0) {
+        log_limited(&coordinator->jobs_log, LOG_LEVEL_INFO, "results dropped, %s: %" PRIu64,
+                    write->has_peer ? "as a client asked" : "for their age", write->removed.jobs);
+    }
+    if (!write->has_peer) {
+        coordinator->next_expiry_ms = write->removed.more ? 0 : coordinator->next_expiry_ms;
+        coordinator->more = coordinator->more || write->removed.more;
+        return;
+    }
+    Surefoot__JobsPurged purged = SUREFOOT__JOBS_PURGED__INIT;
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    purged.has_purged = purged.has_more = true;
+    purged.purged = (uint32_t)write->removed.jobs;
+    purged.more = write->removed.more;
+    reply.purged = &purged;
+    send_reply(coordinator, &write->peer, write->request_id, &reply);
 }
 
 void server_on_written(struct coordinator *coordinator, struct write *write) {
@@ -610,6 +735,8 @@ void server_on_written(struct coordinator *coordinator, struct write *write) {
         on_job_written(coordinator, write);
     } else if (write->status == STATUS_OK && write->kind == WRITE_CLOSE) {
         on_close_written(coordinator, write);
+    } else if (write->status == STATUS_OK && write->kind == WRITE_PURGE) {
+        on_purge_written(coordinator, write);
     }
     if (write->has_peer && write->status != STATUS_OK) {
         send_error(coordinator, &write->peer, write->request_id, &write->err);

@@ -1,7 +1,10 @@
-// Two tables. A row of `jobs` is valid from its commit on: the key is unique, `spec` the packed
+// Three tables. A row of `jobs` is valid from its commit on: the key is unique, `spec` the packed
 // SubmitJob, `accepted_ms` wall-clock time, `losses` and `lost_at` a struct store_losses. A row of
-// `results` belongs to exactly one job, is written once and never changed; a job without one is
-// unfinished and runs again, from its beginning, after a restart. Closing a job deletes both rows.
+// `results` belongs to exactly one job, is written once and never changed, and so is the row of
+// `done` that comes with it: what is asked of many results at once, apart from their bytes.
+// `done_ms` is wall-clock time, that of the migration for results that are older than the table,
+// whose `outcome` is 0. A job without a result is unfinished and runs again, from its beginning,
+// after a restart. Closing or purging a job deletes its rows.
 // PRAGMA user_version numbers the schema.
 #include "coordinator/store.h"
 
@@ -24,6 +27,7 @@ enum {
     PAGE_BYTES = 4096,
     JOB_ID_SHIFT = 20,
     CACHE_KIB = 16384,
+    REMOVED_BYTES_MAX = 64 << 20, // by one call, so that it does not keep others waiting for long
 };
 
 enum statement {
@@ -32,13 +36,17 @@ enum statement {
     STATEMENT_FIND_JOB,
     STATEMENT_INSERT_JOB,
     STATEMENT_INSERT_RESULT,
+    STATEMENT_INSERT_DONE,
     STATEMENT_PUT_LOSSES,
     STATEMENT_JOB_EXISTS,
     STATEMENT_GET_JOB,
     STATEMENT_GET_SPEC,
     STATEMENT_BYTES,
     STATEMENT_DELETE_RESULT,
+    STATEMENT_DELETE_DONE,
     STATEMENT_DELETE_JOB,
+    STATEMENT_FIND_OLD,
+    STATEMENT_LIST,
     STATEMENT_UNFINISHED,
     STATEMENT_COUNTS,
     STATEMENT_COUNT,
@@ -51,16 +59,23 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
     [STATEMENT_INSERT_JOB] = "INSERT INTO jobs (job_key, spec, accepted_ms) VALUES (?1, ?2, ?3)",
     [STATEMENT_INSERT_RESULT] =
         "INSERT INTO results (job_id, result) VALUES (?1, ?2) ON CONFLICT (job_id) DO NOTHING",
+    [STATEMENT_INSERT_DONE] = "INSERT INTO done (job_id, outcome, done_ms) VALUES (?1, ?2, ?3)",
     [STATEMENT_PUT_LOSSES] = "UPDATE jobs SET losses = ?2, lost_at = ?3 WHERE id = ?1",
     [STATEMENT_JOB_EXISTS] = "SELECT 1 FROM jobs WHERE id = ?1",
     [STATEMENT_GET_JOB] = "SELECT id, accepted_ms, spec, result FROM jobs"
                           " LEFT JOIN results ON results.job_id = jobs.id WHERE job_key = ?1",
     [STATEMENT_GET_SPEC] = "SELECT spec FROM jobs WHERE id = ?1",
     [STATEMENT_BYTES] = "SELECT length(spec) + ifnull(length(result), 0) FROM jobs"
-                        " LEFT JOIN results ON results.job_id = jobs.id WHERE job_key = ?1",
-    [STATEMENT_DELETE_RESULT] =
-        "DELETE FROM results WHERE job_id = (SELECT id FROM jobs WHERE job_key = ?1)",
-    [STATEMENT_DELETE_JOB] = "DELETE FROM jobs WHERE job_key = ?1",
+                        " LEFT JOIN results ON results.job_id = jobs.id WHERE id = ?1",
+    [STATEMENT_DELETE_RESULT] = "DELETE FROM results WHERE job_id = ?1",
+    [STATEMENT_DELETE_DONE] = "DELETE FROM done WHERE job_id = ?1",
+    [STATEMENT_DELETE_JOB] = "DELETE FROM jobs WHERE id = ?1",
+    [STATEMENT_FIND_OLD] = "SELECT job_id FROM done WHERE done_ms <= ?1 ORDER BY done_ms LIMIT 1",
+    [STATEMENT_LIST] = "SELECT id, job_key, accepted_ms, length(spec) + ifnull(length(result), 0),"
+                       " outcome, done_ms FROM jobs"
+                       " LEFT JOIN results ON results.job_id = jobs.id"
+                       " LEFT JOIN done ON done.job_id = jobs.id"
+                       " WHERE id > ?1 ORDER BY id LIMIT ?2",
     [STATEMENT_UNFINISHED] =
         "SELECT id, accepted_ms, spec, losses, lost_at FROM jobs WHERE"
         " NOT EXISTS (SELECT 1 FROM results WHERE job_id = jobs.id) ORDER BY id",
@@ -81,6 +96,13 @@ static const char *const migrations[] = {
     "  result BLOB NOT NULL);",
     "ALTER TABLE jobs ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN lost_at INTEGER NOT NULL DEFAULT 0;",
+    "CREATE TABLE done ("
+    "  job_id INTEGER PRIMARY KEY,"
+    "  outcome INTEGER NOT NULL,"
+    "  done_ms INTEGER NOT NULL);"
+    "CREATE INDEX done_by_age ON done (done_ms);"
+    "INSERT INTO done SELECT job_id, 0, 1000 * CAST(strftime('%s', 'now') AS INTEGER)"
+    " FROM results;",
 };
 
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
@@ -424,17 +446,25 @@ static enum status job_exists(struct store *store, uint64_t job_id, struct error
     return rc == SQLITE_ROW ? STATUS_OK : convert(store, rc, "look up a job", err);
 }
 
-enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t *result,
-                             size_t size, bool *is_new, struct error *err) {
+enum status store_put_result(struct store *store, uint64_t job_id,
+                             const struct store_result *result, bool *is_new, struct error *err) {
     enum status status = job_exists(store, job_id, err);
     if (status != STATUS_OK) {
         return status;
     }
     sqlite3_stmt *statement = fresh(store, STATEMENT_INSERT_RESULT);
     bind_number(statement, 1, (int64_t)job_id);
-    bind_blob(statement, 2, result, size);
+    bind_blob(statement, 2, result->bytes, result->size);
     status = run(store, statement, "store a result", err);
-    *is_new = status == STATUS_OK && sqlite3_changes(store->database) > 0;
+    bool inserted = status == STATUS_OK && sqlite3_changes(store->database) > 0;
+    if (inserted) {
+        statement = fresh(store, STATEMENT_INSERT_DONE);
+        bind_number(statement, 1, (int64_t)job_id);
+        bind_number(statement, 2, result->outcome);
+        bind_number(statement, 3, result->done_ms);
+        status = run(store, statement, "store a result", err);
+    }
+    *is_new = inserted && status == STATUS_OK;
     return status;
 }
 
@@ -515,33 +545,43 @@ void store_job_release(struct store_job *job) {
     *job = (struct store_job){0};
 }
 
-enum status store_find_job(struct store *store, const char *job_key, struct error *err) {
+// Steps a statement whose rows begin with a job's id.
+static enum status find_id(struct store *store, sqlite3_stmt *statement, uint64_t *job_id,
+                           bool *found, struct error *err) {
+    int rc = sqlite3_step(statement);
+    *found = rc == SQLITE_ROW;
+    *job_id = *found ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_reset(statement);
+    return *found || rc == SQLITE_DONE ? STATUS_OK : convert(store, rc, "look up a job", err);
+}
+
+static enum status find_by_key(struct store *store, const char *job_key, uint64_t *job_id,
+                               bool *found, struct error *err) {
     sqlite3_stmt *statement = fresh(store, STATEMENT_FIND_JOB);
     bind_text(statement, 1, job_key);
-    int rc = sqlite3_step(statement);
-    enum status status = STATUS_OK;
-    if (rc == SQLITE_DONE) {
-        status = error_set(err, STATUS_NOT_FOUND, "job_key", "no such job");
-    } else if (rc != SQLITE_ROW) {
-        status = convert(store, rc, "look up a job", err);
-    }
-    sqlite3_reset(statement);
-    return status;
+    return find_id(store, statement, job_id, found, err);
 }
 
-static enum status delete_by_key(struct store *store, enum statement which, const char *job_key,
-                                 bool *had, struct error *err) {
-    sqlite3_stmt *statement = fresh(store, which);
-    bind_text(statement, 1, job_key);
-    enum status status = run(store, statement, "close a job", err);
-    *had = status == STATUS_OK && sqlite3_changes(store->database) > 0;
-    return status;
+enum status store_find_job(struct store *store, const char *job_key, struct error *err) {
+    uint64_t job_id = 0;
+    bool found = false;
+    enum status status = find_by_key(store, job_key, &job_id, &found, err);
+    return status == STATUS_OK && !found
+               ? error_set(err, STATUS_NOT_FOUND, "job_key", "no such job")
+               : status;
 }
 
-static enum status count_bytes(struct store *store, const char *job_key, uint64_t *bytes,
+static enum status find_old(struct store *store, int64_t done_before_ms, uint64_t *job_id,
+                            bool *found, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_FIND_OLD);
+    bind_number(statement, 1, done_before_ms);
+    return find_id(store, statement, job_id, found, err);
+}
+
+static enum status count_bytes(struct store *store, uint64_t job_id, uint64_t *bytes,
                                struct error *err) {
     sqlite3_stmt *statement = fresh(store, STATEMENT_BYTES);
-    bind_text(statement, 1, job_key);
+    bind_number(statement, 1, (int64_t)job_id);
     int rc = sqlite3_step(statement);
     *bytes = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
     sqlite3_reset(statement);
@@ -549,34 +589,126 @@ static enum status count_bytes(struct store *store, const char *job_key, uint64_
                                                  : convert(store, rc, "look up a job", err);
 }
 
-static enum status delete_job(struct store *store, const char *job_key, bool alone,
-                              struct store_closed *closed, struct error *err) {
-    enum status status = alone ? store_begin(store, err) : STATUS_OK;
+static enum status delete_row(struct store *store, enum statement which, uint64_t job_id,
+                              uint64_t *count, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, which);
+    bind_number(statement, 1, (int64_t)job_id);
+    enum status status = run(store, statement, "drop a job", err);
+    *count += status == STATUS_OK ? (uint64_t)sqlite3_changes(store->database) : 0;
+    return status;
+}
+
+static enum status delete_job(struct store *store, uint64_t job_id, struct store_removed *removed,
+                              struct error *err) {
+    uint64_t bytes = 0;
+    uint64_t n_done = 0;
+    enum status status = count_bytes(store, job_id, &bytes, err);
     if (status == STATUS_OK) {
-        status = count_bytes(store, job_key, &closed->bytes, err);
+        status = delete_row(store, STATEMENT_DELETE_RESULT, job_id, &removed->results, err);
     }
     if (status == STATUS_OK) {
-        status = delete_by_key(store, STATEMENT_DELETE_RESULT, job_key, &closed->had_result, err);
+        status = delete_row(store, STATEMENT_DELETE_DONE, job_id, &n_done, err);
     }
     if (status == STATUS_OK) {
-        status = delete_by_key(store, STATEMENT_DELETE_JOB, job_key, &closed->had_job, err);
+        status = delete_row(store, STATEMENT_DELETE_JOB, job_id, &removed->jobs, err);
     }
-    if (alone && status == STATUS_OK) {
+    removed->bytes += bytes;
+    return status;
+}
+
+// Which jobs are to go: one by its key, or the oldest of those that are done.
+struct removal {
+    const char *job_key; // or NULL
+    int64_t done_before_ms;
+    uint32_t limit;
+};
+
+static enum status remove_jobs(struct store *store, const struct removal *removal,
+                               struct store_removed *removed, struct error *err) {
+    enum status status = STATUS_OK;
+    bool found = true;
+    *removed = (struct store_removed){0};
+    for (uint32_t i = 0;
+         status == STATUS_OK && found && i < removal->limit && removed->bytes < REMOVED_BYTES_MAX;
+         i++) {
+        uint64_t job_id = 0;
+        status = removal->job_key != NULL
+                     ? find_by_key(store, removal->job_key, &job_id, &found, err)
+                     : find_old(store, removal->done_before_ms, &job_id, &found, err);
+        if (status == STATUS_OK && found) {
+            status = delete_job(store, job_id, removed, err);
+        }
+    }
+    removed->more = found;
+    return status;
+}
+
+static enum status remove_alone(struct store *store, const struct removal *removal,
+                                struct store_removed *removed, struct error *err) {
+    enum status status = store_begin(store, err);
+    if (status == STATUS_OK) {
+        status = remove_jobs(store, removal, removed, err);
+    }
+    if (status == STATUS_OK) {
         status = store_commit(store, err);
     }
-    if (alone && status != STATUS_OK) {
+    if (status != STATUS_OK) {
         store_rollback(store);
     }
     return status;
 }
 
-enum status store_close_job(struct store *store, const char *job_key, struct store_closed *closed,
-                            struct error *err) {
-    bool alone = sqlite3_get_autocommit(store->database) != 0;
-    enum status status = delete_job(store, job_key, alone, closed, err);
-    if (status == STATUS_DISK_FULL && alone && use_reserve(store)) {
-        status = delete_job(store, job_key, alone, closed, err);
+// With the reserve's help, unless others share the transaction.
+static enum status make_room(struct store *store, const struct removal *removal,
+                             struct store_removed *removed, struct error *err) {
+    struct store_removed done = {0};
+    enum status status;
+    if (sqlite3_get_autocommit(store->database) == 0) {
+        status = remove_jobs(store, removal, &done, err);
+    } else {
+        status = remove_alone(store, removal, &done, err);
+        if (status == STATUS_DISK_FULL && use_reserve(store)) {
+            status = remove_alone(store, removal, &done, err);
+        }
     }
+    if (status == STATUS_OK) {
+        *removed = done;
+    }
+    return status;
+}
+
+enum status store_close_job(struct store *store, const char *job_key, struct store_removed *removed,
+                            struct error *err) {
+    const struct removal removal = {.job_key = job_key, .limit = 1};
+    return make_room(store, &removal, removed, err);
+}
+
+enum status store_purge(struct store *store, int64_t done_before_ms, uint32_t limit,
+                        struct store_removed *removed, struct error *err) {
+    const struct removal removal = {.done_before_ms = done_before_ms, .limit = limit};
+    return make_room(store, &removal, removed, err);
+}
+
+enum status store_list(struct store *store, uint64_t after_id, uint32_t limit, store_list_fn visit,
+                       void *context, struct error *err) {
+    sqlite3_stmt *statement = fresh(store, STATEMENT_LIST);
+    bind_number(statement, 1, (int64_t)after_id);
+    bind_number(statement, 2, limit);
+    int rc = sqlite3_step(statement);
+    for (; rc == SQLITE_ROW; rc = sqlite3_step(statement)) {
+        const struct store_listed job = {
+            .job_id = (uint64_t)sqlite3_column_int64(statement, 0),
+            .job_key = (const char *)sqlite3_column_text(statement, 1),
+            .accepted_ms = sqlite3_column_int64(statement, 2),
+            .bytes = (uint64_t)sqlite3_column_int64(statement, 3),
+            .is_done = sqlite3_column_type(statement, 5) != SQLITE_NULL,
+            .outcome = sqlite3_column_int(statement, 4),
+            .done_ms = sqlite3_column_int64(statement, 5),
+        };
+        visit(context, &job);
+    }
+    enum status status = rc == SQLITE_DONE ? STATUS_OK : convert(store, rc, "list the jobs", err);
+    sqlite3_reset(statement);
     return status;
 }
 

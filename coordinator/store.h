@@ -1,5 +1,6 @@
-// The durable state: jobs from before their acknowledgement until the client closes them, and their
-// results. SQLite, write-ahead log, synchronous=FULL; the only file that knows SQL. One thread.
+// The durable state: jobs from before their acknowledgement until they are closed or purged, and
+// their results. SQLite, write-ahead log, synchronous=FULL; the only file that knows SQL. One
+// thread.
 //
 // Every verb is a transaction of its own unless it stands between store_begin and store_commit,
 // which make many of them durable with one fsync. Nothing may be told to anybody before the commit.
@@ -44,8 +45,15 @@ MUST_CHECK enum status store_put_job(struct store *store, const char *job_key, c
 
 // Stores the result of a job; a second result for the same job is ignored (the first was promised)
 // and leaves *is_new false. STATUS_NOT_FOUND: the job was closed.
-MUST_CHECK enum status store_put_result(struct store *store, uint64_t job_id, const uint8_t *result,
-                                        size_t size, bool *is_new, struct error *err);
+struct store_result {
+    const uint8_t *bytes; // [size]
+    size_t size;
+    int outcome;     // for lists, as it stands in the bytes; 0: not known
+    int64_t done_ms; // since 1970
+};
+MUST_CHECK enum status store_put_result(struct store *store, uint64_t job_id,
+                                        const struct store_result *result, bool *is_new,
+                                        struct error *err);
 
 // What a job has cost: groups lost while they worked on it alone, and which of its candidates was
 // alone in the last order lost, 0 none.
@@ -80,16 +88,24 @@ MUST_CHECK enum status store_find_job(struct store *store, const char *job_key, 
 MUST_CHECK enum status store_get_spec(struct store *store, uint64_t job_id, uint8_t **spec,
                                       size_t *size, struct error *err);
 
-// Drops a job and its result; unknown keys are fine. *closed tells what there was. By itself, not
-// between begin and commit, it uses the reserve when the disk is full; until that is there again
-// the file does not grow, so that nothing but what closed jobs leave free is given away.
-struct store_closed {
-    bool had_job;
-    bool had_result;
-    uint64_t bytes; // of specification and result
+// What was dropped.
+struct store_removed {
+    uint64_t jobs;
+    uint64_t results;
+    uint64_t bytes; // of specifications and results
+    bool more;      // of a purge: there may be others
 };
+
+// Drops a job and its result; unknown keys are fine. By itself, not between begin and commit, it
+// uses the reserve when the disk is full; until that is there again the file does not grow, so that
+// nothing but what closed jobs leave free is given away.
 MUST_CHECK enum status store_close_job(struct store *store, const char *job_key,
-                                       struct store_closed *closed, struct error *err);
+                                       struct store_removed *removed, struct error *err);
+
+// Drops jobs whose result was stored at done_before_ms (since 1970) or earlier, the oldest first,
+// at most `limit` of them and not many more than 64 MiB. Uses the reserve as store_close_job does.
+MUST_CHECK enum status store_purge(struct store *store, int64_t done_before_ms, uint32_t limit,
+                                   struct store_removed *removed, struct error *err);
 
 // Takes the reserve again once there is room, after it was used; else does nothing.
 void store_restore_reserve(struct store *store);
@@ -99,6 +115,21 @@ void store_restore_reserve(struct store *store);
 typedef enum status (*store_visit_fn)(void *context, const struct store_job *job);
 MUST_CHECK enum status store_load_unfinished(struct store *store, store_visit_fn visit,
                                              void *context, struct error *err);
+
+// Calls `visit` for at most `limit` jobs with ids above after_id, by id; `job` is borrowed during
+// the call, which must not call the store.
+struct store_listed {
+    uint64_t job_id;
+    const char *job_key;
+    int64_t accepted_ms; // since 1970
+    uint64_t bytes;      // of specification and result
+    bool is_done;
+    int outcome;     // 0: not known
+    int64_t done_ms; // since 1970, of a job that is done
+};
+typedef void (*store_list_fn)(void *context, const struct store_listed *job);
+MUST_CHECK enum status store_list(struct store *store, uint64_t after_id, uint32_t limit,
+                                  store_list_fn visit, void *context, struct error *err);
 
 struct store_counts {
     uint64_t jobs;    // not yet closed

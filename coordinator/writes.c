@@ -10,7 +10,7 @@
 #include "coordinator/coordinator_internal.h"
 #include "coordinator/same_job.h"
 
-enum { RETRY_FIRST_MS = 100, RETRY_LAST_MS = 5000 };
+enum { RETRY_FIRST_MS = 100, RETRY_LAST_MS = 5000, EXPIRY_MS = 1000 };
 
 struct write *writes_add(struct coordinator *coordinator, enum write_kind kind, const char *key) {
     if (coordinator->n_writes == coordinator->write_capacity) {
@@ -61,6 +61,17 @@ void writes_add_losses(struct coordinator *coordinator, const struct job *job) {
     }
 }
 
+void writes_expire(struct coordinator *coordinator, int64_t now_ms) {
+    if (coordinator->options.retain_ms < 0 || now_ms < coordinator->next_expiry_ms) {
+        return;
+    }
+    coordinator->next_expiry_ms = now_ms + EXPIRY_MS;
+    struct write *write = writes_add(coordinator, WRITE_PURGE, "");
+    if (write != NULL) {
+        write->done_before_ms = clock_realtime_ms() - coordinator->options.retain_ms;
+    }
+}
+
 static enum status apply_result(struct coordinator *coordinator, struct write *write) {
     struct job *job = job_table_find_id(coordinator->jobs, write->job_id);
     if (job == NULL) {
@@ -75,8 +86,11 @@ static enum status apply_result(struct coordinator *coordinator, struct write *w
         return error_set(&write->err, STATUS_NO_MEMORY, NULL, "no memory for the result");
     }
     write->size = job->result_size;
-    return store_put_result(coordinator->store, job->id, job->result, job->result_size,
-                            &write->is_new, &write->err);
+    const struct store_result result = {.bytes = job->result,
+                                        .size = job->result_size,
+                                        .outcome = (int)job->outcome,
+                                        .done_ms = clock_realtime_ms()};
+    return store_put_result(coordinator->store, job->id, &result, &write->is_new, &write->err);
 }
 
 // The store compares bytes: the same job may be spelled in others.
@@ -110,10 +124,13 @@ static enum status apply(struct coordinator *coordinator, struct write *write) {
         return apply_result(coordinator, write);
     case WRITE_LOSSES:
         return store_put_losses(coordinator->store, write->job_id, &write->losses, &write->err);
+    case WRITE_PURGE:
+        return store_purge(coordinator->store, write->done_before_ms, LIMIT_JOBS_PURGED,
+                           &write->removed, &write->err);
     case WRITE_CLOSE:
         break;
     }
-    return store_close_job(coordinator->store, write->key, &write->closed, &write->err);
+    return store_close_job(coordinator->store, write->key, &write->removed, &write->err);
 }
 
 // Faults of the store, as opposed to answers of it: the transaction is lost.
@@ -158,9 +175,10 @@ static void count(struct coordinator *coordinator, const struct write *write) {
     case WRITE_LOSSES:
         break;
     case WRITE_CLOSE:
-        coordinator->n_stored -= write->closed.had_job ? 1 : 0;
-        coordinator->n_results -= write->closed.had_result ? 1 : 0;
-        coordinator->stored_bytes -= write->closed.bytes;
+    case WRITE_PURGE:
+        coordinator->n_stored -= write->removed.jobs;
+        coordinator->n_results -= write->removed.results;
+        coordinator->stored_bytes -= write->removed.bytes;
         break;
     }
 }
@@ -180,7 +198,7 @@ void writes_flush(struct coordinator *coordinator) {
         if (write->kind == WRITE_RESULT) {
             failed = failed || is_fault(write->status);
             tried = true;
-        } else if (write->kind == WRITE_CLOSE && coordinator->retry_delay_ms > 0) {
+        } else if (write->removed.jobs > 0 && coordinator->retry_delay_ms > 0) {
             coordinator->retry_ms = 0; // there may be room now
         }
         count(coordinator, write);

@@ -29,6 +29,8 @@ enum {
     LIMIT_VOCAB = 1 << 20,
     LIMIT_CONTEXT_TOKENS = 1 << 20,
     LIMIT_JOBS_STORED = 1 << 20,    // jobs and results not yet closed
+    LIMIT_JOBS_LISTED = 1000,       // in one answer
+    LIMIT_JOBS_PURGED = 256,        // by one request
     LIMIT_DEADLINE_MS = 7 * 24 * 3600 * 1000,
 };
 

@@ -42,6 +42,8 @@ int verb_submit(struct cli *cli, int argc, char **argv);
 int verb_fetch(struct cli *cli, int argc, char **argv);
 int verb_cancel(struct cli *cli, int argc, char **argv);
 int verb_close(struct cli *cli, int argc, char **argv);
+int verb_jobs(struct cli *cli, int argc, char **argv);
+int verb_purge(struct cli *cli, int argc, char **argv);
 int verb_sweep(struct cli *cli, int argc, char **argv);
 int verb_compare(struct cli *cli, int argc, char **argv);
 int verb_models(struct cli *cli, int argc, char **argv);

@@ -15,6 +15,7 @@ static int exit_code(enum status status) {
     case STATUS_SHAPE:
     case STATUS_VERSION:
     case STATUS_ADDRESS_IN_USE:
+    case STATUS_PERMISSION:
         return CLI_EXIT_USAGE;
     case STATUS_DEADLINE:
     case STATUS_UNAVAILABLE:

@@ -22,9 +22,12 @@ static const struct verb verbs[] = {
     {"fetch", verb_fetch, "wait for a job's result"},
     {"cancel", verb_cancel, "end a job"},
     {"close", verb_close, "drop a job's stored result"},
+    {"jobs", verb_jobs, "list the jobs that the service keeps"},
+    {"purge", verb_purge, "drop old results"},
     {"sweep", verb_sweep, "answer every prompt of a file; goes on where it was interrupted"},
     {"compare", verb_compare, "answer the prompts of a file with several methods side by side"},
-    {"models", verb_models, "models check MODEL: can it be served? models render MODEL: its chat template"},
+    {"models", verb_models,
+     "models check MODEL: can it be served? models render MODEL: its chat template"},
 };
 
 static void print_help(FILE *out) {

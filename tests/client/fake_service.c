@@ -11,7 +11,7 @@
 #include "proto/wire.h"
 #include "tests/support/testkit.h"
 
-enum { JOBS_MAX = 4096, TEXT_BYTES = 256 };
+enum { JOBS_MAX = 4096, TEXT_BYTES = 256, PAGE_JOBS = 2 };
 
 struct job {
     char key[LIMIT_JOB_KEY_BYTES + 1];
@@ -240,6 +240,53 @@ static void acknowledge(struct fake_service *service, const struct channel_peer 
     send_reply(service, peer, &reply, request_id);
 }
 
+static void list(struct fake_service *service, const struct channel_peer *peer, uint64_t after,
+                 uint64_t request_id) {
+    Surefoot__ListedJob jobs[PAGE_JOBS];
+    Surefoot__ListedJob *list[PAGE_JOBS];
+    Surefoot__JobList listed = SUREFOOT__JOB_LIST__INIT;
+    int at = (int)after;
+    for (; at < service->n_jobs && listed.n_jobs < PAGE_JOBS; at++) {
+        const struct job *job = &service->jobs[at];
+        if (job->closed) {
+            continue;
+        }
+        Surefoot__ListedJob *row = list[listed.n_jobs] = &jobs[listed.n_jobs];
+        surefoot__listed_job__init(row);
+        row->job_key = (char *)job->key;
+        row->has_state = row->has_accepted_ms = row->has_bytes = 1;
+        row->state =
+            job->done ? SUREFOOT__JOB_STATE__JOB_STATE_DONE : SUREFOOT__JOB_STATE__JOB_STATE_QUEUED;
+        row->accepted_ms = 86400000;
+        row->bytes = 77;
+        row->has_done_ms = row->has_outcome = job->done;
+        row->done_ms = 86401000;
+        row->outcome = SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
+        listed.n_jobs++;
+    }
+    listed.jobs = list;
+    listed.has_next = at < service->n_jobs;
+    listed.next = (uint64_t)at;
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    reply.listed = &listed;
+    send_reply(service, peer, &reply, request_id);
+}
+
+static void purge(struct fake_service *service, const struct channel_peer *peer,
+                  uint64_t request_id) {
+    Surefoot__JobsPurged purged = SUREFOOT__JOBS_PURGED__INIT;
+    purged.has_purged = purged.has_more = 1;
+    for (int i = 0; i < service->n_jobs && purged.purged < PAGE_JOBS; i++) {
+        struct job *job = &service->jobs[i];
+        purged.purged += job->done && !job->closed;
+        job->closed = job->closed || job->done;
+    }
+    purged.more = purged.purged == PAGE_JOBS;
+    Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
+    reply.purged = &purged;
+    send_reply(service, peer, &reply, request_id);
+}
+
 static void handle(struct fake_service *service, const struct channel_peer *peer,
                    const Surefoot__ClientRequest *request) {
     uint64_t id = request->request_id;
@@ -252,8 +299,14 @@ static void handle(struct fake_service *service, const struct channel_peer *peer
         acknowledge(service, peer, request->cancel->job_key, false, id);
     } else if (request->close != NULL) {
         acknowledge(service, peer, request->close->job_key, true, id);
-    } else {
+    } else if (request->status != NULL) {
         send_status(service, peer, id);
+    } else if (service->script.refuses_admin) {
+        send_error(service, peer, id, STATUS_PERMISSION, "request");
+    } else if (request->list != NULL) {
+        list(service, peer, request->list->after, id);
+    } else {
+        purge(service, peer, id);
     }
 }
 

@@ -18,6 +18,7 @@ struct fake_script {
     int forget_asks;         // at so many questions after a job it is forgotten
     bool over_budget;        // results are over budget
     bool no_groups;          // the state shows no group
+    bool refuses_admin;      // lists and purges are refused
     int alive_asks;          // from this question after the state on its group is lost; 0: never
     bool wrong_version;      // replies carry another schema major
     const char *reject_word; // prompts with this word are refused at submission, field spec.prompt
@@ -28,6 +29,8 @@ struct fake_script {
 
 // Listens at `endpoint` ("tcp://127.0.0.1:*" for a free port). Fails the test when it cannot.
 struct fake_service *fake_service_start(const char *endpoint, const struct fake_script *script);
+
+// Lists and purges take two jobs at a time.
 void fake_service_stop(struct fake_service *service);
 
 const char *fake_service_endpoint(const struct fake_service *service);

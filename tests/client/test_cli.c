@@ -173,8 +173,8 @@ static void test_help_and_version_exit_with_0(void **state) {
 
 static void test_help_has_a_default_for_every_flag(void **state) {
     struct place *place = *state;
-    static char *const verbs[] = {"up",     "down",  "status", "run",     "submit", "fetch",
-                                  "cancel", "close", "sweep",  "compare", "models"};
+    static char *const verbs[] = {"up",    "down", "status", "run",   "submit",  "fetch", "cancel",
+                                  "close", "jobs", "purge",  "sweep", "compare", "models"};
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         char *output = NULL;
         bool models = strcmp(verbs[i], "models") == 0;
@@ -294,6 +294,48 @@ static void test_job_verbs_follow_one_key(void **state) {
     EXPECT(2, "job_key", "fetch", "mine", "--endpoint", endpoint);
     EXPECT(2, "job_key", "cancel", "mine", "--endpoint", endpoint);
     EXPECT(2, "job_key", "close", "mine", "--endpoint", endpoint);
+    fake_service_stop(service);
+}
+
+static void test_stored_jobs_are_listed_and_purged(void **state) {
+    enum { JOBS = 5 };
+    struct place *place = *state;
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.results_max = JOBS - 1});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    for (int i = 0; i < JOBS; i++) {
+        char key[] = {'k', (char)('0' + i), '\0'};
+        EXPECT(0, key, "submit", "hello", "--key", key, "--endpoint", endpoint);
+    }
+    EXPECT(0, "\"text\":\"answer to hello\"", "fetch", "k3", "--wait-ms", "60000", "--json",
+           "--endpoint", endpoint);
+    char *output = NULL;
+    assert_int_equal(RUN(place, &output, "jobs", "--endpoint", endpoint), 0);
+    assert_string_equal(
+        output,
+        "DONE     COMPLETED         1970-01-02T00:00:00Z 1970-01-02T00:00:01Z         77  k0\n"
+        "DONE     COMPLETED         1970-01-02T00:00:00Z 1970-01-02T00:00:01Z         77  k1\n"
+        "DONE     COMPLETED         1970-01-02T00:00:00Z 1970-01-02T00:00:01Z         77  k2\n"
+        "DONE     COMPLETED         1970-01-02T00:00:00Z 1970-01-02T00:00:01Z         77  k3\n"
+        "QUEUED   -                 1970-01-02T00:00:00Z -                            77  k4\n");
+    free(output);
+    EXPECT(0, "{\"key\":\"k4\",\"state\":\"QUEUED\",\"accepted_ms\":86400000,\"bytes\":77}", "jobs",
+           "--json", "--endpoint", endpoint);
+    EXPECT(2, "--older-than-hours", "purge", "--endpoint", endpoint);
+    EXPECT(2, "is not in", "purge", "--older-than-hours", "-1", "--endpoint", endpoint);
+    EXPECT(0, "4 results dropped", "purge", "--older-than-hours", "0", "--endpoint", endpoint);
+    assert_int_equal(fake_service_open(service), 1);
+    EXPECT(0, "{\"purged\":0}", "purge", "--older-than-hours", "0.5", "--json", "--endpoint",
+           endpoint);
+    fake_service_stop(service);
+}
+
+static void test_who_may_not_list_and_purge_is_told(void **state) {
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.refuses_admin = true});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(2, "\"status\":\"PERMISSION\"", "jobs", "--json", "--endpoint", endpoint);
+    EXPECT(2, "request: scripted", "purge", "--older-than-hours", "1", "--endpoint", endpoint);
     fake_service_stop(service);
 }
 
@@ -791,6 +833,8 @@ int main(void) {
         CASE(test_run_prints_the_answer_and_closes_the_job),
         CASE(test_answer_over_budget_is_masked),
         CASE(test_job_verbs_follow_one_key),
+        CASE(test_stored_jobs_are_listed_and_purged),
+        CASE(test_who_may_not_list_and_purge_is_told),
         CASE(test_sweep_answers_every_item_once),
         CASE(test_sweep_leaves_files_that_are_not_its_own),
         CASE(test_sweep_says_what_it_asks),

@@ -11,6 +11,7 @@ static void test_numbers_are_frozen(void **state) {
     assert_int_equal(STATUS_MALFORMED, 8);
     assert_int_equal(STATUS_INTERNAL, 18);
     assert_int_equal(STATUS_RESOURCE_EXHAUSTED, 19);
+    assert_int_equal(STATUS_PERMISSION, 20);
     assert_true(status_is_known(0));
     assert_true(status_is_known(18));
     assert_false(status_is_known(-1));

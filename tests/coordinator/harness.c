@@ -557,6 +557,26 @@ Surefoot__ClientReply *harness_close_job(struct harness *harness, const char *ke
     return harness_call(harness, &request);
 }
 
+Surefoot__ClientReply *harness_list(struct harness *harness, uint64_t after, uint32_t limit) {
+    Surefoot__ListJobs list = SUREFOOT__LIST_JOBS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    list.has_after = true;
+    list.after = after;
+    list.has_limit = limit > 0;
+    list.limit = limit;
+    request.list = &list;
+    return harness_call(harness, &request);
+}
+
+Surefoot__ClientReply *harness_purge(struct harness *harness, uint64_t older_than_ms) {
+    Surefoot__PurgeJobs purge = SUREFOOT__PURGE_JOBS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    purge.has_older_than_ms = true;
+    purge.older_than_ms = older_than_ms;
+    request.purge = &purge;
+    return harness_call(harness, &request);
+}
+
 Surefoot__ClientReply *harness_result(struct harness *harness, const char *key) {
     Surefoot__ClientReply *reply = harness_fetch(harness, key, HARNESS_WAIT_MS - 5000);
     if (reply->result == NULL) {

@@ -120,6 +120,9 @@ void harness_accept(struct harness *harness, const char *key, const Surefoot__Jo
 Surefoot__ClientReply *harness_fetch(struct harness *harness, const char *key, uint32_t wait_ms);
 Surefoot__ClientReply *harness_cancel(struct harness *harness, const char *key);
 Surefoot__ClientReply *harness_close_job(struct harness *harness, const char *key);
+// Of jobs behind `after`, at most `limit`; 0: does not say.
+Surefoot__ClientReply *harness_list(struct harness *harness, uint64_t after, uint32_t limit);
+Surefoot__ClientReply *harness_purge(struct harness *harness, uint64_t older_than_ms);
 // Waits until the job is done; owned reply whose result is set.
 Surefoot__ClientReply *harness_result(struct harness *harness, const char *key);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/deadline.h"
 #include "proto/limits.h"
 #include "tests/coordinator/harness.h"
 #include "tests/support/testkit.h"
@@ -1162,6 +1163,149 @@ static void test_queued_jobs_start_by_client_in_turn(void **state) {
     assert_int_equal(place, 1);
 }
 
+// `outcome` 0: of a job that has none yet.
+static void expect_listed(const Surefoot__ListedJob *job, const char *key, uint32_t state,
+                          int outcome) {
+    assert_string_equal(job->job_key, key);
+    assert_int_equal(job->state, state);
+    assert_int_equal(job->has_outcome ? (int)job->outcome : 0, outcome);
+    assert_true(job->accepted_ms > 0 && job->bytes > 0);
+    assert_int_equal(job->has_done_ms, job->has_outcome);
+    assert_true(!job->has_done_ms || job->done_ms >= job->accepted_ms);
+}
+
+static void test_jobs_are_listed_page_by_page(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    Surefoot__ClientReply *reply = harness_list(harness, 0, 0);
+    assert_true(reply->listed->n_jobs == 0 && !reply->listed->has_next);
+    harness_free(reply);
+    harness_accept(harness, "done", &spec);
+    harness_free(harness_result(harness, "done"));
+    harness_accept(harness, "cancelled", &spec);
+    harness_free(harness_cancel(harness, "cancelled"));
+    run_held(harness, group, "running", &spec);
+    reply = harness_list(harness, 0, 2);
+    assert_int_equal(reply->listed->n_jobs, 2);
+    expect_listed(reply->listed->jobs[0], "done", SUREFOOT__JOB_STATE__JOB_STATE_DONE,
+                  SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    expect_listed(reply->listed->jobs[1], "cancelled", SUREFOOT__JOB_STATE__JOB_STATE_DONE,
+                  SUREFOOT__OUTCOME__OUTCOME_CANCELLED);
+    assert_true(reply->listed->has_next);
+    uint64_t next = reply->listed->next;
+    harness_free(reply);
+    reply = harness_list(harness, next, 0);
+    assert_true(reply->listed->n_jobs == 1 && !reply->listed->has_next);
+    expect_listed(reply->listed->jobs[0], "running", SUREFOOT__JOB_STATE__JOB_STATE_RUNNING, 0);
+    harness_free(reply);
+}
+
+static void expect_refused(Surefoot__ClientReply *reply, enum status status, const char *field,
+                           const char *part) {
+    assert_non_null(reply->error);
+    assert_int_equal(reply->error->status, status);
+    assert_string_equal(reply->error->field, field);
+    assert_non_null(strstr(reply->error->message, part));
+    harness_free(reply);
+}
+
+static void test_limits_of_lists_and_purges_are_named(void **state) {
+    struct harness *harness = *state;
+    expect_refused(harness_list(harness, 0, 1001), STATUS_INVALID_ARGUMENT, "limit", "1000");
+    expect_refused(harness_list(harness, UINT64_MAX, 1), STATUS_INVALID_ARGUMENT, "after", "next");
+    Surefoot__ListJobs list = SUREFOOT__LIST_JOBS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    list.has_limit = true; // 0
+    request.list = &list;
+    expect_refused(harness_call(harness, &request), STATUS_INVALID_ARGUMENT, "limit", "0 is");
+    expect_refused(harness_purge(harness, UINT64_MAX), STATUS_INVALID_ARGUMENT, "older_than_ms",
+                   "4611686018427387903");
+    Surefoot__PurgeJobs purge = SUREFOOT__PURGE_JOBS__INIT;
+    request.list = NULL;
+    request.purge = &purge;
+    expect_refused(harness_call(harness, &request), STATUS_INVALID_ARGUMENT, "older_than_ms",
+                   "must be given");
+}
+
+static void test_purge_drops_results_and_leaves_other_jobs(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "first", &spec);
+    harness_accept(harness, "second", &spec);
+    harness_free(harness_result(harness, "first"));
+    harness_free(harness_result(harness, "second"));
+    run_held(harness, group, "running", &spec);
+    Surefoot__ClientReply *reply = harness_purge(harness, 3600 * 1000);
+    assert_int_equal(reply->purged->purged, 0); // none is so old
+    harness_free(reply);
+    reply = harness_purge(harness, 0);
+    assert_true(reply->purged->purged == 2 && !reply->purged->more);
+    harness_free(reply);
+    expect_refused(harness_fetch(harness, "first", 0), STATUS_NOT_FOUND, "job_key", "no such job");
+    reply = harness_list(harness, 0, 0);
+    assert_int_equal(reply->listed->n_jobs, 1);
+    uint64_t bytes = reply->listed->jobs[0]->bytes;
+    harness_free(reply);
+    reply = get_status(harness);
+    assert_int_equal(reply->status->stored_bytes, bytes);
+    harness_free(reply);
+    group->holds_orders = false;
+    harness_answer_held(group);
+    harness_free(harness_result(harness, "running"));
+    harness_accept(harness, "first", &spec); // the key is free again
+}
+
+// Whoever may connect to a TCP address is not known; nobody learns the keys of others there.
+static void test_strangers_neither_list_nor_purge(void **state) {
+    struct harness *harness = *state;
+    harness_stop(harness);
+    harness->options.client_endpoint = "tcp://127.0.0.1:0";
+    harness_start(harness);
+    const struct channel_options options = {.message_bytes_max = LIMIT_CLIENT_MESSAGE_BYTES};
+    struct error err;
+    channel_close(harness->client);
+    assert_ok(channel_connect(harness->context, coordinator_client_endpoint(harness->coordinator),
+                              &options, &harness->client, &err),
+              &err);
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    harness_accept(harness, "job", &spec);
+    harness_free(harness_result(harness, "job"));
+    expect_refused(harness_list(harness, 0, 0), STATUS_PERMISSION, "request", "ipc://");
+    expect_refused(harness_purge(harness, 0), STATUS_PERMISSION, "request", "ipc://");
+    harness_free(harness_result(harness, "job"));
+}
+
+static void test_results_that_nobody_closes_are_dropped_for_their_age(void **state) {
+    enum { JOBS = 300 }; // more than one purge drops
+    struct harness *harness = *state;
+    Surefoot__JobSpec spec = make_spec("sample", NULL, 3);
+    char key[32];
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+        harness_free(harness_cancel(harness, key));
+    }
+    harness_accept(harness, "waits", &spec);
+    harness_stop(harness);
+    harness->options.retain_ms = 1;
+    harness_start(harness);
+    size_t left = JOBS + 1;
+    int64_t deadline = deadline_after_ms(HARNESS_WAIT_MS);
+    while (left > 1) {
+        assert_false(deadline_passed(deadline));
+        Surefoot__ClientReply *reply = harness_list(harness, 0, 1000);
+        left = reply->listed->n_jobs;
+        assert_string_equal(reply->listed->jobs[left - 1]->job_key, "waits");
+        harness_free(reply);
+    }
+    Surefoot__ClientReply *reply = get_status(harness);
+    assert_in_range(reply->status->stored_bytes, 1, 200);
+    harness_free(reply);
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -1204,6 +1348,11 @@ int main(void) {
         CASE(test_status_tells_where_time_went),
         CASE(test_full_disk_refuses_new_jobs_and_keeps_the_old),
         CASE(test_job_limit_is_named),
+        CASE(test_jobs_are_listed_page_by_page),
+        CASE(test_limits_of_lists_and_purges_are_named),
+        CASE(test_purge_drops_results_and_leaves_other_jobs),
+        CASE(test_strangers_neither_list_nor_purge),
+        CASE(test_results_that_nobody_closes_are_dropped_for_their_age),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

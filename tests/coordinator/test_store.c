@@ -1,12 +1,16 @@
-// coordinator/store.c: what was committed survives a kill, the same key is the same job, a full
-// disk is an error that passes, and foreign, damaged or newer files are refused.
+// coordinator/store.c: what was committed survives a kill, the same key is the same job, old
+// results go and nothing else does, a full disk is an error that passes, files of earlier versions
+// are opened, and foreign, damaged or newer ones are refused.
+#include <inttypes.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/deadline.h"
 #include "coordinator/store.h"
 #include "tests/coordinator/small_disk.h"
 #include "tests/support/testkit.h"
@@ -61,11 +65,17 @@ static uint64_t must_put_job(struct store *store, const char *key, const char *s
     return id;
 }
 
+static enum status put_result(struct store *store, uint64_t id, const char *text, int64_t done_ms,
+                              bool *is_new, struct error *err) {
+    const struct store_result result = {
+        .bytes = (const uint8_t *)text, .size = strlen(text), .outcome = 2, .done_ms = done_ms};
+    return store_put_result(store, id, &result, is_new, err);
+}
+
 static bool must_put_result(struct store *store, uint64_t id, const char *result) {
     bool is_new = false;
     struct error err = {0};
-    assert_ok(store_put_result(store, id, (const uint8_t *)result, strlen(result), &is_new, &err),
-              &err);
+    assert_ok(put_result(store, id, result, 2000, &is_new, &err), &err);
     return is_new;
 }
 
@@ -149,19 +159,112 @@ static void test_closed_jobs_are_gone_and_ids_are_not_reused(void **state) {
     uint64_t id = must_put_job(store, "a", "spec");
     must_put_result(store, id, "result");
     struct error err = {0};
-    struct store_closed closed = {.had_job = false};
+    struct store_removed removed = {0};
     assert_ok(store_find_job(store, "a", &err), &err);
-    assert_ok(store_close_job(store, "a", &closed, &err), &err);
-    assert_true(closed.had_job && closed.had_result && closed.bytes > 0);
-    assert_ok(store_close_job(store, "a", &closed, &err), &err);
-    assert_false(closed.had_job || closed.had_result || closed.bytes > 0);
+    assert_ok(store_close_job(store, "a", &removed, &err), &err);
+    assert_true(removed.jobs == 1 && removed.results == 1 && removed.bytes > 0);
+    assert_ok(store_close_job(store, "a", &removed, &err), &err);
+    assert_false(removed.jobs > 0 || removed.results > 0 || removed.bytes > 0);
     assert_status(STATUS_NOT_FOUND, store_find_job(store, "a", &err));
     struct store_job job;
     bool is_new = false;
     assert_status(STATUS_NOT_FOUND, store_get_job(store, "a", &job, &err));
-    assert_status(STATUS_NOT_FOUND,
-                  store_put_result(store, id, (const uint8_t *)"x", 1, &is_new, &err));
+    assert_status(STATUS_NOT_FOUND, put_result(store, id, "x", 2000, &is_new, &err));
     assert_true(must_put_job(store, "a", "another spec") > id);
+    store_close(store);
+}
+
+// The jobs of a list, as text: key, outcome, when done; "-" of one that is not.
+struct listing {
+    char text[512];
+    uint64_t last_id;
+};
+
+static void note_listed(void *context, const struct store_listed *job) {
+    struct listing *listing = context;
+    size_t used = strlen(listing->text);
+    char *end = listing->text + used;
+    if (job->is_done) {
+        snprintf(end, sizeof listing->text - used, "%s %d %" PRId64 "; ", job->job_key,
+                 job->outcome, job->done_ms);
+    } else {
+        snprintf(end, sizeof listing->text - used, "%s -; ", job->job_key);
+    }
+    assert_true(job->job_id > listing->last_id);
+    assert_int_equal(job->accepted_ms, 1000);
+    listing->last_id = job->job_id;
+}
+
+static void expect_list(struct store *store, uint64_t after_id, uint32_t limit,
+                        const char *expected) {
+    struct listing listing = {.text = ""};
+    struct error err = {0};
+    assert_ok(store_list(store, after_id, limit, note_listed, &listing, &err), &err);
+    assert_string_equal(listing.text, expected);
+}
+
+static void test_jobs_are_listed_in_the_order_of_acceptance(void **state) {
+    struct fixture *fixture = *state;
+    struct store *store = open_store(fixture->path, 0);
+    uint64_t b = must_put_job(store, "b", "spec");
+    must_put_job(store, "a", "spec");
+    must_put_result(store, must_put_job(store, "c", "spec"), "result");
+    expect_list(store, 0, 2, "b -; a -; ");
+    expect_list(store, 0, 9, "b -; a -; c 2 2000; ");
+    expect_list(store, b, 9, "a -; c 2 2000; ");
+    store_close(store);
+}
+
+static void test_purge_drops_the_oldest_results_and_no_unfinished_job(void **state) {
+    struct fixture *fixture = *state;
+    struct store *store = open_store(fixture->path, 0);
+    bool is_new = false;
+    struct error err = {0};
+    static const struct {
+        const char *key;
+        int64_t done_ms;
+    } jobs[] = {{"third", 30}, {"first", 10}, {"fourth", 40}, {"second", 20}};
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
+        uint64_t id = must_put_job(store, jobs[i].key, "spec");
+        assert_ok(put_result(store, id, "result", jobs[i].done_ms, &is_new, &err), &err);
+    }
+    must_put_job(store, "waits", "spec");
+    struct store_removed removed = {0};
+    assert_ok(store_purge(store, 9, 10, &removed, &err), &err);
+    assert_true(removed.jobs == 0 && removed.bytes == 0 && !removed.more);
+    assert_ok(store_purge(store, 30, 2, &removed, &err), &err);
+    assert_true(removed.jobs == 2 && removed.results == 2 && removed.more);
+    assert_int_equal(removed.bytes, 2 * strlen("specresult"));
+    expect_list(store, 0, 9, "third 2 30; fourth 2 40; waits -; ");
+    assert_ok(store_purge(store, 30, 2, &removed, &err), &err);
+    assert_true(removed.jobs == 1 && !removed.more);
+    assert_ok(store_purge(store, INT64_MAX, 9, &removed, &err), &err);
+    expect_list(store, 0, 9, "waits -; ");
+    store_close(store);
+}
+
+static void test_one_purge_ends_when_it_has_dropped_enough_bytes(void **state) {
+    enum { JOBS = 24, RESULT_BYTES = 4 << 20 }; // 64 MiB are enough
+    struct fixture *fixture = *state;
+    struct store *store = open_store(fixture->path, 0);
+    uint8_t *bytes = calloc(1, RESULT_BYTES);
+    const struct store_result result = {.bytes = bytes, .size = RESULT_BYTES, .done_ms = 1};
+    char key[16];
+    bool is_new = false;
+    struct error err = {0};
+    assert_ok(store_begin(store, &err), &err);
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        uint64_t id = must_put_job(store, key, "spec");
+        assert_ok(store_put_result(store, id, &result, &is_new, &err), &err);
+    }
+    assert_ok(store_commit(store, &err), &err);
+    free(bytes);
+    struct store_removed removed = {0};
+    assert_ok(store_purge(store, 1, JOBS, &removed, &err), &err);
+    assert_true(removed.jobs == 16 && removed.more);
+    assert_ok(store_purge(store, 1, JOBS, &removed, &err), &err);
+    assert_true(removed.jobs == 8 && !removed.more);
     store_close(store);
 }
 
@@ -175,13 +278,13 @@ static void test_kill_keeps_what_was_committed_and_nothing_else(void **state) {
         struct error err;
         uint64_t id = 0;
         bool is_new;
-        bool good =
-            store_open(&options, &store, &err) == STATUS_OK &&
-            store_begin(store, &err) == STATUS_OK &&
-            put_job(store, "committed", "one", &id, &is_new, &err) == STATUS_OK &&
-            store_put_result(store, id, (const uint8_t *)"r", 1, &is_new, &err) == STATUS_OK &&
-            store_commit(store, &err) == STATUS_OK && store_begin(store, &err) == STATUS_OK &&
-            put_job(store, "open", "two", &id, &is_new, &err) == STATUS_OK;
+        bool good = store_open(&options, &store, &err) == STATUS_OK &&
+                    store_begin(store, &err) == STATUS_OK &&
+                    put_job(store, "committed", "one", &id, &is_new, &err) == STATUS_OK &&
+                    put_result(store, id, "r", 2000, &is_new, &err) == STATUS_OK &&
+                    store_commit(store, &err) == STATUS_OK &&
+                    store_begin(store, &err) == STATUS_OK &&
+                    put_job(store, "open", "two", &id, &is_new, &err) == STATUS_OK;
         if (good) {
             raise(SIGKILL);
         }
@@ -226,9 +329,9 @@ static void test_full_disk_is_reported_and_passes(void **state) {
     assert_status(STATUS_NOT_FOUND, store_get_job(store, "with-large", &job, &err));
     expect_job(store, "small", "kept", NULL);
     // Closing a job makes room.
-    struct store_closed closed = {.had_job = false};
-    assert_ok(store_close_job(store, "large-0", &closed, &err), &err);
-    assert_true(closed.had_job && !closed.had_result);
+    struct store_removed removed = {0};
+    assert_ok(store_close_job(store, "large-0", &removed, &err), &err);
+    assert_true(removed.jobs == 1 && removed.results == 0);
     assert_ok(put_job(store, "too-large", large, &id, &is_new, &err), &err);
     store_close(store);
 }
@@ -258,10 +361,10 @@ static void test_jobs_can_be_closed_on_a_full_disk(void **state) {
     assert_true(stored > 10);
     small_disk_fill();
     for (int i = 0; i < stored; i++) {
-        struct store_closed closed = {.had_job = false};
+        struct store_removed removed = {0};
         snprintf(key, sizeof key, "job-%d", i);
-        assert_ok(store_close_job(store, key, &closed, &err), &err);
-        assert_true(closed.had_job);
+        assert_ok(store_close_job(store, key, &removed, &err), &err);
+        assert_int_equal(removed.jobs, 1);
     }
     // What they took can be used again, and no more than that.
     status = STATUS_OK;
@@ -274,9 +377,9 @@ static void test_jobs_can_be_closed_on_a_full_disk(void **state) {
     assert_status(STATUS_DISK_FULL, status);
     assert_in_range(again, stored / 2, stored + 1);
     for (int i = 0; i < again; i++) {
-        struct store_closed closed = {.had_job = false};
+        struct store_removed removed = {0};
         snprintf(key, sizeof key, "again-%d", i);
-        assert_ok(store_close_job(store, key, &closed, &err), &err);
+        assert_ok(store_close_job(store, key, &removed, &err), &err);
     }
     // With room again it grows, and the reserve is there for the next time.
     small_disk_resize(4 * DISK_BYTES);
@@ -288,11 +391,67 @@ static void test_jobs_can_be_closed_on_a_full_disk(void **state) {
         stored += status == STATUS_OK ? 1 : 0;
     }
     assert_status(STATUS_DISK_FULL, status);
-    struct store_closed closed = {.had_job = false};
+    struct store_removed removed = {0};
     assert_true(stored > again);
-    assert_ok(store_close_job(store, "more-0", &closed, &err), &err);
+    assert_ok(store_close_job(store, "more-0", &removed, &err), &err);
     store_close(store);
     small_disk_leave();
+}
+
+// As versions 1 and 2 of the schema left it: a result, and a job without one.
+static void make_earlier_store(const char *path, int version) {
+    static const char first[] = "CREATE TABLE jobs (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+                                " job_key TEXT NOT NULL UNIQUE, spec BLOB NOT NULL,"
+                                " accepted_ms INTEGER NOT NULL);"
+                                "CREATE TABLE results (job_id INTEGER PRIMARY KEY,"
+                                " result BLOB NOT NULL);"
+                                "INSERT INTO jobs (id, job_key, spec, accepted_ms) VALUES"
+                                " (7, 'done', 'spec', 1000), (8, 'waits', 'spec', 1000);"
+                                "INSERT INTO results VALUES (7, 'result');"
+                                "PRAGMA application_id = 0x53757265;"
+                                "PRAGMA user_version = 1;";
+    static const char second[] = "ALTER TABLE jobs ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;"
+                                 "ALTER TABLE jobs ADD COLUMN lost_at INTEGER NOT NULL DEFAULT 0;"
+                                 "PRAGMA user_version = 2;";
+    sqlite3 *database = NULL;
+    assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, first, NULL, NULL, NULL), SQLITE_OK);
+    if (version == 2) {
+        assert_int_equal(sqlite3_exec(database, second, NULL, NULL, NULL), SQLITE_OK);
+    }
+    assert_int_equal(sqlite3_close(database), SQLITE_OK);
+}
+
+static void note_done(void *context, const struct store_listed *job) {
+    if (job->is_done) {
+        *(struct store_listed *)context = *job;
+    }
+}
+
+static void test_results_of_an_earlier_version_age_from_its_migration_on(void **state) {
+    struct fixture *fixture = *state;
+    for (int version = 1; version <= 2; version++) {
+        make_earlier_store(fixture->path, version);
+        int64_t before_ms = clock_realtime_ms() / 1000 * 1000;
+        store_close(open_store(fixture->path, 0));
+        struct store *store = open_store(fixture->path, 0); // migrated once
+        int64_t after_ms = clock_realtime_ms();
+        expect_job(store, "done", "spec", "result");
+        expect_job(store, "waits", "spec", NULL);
+        struct store_listed listed = {0};
+        struct error err = {0};
+        assert_ok(store_list(store, 0, 9, note_done, &listed, &err), &err);
+        assert_true(listed.job_id == 7 && listed.outcome == 0);
+        assert_true(listed.done_ms >= before_ms && listed.done_ms <= after_ms);
+        struct store_removed removed = {0};
+        assert_ok(store_purge(store, before_ms - 1, 9, &removed, &err), &err);
+        assert_int_equal(removed.jobs, 0);
+        assert_ok(store_purge(store, after_ms, 9, &removed, &err), &err);
+        assert_int_equal(removed.jobs, 1);
+        expect_job(store, "waits", "spec", NULL);
+        store_close(store);
+        remove(fixture->path);
+    }
 }
 
 static void test_second_process_is_told_that_the_store_is_in_use(void **state) {
@@ -349,10 +508,18 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_first_result_stands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closed_jobs_are_gone_and_ids_are_not_reused, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_jobs_are_listed_in_the_order_of_acceptance, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_purge_drops_the_oldest_results_and_no_unfinished_job,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_purge_ends_when_it_has_dropped_enough_bytes, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_kill_keeps_what_was_committed_and_nothing_else, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_full_disk_is_reported_and_passes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jobs_can_be_closed_on_a_full_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_results_of_an_earlier_version_age_from_its_migration_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_process_is_told_that_the_store_is_in_use, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_files_that_are_no_store_are_refused, setup, teardown),
