@@ -296,7 +296,8 @@ static enum status bind_channels(struct coordinator *coordinator, struct error *
     // Twice the limit reaches us, so that a message somewhat too large gets an answer that says so;
     // the socket closes on anything larger.
     const struct channel_options client = {.message_bytes_max = 2 * LIMIT_CLIENT_MESSAGE_BYTES,
-                                           .receive_depth_max = CLIENT_MESSAGES_WAITING};
+                                           .receive_depth_max = CLIENT_MESSAGES_WAITING,
+                                           .unsent_bytes_max = LIMIT_CLIENT_UNSENT_BYTES};
     const struct channel_options group = {.message_bytes_max = LIMIT_GROUP_MESSAGE_BYTES};
     enum status status = channel_bind(coordinator->context, coordinator->options.client_endpoint,
                                       &client, &coordinator->client_channel, err);

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "proto/unsent.h"
+
 enum {
     QUEUE_DEPTH_DEFAULT = 1000,
     ENDPOINT_BYTES = 256,
@@ -32,6 +34,7 @@ struct channel {
     void *socket;
     bool is_router;
     size_t message_bytes_max;
+    struct unsent *unsent; // NULL: bytes are not counted
     uint64_t dropped;
     char endpoint[ENDPOINT_BYTES];
 };
@@ -241,6 +244,14 @@ static enum status open_channel(struct channel_context *context, bool is_router,
     }
     channel->is_router = is_router;
     channel->message_bytes_max = options->message_bytes_max;
+    if (options->unsent_bytes_max > 0) {
+        ASSERT(is_router);
+        status = unsent_create(options->unsent_bytes_max, &channel->unsent);
+        if (status != STATUS_OK) {
+            channel_close(channel);
+            return error_set(err, status, NULL, "no memory for a channel");
+        }
+    }
     channel->socket = zmq_socket(context->zmq, is_router ? ZMQ_ROUTER : ZMQ_DEALER);
     if (channel->socket == NULL || !set_options(channel, endpoint, options)) {
         status = error_set(err, convert_errno(zmq_errno()), "endpoint", "cannot make a socket: %s",
@@ -275,6 +286,7 @@ void channel_close(struct channel *channel) {
     if (channel->socket != NULL) {
         zmq_close(channel->socket);
     }
+    unsent_destroy(channel->unsent);
     free(channel);
 }
 
@@ -286,13 +298,40 @@ uint64_t channel_dropped(const struct channel *channel) {
     return channel->dropped;
 }
 
-// zmq_send that goes on after a signal.
-static enum status send_frame(void *socket, const void *bytes, size_t size, int flags) {
+// Sends a frame, after a signal too; in every case it is the socket's or closed.
+static enum status send_frame(void *socket, zmq_msg_t *frame, int flags) {
     int rc = 0;
     do {
-        rc = zmq_send(socket, bytes, size, flags | ZMQ_DONTWAIT);
+        rc = zmq_msg_send(frame, socket, flags | ZMQ_DONTWAIT);
     } while (rc < 0 && zmq_errno() == EINTR);
-    return rc < 0 ? convert_errno(zmq_errno()) : STATUS_OK;
+    if (rc >= 0) {
+        return STATUS_OK;
+    }
+    enum status status = convert_errno(zmq_errno());
+    zmq_msg_close(frame);
+    return status;
+}
+
+static enum status copy_in(const uint8_t *bytes, size_t size, zmq_msg_t *frame) {
+    if (zmq_msg_init_size(frame, size) != 0) {
+        return STATUS_NO_MEMORY;
+    }
+    if (size > 0) {
+        memcpy(zmq_msg_data(frame), bytes, size);
+    }
+    return STATUS_OK;
+}
+
+static enum status count_in(struct unsent *unsent, const struct channel_peer *peer,
+                            const uint8_t *bytes, size_t size, zmq_msg_t *frame) {
+    struct parcel *parcel = NULL;
+    enum status status = unsent_pack(unsent, peer, bytes, size, &parcel);
+    if (status == STATUS_OK &&
+        zmq_msg_init_data(frame, parcel->bytes, size, unsent_release, parcel) != 0) {
+        unsent_release(parcel->bytes, parcel);
+        status = STATUS_NO_MEMORY;
+    }
+    return status;
 }
 
 enum status channel_send(struct channel *channel, const struct channel_peer *peer,
@@ -301,14 +340,26 @@ enum status channel_send(struct channel *channel, const struct channel_peer *pee
     if (size > channel->message_bytes_max) {
         return STATUS_LIMIT;
     }
+    zmq_msg_t body;
+    enum status status = channel->unsent != NULL
+                             ? count_in(channel->unsent, peer, bytes, size, &body)
+                             : copy_in(bytes, size, &body);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (peer != NULL) {
+        zmq_msg_t identity;
         // With ROUTER_MANDATORY a lost peer or a full queue shows here; the body then always fits.
-        enum status status = send_frame(channel->socket, peer->bytes, peer->size, ZMQ_SNDMORE);
+        status = copy_in(peer->bytes, peer->size, &identity);
+        if (status == STATUS_OK) {
+            status = send_frame(channel->socket, &identity, ZMQ_SNDMORE);
+        }
         if (status != STATUS_OK) {
+            zmq_msg_close(&body);
             return status;
         }
     }
-    return send_frame(channel->socket, bytes, size, 0);
+    return send_frame(channel->socket, &body, 0);
 }
 
 // Receives one frame; the caller closes it.

@@ -27,6 +27,7 @@ struct channel_options {
     size_t message_bytes_max; // larger ones are dropped by the socket; from proto/limits.h
     int queue_depth_max;      // high-water mark each way, messages; 0: 1000
     int receive_depth_max;    // of what comes from one peer; 0: queue_depth_max
+    size_t unsent_bytes_max;  // ROUTER: of messages that wait for one peer; 0: only their number
     const char *identity;     // DEALER: fixed identity, or NULL for a random one
 };
 

@@ -6,6 +6,7 @@
 enum {
     LIMIT_CLIENT_MESSAGE_BYTES = 4 << 20,
     LIMIT_GROUP_MESSAGE_BYTES = 64 << 20,
+    LIMIT_CLIENT_UNSENT_BYTES = 16 << 20, // of messages that one client has not read
     LIMIT_JOB_KEY_BYTES = 128,
     LIMIT_NAME_BYTES = 64,          // group, model, method and template names
     LIMIT_PROMPT_BYTES = 1 << 20,   // prompt, or all messages together

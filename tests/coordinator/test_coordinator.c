@@ -1278,6 +1278,92 @@ static void test_strangers_neither_list_nor_purge(void **state) {
     harness_free(harness_result(harness, "job"));
 }
 
+static void send_request(struct channel *channel, uint64_t id, Surefoot__ClientRequest *request) {
+    request->has_schema_major = request->has_request_id = true;
+    request->schema_major = WIRE_SCHEMA_MAJOR;
+    request->request_id = id;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    assert_ok(wire_pack(WIRE_CLIENT_REQUEST, request, &bytes, &size), NULL);
+    assert_ok(channel_send(channel, NULL, bytes, size), NULL);
+    free(bytes);
+}
+
+// The bytes of all messages that come before the answer to a question after the state, which is
+// asked again while nothing comes: what has no room is dropped.
+static size_t read_what_waits(struct harness *harness, struct channel *channel, uint64_t id) {
+    Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.status = &get;
+    size_t total = 0;
+    int64_t deadline = deadline_after_ms(HARNESS_WAIT_MS);
+    for (bool answered = false; !answered;) {
+        assert_false(deadline_passed(deadline));
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        void *reply = NULL;
+        if (channel_receive(channel, NULL, &bytes, &size) != STATUS_OK) {
+            send_request(channel, id, &request);
+            assert_null(harness_pump(harness));
+            continue;
+        }
+        assert_ok(wire_unpack(WIRE_CLIENT_REPLY, bytes, size, &reply, NULL), NULL);
+        answered = ((Surefoot__ClientReply *)reply)->request_id == id;
+        wire_free(WIRE_CLIENT_REPLY, reply);
+        free(bytes);
+        total += size;
+    }
+    return total;
+}
+
+static bool is_closed(void *context) {
+    Surefoot__ClientReply *reply = harness_fetch(context, "last", 0);
+    bool closed = reply->error != NULL;
+    harness_free(reply);
+    return closed;
+}
+
+static void test_client_that_does_not_read_costs_bounded_bytes(void **state) {
+    enum { FETCHES = 200, SLACK_BYTES = 4 << 20, ASK_ID = 9999 };
+    struct harness *harness = *state;
+    harness_connect(harness, 0, 64);
+    Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
+    spec.n = 4096; // a result of many bytes
+    harness_accept(harness, "large", &spec);
+    Surefoot__ClientReply *reply = harness_result(harness, "large");
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    assert_ok(wire_pack(WIRE_CLIENT_REPLY, reply, &bytes, &size), NULL);
+    free(bytes);
+    harness_free(reply);
+    assert_true(FETCHES * size > LIMIT_CLIENT_UNSENT_BYTES + 2 * SLACK_BYTES);
+    spec.n = 1;
+    harness_accept(harness, "last", &spec);
+    const struct channel_options options = {.message_bytes_max = LIMIT_CLIENT_MESSAGE_BYTES,
+                                            .receive_depth_max = 1};
+    struct error err;
+    struct channel *idle = NULL;
+    assert_ok(channel_connect(harness->context, harness->client_endpoint, &options, &idle, &err),
+              &err);
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    Surefoot__FetchJob fetch = SUREFOOT__FETCH_JOB__INIT;
+    fetch.job_key = "large";
+    request.fetch = &fetch;
+    for (uint64_t i = 1; i <= FETCHES; i++) {
+        send_request(idle, i, &request);
+    }
+    Surefoot__CloseJob close_job = SUREFOOT__CLOSE_JOB__INIT;
+    close_job.job_key = "last";
+    request.fetch = NULL;
+    request.close = &close_job;
+    send_request(idle, FETCHES + 1, &request);
+    harness_await(harness, is_closed, harness); // then all before it are answered, or dropped
+    size_t read = read_what_waits(harness, idle, ASK_ID);
+    channel_close(idle);
+    assert_in_range(read, LIMIT_CLIENT_UNSENT_BYTES - SLACK_BYTES,
+                    LIMIT_CLIENT_UNSENT_BYTES + SLACK_BYTES);
+}
+
 static void test_results_that_nobody_closes_are_dropped_for_their_age(void **state) {
     enum { JOBS = 300 }; // more than one purge drops
     struct harness *harness = *state;
@@ -1352,6 +1438,7 @@ int main(void) {
         CASE(test_limits_of_lists_and_purges_are_named),
         CASE(test_purge_drops_results_and_leaves_other_jobs),
         CASE(test_strangers_neither_list_nor_purge),
+        CASE(test_client_that_does_not_read_costs_bounded_bytes),
         CASE(test_results_that_nobody_closes_are_dropped_for_their_age),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

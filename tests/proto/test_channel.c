@@ -243,6 +243,80 @@ static void test_full_queue_says_try_again(void **state) {
     assert_int_equal(sent, 4);
 }
 
+// Sends numbered messages until one is refused; how many were taken.
+static uint32_t send_until_refused(struct channel *router, const struct channel_peer *peer,
+                                   size_t size) {
+    uint8_t *bytes = calloc(1, size);
+    assert_non_null(bytes);
+    uint32_t count = 0;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK) {
+        memcpy(bytes, &count, sizeof count);
+        status = channel_send(router, peer, bytes, size);
+        count += status == STATUS_OK ? 1 : 0;
+    }
+    assert_status(STATUS_UNAVAILABLE, status);
+    free(bytes);
+    return count;
+}
+
+static void test_peer_that_does_not_read_costs_bounded_bytes(void **state) {
+    enum { SIZE = 16 << 10, UNSENT_MAX = 256 << 10, SYSTEM_MAX = 2 << 20 };
+    char *directory = testkit_make_directory();
+    char endpoint[256];
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", directory);
+    const struct channel_options bounded = {.message_bytes_max = SIZE,
+                                            .unsent_bytes_max = UNSENT_MAX};
+    const struct channel_options narrow = {.message_bytes_max = SIZE, .receive_depth_max = 1};
+    struct fixture *fixture = *state;
+    struct channel *router = NULL;
+    struct error err;
+    assert_ok(channel_bind(fixture->context, endpoint, &bounded, &router, &err), &err);
+    keep(fixture, router);
+    struct channel *idle = connect_with(fixture, endpoint, &narrow);
+    struct channel_peer idle_peer;
+    assert_ok(send_text(idle, NULL, "hello"), NULL);
+    expect_message(router, &idle_peer, "hello");
+    uint32_t sent = send_until_refused(router, &idle_peer, SIZE);
+    assert_in_range(sent, UNSENT_MAX / SIZE, (UNSENT_MAX + SYSTEM_MAX) / SIZE);
+    // Others are served, and it is itself when it has read.
+    struct channel *other = connect_with(fixture, endpoint, &narrow);
+    struct channel_peer other_peer;
+    assert_ok(send_text(other, NULL, "hello"), NULL);
+    expect_message(router, &other_peer, "hello");
+    assert_ok(send_text(router, &other_peer, "answer"), NULL);
+    expect_message(other, NULL, "answer");
+    for (uint32_t i = 0; i < sent; i++) {
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        uint32_t number = 0;
+        wait_ready(idle);
+        assert_ok(channel_receive(idle, NULL, &bytes, &size), NULL);
+        assert_int_equal(size, SIZE);
+        memcpy(&number, bytes, sizeof number);
+        assert_int_equal(number, i);
+        free(bytes);
+    }
+    assert_ok(send_text(router, &idle_peer, "again"), NULL);
+    expect_message(idle, NULL, "again");
+    testkit_remove_tree(directory);
+}
+
+static void test_one_message_passes_whatever_its_size(void **state) {
+    const struct channel_options tight = {.message_bytes_max = MESSAGE_MAX, .unsent_bytes_max = 1};
+    struct fixture *fixture = *state;
+    struct channel *router = NULL;
+    struct error err;
+    assert_ok(channel_bind(fixture->context, "tcp://127.0.0.1:*", &tight, &router, &err), &err);
+    keep(fixture, router);
+    struct channel *dealer = connect_to(fixture, channel_endpoint(router), NULL);
+    struct channel_peer peer;
+    assert_ok(send_text(dealer, NULL, "hello"), NULL);
+    expect_message(router, &peer, "hello");
+    assert_ok(send_text(router, &peer, "answer"), NULL);
+    expect_message(dealer, NULL, "answer");
+}
+
 static void test_fixed_identity_survives_a_reconnect(void **state) {
     struct channel *router = bind_free(*state, "tcp://127.0.0.1:*");
     struct channel *dealer = connect_to(*state, channel_endpoint(router), "group-a");
@@ -339,6 +413,8 @@ int main(void) {
         CASE(test_other_addresses_than_loopback_are_refused),
         CASE(test_send_to_a_peer_that_left_reports_it),
         CASE(test_full_queue_says_try_again),
+        CASE(test_peer_that_does_not_read_costs_bounded_bytes),
+        CASE(test_one_message_passes_whatever_its_size),
         CASE(test_fixed_identity_survives_a_reconnect),
         CASE(test_messages_of_more_frames_are_dropped_and_counted),
         CASE(test_oversize_is_refused_by_sender_and_receiver),
