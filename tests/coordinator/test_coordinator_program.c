@@ -1,10 +1,14 @@
-// surefoot-coordinator as a process: flags, exit codes, the ready file, signals.
+// surefoot-coordinator as a process: flags, exit codes, the ready file, signals, the log.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/deadline.h"
+#include "proto/channel.h"
+#include "proto/limits.h"
+#include "proto/wire.h"
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
 
@@ -17,6 +21,8 @@ struct fixture {
     char store[512];
     char ready[512];
     struct process process;
+    struct channel_context *context;
+    struct channel *channel; // NULL: none is open
 };
 
 static int setup(void **state) {
@@ -34,6 +40,8 @@ static int setup(void **state) {
 static int teardown(void **state) {
     struct fixture *fixture = *state;
     process_stop(&fixture->process, WAIT_MS);
+    channel_close(fixture->channel);
+    channel_context_destroy(fixture->context);
     testkit_remove_tree(fixture->directory);
     free(fixture);
     return 0;
@@ -53,6 +61,51 @@ static bool is_ready(void *context) {
 static void start_ready(struct fixture *fixture) {
     start(fixture, &fixture->process, "tcp://127.0.0.1:0", fixture->store, fixture->ready);
     assert_true(process_wait_until(is_ready, fixture->ready, WAIT_MS));
+}
+
+// Connects to one of the addresses in the ready file, "client=" or "group=".
+static void connect_to(struct fixture *fixture, const char *side) {
+    const struct channel_options options = {.message_bytes_max = LIMIT_CLIENT_MESSAGE_BYTES};
+    char endpoint[256];
+    char *ready = testkit_read_file(fixture->ready, NULL);
+    const char *at = strstr(ready, side);
+    assert_true(at != NULL && sscanf(at + strlen(side), "%255s", endpoint) == 1);
+    free(ready);
+    struct error err;
+    assert_ok(channel_context_create(&fixture->context), NULL);
+    assert_ok(channel_connect(fixture->context, endpoint, &options, &fixture->channel, &err), &err);
+}
+
+static void send_message(struct fixture *fixture, enum wire_type type, const void *message) {
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    assert_ok(wire_pack(type, message, &bytes, &size), NULL);
+    assert_ok(channel_send(fixture->channel, NULL, bytes, size), NULL);
+    free(bytes);
+}
+
+// Owned, released with wire_free.
+static void *receive_message(struct fixture *fixture, enum wire_type type) {
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    void *message = NULL;
+    int64_t deadline = deadline_after_ms(WAIT_MS);
+    while (channel_receive(fixture->channel, NULL, &bytes, &size) != STATUS_OK) {
+        bool ready = false;
+        assert_false(deadline_passed(deadline));
+        enum status status = channel_poll(&fixture->channel, 1, -1, 100, &ready);
+        assert_true(status == STATUS_OK || status == STATUS_DEADLINE);
+    }
+    assert_ok(wire_unpack(type, bytes, size, &message, NULL), NULL);
+    free(bytes);
+    return message;
+}
+
+static void ask(struct fixture *fixture, uint64_t id, Surefoot__ClientRequest *request) {
+    request->has_schema_major = request->has_request_id = true;
+    request->schema_major = WIRE_SCHEMA_MAJOR;
+    request->request_id = id;
+    send_message(fixture, WIRE_CLIENT_REQUEST, request);
 }
 
 static void expect_exit(struct process *process, int expected) {
@@ -114,6 +167,71 @@ static void test_signal_stops_it_cleanly(void **state) {
     expect_exit(&fixture->process, 0);
 }
 
+static void test_signal_answers_those_who_wait(void **state) {
+    enum { SUBMIT_ID = 1, FETCH_ID, STATUS_ID };
+    struct fixture *fixture = *state;
+    start_ready(fixture);
+    connect_to(fixture, "client=");
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    spec.prompt = "hello";
+    Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
+    submit.job_key = "job";
+    submit.spec = &spec;
+    Surefoot__FetchJob fetch = SUREFOOT__FETCH_JOB__INIT;
+    fetch.job_key = "job";
+    fetch.has_wait_ms = true;
+    fetch.wait_ms = 10 * WAIT_MS;
+    Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
+    Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
+    request.submit = &submit;
+    ask(fixture, SUBMIT_ID, &request);
+    request.submit = NULL;
+    request.fetch = &fetch;
+    ask(fixture, FETCH_ID, &request);
+    request.fetch = NULL;
+    request.status = &get;
+    ask(fixture, STATUS_ID, &request);
+    Surefoot__ClientReply *reply = NULL;
+    for (uint64_t id = 0; id != STATUS_ID;) {
+        reply = receive_message(fixture, WIRE_CLIENT_REPLY);
+        id = reply->request_id;
+        assert_int_not_equal(id, FETCH_ID);
+        wire_free(WIRE_CLIENT_REPLY, reply);
+    }
+    process_signal(&fixture->process, SIGTERM);
+    reply = receive_message(fixture, WIRE_CLIENT_REPLY);
+    assert_int_equal(reply->request_id, FETCH_ID);
+    assert_non_null(reply->progress);
+    wire_free(WIRE_CLIENT_REPLY, reply);
+    expect_exit(&fixture->process, 0);
+}
+
+static void test_refused_groups_do_not_fill_the_log(void **state) {
+    enum { HELLOS = 20000, LOG_BYTES_MAX = 32 << 10 };
+    struct fixture *fixture = *state;
+    start_ready(fixture);
+    connect_to(fixture, "group=");
+    Surefoot__GroupHello hello = SUREFOOT__GROUP_HELLO__INIT;
+    hello.name = "stranger"; // and nothing else
+    Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
+    message.has_schema_major = true;
+    message.schema_major = WIRE_SCHEMA_MAJOR;
+    message.hello = &hello;
+    for (int i = 0; i < HELLOS; i++) {
+        send_message(fixture, WIRE_GROUP_MESSAGE, &message);
+        Surefoot__GroupCommand *command = receive_message(fixture, WIRE_GROUP_COMMAND);
+        assert_non_null(command->reject);
+        wire_free(WIRE_GROUP_COMMAND, command);
+    }
+    process_signal(&fixture->process, SIGTERM);
+    expect_exit(&fixture->process, 0);
+    size_t size = 0;
+    char *log = testkit_read_file(fixture->log_path, &size);
+    assert_non_null(strstr(log, "group stranger is refused"));
+    assert_true(size < LOG_BYTES_MAX);
+    free(log);
+}
+
 static void test_port_in_use_is_an_address_error(void **state) {
     struct fixture *fixture = *state;
     start_ready(fixture);
@@ -158,6 +276,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_bad_flags_are_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal_stops_it_cleanly, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_signal_answers_those_who_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_groups_do_not_fill_the_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_port_in_use_is_an_address_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unusable_store_is_a_store_error, setup, teardown),
     };
