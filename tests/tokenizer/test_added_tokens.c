@@ -76,6 +76,15 @@ static void test_token_inside_taken_white_space_counts(void **state) {
     tokenizer_close(t);
 }
 
+// Of white space that was taken nothing is left for a token that takes what is before it.
+static void test_token_of_taken_white_space_counts_once(void **state) {
+    (void)state;
+    struct tokenizer *t = open_with("{\"id\":269,\"content\":\"  \",\"special\":false,"
+                                    "\"lstrip\":true,\"rstrip\":true}");
+    assert_encodes(t, "b     b", TOKENIZER_CONTINUATION, PIECE_B, 269, PIECE_SPACE, PIECE_B);
+    tokenizer_close(t);
+}
+
 static void encode_segments(const struct tokenizer *t, const struct tokenizer_segment *segments,
                             size_t n, const int32_t *expected, int line) {
     int32_t ids[64];
@@ -134,6 +143,7 @@ int main(void) {
         cmocka_unit_test(test_case_05_gives_the_ids_of_tokenizers),
         cmocka_unit_test(test_token_that_does_not_count_is_skipped_whole),
         cmocka_unit_test(test_token_inside_taken_white_space_counts),
+        cmocka_unit_test(test_token_of_taken_white_space_counts_once),
         cmocka_unit_test(test_inert_segment_holds_no_token),
         cmocka_unit_test(test_inert_text_cannot_hide_the_marker_after_it),
     };

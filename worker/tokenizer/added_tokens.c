@@ -136,10 +136,12 @@ static const struct added_token *find_here(const struct added_tokens *set, const
     return best;
 }
 
-// Widens start..end by the white space that the token takes.
+// Widens start..end by the white space that the token takes. What an earlier one took, one with
+// lstrip does not take again; nothing may be left of it then.
 static struct added_match take(const struct added_token *token, const char *text, size_t bytes,
                                size_t start, size_t done) {
     size_t end = start + token->bytes;
+    start = token->lstrip && start < done ? done : start;
     while (token->lstrip && start > done) {
         size_t previous = previous_character(text, start);
         if (!utf8_is_space(code_at(text, bytes, previous))) {
@@ -173,6 +175,9 @@ bool added_tokens_next(const struct added_tokens *set, const char *text, size_t 
         if (verdict == VERDICT_TAKEN &&
             (!token->single_word || stands_alone(text, bytes, start, at))) {
             *match = take(token, text, bytes, start, search->done);
+            if (match->start >= match->end) {
+                continue;
+            }
             search->at = at;
             search->done = match->end;
             return true;
