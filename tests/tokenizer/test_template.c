@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "worker/tokenizer/template.h"
 
@@ -287,10 +288,12 @@ static void test_own_template_has_the_only_word_about_the_beginning(void **state
 static void test_own_template_is_found_in_every_place(void **state) {
     (void)state;
     struct world world;
-    open_sentencepiece(&world, "{\"chat_template\": \"one {{ eos_token }}\"}");
+    open_sentencepiece(&world, "{\"eos_token\": \"</s>\", "
+                               "\"chat_template\": \"one {{ eos_token }}\"}");
     check_text(&world, "", one, 1, "one </s>");
     close_world(&world);
-    open_sentencepiece(&world, "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"b\"},"
+    open_sentencepiece(&world, "{\"chat_template\": [{\"name\": \"default\", \"template\": \"a\"},"
+                               "{\"name\": \"tool_use\", \"template\": \"b\"},"
                                "{\"name\": \"default\", \"template\": \"two\"}]}");
     check_text(&world, "model", one, 1, "two");
     close_world(&world);
@@ -316,6 +319,53 @@ static void test_tokens_are_spelled_as_the_configuration_has_them(void **state) 
         "{{ bos_token }}{{ eos_token }}{{ sep_token }}{{ pad_token is defined }}");
     check_text(&world, "model", one, 1, "<|im_start|><|im_end|>False");
     close_world(&world);
+}
+
+// As transformers 5.24 has them (special_tokens_map of the tokenizer that it opens).
+static void test_template_reads_the_tokens_that_the_files_or_the_class_name(void **state) {
+    (void)state;
+    static const char all[] = "{{ bos_token }},{{ eos_token }},{{ unk_token }},{{ pad_token }},"
+                              "{{ image_token }},{{ extra_special_tokens }}";
+    static const char map[] = "{\"bos_token\": \"<|im_end|>\", \"pad_token\": null, "
+                              "\"eos_token\": {\"content\": \"<|eot_id|>\"}}";
+    static const struct {
+        const char *config;
+        const char *map;
+        const char *padding;
+        const char *expected;
+    } rows[] = {
+        {"{}", "{}", "null", ",,,,,"}, // though the vocabulary has <|begin_of_text|>
+        {"{\"bos_token\": \"<|im_start|>\", \"pad_token\": \"<tool>\"}", map, "null",
+         "<|im_end|>,<|eot_id|>,,,,"},
+        {"{\"bos_token\": \"<|im_start|>\", \"added_tokens_decoder\": {}}", map, "null",
+         "<|im_start|>,,,,,"},
+        {"{\"image_token\": \"<tool>\", \"extra_special_tokens\": [\"<|im_end|>\"]}", "{}", "null",
+         ",,,,<tool>,"},
+        {"{\"extra_special_tokens\": {\"image_token\": \"<tool>\"}}", "{}", "null", ",,,,<tool>,"},
+        {"{\"tokenizer_class\": \"GPT2Tokenizer\"}", "{}", "null",
+         "<|endoftext|>,<|endoftext|>,<|endoftext|>,,,"},
+        {"{\"tokenizer_class\": \"Qwen2TokenizerFast\", \"eos_token\": \"<|im_end|>\"}", "{}",
+         "null", ",<|im_end|>,<|endoftext|>,<|endoftext|>,,"},
+        {"{}", "{}",
+         "{\"strategy\":\"BatchLongest\",\"direction\":\"Left\",\"pad_to_multiple_of\":null,"
+         "\"pad_id\":0,\"pad_type_id\":0,\"pad_token\":\"<|eot_id|>\"}",
+         ",,,<|eot_id|>,,"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char padding[256];
+        snprintf(padding, sizeof padding, "{\"padding\":%s,\"model\"", rows[i].padding);
+        char *tokenizer = fixture_replace(fixture_byte_level_json(), "TOOL", "<tool>");
+        tokenizer = fixture_replace(tokenizer, "{\"model\"", padding);
+        const struct fixture_file files[] = {{"tokenizer.json", tokenizer},
+                                             {"tokenizer_config.json", rows[i].config},
+                                             {"special_tokens_map.json", rows[i].map},
+                                             {"chat_template.jinja", all}};
+        struct world world;
+        open_files(&world, files, 4);
+        check_text(&world, "model", one, 1, rows[i].expected);
+        close_world(&world);
+        free(tokenizer);
+    }
 }
 
 static void test_own_template_that_cannot_be_used_names_the_place(void **state) {
@@ -345,6 +395,36 @@ static void test_several_templates_without_a_default_are_refused(void **state) {
     assert_string_equal("tokenizer_config.json:chat_template", err.field);
     testkit_write_file(path, "{\"chat_template\": 7}", 20);
     assert_status(STATUS_MALFORMED, template_set_open(directory, tokenizer, &set, &err));
+    tokenizer_close(tokenizer);
+    testkit_remove_tree(directory);
+}
+
+static void test_further_template_files_come_before_the_configuration(void **state) {
+    (void)state;
+    char *directory = testkit_make_directory();
+    char path[4200];
+    struct tokenizer *tokenizer = fixture_sentencepiece();
+    struct template_set *set = NULL;
+    struct error err = {0};
+    static const char config[] = "{\"chat_template\": \"config\"}";
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
+    testkit_write_file(path, config, strlen(config));
+    snprintf(path, sizeof path, "%s/additional_chat_templates", directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    snprintf(path, sizeof path, "%s/additional_chat_templates/rag.jinja", directory);
+    testkit_write_file(path, "rag", 3);
+    assert_status(STATUS_UNSUPPORTED, template_set_open(directory, tokenizer, &set, &err));
+    assert_string_equal("additional_chat_templates", err.field);
+    static const char *const names[] = {"chat_template.jinja",
+                                        "additional_chat_templates/default.jinja"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", directory, names[i]);
+        testkit_write_file(path, names[i], strlen(names[i]));
+        assert_ok(template_set_open(directory, tokenizer, &set, &err), &err);
+        const struct world world = {.tokenizer = tokenizer, .set = set};
+        check_text(&world, "model", one, 1, names[i]);
+        template_set_close(set);
+    }
     tokenizer_close(tokenizer);
     testkit_remove_tree(directory);
 }
@@ -389,7 +469,7 @@ static void test_variables_of_a_job_reach_the_template(void **state) {
     struct chat chat = chat_of(one, 1);
     int32_t ids[IDS_MAX];
     struct error err = {0};
-    open_byte_level(&world, NULL,
+    open_byte_level(&world, "{\"bos_token\": \"<|begin_of_text|>\"}",
                     "{% if think is defined and think is false %}off{% endif %}{{ effort }}|"
                     "{{ budget + 1 }}|{{ bos_token }}");
     json_t *variables =
@@ -653,8 +733,10 @@ int main(void) {
         cmocka_unit_test(test_own_template_has_the_only_word_about_the_beginning),
         cmocka_unit_test(test_own_template_is_found_in_every_place),
         cmocka_unit_test(test_tokens_are_spelled_as_the_configuration_has_them),
+        cmocka_unit_test(test_template_reads_the_tokens_that_the_files_or_the_class_name),
         cmocka_unit_test(test_own_template_that_cannot_be_used_names_the_place),
         cmocka_unit_test(test_several_templates_without_a_default_are_refused),
+        cmocka_unit_test(test_further_template_files_come_before_the_configuration),
         cmocka_unit_test(test_answer_goes_on_with_the_last_message),
         cmocka_unit_test(test_date_is_the_one_that_is_given),
         cmocka_unit_test(test_variables_of_a_job_reach_the_template),

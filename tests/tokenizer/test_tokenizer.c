@@ -303,6 +303,73 @@ static void test_special_ids_by_spelling_configuration_and_template(void **state
     tokenizer_close(t);
 }
 
+static void test_frame_is_that_of_tokenizer_json_or_none(void **state) {
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    char *json = fixture_replace(fixture_byte_level_json(), ",\"post_processor\":null", "");
+    assert_ok(fixture_open(json, "{\"add_bos_token\":true,\"bos_token\":\"<|begin_of_text|>\"}", &t,
+                           &err),
+              &err);
+    assert_int_equal(tokenizer_bos_id(t), BYTE_BOS);
+    assert_false(tokenizer_adds_bos(t));
+    tokenizer_close(t);
+}
+
+// What a class names gets its id before further tokens, as in transformers.
+static void test_tokens_of_the_class_are_added_before_further_ones(void **state) {
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(
+        fixture_open(fixture_byte_level_json(),
+                     "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"extra_special_tokens\":[\"NEW\"]}",
+                     &t, &err),
+        &err);
+    int32_t end = tokenizer_find(t, "<|endoftext|>");
+    assert_int_equal(end, BYTE_TOOL + 1);
+    assert_int_equal(tokenizer_find(t, "NEW"), end + 1);
+    assert_int_equal(tokenizer_eos_id(t), end);
+    assert_int_equal(tokenizer_pad_id(t), end);
+    assert_encodes(t, "<|endoftext|>", TOKENIZER_PARSE_SPECIAL, end);
+    tokenizer_close(t);
+}
+
+// A file that lists a token has the say about it; Qwen2Tokenizer adds what is named anew.
+static void test_flags_of_a_listed_token_stay_when_it_is_named(void **state) {
+    (void)state;
+    static const char listed[] = "\"content\":\"TOOL\",\"special\":false,\"normalized\":false,"
+                                 "\"lstrip\":false,\"rstrip\":false,\"single_word\":false";
+    static const char alone[] = "\"content\":\"TOOL\",\"special\":false,\"normalized\":false,"
+                                "\"lstrip\":false,\"rstrip\":false,\"single_word\":true";
+    static const struct {
+        const char *config;
+        const char *added;
+        bool anew;
+    } rows[] = {{"{\"extra_special_tokens\":[\"TOOL\"]}", "{}", false},
+                {"{}", "{\"TOOL\":268}", false},
+                {"{\"tokenizer_class\":\"Qwen2Tokenizer\",\"extra_special_tokens\":[\"TOOL\"]}",
+                 "{}", true}};
+    assert_int_equal(BYTE_TOOL, 268);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *json = fixture_replace(fixture_byte_level_json(), listed, alone);
+        const struct fixture_file files[] = {{"tokenizer.json", json},
+                                             {"tokenizer_config.json", rows[i].config},
+                                             {"added_tokens.json", rows[i].added}};
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_ok(fixture_open_files(files, 3, &t, &err), &err);
+        assert_int_equal(tokenizer_is_special(t, BYTE_TOOL), rows[i].anew);
+        if (rows[i].anew) {
+            assert_encodes(t, "aTOOLa", TOKENIZER_PARSE_SPECIAL, 'a', BYTE_TOOL, 'a');
+        } else {
+            assert_encodes(t, "aTOOLa", TOKENIZER_PARSE_SPECIAL, 'a', 'T', 'O', 'O', 'L', 'a');
+        }
+        tokenizer_close(t);
+        free(json);
+    }
+}
+
 static void test_fingerprint_tells_tokenizers_apart(void **state) {
     (void)state;
     struct tokenizer *a = fixture_byte_level();
@@ -314,6 +381,8 @@ static void test_fingerprint_tells_tokenizers_apart(void **state) {
         {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}"},
         {"\"use_regex\":true", "\"use_regex\":false"},
         {"\"content\":\"TOOL\"", "\"content\":\"TOOLS\""},
+        {"\"special\":false,\"normalized\":false,\"lstrip\":false",
+         "\"special\":false,\"normalized\":false,\"lstrip\":true"},
     };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         struct error err = {0};
@@ -514,6 +583,8 @@ static void test_options_of_the_wrong_kind_are_refused_by_name(void **state) {
         {"{\"add_bos_token\":\"true\"}", "add_bos_token"},
         {"{\"add_eos_token\":1}", "add_eos_token"},
         {"{\"split_special_tokens\":\"yes\"}", "split_special_tokens"},
+        {"{\"fast_tokenizer_files\":[\"tokenizer.json\",\"tokenizer.4.0.0.json\"]}",
+         "fast_tokenizer_files"},
         {"{\"added_tokens_decoder\":{\"268\":{\"content\":\"TOOL\",\"special\":1}}}",
          "added_tokens_decoder"},
     };
@@ -793,6 +864,9 @@ int main(void) {
         cmocka_unit_test(test_text_above_the_limit_is_refused),
         cmocka_unit_test(test_decoding_hides_special_tokens_and_repairs_bytes),
         cmocka_unit_test(test_special_ids_by_spelling_configuration_and_template),
+        cmocka_unit_test(test_frame_is_that_of_tokenizer_json_or_none),
+        cmocka_unit_test(test_tokens_of_the_class_are_added_before_further_ones),
+        cmocka_unit_test(test_flags_of_a_listed_token_stay_when_it_is_named),
         cmocka_unit_test(test_fingerprint_tells_tokenizers_apart),
         cmocka_unit_test(test_threads_share_one_tokenizer),
         cmocka_unit_test(test_bad_file_is_refused_and_its_field_named),

@@ -7,6 +7,7 @@
 #include "worker/model/gguf.h"
 #include "worker/model/model_path.h"
 #include "worker/tokenizer/model_file.h"
+#include "worker/tokenizer/tokenizer_class.h"
 
 static enum status read_optional(const char *directory, const char *name, json_t **out,
                                  struct error *err) {
@@ -128,9 +129,11 @@ static int compare_listed(const void *a, const void *b) {
 }
 
 // Adds listed tokens in the order of their ids. transformers takes no id from such a list but gives
-// the next free ones; a list that would not get its own is refused.
-static enum status add_listed(struct listed_token *list, size_t n, const char *file,
-                              const char *path, struct tokenizer *tokenizer, struct error *err) {
+// the next free ones; a list that would not get its own is refused. keeps_added: what was added
+// before keeps its flags.
+static enum status add_listed(struct listed_token *list, size_t n, bool keeps_added,
+                              const char *file, const char *path, struct tokenizer *tokenizer,
+                              struct error *err) {
     if (n > 0) {
         qsort(list, n, sizeof *list, compare_listed);
     }
@@ -142,7 +145,9 @@ static enum status add_listed(struct listed_token *list, size_t n, const char *f
                                     "token \"%s\" of id %lld would get id %d", token->content,
                                     (long long)list[i].id, id);
         }
-        enum status status = add_token(tokenizer, *token, file, path, err);
+        bool passed_over = keeps_added && tokenizer_added(tokenizer, id) != NULL;
+        enum status status =
+            passed_over ? STATUS_OK : add_token(tokenizer, *token, file, path, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -195,7 +200,9 @@ static enum status add_object(json_t *object, const char *file, const char *path
         n++;
     }
     if (status == STATUS_OK) {
-        status = add_listed(list, n, file, path, tokenizer, err);
+        // What tokenizer.json lists counts before added_tokens.json.
+        bool keeps_added = specials != NULL && tokenizer->whole_file;
+        status = add_listed(list, n, keeps_added, file, path, tokenizer, err);
     }
     free(list);
     return status;
@@ -214,17 +221,22 @@ static bool is_standard(const char *key) {
     return false;
 }
 
-// The value of a name: special_tokens_map.json overrides tokenizer_config.json, unless that lists
-// its added tokens, which is how it is known to be the newer one.
+// special_tokens_map.json counts unless tokenizer_config.json lists its added tokens, which is how
+// it is known to be the newer one.
+static bool map_counts(const struct special_sources *sources) {
+    return json_object_get(sources->tokenizer_config, "added_tokens_decoder") == NULL;
+}
+
+// The value that the files give a name: that of special_tokens_map.json, else the other's.
 static json_t *named_value(const struct special_sources *sources, const char *key,
                            const char **file) {
-    bool newer = json_object_get(sources->tokenizer_config, "added_tokens_decoder") != NULL;
-    json_t *mapped = newer ? NULL : json_object_get(sources->special_tokens_map, key);
+    json_t *mapped = map_counts(sources) ? json_object_get(sources->special_tokens_map, key) : NULL;
     *file = mapped != NULL ? "special_tokens_map.json" : "tokenizer_config.json";
     return mapped != NULL ? mapped : json_object_get(sources->tokenizer_config, key);
 }
 
-// Makes a named token special, adding it where the tokenizer lacks it.
+// Adds a named token as a special one. A file that lists it among its added tokens has the say
+// about it, unless the class adds all of them anew.
 static enum status add_named(json_t *value, const char *file, const char *key,
                              struct tokenizer *tokenizer, struct error *err) {
     struct added_token token;
@@ -232,16 +244,12 @@ static enum status add_named(json_t *value, const char *file, const char *key,
         return model_file_error(err, STATUS_MALFORMED, file, key, "neither a string nor a token");
     }
     int32_t known = vocabulary_find(&tokenizer->vocabulary, token.content, token.bytes);
-    const struct added_token *added = known >= 0 ? tokenizer_added(tokenizer, known) : NULL;
-    if (added != NULL && added->special) {
+    bool added = known >= 0 && tokenizer_added(tokenizer, known) != NULL;
+    if (added && !tokenizer->class_adds_anew) {
         return STATUS_OK;
     }
-    if (added != NULL) {
-        // It is found where it was; only its meaning changes.
-        struct added_token flags = *added;
-        flags.content = token.content;
-        flags.bytes = token.bytes;
-        token = flags;
+    if (tokenizer->class_adds_anew) {
+        token = (struct added_token){.content = token.content, .bytes = token.bytes};
     } else if (json_is_string(value)) {
         token.normalized = false;
     }
@@ -249,38 +257,110 @@ static enum status add_named(json_t *value, const char *file, const char *key,
     return add_token(tokenizer, token, file, key, err);
 }
 
-static enum status add_list(json_t *list, const char *file, const char *key,
-                            struct tokenizer *tokenizer, struct error *err) {
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < json_array_size(list) && status == STATUS_OK; i++) {
-        status = add_named(json_array_get(list, i), file, key, tokenizer, err);
+// Notes what a template reads by the name: nothing where the value is null.
+static enum status set_name(struct tokenizer *tokenizer, const char *name, json_t *value,
+                            struct error *err) {
+    json_t *content = json_is_object(value) ? json_object_get(value, "content") : value;
+    if (json_object_set(tokenizer->names, name, content) != 0) {
+        return error_set(err, STATUS_NO_MEMORY, "tokenizer", "no memory for the names of tokens");
     }
+    return STATUS_OK;
+}
+
+static enum status name_and_add(const char *name, json_t *value, const char *file,
+                                struct tokenizer *tokenizer, struct error *err) {
+    enum status status =
+        json_is_null(value) ? STATUS_OK : add_named(value, file, name, tokenizer, err);
+    return status == STATUS_OK ? set_name(tokenizer, name, value, err) : status;
+}
+
+static enum status add_standard(const struct special_sources *sources, const char *name,
+                                struct tokenizer *tokenizer, struct error *err) {
+    const char *file;
+    json_t *value = named_value(sources, name, &file);
+    if (value != NULL) {
+        return name_and_add(name, value, file, tokenizer, err);
+    }
+    const struct class_token *token = tokenizer->class_tokens;
+    while (token != NULL && token->name != NULL && strcmp(token->name, name) != 0) {
+        token++;
+    }
+    if (token == NULL || token->name == NULL) {
+        bool is_padding = tokenizer->padding != NULL && strcmp(name, "pad_token") == 0;
+        return is_padding ? name_and_add(name, tokenizer->padding, "tokenizer.json", tokenizer, err)
+                          : STATUS_OK;
+    }
+    value = token->content != NULL ? json_string(token->content) : json_null();
+    enum status status = value == NULL
+                             ? error_set(err, STATUS_NO_MEMORY, name, "no memory for a token")
+                             : name_and_add(name, value, file, tokenizer, err);
+    json_decref(value);
     return status;
 }
 
-// Tokens under other names that end in "_token", and lists of further ones.
-static enum status add_further(json_t *config, const char *file, struct tokenizer *tokenizer,
-                               struct error *err) {
-    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+// Tokens under other names that end in "_token".
+static enum status add_other_names(json_t *config, const char *file, struct tokenizer *tokenizer,
+                                   struct error *err) {
     const char *key;
     json_t *value;
     enum status status = STATUS_OK;
     json_object_foreach(config, key, value) {
         size_t bytes = strlen(key);
         bool named = bytes > 6 && strcmp(key + bytes - 6, "_token") == 0 && !is_standard(key);
-        if (status == STATUS_OK && named && json_is_string(value)) {
-            status = add_named(value, file, key, tokenizer, err);
+        bool is_token = json_is_string(value) || json_object_get(value, "__type") != NULL;
+        if (status == STATUS_OK && named && is_token) {
+            status = name_and_add(key, value, file, tokenizer, err);
         }
     }
-    for (size_t i = 0; i < 2 && status == STATUS_OK; i++) {
-        json_t *list = json_object_get(config, lists[i]);
-        status = add_list(list, file, lists[i], tokenizer, err);
-        json_object_foreach(list, key, value) { // names them, too
-            if (status == STATUS_OK) {
-                status = add_named(value, file, lists[i], tokenizer, err);
-            }
+    // Older files write them as an object.
+    json_object_foreach(json_object_get(config, "extra_special_tokens"), key, value) {
+        if (status == STATUS_OK) {
+            status = name_and_add(key, value, file, tokenizer, err);
         }
     }
+    return status;
+}
+
+// The list of special tokens without a name: extra_special_tokens, once additional_special_tokens.
+// Those of special_tokens_map.json go behind the former and stand in where there is neither. A new
+// reference; NULL without memory.
+static json_t *unnamed_tokens(const struct special_sources *sources) {
+    json_t *map = map_counts(sources) ? sources->special_tokens_map : NULL;
+    json_t *extra = json_object_get(sources->tokenizer_config, "extra_special_tokens");
+    json_t *additional = json_object_get(sources->tokenizer_config, "additional_special_tokens");
+    json_t *mapped = json_object_get(map, "additional_special_tokens");
+    bool names = json_is_object(extra) && json_object_size(extra) > 0;
+    json_t *list = json_array();
+    json_t *first = names || json_array_size(extra) > 0 || additional == NULL ? extra : additional;
+    if (json_is_array(first)) {
+        json_array_extend(list, first);
+    }
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_object_get(map, "extra_special_tokens"), i, value) {
+        json_array_append(list, value);
+    }
+    bool speaks =
+        json_is_array(first) || json_is_array(json_object_get(map, "extra_special_tokens"));
+    if (!speaks) {
+        json_array_extend(list, mapped != NULL ? mapped : additional);
+    }
+    return list;
+}
+
+static enum status add_unnamed(const struct special_sources *sources, struct tokenizer *tokenizer,
+                               struct error *err) {
+    json_t *list = unnamed_tokens(sources);
+    enum status status = STATUS_OK;
+    size_t i;
+    json_t *value;
+    json_array_foreach(list, i, value) {
+        if (status == STATUS_OK) {
+            status =
+                add_named(value, "tokenizer_config.json", "extra_special_tokens", tokenizer, err);
+        }
+    }
+    json_decref(list);
     return status;
 }
 
@@ -313,6 +393,7 @@ enum status special_ids_add_tokens(const struct special_sources *sources,
                                    struct tokenizer *tokenizer, struct error *err) {
     json_t *decoder = json_object_get(sources->tokenizer_config, "added_tokens_decoder");
     enum status status = STATUS_OK;
+    tokenizer->names = json_object();
     if (decoder != NULL) {
         status = add_object(decoder, "tokenizer_config.json", "added_tokens_decoder", NULL,
                             tokenizer, err);
@@ -323,20 +404,19 @@ enum status special_ids_add_tokens(const struct special_sources *sources,
         json_decref(specials);
     }
     for (size_t i = 0; i < sizeof standard_names / sizeof *standard_names; i++) {
-        const char *file;
-        json_t *value = named_value(sources, standard_names[i], &file);
-        if (status == STATUS_OK && value != NULL && !json_is_null(value)) {
-            status = add_named(value, file, standard_names[i], tokenizer, err);
+        if (status == STATUS_OK) {
+            status = add_standard(sources, standard_names[i], tokenizer, err);
         }
     }
-    if (status == STATUS_OK && decoder == NULL) {
+    if (status == STATUS_OK && map_counts(sources)) {
         status =
-            add_further(sources->special_tokens_map, "special_tokens_map.json", tokenizer, err);
+            add_other_names(sources->special_tokens_map, "special_tokens_map.json", tokenizer, err);
     }
     if (status == STATUS_OK) {
-        status = add_further(sources->tokenizer_config, "tokenizer_config.json", tokenizer, err);
+        status =
+            add_other_names(sources->tokenizer_config, "tokenizer_config.json", tokenizer, err);
     }
-    return status;
+    return status == STATUS_OK ? add_unnamed(sources, tokenizer, err) : status;
 }
 
 // Makes the token of a role a special one: hidden in a decoded text, and nothing that ordinary text
@@ -344,7 +424,7 @@ enum status special_ids_add_tokens(const struct special_sources *sources,
 static enum status mark_special(struct tokenizer *tokenizer, int32_t id) {
     struct token *entry = &tokenizer->vocabulary.tokens[id];
     entry->special = true;
-    if (entry->added || tokenizer->has_post_processor) {
+    if (entry->added || tokenizer->whole_file) {
         return STATUS_OK;
     }
     size_t bytes;
@@ -358,17 +438,14 @@ static bool is_token(const struct tokenizer *tokenizer, json_int_t id) {
     return id >= 0 && id < tokenizer->vocabulary.size && tokenizer->vocabulary.tokens[id].present;
 }
 
-// Looks for a token by name. *known tells whether a file speaks of it, null included.
-static void find_named(const struct special_sources *sources, const struct tokenizer *tokenizer,
-                       const char *key, bool *known, int32_t *id) {
-    const char *file;
-    struct added_token token;
-    json_t *value = named_value(sources, key, &file);
-    *known = value != NULL;
-    *id = -1;
-    if (value != NULL && read_token(value, &token)) {
-        *id = vocabulary_find(&tokenizer->vocabulary, token.content, token.bytes);
-    }
+// Looks for a token by name. *known tells whether a file or the class speaks of it, null included.
+static void find_named(const struct tokenizer *tokenizer, const char *key, bool *known,
+                       int32_t *id) {
+    const json_t *text = json_object_get(tokenizer->names, key);
+    *known = text != NULL;
+    *id = json_is_string(text) ? vocabulary_find(&tokenizer->vocabulary, json_string_value(text),
+                                                 json_string_length(text))
+                               : -1;
 }
 
 // Looks for a token by number, the first when there are several.
@@ -411,7 +488,7 @@ static enum status find_role(const struct special_sources *sources, struct token
     bool known;
     int32_t own = *id; // what the source of the tokenizer says
     enum status status = STATUS_OK;
-    find_named(sources, tokenizer, role->token_key, &known, id);
+    find_named(tokenizer, role->token_key, &known, id);
     if (!known) {
         status = find_numbered(tokenizer, sources->generation_config, "generation_config.json",
                                role->id_key, &known, id, err);
@@ -514,7 +591,7 @@ enum status special_ids_set(const struct special_sources *sources, struct tokeni
     if (status == STATUS_OK) {
         status = set_end_ids(sources, tokenizer, err);
     }
-    if (status == STATUS_OK && !tokenizer->has_post_processor) {
+    if (status == STATUS_OK && !tokenizer->whole_file) {
         set_frame(sources, tokenizer);
     }
     if (status == STATUS_OK) {

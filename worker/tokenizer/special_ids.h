@@ -26,13 +26,14 @@ MUST_CHECK enum status special_sources_read(const char *path, const char *direct
 void special_sources_finish(struct special_sources *sources);
 
 // Adds the tokens of added_tokens_decoder in tokenizer_config.json, else of added_tokens.json, then
-// what the configuration names as a special token. What the vocabulary lacks gets the next free id.
+// what the configuration, or where it is silent the class, names as a special token, and notes these
+// in tokenizer->names. What the vocabulary lacks gets the next free id.
 // MALFORMED: not a token, or an id that the library would not give it.
 MUST_CHECK enum status special_ids_add_tokens(const struct special_sources *sources,
                                               struct tokenizer *tokenizer, struct error *err);
 
-// Sets bos_id, eos_id, pad_id, end_ids and, for files without a post-processor, the frame. What no
-// file names is found by the usual spellings. MALFORMED: a number that is no token.
+// Sets bos_id, eos_id, pad_id, end_ids and, for files other than tokenizer.json, the frame. What
+// nobody names is found by the usual spellings. MALFORMED: a number that is no token.
 MUST_CHECK enum status special_ids_set(const struct special_sources *sources,
                                        struct tokenizer *tokenizer, struct error *err);
 

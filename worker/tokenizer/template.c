@@ -42,7 +42,8 @@ struct template {
 
 struct template_set {
     const struct tokenizer *tokenizer;
-    json_t *tokens; // owned, variables of every template
+    json_t *tokens;        // owned, variables of the model's own template
+    json_t *format_tokens; // owned, of the named ones
     bool has_own;
     struct error own_error; // why the own template cannot be used
     struct template own;
@@ -91,7 +92,7 @@ static enum status parse_formats(struct template_set *set, struct error *err) {
     return status;
 }
 
-// Takes source->tokens.
+// Takes the tokens of the source.
 static enum status create(struct template_source *source, const struct tokenizer *tokenizer,
                           struct template_set **out, struct error *err) {
     struct template_set *set = calloc(1, sizeof *set);
@@ -100,7 +101,8 @@ static enum status create(struct template_source *source, const struct tokenizer
     }
     set->tokenizer = tokenizer;
     set->tokens = source->tokens;
-    source->tokens = NULL;
+    set->format_tokens = source->format_tokens;
+    source->tokens = source->format_tokens = NULL;
     set->has_own = source->text != NULL;
     set->own = (struct template){.set = set};
     enum status status = parse_formats(set, err);
@@ -135,6 +137,7 @@ void template_set_close(struct template_set *set) {
     }
     jinja_close(set->own.jinja);
     json_decref(set->tokens);
+    json_decref(set->format_tokens);
     free(set);
 }
 
@@ -357,8 +360,11 @@ enum status template_render(const struct template *template, const struct chat *
         return error_set(err, STATUS_NO_MEMORY, "messages", "no memory for %zu messages",
                          chat->n_messages);
     }
-    const struct jinja_inputs inputs = {
-        .trusted = template->set->tokens, .data = variables, .date = chat->date};
+    const struct template_set *set = template->set;
+    const struct jinja_inputs inputs = {.trusted = template == &set->own ? set->tokens
+                                                                         : set->format_tokens,
+                                        .data = variables,
+                                        .date = chat->date};
     status = jinja_render(template->jinja, &inputs, out, err);
     json_decref(variables);
     if (status == STATUS_OK && chat->continues) {

@@ -2,6 +2,8 @@
 // special_tokens_map).
 #include "worker/tokenizer/template_source.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +22,10 @@ static enum status take_text(const json_t *text, struct template_source *out, st
     return STATUS_OK;
 }
 
-// Of several templates the one called "default"; NULL when there is none.
+// Of several templates the one called "default", the last of that name; NULL when there is none.
 static const json_t *find_default(const json_t *templates) {
-    for (size_t i = 0; i < json_array_size(templates); i++) {
-        const json_t *entry = json_array_get(templates, i);
+    for (size_t i = json_array_size(templates); i > 0; i--) {
+        const json_t *entry = json_array_get(templates, i - 1);
         const char *name = json_string_value(json_object_get(entry, "name"));
         if (name != NULL && strcmp(name, "default") == 0) {
             return json_object_get(entry, "template");
@@ -51,11 +53,36 @@ static enum status read_member(const json_t *config, const char *file, struct te
     return take_text(template, out, err);
 }
 
+static bool has_templates(const char *directory, const char *folder) {
+    char path[MODEL_PATH_BYTES];
+    int length = snprintf(path, sizeof path, "%s/%s", directory, folder);
+    DIR *listing = length < (int)sizeof path ? opendir(path) : NULL;
+    bool found = false;
+    for (const struct dirent *entry; listing != NULL && !found && (entry = readdir(listing));) {
+        const char *dot = strrchr(entry->d_name, '.');
+        found = dot != NULL && strcmp(dot, ".jinja") == 0;
+    }
+    if (listing != NULL) {
+        closedir(listing);
+    }
+    return found;
+}
+
+// Files before entries of the configuration. The further ones have names, of which "default" is as
+// good as chat_template.jinja; without either the model has templates and none to take.
 static enum status read_file(const char *directory, struct template_source *out,
                              struct error *err) {
-    static const char file[] = "chat_template.jinja";
-    return model_path_has(directory, file)
-               ? model_file_read(directory, file, &out->text, &out->bytes, err)
+    static const char folder[] = "additional_chat_templates";
+    static const char *const files[] = {"additional_chat_templates/default.jinja",
+                                        "chat_template.jinja"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (model_path_has(directory, files[i])) {
+            return model_file_read(directory, files[i], &out->text, &out->bytes, err);
+        }
+    }
+    return has_templates(directory, folder)
+               ? error_set(err, STATUS_UNSUPPORTED, folder,
+                           "several templates, and none is called \"default\"")
                : STATUS_OK;
 }
 
@@ -85,63 +112,53 @@ static json_t *spelled(const struct tokenizer *tokenizer, int32_t id) {
     return json_stringn(bytes, count);
 }
 
-// A token as a configuration writes it: a string, or an object with its content.
-static json_t *content_of(json_t *value) {
-    json_t *content = json_is_object(value) ? json_object_get(value, "content") : value;
-    return json_is_string(content) ? content : NULL;
-}
-
-// Tokens of the tokenizer for the names that it knows by itself.
-static json_t *own_token(const struct tokenizer *tokenizer, const char *name) {
-    if (strcmp(name, "bos_token") == 0) {
-        return spelled(tokenizer, tokenizer_bos_id(tokenizer));
-    }
-    if (strcmp(name, "eos_token") == 0) {
-        return spelled(tokenizer, tokenizer_eos_id(tokenizer));
-    }
-    if (strcmp(name, "pad_token") == 0) {
-        return spelled(tokenizer, tokenizer_pad_id(tokenizer));
-    }
-    return strcmp(name, "unk_token") == 0 ? spelled(tokenizer, tokenizer_unk_id(tokenizer)) : NULL;
-}
-
-// Classes that know no token but those that the files name. Others have tokens of their own, which
-// the tokenizer has found.
-static bool has_no_own_tokens(const json_t *config) {
-    const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
-    return name != NULL &&
-           (strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0);
-}
-
-static json_t *find_token(const struct special_sources *sources, const struct tokenizer *tokenizer,
-                          const char *name) {
-    json_t *value = json_object_get(sources->tokenizer_config, name);
-    if (value == NULL) {
-        value = json_object_get(sources->special_tokens_map, name);
-    }
-    if (value != NULL) {
-        return json_incref(content_of(value)); // null: there is none
-    }
-    return has_no_own_tokens(sources->tokenizer_config) ? NULL : own_token(tokenizer, name);
-}
-
-static enum status read_tokens(const struct special_sources *sources,
-                               const struct tokenizer *tokenizer, json_t **out, struct error *err) {
-    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                        "pad_token", "cls_token", "mask_token"};
-    json_t *tokens = json_object();
-    if (tokens == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, "chat_template", "no memory for the tokens");
-    }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        json_t *token = find_token(sources, tokenizer, names[i]);
-        if (token != NULL && json_object_set_new(tokens, names[i], token) != 0) {
-            json_decref(tokens);
+// Gives names that nobody gave a token, null included, to the tokenizer's own.
+static enum status add_own(const struct tokenizer *tokenizer, json_t *tokens, struct error *err) {
+    const struct {
+        const char *name;
+        int32_t id;
+    } own[] = {{"bos_token", tokenizer_bos_id(tokenizer)},
+               {"eos_token", tokenizer_eos_id(tokenizer)},
+               {"unk_token", tokenizer_unk_id(tokenizer)},
+               {"pad_token", tokenizer_pad_id(tokenizer)}};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        json_t *token =
+            json_object_get(tokens, own[i].name) == NULL ? spelled(tokenizer, own[i].id) : NULL;
+        if (token != NULL && json_object_set_new(tokens, own[i].name, token) != 0) {
             return error_set(err, STATUS_NO_MEMORY, "chat_template", "no memory for the tokens");
         }
     }
-    *out = tokens;
     return STATUS_OK;
+}
+
+// A null is no variable of a template.
+static void drop_nulls(json_t *tokens) {
+    const char *name;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(tokens, next, name, value) {
+        if (json_is_null(value)) {
+            json_object_del(tokens, name);
+        }
+    }
+}
+
+// A template of the model's reads the tokens that files and class name, as in transformers; where
+// the tokenizer's source says them itself, and in the formats of template.h, also the tokenizer's.
+static enum status read_tokens(const struct tokenizer *tokenizer, struct template_source *out,
+                               struct error *err) {
+    out->tokens = json_copy((json_t *)(uintptr_t)tokenizer_names(tokenizer));
+    out->format_tokens = json_copy(out->tokens);
+    if (out->tokens == NULL || out->format_tokens == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "chat_template", "no memory for the tokens");
+    }
+    enum status status = add_own(tokenizer, out->format_tokens, err);
+    if (status == STATUS_OK && !tokenizer_names_all(tokenizer)) {
+        status = add_own(tokenizer, out->tokens, err);
+    }
+    drop_nulls(out->tokens);
+    drop_nulls(out->format_tokens);
+    return status;
 }
 
 enum status template_source_read(const char *path, const struct tokenizer *tokenizer,
@@ -165,7 +182,7 @@ enum status template_source_read(const char *path, const struct tokenizer *token
         status = read_json_file(directory, out, err);
     }
     if (status == STATUS_OK) {
-        status = read_tokens(&sources, tokenizer, &out->tokens, err);
+        status = read_tokens(tokenizer, out, err);
     }
     special_sources_finish(&sources);
     return status;
@@ -174,5 +191,6 @@ enum status template_source_read(const char *path, const struct tokenizer *token
 void template_source_finish(struct template_source *source) {
     free(source->text);
     json_decref(source->tokens);
+    json_decref(source->format_tokens);
     *source = (struct template_source){0};
 }

@@ -10,7 +10,8 @@
 struct template_source {
     char *text; // [bytes], owned; NULL: the model has no template
     size_t bytes;
-    json_t *tokens; // owned: bos_token, eos_token, ... as the template is given them
+    json_t *tokens;        // owned: bos_token, eos_token, ... as the template is given them
+    json_t *format_tokens; // owned: as the formats of template.h are, the tokenizer's roles too
 };
 
 // Errors as template_set_open; *out can be finished then too.

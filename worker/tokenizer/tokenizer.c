@@ -203,6 +203,18 @@ static uint64_t fingerprint_tokens(uint64_t hash, const struct vocabulary *vocab
     return hash;
 }
 
+// Where an added token is found, and what it takes.
+static uint64_t fingerprint_added(uint64_t hash, const struct added_tokens *set) {
+    for (size_t i = 0; i < set->count; i++) {
+        const struct added_token *token = &set->tokens[i];
+        hash =
+            mix_number(hash, (uint64_t)token->id << 4 | (uint64_t)token->lstrip << 3 |
+                                 (uint64_t)token->rstrip << 2 | (uint64_t)token->single_word << 1 |
+                                 (uint64_t)token->normalized);
+    }
+    return mix_number(hash, set->count);
+}
+
 static uint64_t fingerprint_normalizer(uint64_t hash, const struct normalizer *normalizer) {
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         const struct normalize_step *step = &normalizer->steps[i];
@@ -255,6 +267,8 @@ static enum status set_fingerprint(struct tokenizer *tokenizer) {
     uint64_t hash = mix_number(0xcbf29ce484222325u, model);
     hash = mix_number(hash, flags);
     hash = fingerprint_tokens(hash, &tokenizer->vocabulary);
+    hash = fingerprint_added(hash, &tokenizer->added);
+    hash = fingerprint_added(hash, &tokenizer->added_normalized);
     hash = fingerprint_normalizer(hash, &tokenizer->normalizer);
     tokenizer->fingerprint = fingerprint_pretokenizer(hash, &tokenizer->pretokenizer);
     return STATUS_OK;
@@ -400,6 +414,8 @@ void tokenizer_close(struct tokenizer *tokenizer) {
         pretokenizer_finish(&tokenizer->pretokenizer);
         added_tokens_finish(&tokenizer->added);
         added_tokens_finish(&tokenizer->added_normalized);
+        json_decref(tokenizer->names);
+        json_decref(tokenizer->padding);
         free(tokenizer);
     }
 }
@@ -451,6 +467,14 @@ bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id) {
 
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *content) {
     return vocabulary_find(&tokenizer->vocabulary, content, strlen(content));
+}
+
+const json_t *tokenizer_names(const struct tokenizer *tokenizer) {
+    return tokenizer->names;
+}
+
+bool tokenizer_names_all(const struct tokenizer *tokenizer) {
+    return tokenizer->class_tokens != NULL;
 }
 
 size_t tokenizer_bytes(const struct tokenizer *tokenizer) {

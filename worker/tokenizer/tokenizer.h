@@ -8,6 +8,7 @@
 #ifndef WORKER_TOKENIZER_TOKENIZER_H
 #define WORKER_TOKENIZER_TOKENIZER_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -92,8 +93,8 @@ int32_t tokenizer_pad_id(const struct tokenizer *tokenizer);
 int32_t tokenizer_unk_id(const struct tokenizer *tokenizer);
 
 // Whether a plain text (not a chat) is meant to start with BOS, and whether to end with EOS: what
-// the post-processor of tokenizer.json says, for other files add_bos_token and add_eos_token of the
-// configuration. Callers then pass TOKENIZER_ADD_BOS, TOKENIZER_ADD_EOS.
+// the post-processor of tokenizer.json says, nothing where it has none; for other files
+// add_bos_token and add_eos_token of the configuration. Callers then pass TOKENIZER_ADD_BOS, TOKENIZER_ADD_EOS.
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 bool tokenizer_adds_eos(const struct tokenizer *tokenizer);
 
@@ -106,6 +107,12 @@ bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
 // Id of the token spelled exactly `content` in the file (an added token or a vocabulary entry), -1
 // when there is none. For tests and configuration, not for encoding.
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *content);
+
+// The tokens that the configuration or the class of transformers names, by names as "bos_token":
+// texts, or null where it is said that there is none. Borrowed until close. They are all that
+// transformers knows where `tokenizer_names_all`; else the source of the tokenizer has its own.
+const json_t *tokenizer_names(const struct tokenizer *tokenizer);
+bool tokenizer_names_all(const struct tokenizer *tokenizer);
 
 // Bytes of memory that the tokenizer holds, its compiled expressions left out.
 size_t tokenizer_bytes(const struct tokenizer *tokenizer);

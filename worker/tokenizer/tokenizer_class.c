@@ -11,13 +11,38 @@ static const char config_file[] = "tokenizer_config.json";
 static const char *const generic_classes[] = {"PreTrainedTokenizer", "TokenizersBackend",
                                               "PythonBackend", "MistralCommonBackend"};
 
+// The arguments that their constructors fill in.
+static const struct class_token no_tokens[] = {{NULL, NULL}};
+static const struct class_token llama_tokens[] = {
+    {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}, {NULL, NULL}};
+static const struct class_token gemma_tokens[] = {{"bos_token", "<bos>"},   {"eos_token", "<eos>"},
+                                                  {"unk_token", "<unk>"},   {"pad_token", "<pad>"},
+                                                  {"mask_token", "<mask>"}, {NULL, NULL}};
+static const struct class_token qwen2_tokens[] = {{"eos_token", "<|endoftext|>"},
+                                                  {"unk_token", "<|endoftext|>"},
+                                                  {"pad_token", "<|endoftext|>"},
+                                                  {NULL, NULL}};
+static const struct class_token gpt2_tokens[] = {{"bos_token", "<|endoftext|>"},
+                                                 {"eos_token", "<|endoftext|>"},
+                                                 {"unk_token", "<|endoftext|>"},
+                                                 {"pad_token", NULL},
+                                                 {NULL, NULL}};
+static const struct class_token neox_tokens[] = {{"bos_token", "<|endoftext|>"},
+                                                 {"eos_token", "<|endoftext|>"},
+                                                 {"unk_token", "<|endoftext|>"},
+                                                 {"pad_token", "<|padding|>"},
+                                                 {NULL, NULL}};
+
 static const struct {
     const char *name;
     enum pipeline pipeline;
+    const struct class_token *tokens;
 } own_classes[] = {
-    {"LlamaTokenizer", PIPELINE_LLAMA},  {"GemmaTokenizer", PIPELINE_GEMMA},
-    {"Qwen2Tokenizer", PIPELINE_QWEN2},  {"GPT2Tokenizer", PIPELINE_GPT2},
-    {"GPTNeoXTokenizer", PIPELINE_NEOX},
+    {"LlamaTokenizer", PIPELINE_LLAMA, llama_tokens},
+    {"GemmaTokenizer", PIPELINE_GEMMA, gemma_tokens},
+    {"Qwen2Tokenizer", PIPELINE_QWEN2, qwen2_tokens},
+    {"GPT2Tokenizer", PIPELINE_GPT2, gpt2_tokens},
+    {"GPTNeoXTokenizer", PIPELINE_NEOX, neox_tokens},
 };
 
 // Classes whose own pipeline is not written here: those of encoders, of other scripts of tokenizers
@@ -122,6 +147,24 @@ static enum status check_name(const json_t *config, const char *file, const char
                : model_file_error(err, STATUS_MALFORMED, file, key, "not a text");
 }
 
+// transformers reads the newest tokenizer.VERSION.json that the list names and that it is not older
+// than, in the place of tokenizer.json.
+static enum status check_versions(const json_t *config, struct error *err) {
+    static const char key[] = "fast_tokenizer_files";
+    static const char stem[] = "tokenizer.";
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_object_get(config, key), i, value) {
+        const char *name = json_string_value(value);
+        const char *version = name != NULL ? strstr(name, stem) : NULL;
+        if (version != NULL && strstr(version + sizeof stem - 1, ".json") != NULL) {
+            return model_file_error(err, STATUS_UNSUPPORTED, config_file, key,
+                                    "%.64s: only tokenizer.json itself is read", name);
+        }
+    }
+    return STATUS_OK;
+}
+
 // Options that would change ids or text and that no class here follows.
 enum status tokenizer_class_check_options(const struct special_sources *sources,
                                           struct error *err) {
@@ -137,6 +180,9 @@ enum status tokenizer_class_check_options(const struct special_sources *sources,
     }
     if (status == STATUS_OK) {
         status = check_name(sources->config, "config.json", "model_type", err);
+    }
+    if (status == STATUS_OK) {
+        status = check_versions(sources->tokenizer_config, err);
     }
     for (size_t i = 0; status == STATUS_OK && i < sizeof flags / sizeof *flags; i++) {
         bool ignored;
@@ -156,7 +202,7 @@ enum status tokenizer_class_check_options(const struct special_sources *sources,
 enum status tokenizer_class_find(const struct special_sources *sources, bool byte_level,
                                  struct tokenizer_class *out, struct error *err) {
     const char *name = find_name(sources, byte_level);
-    *out = (struct tokenizer_class){.pipeline = PIPELINE_OF_FILE};
+    *out = (struct tokenizer_class){.pipeline = PIPELINE_OF_FILE, .tokens = no_tokens};
     for (size_t i = 0; i < sizeof refused_classes / sizeof *refused_classes; i++) {
         if (same_class(name, refused_classes[i])) {
             return model_file_error(err, STATUS_UNSUPPORTED, config_file, "tokenizer_class",
@@ -166,9 +212,11 @@ enum status tokenizer_class_find(const struct special_sources *sources, bool byt
     for (size_t i = 0; i < sizeof own_classes / sizeof *own_classes; i++) {
         if (same_class(name, own_classes[i].name)) {
             out->pipeline = own_classes[i].pipeline;
+            out->tokens = own_classes[i].tokens;
         }
     }
     out->keeps_post_processor = out->pipeline != PIPELINE_NEOX;
+    out->adds_anew = out->pipeline == PIPELINE_QWEN2;
     bool prefix = out->pipeline == PIPELINE_LLAMA;
     enum status status =
         read_option(sources, "add_prefix_space", prefix, prefix, &out->add_prefix_space, err);

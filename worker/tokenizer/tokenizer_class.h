@@ -19,11 +19,19 @@ enum pipeline {
     PIPELINE_NEOX,
 };
 
+// A token that a class names where no file does.
+struct class_token {
+    const char *name;    // "bos_token"
+    const char *content; // NULL: it says that there is none
+};
+
 struct tokenizer_class {
     enum pipeline pipeline;
-    bool keeps_post_processor; // that of tokenizer.json counts
-    bool add_prefix_space;     // as the configuration or the class's default says
-    bool legacy;               // LLAMA: the prefix goes before every part, not the first only
+    const struct class_token *tokens; // static; a name of NULL ends them
+    bool adds_anew;                   // what is named loses the flags that a file lists it with
+    bool keeps_post_processor;        // that of tokenizer.json counts
+    bool add_prefix_space;            // as the configuration or the class's default says
+    bool legacy; // LLAMA: the prefix goes before every part, not the first only
 };
 
 // What holds for a tokenizer of any form. UNSUPPORTED: the configuration sets an option that would

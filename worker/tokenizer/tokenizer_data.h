@@ -4,6 +4,8 @@
 #ifndef WORKER_TOKENIZER_TOKENIZER_DATA_H
 #define WORKER_TOKENIZER_TOKENIZER_DATA_H
 
+#include <jansson.h>
+
 #include "worker/tokenizer/added_tokens.h"
 #include "worker/tokenizer/bpe.h"
 #include "worker/tokenizer/normalize.h"
@@ -61,8 +63,12 @@ struct tokenizer {
     int32_t end_ids[TOKENIZER_END_IDS_MAX]; // [n_end_ids]
     size_t n_end_ids;
     struct frame frame;
-    bool has_post_processor;  // the frame is the file's
+    bool whole_file;          // tokenizer.json: the frame and the added tokens are the file's
     bool adds_bos_by_default; // without one, and when the configuration does not speak of it
+    const struct class_token *class_tokens; // tokenizer_class.h; NULL: those of the source's roles
+    json_t *padding;      // owned: text of the token that tokenizer.json pads with; or NULL
+    bool class_adds_anew; // named tokens, with no flag but special
+    json_t *names;        // owned: name to text, of the tokens that the files or the class name
     uint64_t fingerprint;
 };
 

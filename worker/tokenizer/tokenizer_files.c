@@ -137,6 +137,8 @@ enum status tokenizer_source_vocab_merges(const char *directory,
     if (class.pipeline == PIPELINE_OF_FILE) {
         class.pipeline = PIPELINE_GPT2; // whose files these are, when nobody says otherwise
     }
+    tokenizer->class_tokens = class.tokens;
+    tokenizer->class_adds_anew = class.adds_anew;
     status = read_vocab_and_merges(directory, tokenizer, err);
     return status == STATUS_OK ? tokenizer_class_apply(&class, tokenizer, err) : status;
 }

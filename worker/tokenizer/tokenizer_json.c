@@ -373,8 +373,12 @@ enum status tokenizer_source_json(const char *directory, const struct special_so
     if (status == STATUS_OK && class.keeps_post_processor) {
         status = json_read_postprocessor(root, tokenizer, err);
     }
-    // Also where it is null: add_bos_token counts only for files that do not speak of it at all.
-    tokenizer->has_post_processor = json_object_get(root, "post_processor") != NULL;
+    // Beside this file transformers takes no notice of add_bos_token, also where it has no frame.
+    tokenizer->whole_file = true;
+    tokenizer->padding =
+        json_incref(json_object_get(json_object_get(root, "padding"), "pad_token"));
+    tokenizer->class_tokens = class.tokens;
+    tokenizer->class_adds_anew = class.adds_anew;
     // A class that builds its own pipeline takes the added tokens of the configuration instead.
     if (status == STATUS_OK &&
         (class.pipeline == PIPELINE_OF_FILE ||
