@@ -75,13 +75,18 @@ static void test_reads_a_plain_llama(void **state) {
 static void test_fills_in_defaults(void **state) {
     (void)state;
     struct model_config config;
-    struct error err;
-    assert_ok(read_changed("{\"num_key_value_heads\": null, \"rope_theta\": null, "
-                           "\"rms_norm_eps\": null, \"rope_scaling\": null, "
-                           "\"bos_token_id\": null, \"eos_token_id\": null, \"pad_token_id\": -1}",
-                           &config, &err),
-              &err);
+    struct error err = {0};
+    char *directory = testkit_make_directory();
+    write_text(directory, "config.json",
+               "{\"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": 100,"
+               " \"hidden_size\": 64, \"intermediate_size\": 172, \"num_hidden_layers\": 2,"
+               " \"num_attention_heads\": 8, \"num_key_value_heads\": null, \"rope_scaling\": null,"
+               " \"max_position_embeddings\": 256, \"head_dim\": null, \"bos_token_id\": null,"
+               " \"eos_token_id\": null, \"pad_token_id\": -1}");
+    assert_ok(model_config_read(directory, &config, &err), &err);
+    testkit_remove_tree(directory);
     assert_int_equal(config.n_kv_heads, 8);
+    assert_int_equal(config.head_dim, 8);
     assert_true(config.rope.theta == 10000);
     assert_true(config.norm_eps == 1e-6f);
     assert_int_equal(config.bos_id, -1);
@@ -345,7 +350,8 @@ static const struct refusal refusals[] = {
     {"{\"hidden_act\": \"gelu\"}", STATUS_UNSUPPORTED, "hidden_act"},
     {"{\"is_causal\": false}", STATUS_UNSUPPORTED, "is_causal"},
     {"{\"is_causal\": 0}", STATUS_MALFORMED, "is_causal"},
-    {"{\"transformers_weights\": \"other.safetensors\"}", STATUS_UNSUPPORTED, "transformers_weights"},
+    {"{\"transformers_weights\": \"other.safetensors\"}", STATUS_UNSUPPORTED,
+     "transformers_weights"},
     {"{\"architectures\": [\"MistralForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
      "attention_bias"},
     {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"attention_bias\": true}", STATUS_UNSUPPORTED,
@@ -554,6 +560,7 @@ static void test_fields_that_are_unknown_are_refused_by_name(void **state) {
         {"{\"new_switch\": \"on\"}", STATUS_UNSUPPORTED, "new_switch"},
         {"{\"is_encoder_decoder\": true}", STATUS_UNSUPPORTED, "is_encoder_decoder"},
         {"{\"model_type\": \"mistral\"}", STATUS_UNSUPPORTED, "model_type"},
+        {"{\"model_type\": \"LLAMA\"}", STATUS_UNSUPPORTED, "model_type"},
         {"{\"suppress_tokens\": [5]}", STATUS_UNSUPPORTED, "suppress_tokens"},
         {"{\"temperature\": -1}", STATUS_LIMIT, "temperature"},
     };
@@ -564,6 +571,35 @@ static void test_fields_that_are_unknown_are_refused_by_name(void **state) {
         snprintf(field, sizeof field, "config.json.%s", cases[i].field);
         assert_status(cases[i].status, read_changed(cases[i].change, &config, &err));
         assert_string_equal(err.field, field);
+    }
+}
+
+// Where transformers 5.24 opens no model: a null is no default of theirs.
+static void test_nulls_that_transformers_refuses_are_refused(void **state) {
+    (void)state;
+    static const struct refusal cases[] = {
+        {"{\"rope_theta\": null}", STATUS_MALFORMED, "rope_theta"},
+        {"{\"tie_word_embeddings\": null}", STATUS_MALFORMED, "tie_word_embeddings"},
+        {"{\"rms_norm_eps\": null}", STATUS_MALFORMED, "rms_norm_eps"},
+        {"{\"hidden_act\": null}", STATUS_MALFORMED, "hidden_act"},
+        {"{\"attention_bias\": null}", STATUS_MALFORMED, "attention_bias"},
+        {"{\"mlp_bias\": null}", STATUS_MALFORMED, "mlp_bias"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"head_dim\": null}", STATUS_MALFORMED,
+         "head_dim"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"use_sliding_window\": null}",
+         STATUS_MALFORMED, "use_sliding_window"},
+        {"{\"architectures\": [\"Qwen2ForCausalLM\"], \"attention_bias\": null}", STATUS_OK, ""},
+        {"{\"architectures\": [\"MistralForCausalLM\"], \"attention_bias\": null,"
+         " \"head_dim\": null, \"max_window_layers\": null}",
+         STATUS_OK, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_config config;
+        struct error err;
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "config.json.%s", cases[i].field);
+        assert_status(cases[i].status, read_changed(cases[i].change, &config, &err));
+        assert_string_equal(err.field, cases[i].status == STATUS_OK ? "" : field);
     }
 }
 
@@ -630,8 +666,7 @@ static void test_generation_that_is_not_supported_is_refused_by_name(void **stat
         {"{\"guidance_scale\": 1.5}", STATUS_UNSUPPORTED, "guidance_scale"},
         {"{\"encoder_no_repeat_ngram_size\": 3}", STATUS_UNSUPPORTED,
          "encoder_no_repeat_ngram_size"},
-        {"{\"encoder_repetition_penalty\": 1.2}", STATUS_UNSUPPORTED,
-         "encoder_repetition_penalty"},
+        {"{\"encoder_repetition_penalty\": 1.2}", STATUS_UNSUPPORTED, "encoder_repetition_penalty"},
         {"{\"dry_multiplier\": 0.8}", STATUS_UNSUPPORTED, "dry_multiplier"},
         {"{\"temperature\": \"hot\"}", STATUS_MALFORMED, "temperature"},
         {"{\"temperature\": 1000}", STATUS_LIMIT, "temperature"},
@@ -862,6 +897,7 @@ int main(void) {
         cmocka_unit_test(test_an_absent_padding_token_is_the_classs_own),
         cmocka_unit_test(test_fields_that_change_nothing_are_let_through),
         cmocka_unit_test(test_fields_that_are_unknown_are_refused_by_name),
+        cmocka_unit_test(test_nulls_that_transformers_refuses_are_refused),
         cmocka_unit_test(test_reads_what_generation_config_states),
         cmocka_unit_test(test_generation_that_is_not_supported_is_refused_by_name),
         cmocka_unit_test(test_a_profile_chooses_among_what_the_head_gives),

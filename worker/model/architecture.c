@@ -6,6 +6,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
     [MODEL_ARCHITECTURE_LLAMA] =
         {
             .family = "Llama",
+            .model_type = "llama",
             .products =
                 {
                     [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
@@ -22,6 +23,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
     [MODEL_ARCHITECTURE_MISTRAL] =
         {
             .family = "Mistral",
+            .model_type = "mistral",
             .products =
                 {
                     [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}},
@@ -39,6 +41,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
     [MODEL_ARCHITECTURE_QWEN2] =
         {
             .family = "Qwen2",
+            .model_type = "qwen2",
             .products =
                 {
                     [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
@@ -57,6 +60,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
     [MODEL_ARCHITECTURE_QWEN3] =
         {
             .family = "Qwen3",
+            .model_type = "qwen3",
             .products =
                 {
                     [LAYER_QKV] = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
@@ -78,6 +82,7 @@ static const struct architecture architectures[MODEL_ARCHITECTURE_COUNT] = {
     [MODEL_ARCHITECTURE_PHI3] =
         {
             .family = "Phi3",
+            .model_type = "phi3",
             .products =
                 {
                     [LAYER_QKV] = {{"self_attn.qkv_proj"}},

@@ -50,7 +50,8 @@ struct product_facts {
 };
 
 struct architecture {
-    const char *family; // what its classes' names begin with
+    const char *family;     // what its classes' names begin with
+    const char *model_type; // in config.json
     struct product_facts products[LAYER_PRODUCTS];
     const char *attention_norm;
     const char *ffn_norm;

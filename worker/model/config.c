@@ -1,7 +1,6 @@
 #include "worker/model/config.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "worker/model/config_fields.h"
 #include "worker/model/config_head.h"
@@ -15,14 +14,14 @@ static enum status check_model_type(const json_t *json, const struct model_confi
                                     struct error *err) {
     char type[64] = "";
     enum status status = json_string_get(json, "model_type", type, sizeof type, err);
-    const char *family = architecture_get(config->architecture)->family;
+    const struct architecture *architecture = architecture_get(config->architecture);
     if (status != STATUS_OK || type[0] == '\0' || config->head == MODEL_HEAD_SCORE ||
-        strcasecmp(type, family) == 0) {
+        strcmp(type, architecture->model_type) == 0) {
         return status;
     }
     return error_set(err, STATUS_UNSUPPORTED, "model_type",
                      "model_type %s does not belong to the classes of %s that architectures names",
-                     type, family);
+                     type, architecture->family);
 }
 
 static enum status read_architecture(const json_t *json, struct model_config *config,
@@ -34,6 +33,48 @@ static enum status read_architecture(const json_t *json, struct model_config *co
     }
     enum status status = architecture_find(name, &config->architecture, &config->head, err);
     return status == STATUS_OK ? check_model_type(json, config, err) : status;
+}
+
+// Fields that transformers takes no null for: of the classes of these families they are declared
+// with a type, or a null of theirs ends in arithmetic.
+static enum status check_nulls(const json_t *json, struct model_config *config, struct error *err) {
+    enum {
+        LLAMA = 1 << MODEL_ARCHITECTURE_LLAMA,
+        QWEN2 = 1 << MODEL_ARCHITECTURE_QWEN2,
+        QWEN3 = 1 << MODEL_ARCHITECTURE_QWEN3,
+        PHI3 = 1 << MODEL_ARCHITECTURE_PHI3,
+        ALL = (1 << MODEL_ARCHITECTURE_COUNT) - 1,
+    };
+    static const struct {
+        const char *key;
+        unsigned families;
+    } fields[] = {
+        {"hidden_act", ALL},
+        {"rms_norm_eps", ALL},
+        {"tie_word_embeddings", ALL},
+        {"attention_bias", LLAMA | QWEN3},
+        {"mlp_bias", LLAMA},
+        {"head_dim", QWEN2 | QWEN3 | PHI3},
+        {"use_sliding_window", QWEN2 | QWEN3},
+        {"max_window_layers", QWEN2 | QWEN3},
+        {"partial_rotary_factor", PHI3},
+        {"original_max_position_embeddings", PHI3},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if ((fields[i].families & 1u << config->architecture) != 0 &&
+            json_is_null(json_object_get(json, fields[i].key))) {
+            return error_set(err, STATUS_MALFORMED, fields[i].key,
+                             "%s is null, which transformers refuses: leave it out for its default",
+                             fields[i].key);
+        }
+    }
+    // The base of the rotation may stand in rope_parameters instead.
+    return json_is_null(json_object_get(json, "rope_theta")) &&
+                   json_value_find(json, "rope_parameters") == NULL
+               ? error_set(err, STATUS_MALFORMED, "rope_theta",
+                           "rope_theta is null, which transformers refuses: leave it out for its "
+                           "default")
+               : STATUS_OK;
 }
 
 static enum status read_shapes(const json_t *json, struct model_config *config, struct error *err) {
@@ -330,8 +371,8 @@ static enum status read_special_ids(const json_t *json, struct model_config *con
 
 static enum status read_config(const json_t *json, struct model_config *config, struct error *err) {
     static enum status (*const readers[])(const json_t *, struct model_config *, struct error *) = {
-        read_architecture,   read_variant,     read_shapes,      rope_config_read,
-        read_sliding_window, read_special_ids, config_head_read,
+        read_architecture, check_nulls,         read_variant,     read_shapes,
+        rope_config_read,  read_sliding_window, read_special_ids, config_head_read,
     };
     for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
         enum status status = readers[i](json, config, err);
