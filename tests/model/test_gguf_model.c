@@ -283,6 +283,10 @@ static void test_the_profile_lies_beside_the_file(void **state) {
     testkit_write_file(beside, text, sizeof text - 1);
     assert_ok(model_profile_read(path, &profile, &err), &err);
     assert_string_equal(profile.role, "policy");
+    static const char based[] = "{\"schema\": 1, \"base\": \"../other\"}";
+    testkit_write_file(beside, based, sizeof based - 1);
+    assert_status(STATUS_INVALID_ARGUMENT, model_profile_read(path, &profile, &err));
+    assert_string_equal(err.field, "m.gguf.surefoot.json.base");
     testkit_remove_tree(directory);
 }
 

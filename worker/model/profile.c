@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "worker/model/config.h"
+#include "worker/model/gguf.h"
 #include "worker/model/json_fields.h"
 #include "worker/model/model_path.h"
 
@@ -130,6 +131,18 @@ static enum status read_profile(const json_t *json, struct model_profile *profil
     return status;
 }
 
+// A GGUF file is laid over nothing: the wish would have no effect.
+static enum status refuse_base(const json_t *json, struct error *err) {
+    static const char *const keys[] = {"base", "base_hint"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (json_value_find(json, keys[i]) != NULL) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, keys[i],
+                             "%s is for directories: a GGUF file holds its model whole", keys[i]);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status model_profile_read(const char *directory, struct model_profile *out,
                                struct error *err) {
     struct model_profile profile = {.present = true};
@@ -139,10 +152,13 @@ enum status model_profile_read(const char *directory, struct model_profile *out,
         *out = (struct model_profile){.present = false};
         return STATUS_OK;
     }
+    if (status == STATUS_OK && gguf_is_path(directory)) {
+        status = refuse_base(json, err);
+    }
     if (status == STATUS_OK) {
         status = read_profile(json, &profile, err);
-        json_decref(json);
     }
+    json_decref(json);
     if (status != STATUS_OK) {
         error_prefix_field(err, "surefoot.json");
         model_profile_label_error(directory, err);
