@@ -337,6 +337,8 @@ static void test_only_what_the_settings_target_is_merged(void **state) {
         {"{\"exclude_modules\": \".*q_proj\"}", STATUS_UNSUPPORTED,
          "adapter_config.json.exclude_modules"},
         {"{\"modules_to_save\": [\"self_attn\"]}", STATUS_UNSUPPORTED, q0},
+        {"{\"modules_to_save\": [\"norm\"]}", STATUS_NOT_FOUND, "model.norm.weight"},
+        {"{\"modules_to_save\": [\"classifier\"]}", STATUS_OK, ""}, // of no module
         {"{\"target_modules\": null}", STATUS_MALFORMED, "adapter_config.json.target_modules"},
         {"{\"target_modules\": []}", STATUS_MALFORMED, "adapter_config.json.target_modules"},
         {"{\"target_modules\": \".*_proj\"}", STATUS_UNSUPPORTED,

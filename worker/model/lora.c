@@ -17,6 +17,8 @@ static const char prefix[] = "base_model.model.";
 static const char suffix_a[] = ".lora_A.weight";
 static const char suffix_b[] = ".lora_B.weight";
 
+enum { MODULE_BYTES = SAFETENSORS_NAME_BYTES_MAX + 16 };
+
 struct lora {
     struct safetensors *files;
     json_t *config;              // adapter_config.json
@@ -167,14 +169,24 @@ bool lora_is_head(const char *name) {
     return false;
 }
 
-bool lora_is_target(const struct lora *lora, const char *name) {
-    char module[SAFETENSORS_NAME_BYTES_MAX + 16];
+// Cuts ".weight" off; false where a name has no such end.
+static bool module_of(const char *name, char module[MODULE_BYTES]) {
     size_t length = 0;
-    if (!ends_with(name, ".weight", &length) || length >= sizeof module) {
+    if (!ends_with(name, ".weight", &length) || length >= MODULE_BYTES) {
         return false;
     }
-    snprintf(module, sizeof module, "%.*s", (int)length, name);
-    return lora_targets_have(lora->config, module);
+    snprintf(module, MODULE_BYTES, "%.*s", (int)length, name);
+    return true;
+}
+
+bool lora_is_target(const struct lora *lora, const char *name) {
+    char module[MODULE_BYTES];
+    return module_of(name, module) && lora_targets_have(lora->config, module);
+}
+
+bool lora_is_saved(const struct lora *lora, const char *name) {
+    char module[MODULE_BYTES];
+    return module_of(name, module) && lora_targets_save(lora->config, module);
 }
 
 static struct lora_update *take_update(struct lora *lora, const char *name) {

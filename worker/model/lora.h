@@ -39,6 +39,9 @@ const struct lora_update *lora_find(const struct lora *lora, const char *name);
 // Whether the settings say that PEFT puts a pair beside the weight `name` (lora_targets.h).
 bool lora_is_target(const struct lora *lora, const char *name);
 
+// Whether they say that PEFT keeps the weight `name` whole in the adapter, in the base's place.
+bool lora_is_saved(const struct lora *lora, const char *name);
+
 // values[rows, cols] += s B A, whose shapes fit. NO_MEMORY.
 MUST_CHECK enum status lora_add(const struct lora *lora, const struct lora_update *update,
                                 float *values, int32_t rows, int32_t cols);

@@ -150,11 +150,15 @@ static bool is_linear(const char *module) {
            strcmp(last + length - 5, "_proj") == 0;
 }
 
+bool lora_targets_save(const json_t *config, const char *module) {
+    return is_within(json_value_find(config, "modules_to_save"), module);
+}
+
 bool lora_targets_have(const json_t *config, const char *module) {
     const json_t *targets = json_value_find(config, "target_modules");
     bool whole = false;
     if (is_named(json_value_find(config, "exclude_modules"), module, &whole) ||
-        is_within(json_value_find(config, "modules_to_save"), module)) {
+        lora_targets_save(config, module)) {
         return false;
     }
     if (is_all_linear(targets)) {

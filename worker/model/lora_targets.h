@@ -17,4 +17,7 @@ MUST_CHECK enum status lora_targets_check(const json_t *config, struct error *er
 // Whether the adapter changes `module`, a name without ".weight". `config` has passed the check.
 bool lora_targets_have(const json_t *config, const char *module);
 
+// Whether `modules_to_save` names the module: PEFT trains it whole.
+bool lora_targets_save(const json_t *config, const char *module);
+
 #endif

@@ -307,14 +307,21 @@ static enum status check_shape_over(const struct weight_files *files, const char
 static enum status check_target(const struct weight_files *files, const char *name,
                                 struct error *err) {
     struct place place;
-    return !lora_is_target(files->lora, name) || lora_find(files->lora, name) != NULL ||
-                   !find_below(files, name, &place)
-               ? STATUS_OK
-               : error_set(err, STATUS_NOT_FOUND, name,
-                           "adapter_config.json targets it, but the adapter has no tensors for it");
+    if (lora_find(files->lora, name) != NULL || !find_below(files, name, &place)) {
+        return STATUS_OK;
+    }
+    if (lora_is_target(files->lora, name)) {
+        return error_set(err, STATUS_NOT_FOUND, name,
+                         "adapter_config.json targets it, but the adapter has no tensors for it");
+    }
+    return lora_is_saved(files->lora, name)
+               ? error_set(err, STATUS_NOT_FOUND, name,
+                           "modules_to_save of adapter_config.json names it, but the adapter does "
+                           "not hold it")
+               : STATUS_OK;
 }
 
-// Every weight of the base that the adapter's settings target has its pair.
+// Every weight of the base that the adapter's settings target or save is in the adapter.
 static enum status check_targets(const struct weight_files *files, struct error *err) {
     static const char *const modules[] = {
         "self_attn.q_proj",
