@@ -180,6 +180,8 @@ static void test_refuses_tensors_that_do_not_fit_the_configuration(void **state)
         {"{\"lm_head.weight\": {\"dtype\": \"U32\"}}", STATUS_UNSUPPORTED, "lm_head.weight"},
         {"{\"lm_head.weight\": {\"dtype\": \"F16\"}}", STATUS_MALFORMED, "lm_head.weight"},
         {"{\"lm_head.weight\": {\"dtype\": \"F4\"}}", STATUS_UNSUPPORTED, "lm_head.weight"},
+        {"{\"norm.weight\": {\"dtype\": \"F32\", \"shape\": [0], \"data_offsets\": [0, 0]}}",
+         STATUS_MALFORMED, "model.norm.weight"},
     };
     check_refusals(&small_llama, cases, sizeof cases / sizeof cases[0], *state);
 }

@@ -110,6 +110,15 @@ static void format_wanted(int32_t rows, int32_t cols, char *text, size_t capacit
     }
 }
 
+// Of two tensors of one name, with and without the model's prefix, transformers loads both into the
+// same place; which one stays is nothing to rely on.
+static bool has_twin(const struct weight_files *files, const char *name) {
+    static const char prefix[] = "model.";
+    struct place place;
+    return files->gguf == NULL && strncmp(name, prefix, sizeof prefix - 1) == 0 &&
+           find_below(files, name + sizeof prefix - 1, &place);
+}
+
 static enum status check_shape(const struct weight_files *files, const char *name, int32_t rows,
                                int32_t cols, struct weight_shape *shape, struct error *err) {
     char wanted[64], text[128];
@@ -117,6 +126,11 @@ static enum status check_shape(const struct weight_files *files, const char *nam
     if (!weight_files_find(files, name, shape)) {
         return error_set(err, STATUS_NOT_FOUND, name, "tensor %s %s is not in the weight files",
                          name, wanted);
+    }
+    if (has_twin(files, name)) {
+        return error_set(err, STATUS_MALFORMED, name,
+                         "tensor %s is also there without \"model.\": which one counts is not said",
+                         name);
     }
     if (!shape_is(shape, rows, cols)) {
         format_shape(shape, text, sizeof text);
