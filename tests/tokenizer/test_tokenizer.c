@@ -303,6 +303,24 @@ static void test_special_ids_by_spelling_configuration_and_template(void **state
     tokenizer_close(t);
 }
 
+static void test_llama_tokenizer_over_a_file_that_says_byte_level_is_the_file(void **state) {
+    (void)state;
+    static const char frame[] = "{\"type\":\"TemplateProcessing\",\"single\":["
+                                "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+                                "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":"
+                                "{\"<s>\":{\"id\":\"<s>\",\"ids\":[1],\"tokens\":[\"<s>\"]}}}";
+    static const char config[] = "{\"tokenizer_class\":\"LlamaTokenizer\"}";
+    struct tokenizer *t = NULL;
+    struct error err = {0};
+    assert_ok(fixture_open(fixture_sentencepiece_json(), config, &t, &err), &err);
+    assert_encodes(t, "a</s>a", TOKENIZER_PARSE_SPECIAL, PIECE_SPACE_A, PIECE_EOS, PIECE_A);
+    tokenizer_close(t);
+    char *json = fixture_replace(fixture_sentencepiece_json(), frame, "{\"type\":\"ByteLevel\"}");
+    assert_ok(fixture_open(json, config, &t, &err), &err);
+    assert_encodes(t, "a</s>a", TOKENIZER_PARSE_SPECIAL, PIECE_SPACE_A, PIECE_EOS, PIECE_SPACE_A);
+    tokenizer_close(t);
+}
+
 static void test_frame_is_that_of_tokenizer_json_or_none(void **state) {
     (void)state;
     struct tokenizer *t = NULL;
@@ -864,6 +882,7 @@ int main(void) {
         cmocka_unit_test(test_text_above_the_limit_is_refused),
         cmocka_unit_test(test_decoding_hides_special_tokens_and_repairs_bytes),
         cmocka_unit_test(test_special_ids_by_spelling_configuration_and_template),
+        cmocka_unit_test(test_llama_tokenizer_over_a_file_that_says_byte_level_is_the_file),
         cmocka_unit_test(test_frame_is_that_of_tokenizer_json_or_none),
         cmocka_unit_test(test_tokens_of_the_class_are_added_before_further_ones),
         cmocka_unit_test(test_flags_of_a_listed_token_stay_when_it_is_named),

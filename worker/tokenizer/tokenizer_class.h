@@ -40,7 +40,7 @@ struct tokenizer_class {
 MUST_CHECK enum status tokenizer_class_check_options(const struct special_sources *sources,
                                                      struct error *err);
 
-// Finds the class for a directory; `byte_level`: its tokenizer.json has a ByteLevel step.
+// Finds the class for a directory; `byte_level`: its tokenizer.json speaks of ByteLevel.
 // UNSUPPORTED: a class with a pipeline of its own that is not one of the above. MALFORMED: an
 // option of the wrong kind. err->field is "tokenizer_config.json:<key>".
 MUST_CHECK enum status tokenizer_class_find(const struct special_sources *sources, bool byte_level,

@@ -298,20 +298,24 @@ static enum status read_model(json_t *root, struct tokenizer *tokenizer, struct 
     return json_unsupported_type(model, "model.type", err);
 }
 
-static bool stage_has_byte_level(json_t *stage, const char *list) {
+// Whether the file says "ByteLevel" anywhere, which is how transformers asks
+// (_tokenizer_json_has_byte_level): a post-processor counts, too.
+static bool says_byte_level(json_t *node) {
+    static const char name[] = "ByteLevel";
     size_t i;
-    json_t *step;
-    json_array_foreach(json_object_get(stage, list), i, step) {
-        if (json_has_type(step, "ByteLevel")) {
+    const char *key;
+    json_t *value;
+    json_array_foreach(node, i, value) {
+        if (says_byte_level(value)) {
             return true;
         }
     }
-    return json_has_type(stage, "ByteLevel");
-}
-
-static bool has_byte_level(json_t *root) {
-    return stage_has_byte_level(json_object_get(root, "pre_tokenizer"), "pretokenizers") ||
-           stage_has_byte_level(json_object_get(root, "decoder"), "decoders");
+    json_object_foreach(node, key, value) {
+        if (strcmp(key, name) == 0 || says_byte_level(value)) {
+            return true;
+        }
+    }
+    return json_is_string(node) && strcmp(json_string_value(node), name) == 0;
 }
 
 // A pipeline of the class (tokenizer_class.h) replaces those of the file.
@@ -365,7 +369,7 @@ enum status tokenizer_source_json(const char *directory, const struct special_so
         status = read_model(root, tokenizer, err);
     }
     if (status == STATUS_OK) {
-        status = tokenizer_class_find(sources, has_byte_level(root), &class, err);
+        status = tokenizer_class_find(sources, says_byte_level(root), &class, err);
     }
     if (status == STATUS_OK) {
         status = read_stages(root, &class, tokenizer, err);
