@@ -4,18 +4,22 @@
 
 #include "client/cli/flags.h"
 
-enum { BATCH_FLAGS_COUNT = 7 };
+enum { BATCH_FLAGS_COUNT = 10 };
 
 struct batch_flags {
     struct flag table[BATCH_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
     char in_flight_help[48];
+    const char *out;           // the file for the records, or NULL
     const char *prompt_column; // NULL: found out
     const char *id_column;     // likewise
+    uint32_t limit;            // the first items, 0: all
     uint32_t in_flight;        // jobs
     uint32_t patience_ms;
+    int retry_failed;
     int quiet;
 };
 
-void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default);
+// `out_help` is static.
+void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default, const char *out_help);
 
 #endif

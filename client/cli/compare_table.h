@@ -7,13 +7,12 @@
 #include <stdio.h>
 
 #include "client/cli/items.h"
-#include "client/surefoot.h"
 
 // What one method did.
 struct compare_column {
-    const char *label;                   // NAME or NAME:SELECTION; borrowed
-    double wall_ms;                      // for all prompts together
-    Surefoot__JobResult *const *results; // [items->count]; borrowed
+    const char *label;      // NAME or NAME:SELECTION; borrowed
+    double wall_ms;         // for all prompts together; NaN: unknown
+    json_t *const *results; // [items->count], records without input and settings; borrowed
 };
 
 struct compare_table {

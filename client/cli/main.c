@@ -25,7 +25,7 @@ static const struct verb verbs[] = {
     {"jobs", verb_jobs, "list the jobs that the service keeps"},
     {"purge", verb_purge, "drop old results"},
     {"sweep", verb_sweep, "answer every prompt of a file; goes on where it was interrupted"},
-    {"compare", verb_compare, "answer the prompts of a file with several methods side by side"},
+    {"compare", verb_compare, "answer them with several methods side by side; goes on likewise"},
     {"models", verb_models,
      "models check MODEL: can it be served? models render MODEL: its chat template"},
 };

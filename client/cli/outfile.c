@@ -13,9 +13,17 @@
 #include "client/cli/json_diff.h"
 #include "client/surefoot.h"
 
-// How every record begins, and what is left of one that a crash tore.
 enum { OUTFILE_FORMAT = 1 };
-#define RECORD_MARK "{\"surefoot_sweep\":1,"
+
+// How every record begins, and what is left of one that a crash tore.
+static const struct kind {
+    const char *member;
+    const char *mark;
+    const char *name;
+} kinds[] = {
+    [OUTFILE_SWEEP] = {"surefoot_sweep", "{\"surefoot_sweep\":1,", "sweep"},
+    [OUTFILE_COMPARISON] = {"surefoot_compare", "{\"surefoot_compare\":1,", "comparison"},
+};
 
 static enum status fail(const char *what, struct error *err) {
     return error_set(err, status_from_errno(errno), "--out", "cannot %s: %s", what,
@@ -43,18 +51,77 @@ static enum status refuse_line(size_t line, const char *what, struct error *err)
     return error_set(err, STATUS_MALFORMED, field, "%s; nothing in the file was changed", what);
 }
 
-static bool is_record(const json_t *record) {
+// The method of a record, "" in a sweep; NULL: it has none and should.
+static const char *method_of(const json_t *record, enum outfile_kind kind) {
+    return kind == OUTFILE_SWEEP ? "" : json_string_value(json_object_get(record, "method"));
+}
+
+static bool is_record(const json_t *record, enum outfile_kind kind) {
     const char *key = json_string_value(json_object_get(record, "key"));
     const char *outcome = json_string_value(json_object_get(record, "outcome"));
-    return json_integer_value(json_object_get(record, "surefoot_sweep")) == OUTFILE_FORMAT &&
-           json_object_get(record, "id") != NULL && key != NULL && strlen(key) < DIGEST_HEX_BYTES &&
-           outcome != NULL && outcome_name(outcome) != NULL;
+    return json_integer_value(json_object_get(record, kinds[kind].member)) == OUTFILE_FORMAT &&
+           json_object_get(record, "id") != NULL && method_of(record, kind) != NULL &&
+           key != NULL && strlen(key) < DIGEST_HEX_BYTES && outcome != NULL &&
+           outcome_name(outcome) != NULL;
 }
 
 // True when `line` is what a crash leaves of a record.
-static bool is_torn(const char *line, size_t size) {
-    size_t mark = sizeof RECORD_MARK - 1;
-    return memcmp(line, RECORD_MARK, size < mark ? size : mark) == 0;
+static bool is_torn(const char *line, size_t size, enum outfile_kind kind) {
+    size_t mark = strlen(kinds[kind].mark);
+    return memcmp(line, kinds[kind].mark, size < mark ? size : mark) == 0;
+}
+
+static struct outfile_method *find_method(const struct outfile *file, const char *name) {
+    for (size_t i = 0; i < file->n_methods; i++) {
+        if (strcmp(file->methods[i].name, name) == 0) {
+            return &file->methods[i];
+        }
+    }
+    return NULL;
+}
+
+// Adds a method that is not there yet. Borrows the settings.
+static enum status add_method(struct outfile *file, const char *name, json_t *settings, size_t line,
+                              struct error *err) {
+    struct outfile_method *methods =
+        realloc(file->methods, (file->n_methods + 1) * sizeof *methods);
+    char *copy = strdup(name);
+    file->methods = methods != NULL ? methods : file->methods;
+    if (methods == NULL || copy == NULL) {
+        free(copy);
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the records");
+    }
+    methods[file->n_methods++] =
+        (struct outfile_method){.name = copy, .settings = json_incref(settings), .line = line};
+    return STATUS_OK;
+}
+
+// The first difference of settings; those of different methods may differ in the job.
+static bool differ(const json_t *before, const json_t *after, bool same_method,
+                   struct json_diff *out) {
+    if (same_method) {
+        return json_diff_first(before, after, out);
+    }
+    json_t *first = json_copy((json_t *)before);
+    json_t *second = json_copy((json_t *)after);
+    json_object_del(first, "job");
+    json_object_del(second, "job");
+    bool found = json_diff_first(first, second, out);
+    json_decref(first);
+    json_decref(second);
+    return found;
+}
+
+// The name under which an item and its method stand in the index; owned, NULL: no memory.
+static char *index_name(const json_t *id, const char *method) {
+    char *text = json_dumps(id, JSON_COMPACT | JSON_ENCODE_ANY);
+    size_t size = text == NULL ? 0 : strlen(text) + 1 + strlen(method) + 1;
+    char *name = text == NULL ? NULL : malloc(size);
+    if (name != NULL) {
+        snprintf(name, size, "%s %s", text, method);
+    }
+    free(text);
+    return name;
 }
 
 enum status outfile_digest(const json_t *input, struct digest *out, struct error *err) {
@@ -68,10 +135,11 @@ enum status outfile_digest(const json_t *input, struct digest *out, struct error
     return STATUS_OK;
 }
 
-// Adds a record to the table. STATUS_ALREADY_EXISTS: its id has one.
+// Adds a record of a known method to the table. STATUS_ALREADY_EXISTS: its item has one.
 static enum status add_record(struct outfile *file, const json_t *record, int64_t offset,
                               size_t line, struct error *err) {
-    char *id = json_dumps(json_object_get(record, "id"), JSON_COMPACT | JSON_ENCODE_ANY);
+    struct outfile_method *method = find_method(file, method_of(record, file->kind));
+    char *id = index_name(json_object_get(record, "id"), method->name);
     if (id != NULL && json_object_get(file->index, id) != NULL) {
         free(id);
         return STATUS_ALREADY_EXISTS;
@@ -98,25 +166,34 @@ static enum status add_record(struct outfile *file, const json_t *record, int64_
     *row = (struct outfile_record){
         .outcome = outcome, .input = digest, .offset = offset, .line = line};
     snprintf(row->key, sizeof row->key, "%s", json_string_value(json_object_get(record, "key")));
-    file->n_failed += is_failed(outcome);
+    method->count++;
+    method->n_failed += is_failed(outcome);
     return STATUS_OK;
 }
 
 static enum status take_record(struct outfile *file, const json_t *record, int64_t offset,
                                size_t line, struct error *err) {
     json_t *settings = json_object_get(record, "settings");
+    const char *name = method_of(record, file->kind);
+    const struct outfile_method *method = find_method(file, name);
+    const struct outfile_method *like = method != NULL ? method : file->methods;
     struct json_diff diff;
-    if (file->count == 0) {
-        file->settings = json_incref(settings);
-    } else if (json_diff_first(file->settings, settings, &diff)) {
+    if (like != NULL && differ(like->settings, settings, method != NULL, &diff)) {
         char what[ERROR_MESSAGE_BYTES];
-        snprintf(what, sizeof what, "settings.%s is %s, and %s in line 1", diff.path, diff.after,
-                 diff.before);
+        snprintf(what, sizeof what, "settings.%s is %s, and %s in line %zu", diff.path, diff.after,
+                 diff.before, like->line);
         return refuse_line(line, what, err);
     }
-    enum status status = add_record(file, record, offset, line, err);
+    enum status status = method != NULL ? STATUS_OK : add_method(file, name, settings, line, err);
+    if (status == STATUS_OK) {
+        status = add_record(file, record, offset, line, err);
+    }
     return status == STATUS_ALREADY_EXISTS
-               ? refuse_line(line, "its id has a record above already", err)
+               ? refuse_line(line,
+                             file->kind == OUTFILE_SWEEP
+                                 ? "its id has a record above already"
+                                 : "its id has a record of this method above already",
+                             err)
                : status;
 }
 
@@ -125,13 +202,15 @@ static enum status take_line(struct outfile *file, const char *text, size_t size
     json_t *record = json_loadb(text, size, 0, NULL);
     bool ended = text[size - 1] == '\n';
     enum status status = STATUS_OK;
-    if (is_record(record)) {
+    if (is_record(record, file->kind)) {
         file->unended = !ended;
         status = take_record(file, record, offset, line, err);
-    } else if (!ended && record == NULL && is_torn(text, size)) {
+    } else if (!ended && record == NULL && is_torn(text, size, file->kind)) {
         file->torn_bytes = size;
     } else {
-        status = refuse_line(line, "not a record of a sweep", err);
+        char what[64];
+        snprintf(what, sizeof what, "not a record of a %s", kinds[file->kind].name);
+        status = refuse_line(line, what, err);
     }
     json_decref(record);
     return status;
@@ -200,7 +279,8 @@ static enum status mend_end(struct outfile *file, struct error *err) {
 }
 
 // Opens a regular file other than `input`, without changing what is in it.
-static enum status open_locked(const char *path, const char *input, int *fd, struct error *err) {
+static enum status open_locked(const char *path, const char *input, enum outfile_kind kind, int *fd,
+                               struct error *err) {
     *fd = open(path, O_CREAT | O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
     if (*fd < 0) {
         return fail("open the file", err);
@@ -216,7 +296,8 @@ static enum status open_locked(const char *path, const char *input, int *fd, str
                          path, input);
     }
     if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        return error_set(err, STATUS_ALREADY_EXISTS, "--out", "another sweep writes %s", path);
+        return error_set(err, STATUS_ALREADY_EXISTS, "--out", "another %s writes %s",
+                         kinds[kind].name, path);
     }
     return STATUS_OK;
 }
@@ -236,19 +317,26 @@ static enum status sync_directory_of(const char *path, struct error *err) {
 }
 
 static void forget_records(struct outfile *file) {
+    for (size_t i = 0; i < file->n_methods; i++) {
+        free(file->methods[i].name);
+        json_decref(file->methods[i].settings);
+    }
+    free(file->methods);
     free(file->records);
     json_decref(file->index);
-    json_decref(file->settings);
-    *file = (struct outfile){.fd = file->fd, .path = file->path, .input = file->input};
+    *file = (struct outfile){
+        .fd = file->fd, .kind = file->kind, .path = file->path, .input = file->input};
 }
 
 // Opens the file beside, and empties it if it is what a killed run left there.
-static enum status open_part(const char *part, const char *input, int *fd, struct error *err) {
-    struct outfile left = {.fd = -1, .index = json_object()};
-    enum status status = open_locked(part, input, &left.fd, err);
+static enum status open_part(const char *part, const struct outfile *file, int *fd,
+                             struct error *err) {
+    struct outfile left = {.fd = -1, .kind = file->kind, .index = json_object()};
+    enum status status = open_locked(part, file->input, file->kind, &left.fd, err);
     if (status == STATUS_OK && read_records(&left, err) != STATUS_OK) {
         status = error_set(err, STATUS_MALFORMED, "--out",
-                           "%.200s stands in the way: it is not a part of a sweep", part);
+                           "%.200s stands in the way: it is not a part of a %s", part,
+                           kinds[file->kind].name);
     }
     if (status == STATUS_OK && ftruncate(left.fd, 0) != 0) {
         status = fail("empty the file beside", err);
@@ -296,7 +384,7 @@ static enum status drop_failed_records(struct outfile *file, struct error *err) 
     }
     snprintf(part, sizeof part, "%s.part", path);
     int fd = -1;
-    enum status status = open_part(part, file->input, &fd, err);
+    enum status status = open_part(part, file, &fd, err);
     if (status == STATUS_OK) {
         status = copy_kept(file, fd, err);
         if (status == STATUS_OK && (fsync(fd) != 0 || rename(part, path) != 0)) {
@@ -320,34 +408,65 @@ static enum status drop_failed_records(struct outfile *file, struct error *err) 
     return status == STATUS_OK ? sync_directory_of(path, err) : status;
 }
 
-enum status outfile_open(const char *path, const char *input, struct outfile *out,
-                         struct error *err) {
-    *out = (struct outfile){.fd = -1, .path = path, .input = input, .index = json_object()};
+enum status outfile_open(const char *path, const char *input, enum outfile_kind kind,
+                         struct outfile *out, struct error *err) {
+    *out = (struct outfile){
+        .fd = -1, .kind = kind, .path = path, .input = input, .index = json_object()};
     if (out->index == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the records");
     }
-    enum status status = open_locked(path, input, &out->fd, err);
+    enum status status = open_locked(path, input, kind, &out->fd, err);
     return status == STATUS_OK ? read_records(out, err) : status;
+}
+
+// Refuses records that would stay beside others that they do not fit.
+static enum status check_settings(const struct outfile *file, const json_t *settings,
+                                  bool drop_failed, struct error *err) {
+    for (size_t i = 0; i < file->n_methods; i++) {
+        const struct outfile_method *method = &file->methods[i];
+        const json_t *own = json_object_get(settings, method->name);
+        const json_t *any = json_object_iter_value(json_object_iter((json_t *)settings));
+        size_t stay = method->count - (drop_failed ? method->n_failed : 0);
+        struct json_diff diff;
+        if (stay > 0 && differ(method->settings, own != NULL ? own : any, own != NULL, &diff)) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "--out",
+                             "holds records of another %s: %.60s%s%s is %s there and %s now; name "
+                             "another file",
+                             kinds[file->kind].name, method->name,
+                             method->name[0] != '\0' ? ": " : "", diff.path, diff.before,
+                             diff.after);
+        }
+    }
+    return STATUS_OK;
+}
+
+// Takes the settings of the records to come: equal to those that are there, where any stayed.
+static enum status take_settings(struct outfile *file, const json_t *settings, struct error *err) {
+    enum status status = STATUS_OK;
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)settings, name, value) {
+        if (status == STATUS_OK && find_method(file, name) == NULL) {
+            status = add_method(file, name, value, 0, err);
+        }
+    }
+    return status;
 }
 
 enum status outfile_start(struct outfile *file, const json_t *settings, bool drop_failed,
                           struct error *err) {
-    struct json_diff diff;
-    bool drop = drop_failed && file->n_failed > 0;
-    size_t stay = file->count - (drop ? file->n_failed : 0);
-    if (stay > 0 && json_diff_first(file->settings, settings, &diff)) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "--out",
-                         "holds records of another sweep: %s is %s there and %s now; name another "
-                         "file",
-                         diff.path, diff.before, diff.after);
+    size_t n_failed = 0;
+    for (size_t i = 0; i < file->n_methods; i++) {
+        n_failed += file->methods[i].n_failed;
     }
-    enum status status = drop ? drop_failed_records(file, err) : mend_end(file, err);
+    enum status status = check_settings(file, settings, drop_failed, err);
     if (status == STATUS_OK) {
-        json_decref(file->settings);
-        file->settings = json_deep_copy(settings);
-        status = sync_directory_of(file->path, err);
+        status = drop_failed && n_failed > 0 ? drop_failed_records(file, err) : mend_end(file, err);
     }
-    return status;
+    if (status == STATUS_OK) {
+        status = take_settings(file, settings, err);
+    }
+    return status == STATUS_OK ? sync_directory_of(file->path, err) : status;
 }
 
 void outfile_close(struct outfile *file) {
@@ -358,11 +477,17 @@ void outfile_close(struct outfile *file) {
     forget_records(file);
 }
 
-const struct outfile_record *outfile_find(const struct outfile *file, const json_t *id) {
-    char *text = json_dumps(id, JSON_COMPACT | JSON_ENCODE_ANY);
+const struct outfile_record *outfile_find(const struct outfile *file, const json_t *id,
+                                          const char *method) {
+    char *text = index_name(id, method);
     const json_t *number = text == NULL ? NULL : json_object_get(file->index, text);
     free(text);
     return number == NULL ? NULL : &file->records[json_integer_value(number)];
+}
+
+const char *outfile_date(const struct outfile *file) {
+    const json_t *settings = file->n_methods == 0 ? NULL : file->methods[0].settings;
+    return json_string_value(json_object_get(json_object_get(settings, "job"), "date"));
 }
 
 enum status outfile_load(const struct outfile *file, const struct outfile_record *record,
@@ -386,9 +511,10 @@ enum status outfile_load(const struct outfile *file, const struct outfile_record
 
 enum status outfile_append(struct outfile *file, json_t *record, struct error *err) {
     // The mark comes first in the line: a torn record is known by it.
-    json_t *marked = json_pack("{s:i}", "surefoot_sweep", OUTFILE_FORMAT);
+    const struct outfile_method *method = find_method(file, method_of(record, file->kind));
+    json_t *marked = json_pack("{s:i}", kinds[file->kind].member, OUTFILE_FORMAT);
     char *text = marked == NULL || json_object_update(marked, record) != 0 ||
-                         json_object_set(marked, "settings", file->settings) != 0
+                         json_object_set(marked, "settings", method->settings) != 0
                      ? NULL
                      : json_dumps(marked, JSON_COMPACT);
     json_decref(marked);

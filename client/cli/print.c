@@ -338,11 +338,11 @@ const char *print_plural(uint64_t count) {
     return count == 1 ? "" : "s";
 }
 
-const char *print_visible_text(const Surefoot__JobResult *result, bool show_unsafe) {
-    if (result->text == NULL) {
+const char *print_visible_text(const char *text, bool over_budget, bool show_unsafe) {
+    if (text == NULL) {
         return "";
     }
-    return result->over_budget && !show_unsafe ? PRINT_MASK : result->text;
+    return over_budget && !show_unsafe ? PRINT_MASK : text;
 }
 
 static void print_score(const char *name, protobuf_c_boolean has, double value, FILE *out) {
@@ -401,7 +401,7 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     if (result->text != NULL) {
         fputc('\n', out);
         // Many tokenizers begin a word, and so an answer, with a space. JSON keeps it.
-        const char *text = print_visible_text(result, show_unsafe);
+        const char *text = print_visible_text(result->text, result->over_budget, show_unsafe);
         print_text(text + (text[0] == ' '), false, 0, out);
         fputc('\n', out);
     }

@@ -39,7 +39,7 @@ void print_text(const char *text, bool line, int columns_max, FILE *out);
 // The ending of a word that `count` things are counted by: "" for one, else "s".
 const char *print_plural(uint64_t count);
 
-// The answer as people may see it: its text, the mask, or "" when there is none. Borrowed.
-const char *print_visible_text(const Surefoot__JobResult *result, bool show_unsafe);
+// The answer as people may see it: `text`, the mask, or "" when text is NULL. Borrowed.
+const char *print_visible_text(const char *text, bool over_budget, bool show_unsafe);
 
 #endif

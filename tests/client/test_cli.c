@@ -25,6 +25,7 @@ struct place {
     char in[PATH_BYTES];
     char out[PATH_BYTES];
     char log[PATH_BYTES];
+    int records; // has_records waits for
 };
 
 static int set_up(void **state) {
@@ -622,7 +623,7 @@ static void test_refused_prompts_are_records_and_refused_flags_end_the_sweep(voi
     fake_service_stop(service);
 }
 
-// True once the sweep has written every result that the first service gives.
+// True once OUT has every result that the first service gives.
 static bool has_records(void *context) {
     const struct place *place = context;
     FILE *file = fopen(place->out, "r");
@@ -634,13 +635,14 @@ static bool has_records(void *context) {
         lines += byte == '\n';
     }
     fclose(file);
-    return lines >= ITEMS / 3;
+    return lines >= place->records;
 }
 
 // Ends a sweep by `number` when it hangs half-way, and lets a second one finish. The first service
 // gives results for a third of the items only.
 static void interrupt_and_go_on(struct place *place, int number, int expected) {
     write_items(place, "");
+    place->records = ITEMS / 3;
     char endpoint[PATH_BYTES];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/clients", place->directory);
     struct fake_service *service =
@@ -678,9 +680,140 @@ static void test_killed_sweep_goes_on(void **state) {
     interrupt_and_go_on(*state, SIGKILL, 128 + SIGKILL);
 }
 
+static const char *const compared[] = {"sample", "beam"};
+
+#define COMPARE(place, endpoint)                                                                   \
+    "compare", (place)->in, "--out", (place)->out, "--methods", "sample,beam", "--endpoint",       \
+        (char *)(endpoint), "--in-flight", "16", "--quiet"
+
+// Checks that OUT holds every item once under each method, and that the methods share its seed.
+static void expect_each_once_compared(const struct place *place) {
+    FILE *file = fopen(place->out, "r");
+    assert_non_null(file);
+    json_t *seeds[ITEMS][2] = {{NULL}};
+    char *line = NULL;
+    size_t capacity = 0;
+    while (getline(&line, &capacity, file) >= 0) {
+        json_t *record = json_loads(line, 0, NULL);
+        assert_non_null(record);
+        int number = atoi(json_string_value(json_object_get(record, "id")) + 1);
+        const char *method = json_string_value(json_object_get(record, "method"));
+        bool beam = strcmp(method, compared[1]) == 0;
+        assert_string_equal(method, compared[beam]);
+        assert_in_range(number, 0, ITEMS - 1);
+        assert_null(seeds[number][beam]);
+        seeds[number][beam] = json_incref(json_object_get(record, "seed"));
+        const json_t *settings = json_object_get(record, "settings");
+        assert_string_equal(
+            json_string_value(json_object_get(json_object_get(settings, "job"), "method")), method);
+        json_decref(record);
+    }
+    free(line);
+    fclose(file);
+    for (int i = 0; i < ITEMS; i++) {
+        assert_true(json_is_integer(seeds[i][0]));
+        assert_true(json_equal(seeds[i][0], seeds[i][1]));
+        assert_true(i == 0 || !json_equal(seeds[i][0], seeds[i - 1][0]));
+        json_decref(seeds[i][0]);
+        json_decref(seeds[i][1]);
+    }
+}
+
+// The first service gives the results of one method and of a third of the items of the other.
+static void test_killed_comparison_goes_on(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    place->records = ITEMS + ITEMS / 3;
+    char endpoint[PATH_BYTES];
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/clients", place->directory);
+    struct fake_service *service =
+        fake_service_start(endpoint, &(struct fake_script){.results_max = place->records});
+    struct process process;
+    start_program(place, (char *[]){COMPARE(place, endpoint), NULL}, &process);
+    assert_true(process_wait_until(has_records, place, WAIT_MS));
+    process_signal(&process, SIGKILL);
+    int code = -1;
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    fake_service_stop(service);
+    FILE *out = fopen(place->out, "a");
+    assert_non_null(out);
+    fputs("{\"surefoot_compare\":1,\"id\":\"i9\",\"method\":\"beam\",\"key\":\"torn", out);
+    fclose(out);
+    service = fake_service_start(endpoint, &(struct fake_script){0});
+    char *output = NULL;
+    code = RUN(place, &output, COMPARE(place, endpoint));
+    // Both methods count whole, but the times are not of this run.
+    assert_non_null(strstr(output, "means over the 30 prompts that every method answered"));
+    assert_non_null(strstr(output, "30. p-29\n"));
+    assert_non_null(strstr(output, "30/30        0       0        -\n"));
+    expect_code(0, code, output);
+    expect_each_once_compared(place);
+    assert_in_range(fake_service_jobs(service), 1, ITEMS - ITEMS / 3);
+    assert_int_equal(fake_service_open(service), 0);
+    int before = fake_service_jobs(service);
+    EXPECT(0, "30/30", COMPARE(place, endpoint));
+    assert_int_equal(fake_service_jobs(service), before);
+    fake_service_stop(service);
+}
+
+static void test_comparison_refuses_other_flags_files_and_edited_rows(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "30 items", "sweep", place->in, "--out", place->out, "--endpoint", endpoint);
+    char *records = testkit_read_file(place->out, NULL);
+    EXPECT(2, "--out line 1: not a record of a comparison", COMPARE(place, endpoint));
+    char *left = testkit_read_file(place->out, NULL);
+    assert_string_equal(left, records);
+    free(left);
+    free(records);
+    assert_int_equal(remove(place->out), 0);
+    EXPECT(0, "30/30", COMPARE(place, endpoint));
+    EXPECT(2, "--out line 1: not a record of a sweep", "sweep", place->in, "--out", place->out,
+           "--endpoint", endpoint);
+    EXPECT(2, "another comparison: beam: job.n is 32 there and 16 now", COMPARE(place, endpoint),
+           "--n", "16");
+    EXPECT(2, "another comparison: sample: system is null there and", COMPARE(place, endpoint),
+           "--system", "be kind");
+    EXPECT(2, "is the input file", "compare", place->in, "--out", place->in);
+    EXPECT(2, "sample and sample:plain are the same", "compare", place->in, "--methods",
+           "sample,sample:plain", "--endpoint", endpoint);
+    expect_each_once_compared(place);
+    // One more method: the records of the others stay, and what they share must fit.
+    EXPECT(2, "another comparison: sample: system is null there and", "compare", place->in, "--out",
+           place->out, "--methods", "best-of-n", "--endpoint", endpoint, "--system", "x");
+    int before = fake_service_jobs(service);
+    EXPECT(0, "30/30", "compare", place->in, "--out", place->out, "--methods", "sample,best-of-n",
+           "--endpoint", endpoint);
+    assert_int_equal(fake_service_jobs(service), before + ITEMS);
+    const char *edited = "{\"id\":\"i3\",\"prompt\":\"p-3\",\"tag\":\"benign\"}\n";
+    testkit_write_file(place->in, edited, strlen(edited));
+    EXPECT(2, "line 1: field \"tag\" is \"benign\", and 3 in the record", COMPARE(place, endpoint));
+    fake_service_stop(service);
+}
+
+static void test_comparison_does_failed_items_again(void **state) {
+    struct place *place = *state;
+    write_items(place, " bad");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.fail_word = "bad"});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(3, "24/30        0       6", COMPARE(place, endpoint));
+    int before = fake_service_jobs(service);
+    EXPECT(3, "24/30        0       6", COMPARE(place, endpoint));
+    assert_int_equal(fake_service_jobs(service), before);
+    EXPECT(3, "24/30        0       6", COMPARE(place, endpoint), "--retry-failed");
+    assert_int_equal(fake_service_jobs(service), before + 2 * ITEMS / 5);
+    expect_each_once_compared(place);
+    fake_service_stop(service);
+}
+
 // 180 s are not enough for the old way, a whole timeout for each record.
 static void test_sweep_keeps_its_patience_when_the_service_dies(void **state) {
     struct place *place = *state;
+    place->records = ITEMS / 3;
     write_items(place, "");
     char endpoint[PATH_BYTES];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/clients", place->directory);
@@ -798,7 +931,8 @@ static void test_compare_averages_over_common_prompts_and_keeps_results(void **s
     EXPECT(0, "\"summary\":\"sample\",\"mean_reward\":0.5,\"mean_cost\":1.25,\"common\":2,",
            "compare", input, "--methods", "sample,inference-guard", "--endpoint", endpoint,
            "--quiet", "--json");
-    EXPECT(2, "--out: cannot make", "compare", input, "--endpoint", endpoint, "--out", place->out);
+    EXPECT(2, "another comparison: inference-guard: job.tries is 3 there and 2 now", "compare",
+           input, "--endpoint", endpoint, "--out", place->out);
     fake_service_stop(service);
     FILE *file = fopen(place->out, "r");
     char *line = NULL;
@@ -849,6 +983,9 @@ int main(void) {
         CASE(test_refused_prompts_are_records_and_refused_flags_end_the_sweep),
         CASE(test_interrupted_sweep_goes_on),
         CASE(test_killed_sweep_goes_on),
+        CASE(test_killed_comparison_goes_on),
+        CASE(test_comparison_refuses_other_flags_files_and_edited_rows),
+        CASE(test_comparison_does_failed_items_again),
         CASE(test_sweep_keeps_its_patience_when_the_service_dies),
         CASE(test_waiting_for_a_lost_group_is_said_and_ends),
         CASE(test_sweep_without_groups_or_service_exits_with_4),

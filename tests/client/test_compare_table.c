@@ -2,6 +2,7 @@
 // where they are short enough, and what is over budget is hidden unless it is asked for.
 #include "client/cli/compare_table.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +13,7 @@ enum { PROMPTS = 2, METHODS = 3, COLUMNS = 100 };
 struct fixture {
     struct item rows[PROMPTS];
     struct items items;
-    Surefoot__JobResult results[METHODS][PROMPTS];
-    Surefoot__JobResult *pointers[METHODS][PROMPTS];
+    json_t *results[METHODS][PROMPTS]; // owned
     struct compare_column columns[METHODS];
     struct compare_table table;
 };
@@ -28,18 +28,12 @@ static int set_up(void **state) {
     fixture->items = (struct items){.rows = fixture->rows, .count = PROMPTS};
     for (int i = 0; i < METHODS; i++) {
         for (int j = 0; j < PROMPTS; j++) {
-            Surefoot__JobResult *result = &fixture->results[i][j];
-            surefoot__job_result__init(result);
-            result->outcome = SUREFOOT__OUTCOME__OUTCOME_COMPLETED;
-            result->text = " an answer";
-            result->has_reward = result->has_cost = result->has_budget = 1;
-            result->reward = 1.5 + i;
-            result->cost = 0.25;
-            result->budget = 0.75;
-            fixture->pointers[i][j] = result;
+            fixture->results[i][j] =
+                json_pack("{s:s, s:s, s:f, s:f, s:f}", "outcome", "COMPLETED", "text", " an answer",
+                          "reward", 1.5 + i, "cost", 0.25, "budget", 0.75);
         }
         fixture->columns[i] = (struct compare_column){
-            .label = labels[i], .wall_ms = 1000, .results = fixture->pointers[i]};
+            .label = labels[i], .wall_ms = 1000, .results = fixture->results[i]};
     }
     fixture->table = (struct compare_table){
         .items = &fixture->items, .columns = fixture->columns, .n_columns = METHODS};
@@ -48,8 +42,18 @@ static int set_up(void **state) {
 }
 
 static int tear_down(void **state) {
-    free(*state);
+    struct fixture *fixture = *state;
+    for (int i = 0; i < METHODS; i++) {
+        for (int j = 0; j < PROMPTS; j++) {
+            json_decref(fixture->results[i][j]);
+        }
+    }
+    free(fixture);
     return 0;
+}
+
+static void set_text(json_t *result, const char *name, const char *text) {
+    assert_int_equal(json_object_set_new(result, name, json_string(text)), 0);
 }
 
 static char *printed(const struct fixture *fixture, bool show_unsafe) {
@@ -94,10 +98,10 @@ static void test_long_texts_stay_within_a_hundred_columns(void **state) {
     }
     text[sizeof text - 1] = '\0';
     fixture->rows[0].prompt = text;
-    fixture->results[0][0].text = text;
+    set_text(fixture->results[0][0], "text", text);
     fixture->columns[1].label = "inference-guard:lagrangian";
-    fixture->results[1][0].reward = -123456.75;
-    fixture->results[2][0].outcome = SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
+    json_object_set_new(fixture->results[1][0], "reward", json_real(-123456.75));
+    set_text(fixture->results[2][0], "outcome", "NO_SAFE_CANDIDATE");
     char *output = printed(fixture, false);
     for (const char *line = output; *line != '\0'; line = strchr(line, '\n') + 1) {
         if (strcspn(line, "\n") > COLUMNS) {
@@ -116,15 +120,14 @@ static void test_an_answer_of_sixty_tokens_is_whole(void **state) {
         text[i] = ' ';
     }
     memcpy(text + sizeof text - 7, " last.", 7);
-    fixture->results[0][0].text = text;
+    set_text(fixture->results[0][0], "text", text);
     expect(fixture, " last.\n");
 }
 
 static void test_answers_over_budget_are_hidden(void **state) {
     struct fixture *fixture = *state;
-    fixture->results[0][0].text = "something bad";
-    fixture->results[0][0].has_over_budget = 1;
-    fixture->results[0][0].over_budget = 1;
+    set_text(fixture->results[0][0], "text", "something bad");
+    json_object_set_new(fixture->results[0][0], "over_budget", json_true());
     char *hidden = printed(fixture, false);
     char *shown = printed(fixture, true);
     assert_null(strstr(hidden, "something bad"));
@@ -137,21 +140,30 @@ static void test_answers_over_budget_are_hidden(void **state) {
 
 static void test_what_was_not_answered_says_why(void **state) {
     struct fixture *fixture = *state;
-    Surefoot__ErrorInfo error = SUREFOOT__ERROR_INFO__INIT;
-    error.message = "a rank is lost";
-    Surefoot__JobResult *refused = &fixture->results[2][0], *failed = &fixture->results[2][1];
-    refused->outcome = SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
-    refused->text = NULL;
-    refused->rule = "nothing is within budget";
-    failed->outcome = SUREFOOT__OUTCOME__OUTCOME_FAILED;
-    failed->text = NULL;
-    failed->error = &error;
-    failed->has_reward = failed->has_cost = 0;
+    json_t *refused = fixture->results[2][0], *failed = fixture->results[2][1];
+    set_text(refused, "outcome", "NO_SAFE_CANDIDATE");
+    set_text(refused, "rule", "nothing is within budget");
+    json_object_del(refused, "text");
+    set_text(failed, "outcome", "FAILED");
+    json_object_set_new(failed, "error", json_pack("{s:s}", "message", "a rank is lost"));
+    json_object_del(failed, "text");
+    json_object_del(failed, "reward");
+    json_object_del(failed, "cost");
     expect(fixture, "    inference-guard  reward    3.500  cost    0.250  refused ");
     expect(fixture, "    inference-guard  [nothing is within budget]\n");
     expect(fixture, "    inference-guard  reward        -  cost        -  FAILED ");
     expect(fixture, "    inference-guard  [a rank is lost]\n");
     expect(fixture, "means over the 0 prompts that every method answered, 2 left out;");
+}
+
+// What an earlier run began has no time of this one.
+static void test_unknown_times_are_said_to_be(void **state) {
+    struct fixture *fixture = *state;
+    expect(fixture, "sample                1.500     0.250           0         2/2        0       "
+                    "0      1.0\n");
+    fixture->columns[0].wall_ms = (double)NAN;
+    expect(fixture, "sample                1.500     0.250           0         2/2        0       "
+                    "0        -\n");
 }
 
 static void test_one_prompt_is_no_plural(void **state) {
@@ -164,7 +176,8 @@ static void test_a_comparison_without_costs_has_no_budget(void **state) {
     struct fixture *fixture = *state;
     for (int i = 0; i < METHODS; i++) {
         for (int j = 0; j < PROMPTS; j++) {
-            fixture->results[i][j].has_budget = fixture->results[i][j].has_cost = 0;
+            json_object_del(fixture->results[i][j], "budget");
+            json_object_del(fixture->results[i][j], "cost");
         }
     }
     expect(fixture, "reward    1.500  cost        -  answered");
@@ -179,6 +192,7 @@ int main(void) {
         CASE(test_an_answer_of_sixty_tokens_is_whole),
         CASE(test_answers_over_budget_are_hidden),
         CASE(test_what_was_not_answered_says_why),
+        CASE(test_unknown_times_are_said_to_be),
         CASE(test_one_prompt_is_no_plural),
         CASE(test_a_comparison_without_costs_has_no_budget),
     };

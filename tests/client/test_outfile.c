@@ -48,8 +48,8 @@ static void append(struct outfile *file, const char *key, const char *outcome) {
 
 static void open_file(const struct place *place, bool drop_failed, struct outfile *file) {
     struct error err;
-    json_t *settings = json_pack("{s:i}", "n", 1);
-    assert_ok(outfile_open(place->path, NULL, file, &err), &err);
+    json_t *settings = json_pack("{s:{s:i}}", "", "n", 1);
+    assert_ok(outfile_open(place->path, NULL, OUTFILE_SWEEP, file, &err), &err);
     assert_ok(outfile_start(file, settings, drop_failed, &err), &err);
     json_decref(settings);
 }
@@ -57,7 +57,7 @@ static void open_file(const struct place *place, bool drop_failed, struct outfil
 // The outcome recorded for an item, or NULL.
 static const char *find(const struct outfile *file, const char *id) {
     json_t *value = json_string(id);
-    const struct outfile_record *row = outfile_find(file, value);
+    const struct outfile_record *row = outfile_find(file, value, "");
     json_decref(value);
     return row == NULL ? NULL : row->outcome;
 }
@@ -104,7 +104,7 @@ static void expect_untouched(const struct place *place, const char *text, const 
     testkit_write_file(place->path, text, strlen(text));
     struct outfile file;
     struct error err;
-    assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, &file, &err));
+    assert_status(STATUS_MALFORMED, outfile_open(place->path, NULL, OUTFILE_SWEEP, &file, &err));
     assert_string_equal(err.field, field);
     outfile_close(&file);
     char *left = testkit_read_file(place->path, NULL);
@@ -134,10 +134,61 @@ static void test_foreign_file_is_refused_untouched(void **state) {
                      "--out line 2");
 }
 
+#define COMPARED(id, method, rest)                                                                 \
+    "{\"surefoot_compare\":1,\"id\":" id ",\"method\":\"" method                                   \
+    "\",\"key\":\"k\",\"outcome\":\"COMPLETED\",\"settings\":{\"asked\":\"x\"," rest "}}\n"
+#define SAMPLE(id) COMPARED(id, "sample", "\"job\":{\"n\":1}")
+#define BEAM(id) COMPARED(id, "beam", "\"job\":{\"n\":8}")
+
+static void expect_comparison_untouched(const struct place *place, const char *text,
+                                        const char *field, const char *part) {
+    testkit_write_file(place->path, text, strlen(text));
+    struct outfile file;
+    struct error err;
+    assert_status(STATUS_MALFORMED,
+                  outfile_open(place->path, NULL, OUTFILE_COMPARISON, &file, &err));
+    assert_string_equal(err.field, field);
+    if (strstr(err.message, part) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", part, err.message);
+    }
+    outfile_close(&file);
+    char *left = testkit_read_file(place->path, NULL);
+    assert_string_equal(left, text);
+    free(left);
+}
+
+// A record of a comparison is one of an item and a method; settings of methods differ in the job.
+static void test_records_of_a_comparison_have_a_method(void **state) {
+    const struct place *place = *state;
+    expect_comparison_untouched(place, RECORD("a"), "--out line 1", "a comparison");
+    expect_comparison_untouched(place, SAMPLE("1") BEAM("1") SAMPLE("1"), "--out line 3",
+                                "of this method above");
+    expect_comparison_untouched(place,
+                                SAMPLE("1") BEAM("1") COMPARED("2", "beam", "\"job\":{\"n\":9}"),
+                                "--out line 3", "settings.job.n is 9, and 8 in line 2");
+    expect_comparison_untouched(place, SAMPLE("1") COMPARED("1", "beam", "\"system\":7"),
+                                "--out line 2", "settings.system is 7, and nothing in line 1");
+    const char *text = SAMPLE("1") BEAM("1") SAMPLE("\"1\"");
+    testkit_write_file(place->path, text, strlen(text));
+    struct outfile file;
+    struct error err;
+    assert_ok(outfile_open(place->path, NULL, OUTFILE_COMPARISON, &file, &err), &err);
+    assert_int_equal(file.count, 3);
+    assert_int_equal(file.n_methods, 2);
+    json_t *id = json_integer(1);
+    assert_int_equal(outfile_find(&file, id, "beam")->line, 2);
+    assert_null(outfile_find(&file, id, "best-of-n"));
+    json_decref(id);
+    id = json_string("1");
+    assert_null(outfile_find(&file, id, "beam"));
+    json_decref(id);
+    outfile_close(&file);
+}
+
 static void expect_out_refused(const char *path, const char *input, const char *part) {
     struct outfile file;
     struct error err;
-    assert_status(STATUS_INVALID_ARGUMENT, outfile_open(path, input, &file, &err));
+    assert_status(STATUS_INVALID_ARGUMENT, outfile_open(path, input, OUTFILE_SWEEP, &file, &err));
     assert_string_equal(err.field, "--out");
     assert_non_null(strstr(err.message, part));
     outfile_close(&file);
@@ -168,8 +219,8 @@ static void test_foreign_file_beside_is_not_overwritten(void **state) {
     snprintf(part, sizeof part, "%s.part", place->path);
     testkit_write_file(part, "notes", 5);
     struct error err;
-    assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
-    json_t *settings = json_pack("{s:i}", "n", 1);
+    assert_ok(outfile_open(place->path, NULL, OUTFILE_SWEEP, &file, &err), &err);
+    json_t *settings = json_pack("{s:{s:i}}", "", "n", 1);
     assert_status(STATUS_MALFORMED, outfile_start(&file, settings, true, &err));
     json_decref(settings);
     assert_non_null(strstr(err.message, ".part"));
@@ -191,7 +242,8 @@ static void test_second_writer_is_refused(void **state) {
     struct outfile second;
     struct error err;
     open_file(place, false, &first);
-    assert_status(STATUS_ALREADY_EXISTS, outfile_open(place->path, NULL, &second, &err));
+    assert_status(STATUS_ALREADY_EXISTS,
+                  outfile_open(place->path, NULL, OUTFILE_SWEEP, &second, &err));
     outfile_close(&second);
     outfile_close(&first);
 }
@@ -222,9 +274,9 @@ static void test_other_settings_are_refused_by_the_first_difference(void **state
     testkit_write_file(place->path, text, strlen(text));
     struct outfile file;
     struct error err;
-    json_t *settings = json_pack("{s:i}", "n", 2);
+    json_t *settings = json_pack("{s:{s:i}}", "", "n", 2);
     for (int drop_failed = 0; drop_failed < 2; drop_failed++) {
-        assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
+        assert_ok(outfile_open(place->path, NULL, OUTFILE_SWEEP, &file, &err), &err);
         assert_status(STATUS_INVALID_ARGUMENT, outfile_start(&file, settings, drop_failed, &err));
         assert_non_null(strstr(err.message, "n is 1 there and 2 now"));
         outfile_close(&file);
@@ -234,14 +286,14 @@ static void test_other_settings_are_refused_by_the_first_difference(void **state
     }
     // Records that go need not fit.
     testkit_write_file(place->path, RECORD_AS("b", "FAILED"), strlen(RECORD_AS("b", "FAILED")));
-    assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
+    assert_ok(outfile_open(place->path, NULL, OUTFILE_SWEEP, &file, &err), &err);
     assert_ok(outfile_start(&file, settings, true, &err), &err);
     assert_int_equal(file.count, 0);
     append(&file, "b", "COMPLETED");
     json_decref(settings);
     outfile_close(&file);
-    assert_ok(outfile_open(place->path, NULL, &file, &err), &err);
-    assert_int_equal(json_integer_value(json_object_get(file.settings, "n")), 2);
+    assert_ok(outfile_open(place->path, NULL, OUTFILE_SWEEP, &file, &err), &err);
+    assert_int_equal(json_integer_value(json_object_get(file.methods[0].settings, "n")), 2);
     outfile_close(&file);
 }
 
@@ -253,8 +305,8 @@ static void test_link_to_the_records_stays_a_link(void **state) {
     assert_int_equal(symlink("out.jsonl", link_path), 0);
     struct outfile file;
     struct error err;
-    json_t *settings = json_pack("{s:i}", "n", 1);
-    assert_ok(outfile_open(link_path, NULL, &file, &err), &err);
+    json_t *settings = json_pack("{s:{s:i}}", "", "n", 1);
+    assert_ok(outfile_open(link_path, NULL, OUTFILE_SWEEP, &file, &err), &err);
     assert_ok(outfile_start(&file, settings, true, &err), &err);
     json_decref(settings);
     append(&file, "b", "COMPLETED");
@@ -271,6 +323,7 @@ int main(void) {
         CASE(test_records_are_found_again),
         CASE(test_torn_line_is_cut_off_wherever_it_ends),
         CASE(test_foreign_file_is_refused_untouched),
+        CASE(test_records_of_a_comparison_have_a_method),
         CASE(test_input_and_what_is_no_file_are_refused),
         CASE(test_foreign_file_beside_is_not_overwritten),
         CASE(test_other_settings_are_refused_by_the_first_difference),
