@@ -280,7 +280,7 @@ static enum status read_text(struct cursor *cursor, struct rows *out, struct err
 }
 
 struct form {
-    const char *suffix; // NULL: any other
+    const char *suffix; // the last one's also: any other
     const char *name;
     enum status (*read)(struct cursor *cursor, struct rows *out, struct error *err);
 };
@@ -289,13 +289,14 @@ static const struct form forms[] = {
     {".csv", "CSV", read_csv},
     {".tsv", "TSV", read_tsv},
     {".txt", "text", read_text},
-    {NULL, "JSON lines", read_json},
+    {".json", "JSON lines", read_json},
 };
+enum { FORMS_COUNT = sizeof forms / sizeof forms[0] };
 
 static const struct form *find_form(const char *path) {
     size_t length = strlen(path);
     const struct form *form = forms;
-    while (form->suffix != NULL &&
+    while (form < &forms[FORMS_COUNT - 1] &&
            (length <= strlen(form->suffix) ||
             strcasecmp(path + length - strlen(form->suffix), form->suffix) != 0)) {
         form++;
@@ -303,9 +304,21 @@ static const struct form *find_form(const char *path) {
     return form;
 }
 
-// Reads the whole file, from a pipe too.
-static enum status read_bytes(const char *path, char **bytes, size_t *size, struct error *err) {
-    FILE *file = fopen(path, "rbe");
+// NULL: none of that name.
+static const struct form *find_named_form(const char *name) {
+    for (size_t i = 0; i < FORMS_COUNT; i++) {
+        if (strcmp(forms[i].suffix + 1, name) == 0) {
+            return &forms[i];
+        }
+    }
+    return NULL;
+}
+
+// Reads the whole file, from a pipe too. Standard input stays open.
+static enum status read_bytes(const char *path, const char *name, char **bytes, size_t *size,
+                              struct error *err) {
+    bool standard = strcmp(path, ROWS_STDIN) == 0;
+    FILE *file = standard ? stdin : fopen(path, "rbe");
     if (file == NULL) {
         return error_set(err, status_from_errno(errno), path, "cannot open: %s", strerror(errno));
     }
@@ -316,18 +329,22 @@ static enum status read_bytes(const char *path, char **bytes, size_t *size, stru
             capacity = capacity == 0 ? 1 << 16 : 2 * capacity;
             char *more = *size >= ROWS_FILE_BYTES_MAX ? NULL : realloc(*bytes, capacity);
             if (more == NULL) {
-                fclose(file);
-                return error_set(err, STATUS_LIMIT, path, "above %zu bytes, or no memory for it",
-                                 ROWS_FILE_BYTES_MAX);
+                break;
             }
             *bytes = more;
         }
         got = fread(*bytes + *size, 1, capacity - *size, file);
     }
-    bool good = ferror(file) == 0;
-    enum status status =
-        good ? STATUS_OK : error_set(err, STATUS_IO, path, "cannot read: %s", strerror(errno));
-    fclose(file);
+    enum status status = STATUS_OK;
+    if (ferror(file) != 0) {
+        status = error_set(err, STATUS_IO, name, "cannot read: %s", strerror(errno));
+    } else if (feof(file) == 0) {
+        status = error_set(err, STATUS_LIMIT, name, "above %zu bytes, or no memory for it",
+                           ROWS_FILE_BYTES_MAX);
+    }
+    if (!standard) {
+        fclose(file);
+    }
     return status;
 }
 
@@ -344,26 +361,32 @@ static enum status check_start(const char *path, const struct cursor *cursor, st
     return STATUS_OK;
 }
 
-enum status rows_read(const char *path, struct rows *out, struct error *err) {
+enum status rows_read(const char *path, const char *form_name, struct rows *out,
+                      struct error *err) {
     *out = (struct rows){0};
+    const struct form *form = form_name != NULL ? find_named_form(form_name) : find_form(path);
+    if (form == NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--form", "\"%.40s\" is none of %s",
+                         form_name, ROWS_FORMS);
+    }
     char *bytes = NULL;
     size_t size = 0;
-    enum status status = read_bytes(path, &bytes, &size, err);
+    const char *name = strcmp(path, ROWS_STDIN) == 0 ? "standard input" : path;
+    enum status status = read_bytes(path, name, &bytes, &size, err);
     if (status == STATUS_OK) {
         struct cursor cursor = {.at = bytes, .end = bytes + size, .line = 1};
         if (size >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0) {
             cursor.at += 3;
         }
-        const struct form *form = find_form(path);
         out->form = form->name;
-        status = check_start(path, &cursor, err);
+        status = check_start(name, &cursor, err);
         if (status == STATUS_OK) {
             status = form->read(&cursor, out, err);
         }
     }
     free(bytes);
     if (status == STATUS_OK && out->count == 0) {
-        return error_set(err, STATUS_MALFORMED, path, "no items");
+        return error_set(err, STATUS_MALFORMED, name, "no items");
     }
     return status;
 }

@@ -1,6 +1,7 @@
 // The rows of a file of prompts, whatever its form: JSON lines, one JSON list of objects or of
-// texts, CSV, TSV, text with a prompt a line. The name's end tells CSV, TSV and text; JSON tells
-// itself. A byte order mark is skipped. The whole file is read and checked; errors name the line.
+// texts, CSV, TSV, text with a prompt a line. The name's end tells CSV, TSV and text, or the caller
+// does; JSON tells itself. A byte order mark is skipped. The whole file is read and checked; errors
+// name the line.
 #ifndef CLIENT_BENCHMARKS_ROWS_H
 #define CLIENT_BENCHMARKS_ROWS_H
 
@@ -29,9 +30,17 @@ struct rows {
     bool bare;        // rows are texts, under ROWS_TEXT_FIELD
 };
 
-// Release with rows_finish(), on failure too. STATUS_NOT_FOUND, STATUS_MALFORMED (also: no rows),
-// STATUS_LIMIT, STATUS_NO_MEMORY, STATUS_IO.
-MUST_CHECK enum status rows_read(const char *path, struct rows *out, struct error *err);
+// The path of standard input.
+#define ROWS_STDIN "-"
+
+// The names that rows_read() knows a form by.
+#define ROWS_FORMS "csv, tsv, txt, json"
+
+// `form` is one of ROWS_FORMS, or NULL: by the end of the path, standard input json. Release with
+// rows_finish(), on failure too. STATUS_INVALID_ARGUMENT (form), STATUS_NOT_FOUND, STATUS_MALFORMED
+// (also: no rows), STATUS_LIMIT, STATUS_NO_MEMORY, STATUS_IO.
+MUST_CHECK enum status rows_read(const char *path, const char *form, struct rows *out,
+                                 struct error *err);
 void rows_finish(struct rows *rows);
 
 // Sets an error at a line of the file; returns `status`.

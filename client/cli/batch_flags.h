@@ -4,7 +4,7 @@
 
 #include "client/cli/flags.h"
 
-enum { BATCH_FLAGS_COUNT = 10 };
+enum { BATCH_FLAGS_COUNT = 14 };
 
 struct batch_flags {
     struct flag table[BATCH_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
@@ -12,7 +12,12 @@ struct batch_flags {
     const char *out;           // the file for the records, or NULL
     const char *prompt_column; // NULL: found out
     const char *id_column;     // likewise
-    uint32_t limit;            // the first items, 0: all
+    const char *form;          // likewise
+    struct flag_list filters;
+    uint32_t sample;
+    uint64_t sample_seed;
+    int sample_seed_given;
+    uint32_t limit;
     uint32_t in_flight;        // jobs
     uint32_t patience_ms;
     int retry_failed;

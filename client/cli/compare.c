@@ -162,7 +162,7 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
         {.name = NULL},
     };
     const struct command_line line = {
-        .usage = "compare FILE [FLAGS]",
+        .usage = "compare FILE|- [FLAGS]",
         .about = "Answers the prompts of FILE (as sweep reads it) with several methods, one after "
                  "the other, and\nprints reward, cost, outcome, time and answer of each, and each "
                  "method's means over the\nprompts that every method answered. A method gets the "

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "client/cli/flags.h"
 #include "client/cli/turns.h"
 #include "client/surefoot.h"
 
@@ -22,9 +23,20 @@ struct item {
     size_t line;            // in the file, from 1
 };
 
+// Which items are asked: those that pass the filters, of them a sample, of it the first.
+struct selection {
+    const struct flag_list *filters; // FIELD=VALUE each; one of the values of every field
+    uint32_t sample;                 // 0: all
+    uint64_t sample_seed;
+    uint32_t limit; // 0: all
+};
+
 struct items {
     struct item *rows; // [count]
     size_t count;
+    size_t n_read;     // rows of the file
+    size_t n_filtered; // of them those that passed the filters
+    bool from_stdin;
     const char *form;             // of the file: "CSV", "JSON lines", ...; static
     const char *benchmark;        // what the file was recognised as, or NULL; static
     char asked[ITEMS_NAME_BYTES]; // the column that is asked, or the columns joined: "a + b"
@@ -34,6 +46,7 @@ struct items {
 struct items_choice {
     const char *prompt_column; // asked alone, whatever the file was recognised as
     const char *id_column;
+    const char *form;   // ROWS_FORMS
     struct turns turns; // what goes around every item; borrowed while the items live
 };
 
@@ -46,12 +59,18 @@ struct items_choice {
 MUST_CHECK enum status items_read(const char *path, const struct items_choice *choice,
                                   struct items *out, struct error *err);
 
-// Drops all but the first `limit`; 0 keeps all.
-void items_keep_first(struct items *items, size_t limit);
+// Drops what is not selected; what stays keeps its order and its id. Filters compare texts as they
+// are and numbers, true, false and null as JSON writes them; "id" is the item's id, "a.b" the
+// member b of the field a. Whether an item is in the sample depends on the seed and the ids alone,
+// and a larger sample holds a smaller one. STATUS_INVALID_ARGUMENT: no FIELD=VALUE, no row has the
+// field, or none is left; STATUS_MALFORMED: a field that is a list or an object.
+MUST_CHECK enum status items_select(struct items *items, const struct selection *selection,
+                                    struct error *err);
 void items_finish(struct items *items);
 
-// Says what was recognised and what is asked: "JailbreakBench, CSV, 100 rows, asking Goal".
-void items_describe(const struct items *items, FILE *out);
+// Says what was recognised, what is asked and what was selected: "JailbreakBench, CSV, 100 rows,
+// asking Goal; 20 selected by --sample 20 --sample-seed 1".
+void items_describe(const struct items *items, const struct selection *selection, FILE *out);
 
 // Puts the prompt or messages of `item`, with what goes around them, into spec. `rows` and `list`
 // hold the messages, LIMIT_MESSAGES each; everything is borrowed.

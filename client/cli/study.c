@@ -295,18 +295,29 @@ static enum status run_methods(struct cli *cli, struct study *study,
 
 enum status study_open(struct study *study, const char *path, enum outfile_kind kind,
                        const struct batch_flags *flags, struct job_flags *job, struct error *err) {
-    const struct items_choice choice = {
-        .prompt_column = flags->prompt_column, .id_column = flags->id_column, .turns = job->turns};
+    const struct items_choice choice = {.prompt_column = flags->prompt_column,
+                                        .id_column = flags->id_column,
+                                        .form = flags->form,
+                                        .turns = job->turns};
+    const struct selection selection = {.filters = &flags->filters,
+                                        .sample = flags->sample,
+                                        .sample_seed = flags->sample_seed,
+                                        .limit = flags->limit};
+    if (flags->sample_seed_given && flags->sample == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--sample-seed",
+                         "has no effect without --sample");
+    }
     study->turns = job->turns;
     enum status status = items_read(path, &choice, &study->items, err);
-    if (status == STATUS_OK && !flags->quiet) {
-        items_describe(&study->items, stderr);
-    }
     if (status == STATUS_OK) {
-        items_keep_first(&study->items, flags->limit);
+        status = items_select(&study->items, &selection, err);
+    }
+    if (status == STATUS_OK && !flags->quiet) {
+        items_describe(&study->items, &selection, stderr);
     }
     if (status == STATUS_OK && flags->out != NULL) {
-        status = outfile_open(flags->out, path, kind, &study->outfile, err);
+        status = outfile_open(flags->out, study->items.from_stdin ? "/dev/stdin" : path, kind,
+                              &study->outfile, err);
     }
     if (status == STATUS_OK) {
         job_flags_fix_date(job, outfile_date(&study->outfile));

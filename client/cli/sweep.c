@@ -35,7 +35,7 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
     service_flags_init(&service_flags);
     job_flags_init(&job);
     const struct command_line line = {
-        .usage = "sweep FILE --out OUT.jsonl [FLAGS]",
+        .usage = "sweep FILE|- --out OUT.jsonl [FLAGS]",
         .about =
             "Answers every prompt of FILE: JSON lines, a JSON list, CSV, TSV, or text with a "
             "prompt a line.\nPublic benchmarks are known by their columns, others by the one "

@@ -165,7 +165,7 @@ static void test_help_and_version_exit_with_0(void **state) {
     EXPECT(0, "Exit codes", "--help");
     EXPECT(0, "Exit codes", "help");
     EXPECT(0, "surefoot ", "--version");
-    EXPECT(0, "usage: surefoot sweep FILE", "help", "sweep");
+    EXPECT(0, "usage: surefoot sweep FILE|- --out", "help", "sweep");
     EXPECT(0, "usage: surefoot models check", "help", "models");
     EXPECT(0, "usage: surefoot models render", "help", "models", "render");
     EXPECT(0, "--lagrangian-lambda", "run", "--help");
@@ -864,6 +864,89 @@ static void test_sweep_without_groups_or_service_exits_with_4(void **state) {
     fake_service_stop(service);
 }
 
+// Runs the program with IN on its standard input: by way of the shell, `script` says how.
+static void expect_shell(const struct place *place, int expected, const char *part,
+                         const char *script, char *const *words) {
+    char *argv[ARGUMENTS_MAX + 8] = {"sh",
+                                     "-c",
+                                     (char *)script,
+                                     "sh",
+                                     (char *)place->in,
+                                     (char *)testkit_binary_path("bin/surefoot")};
+    for (int i = 0; words[i] != NULL; i++) {
+        assert_true(i < ARGUMENTS_MAX);
+        argv[i + 6] = words[i];
+    }
+    remove(place->log);
+    struct process process;
+    process_start(&process, place->log, argv);
+    int code = -1;
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    char *output = testkit_read_file(place->log, NULL);
+    if (strstr(output, part) == NULL) {
+        fail_msg("\"%s\" is not in:\n%s", part, output);
+    }
+    expect_code(expected, code, output);
+}
+
+#define PIPED "in=$1; shift; cat \"$in\" | \"$@\""
+#define REDIRECTED "in=$1; shift; \"$@\" < \"$in\""
+
+static void test_items_come_from_standard_input(void **state) {
+    struct place *place = *state;
+    write_items(place, "");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    char *words[] = {"sweep", "-", "--out", place->out, "--endpoint", endpoint, NULL};
+    expect_shell(place, 0, "standard input, JSON lines, 30 rows, asking prompt\n", PIPED, words);
+    expect_each_once(place);
+    expect_shell(place, 0, "0 of them in this run", REDIRECTED, words);
+    EXPECT(0, "0 of them in this run", "sweep", place->in, "--out", place->out, "--endpoint",
+           endpoint);
+    // Records are checked against what comes now.
+    write_items(place, " edited");
+    expect_shell(place, 2, "line 1: field \"prompt\" is \"p-0 edited\", and \"p-0\" in the record",
+                 PIPED, words);
+    expect_shell(place, 2, "/dev/stdin", REDIRECTED,
+                 (char *[]){"sweep", "-", "--out", place->in, "--endpoint", endpoint, NULL});
+    EXPECT(2, "standard input: no items", "sweep", "-", "--out", place->out);
+    const char *csv = "prompt,tag\np-1,1\n";
+    testkit_write_file(place->in, csv, strlen(csv));
+    assert_int_equal(remove(place->out), 0);
+    expect_shell(place, 0, "standard input, CSV, 1 row, asking prompt\n", PIPED,
+                 (char *[]){"compare", "-", "--form", "csv", "--endpoint", endpoint, NULL});
+    fake_service_stop(service);
+}
+
+static void test_selections_are_said_and_may_grow(void **state) {
+    struct place *place = *state;
+    write_items(place, " bad");
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){0});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0,
+           "JSON lines, 30 rows, asking prompt; 1 selected by --filter tag=3 --filter tag=4 "
+           "--filter id=i4 (1 left) --limit 5\n",
+           "sweep", place->in, "--out", place->out, "--filter", "tag=3", "--filter", "tag=4",
+           "--filter", "id=i4", "--limit", "5", "--endpoint", endpoint);
+    json_t *record = load_record(place, 0);
+    assert_string_equal(json_string_value(json_object_get(record, "id")), "i4");
+    json_decref(record);
+    EXPECT(0, "; 3 selected by --sample 3 --sample-seed 9\n", "compare", place->in, "--methods",
+           "sample", "--sample", "3", "--sample-seed", "9", "--endpoint", endpoint);
+    assert_int_equal(remove(place->out), 0);
+    EXPECT(0, "5 items: 5 answered, 0 refused, 0 failed; 5 of them", "sweep", place->in, "--out",
+           place->out, "--sample", "5", "--sample-seed", "2", "--endpoint", endpoint);
+    EXPECT(0, "9 items: 9 answered, 0 refused, 0 failed; 4 of them", "sweep", place->in, "--out",
+           place->out, "--sample", "9", "--sample-seed", "2", "--endpoint", endpoint);
+    EXPECT(2, "--sample-seed: has no effect without --sample", "sweep", place->in, "--out",
+           place->out, "--sample-seed", "2");
+    EXPECT(2, "--filter: no row has a field \"sort\"; there are id, prompt, tag", "sweep",
+           place->in, "--out", place->out, "--filter", "sort=x");
+    fake_service_stop(service);
+}
+
 static void test_compare_prints_a_line_for_each_method(void **state) {
     struct place *place = *state;
     write_items(place, "");
@@ -989,6 +1072,8 @@ int main(void) {
         CASE(test_sweep_keeps_its_patience_when_the_service_dies),
         CASE(test_waiting_for_a_lost_group_is_said_and_ends),
         CASE(test_sweep_without_groups_or_service_exits_with_4),
+        CASE(test_items_come_from_standard_input),
+        CASE(test_selections_are_said_and_may_grow),
         CASE(test_compare_refuses_a_flag_that_no_method_reads),
         CASE(test_compare_averages_over_common_prompts_and_keeps_results),
         CASE(test_compare_prints_a_line_for_each_method),

@@ -315,6 +315,139 @@ static void test_ids_are_texts_or_numbers_and_stand_once(void **state) {
                    bad, "line 3", "\"x\" stands in line 2");
 }
 
+// The ids of the items that `selection` leaves of `text`, each followed by a space; owned.
+static char *selected(const char *text, const struct selection *selection) {
+    struct items items;
+    struct error err;
+    char *ids = calloc(1, 512);
+    assert_non_null(ids);
+    assert_ok(read_text("a.jsonl", text, &items, &err), &err);
+    assert_ok(items_select(&items, selection, &err), &err);
+    for (size_t i = 0; i < items.count; i++) {
+        char *id = json_dumps(items.rows[i].id, JSON_ENCODE_ANY);
+        strcat(strcat(ids, id), " ");
+        free(id);
+    }
+    items_finish(&items);
+    return ids;
+}
+
+static const char filtered_rows[] =
+    "{\"prompt\":\"a\",\"kind\":\"x\",\"n\":1,\"in\":{\"lang\":\"de\"}}\n"
+    "{\"prompt\":\"b\",\"kind\":\"y\",\"n\":2,\"in\":{\"lang\":\"en\"}}\n"
+    "{\"prompt\":\"c\",\"kind\":\"x=y\",\"n\":null}\n"
+    "{\"prompt\":\"d\",\"kind\":\"x\",\"n\":true}\n";
+
+static void expect_filtered(const char *first, const char *second, const char *expected) {
+    struct flag_list *filters = calloc(1, sizeof *filters);
+    assert_non_null(filters);
+    filters->items[filters->count++] = first;
+    if (second != NULL) {
+        filters->items[filters->count++] = second;
+    }
+    char *ids = selected(filtered_rows, &(struct selection){.filters = filters});
+    assert_string_equal(ids, expected);
+    free(ids);
+    free(filters);
+}
+
+static void expect_filter_refused(const char *filter, enum status expected, const char *part) {
+    struct flag_list *filters = calloc(1, sizeof *filters);
+    assert_non_null(filters);
+    filters->items[filters->count++] = filter;
+    struct items items;
+    struct error err;
+    assert_ok(read_text("a.jsonl", filtered_rows, &items, &err), &err);
+    assert_status(expected, items_select(&items, &(struct selection){.filters = filters}, &err));
+    if (strstr(err.message, part) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", part, err.message);
+    }
+    items_finish(&items);
+    free(filters);
+}
+
+// Ids are the rows' numbers in the file, whatever is selected.
+static void test_filters_keep_rows_with_a_value(void **state) {
+    (void)state;
+    expect_filtered("kind=x", NULL, "1 4 ");
+    expect_filtered("kind=x=y", NULL, "3 ");
+    expect_filtered("kind=x", "kind=y", "1 2 4 ");
+    expect_filtered("kind=x", "n=1", "1 ");
+    expect_filtered("n=null", "n=true", "3 4 ");
+    expect_filtered("in.lang=en", NULL, "2 ");
+    expect_filtered("id=3", NULL, "3 ");
+    const enum status bad = STATUS_INVALID_ARGUMENT;
+    expect_filter_refused("sort=x", bad,
+                          "no row has a field \"sort\"; there are id, prompt, kind, n");
+    expect_filter_refused("kind=z", bad, "\"kind=z\" leaves no row of 4");
+    expect_filter_refused("kind", bad, "not FIELD=VALUE");
+    expect_filter_refused("=x", bad, "not FIELD=VALUE");
+    expect_filter_refused("in=x", STATUS_MALFORMED, "\"in\" is a list or an object");
+}
+
+static void test_samples_are_drawn_by_seed_and_id_in_order(void **state) {
+    (void)state;
+    const struct flag_list *none = calloc(1, sizeof *none);
+    assert_non_null(none);
+    char text[4096] = "";
+    char backwards[4096] = "";
+    for (int i = 0; i < 40; i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "{\"id\":%d,\"prompt\":\"p\"}\n", i + 10);
+        used = strlen(backwards);
+        snprintf(backwards + used, sizeof backwards - used, "{\"id\":%d,\"prompt\":\"p\"}\n",
+                 49 - i);
+    }
+    char *five = selected(text, &(struct selection){.filters = none, .sample = 5});
+    char *again = selected(text, &(struct selection){.filters = none, .sample = 5});
+    char *six = selected(text, &(struct selection){.filters = none, .sample = 6});
+    char *first = selected(text, &(struct selection){.filters = none, .sample = 6, .limit = 2});
+    char *other =
+        selected(text, &(struct selection){.filters = none, .sample = 5, .sample_seed = 1});
+    char *turned = selected(backwards, &(struct selection){.filters = none, .sample = 5});
+    char *all = selected(text, &(struct selection){.filters = none, .sample = 41});
+    assert_int_equal(strlen(five), 15); // five ids of two digits
+    assert_string_equal(five, again);
+    assert_string_not_equal(five, other);
+    assert_memory_equal(six, first, 6);
+    assert_int_equal(strlen(first), 6);
+    assert_int_equal(strlen(all), 120);
+    for (int i = 0; i < 5; i++) {
+        char id[4];
+        snprintf(id, sizeof id, "%.3s", five + 3 * i);
+        assert_non_null(strstr(six, id));
+        assert_non_null(strstr(turned, id));
+        assert_true(i == 0 || atoi(five + 3 * i) > atoi(five + 3 * (i - 1)));
+    }
+    free(five);
+    free(again);
+    free(six);
+    free(first);
+    free(other);
+    free(turned);
+    free(all);
+    free((void *)none);
+}
+
+static void test_a_form_is_what_the_caller_says(void **state) {
+    (void)state;
+    struct items items;
+    struct error err;
+    struct items_choice choice = {.form = "csv"};
+    assert_ok(read_as("a.dat", "prompt,b\nhello,c\n", &choice, &items, &err), &err);
+    assert_string_equal(items.form, "CSV");
+    assert_string_equal(items.rows[0].prompt, "hello");
+    items_finish(&items);
+    choice.form = "json";
+    assert_ok(read_as("a.csv", "{\"prompt\":\"hello\"}\n", &choice, &items, &err), &err);
+    assert_string_equal(items.form, "JSON lines");
+    items_finish(&items);
+    choice.form = "xlsx";
+    assert_status(STATUS_INVALID_ARGUMENT, read_as("a.csv", "prompt\nx\n", &choice, &items, &err));
+    assert_string_equal(err.field, "--form");
+    items_finish(&items);
+}
+
 static void test_overlong_prompt_is_refused(void **state) {
     (void)state;
     size_t size = LIMIT_PROMPT_BYTES + 1;
@@ -570,6 +703,9 @@ int main(void) {
         cmocka_unit_test(test_bad_lines_are_named),
         cmocka_unit_test(test_messages_with_more_than_texts_are_refused),
         cmocka_unit_test(test_ids_are_texts_or_numbers_and_stand_once),
+        cmocka_unit_test(test_filters_keep_rows_with_a_value),
+        cmocka_unit_test(test_samples_are_drawn_by_seed_and_id_in_order),
+        cmocka_unit_test(test_a_form_is_what_the_caller_says),
         cmocka_unit_test(test_overlong_prompt_is_refused),
         cmocka_unit_test(test_missing_empty_and_packed_files_are_refused),
         cmocka_unit_test(test_real_files_are_read_as_their_authors_do),
