@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/benchmarks/rows.h"
+
 static const struct benchmark benchmarks[] = {
     {.name = "HarmBench multimodal",
      .columns = {"Behavior", "BehaviorID", "ImageFileName"},
@@ -18,6 +20,11 @@ static const struct benchmark benchmarks[] = {
      .context = "ContextString",
      .joint = "\n\n---\n\n",
      .context_first = true},
+    // generate_completions.py sends each test case as it is.
+    {.name = "HarmBench test cases",
+     .columns = {ROWS_BEHAVIOR_FIELD, ROWS_CASE_FIELD},
+     .ask = ROWS_CASE_FIELD},
+    {.name = "ShareGPT", .columns = {"conversations"}, .ask = "conversations", .speakers = true},
     {.name = "JailbreakBench",
      .columns = {"Goal", "Target", "Behavior", "Category"},
      .ask = "Goal",
@@ -66,6 +73,17 @@ static const char *const usual_columns[] = {
     "goal",   "Goal",     "Behavior",    "behavior", "input",    "forbidden_prompt",
 };
 enum { USUAL_COUNT = sizeof usual_columns / sizeof usual_columns[0] };
+
+bool benchmark_is_asked(const char *column) {
+    bool found = false;
+    for (size_t i = 0; i < USUAL_COUNT; i++) {
+        found = found || strcmp(usual_columns[i], column) == 0;
+    }
+    for (size_t i = 0; i < BENCHMARKS_COUNT; i++) {
+        found = found || (benchmarks[i].ask != NULL && strcmp(benchmarks[i].ask, column) == 0);
+    }
+    return found;
+}
 
 static bool has_all(const json_t *columns, const struct benchmark *benchmark) {
     for (size_t i = 0; i < BENCHMARK_COLUMNS_MAX && benchmark->columns[i] != NULL; i++) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "client/benchmarks/benchmark.h"
 #include "client/benchmarks/csv.h"
 
 enum status rows_refuse(size_t line, enum status status, struct error *err, const char *format,
@@ -104,8 +105,8 @@ static void skip_space(struct cursor *cursor) {
     }
 }
 
-// Reads the element at the cursor and steps behind it.
-static enum status read_element(struct cursor *cursor, struct rows *out, struct error *err) {
+// Reads the value at the cursor and steps behind it; owned.
+static enum status read_value(struct cursor *cursor, json_t **out, struct error *err) {
     json_error_t why;
     size_t left = (size_t)(cursor->end - cursor->at);
     json_t *value = json_loadb(
@@ -114,13 +115,30 @@ static enum status read_element(struct cursor *cursor, struct rows *out, struct 
         size_t lines = why.line > 0 ? (size_t)why.line - 1 : 0;
         return rows_refuse(cursor->line + lines, STATUS_MALFORMED, err, "%s", why.text);
     }
-    size_t line = cursor->line;
     size_t used = (size_t)why.position;
-    bool bare = json_is_string(value);
-    enum status status = STATUS_OK;
     if (used > ROWS_ROW_BYTES_MAX) {
-        status = rows_refuse(line, STATUS_LIMIT, err, "longer than %d bytes", ROWS_ROW_BYTES_MAX);
-    } else if (!bare && !json_is_object(value)) {
+        json_decref(value);
+        return rows_refuse(cursor->line, STATUS_LIMIT, err, "longer than %d bytes",
+                           ROWS_ROW_BYTES_MAX);
+    }
+    for (size_t i = 0; i < used; i++) {
+        cursor->line += cursor->at[i] == '\n';
+    }
+    cursor->at += used;
+    *out = value;
+    return STATUS_OK;
+}
+
+// Reads the element at the cursor and steps behind it.
+static enum status read_element(struct cursor *cursor, struct rows *out, struct error *err) {
+    size_t line = cursor->line;
+    json_t *value = NULL;
+    enum status status = read_value(cursor, &value, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    bool bare = json_is_string(value);
+    if (!bare && !json_is_object(value)) {
         status = rows_refuse(line, STATUS_MALFORMED, err, "not a JSON object or text");
     } else if (out->count > 0 && bare != out->bare) {
         status = rows_refuse(line, STATUS_MALFORMED, err, "objects and texts are mixed");
@@ -130,10 +148,6 @@ static enum status read_element(struct cursor *cursor, struct rows *out, struct 
         return status;
     }
     out->bare = bare;
-    for (size_t i = 0; i < used; i++) {
-        cursor->line += cursor->at[i] == '\n';
-    }
-    cursor->at += used;
     return append(out, bare ? json_pack("{s:o}", ROWS_TEXT_FIELD, value) : value, line, err);
 }
 
@@ -166,9 +180,107 @@ static enum status read_json_list(struct cursor *cursor, struct rows *out, struc
                : rows_refuse(cursor->line, STATUS_MALFORMED, err, "text after the list");
 }
 
+// Appends the text of a behaviour's list at the cursor, number `number` of `count` from 1.
+static enum status read_case(struct cursor *cursor, const char *behavior, size_t number,
+                             size_t count, struct rows *out, struct error *err) {
+    size_t line = cursor->line;
+    json_t *text = NULL;
+    enum status status = read_value(cursor, &text, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!json_is_string(text)) {
+        bool pair = json_is_array(text);
+        json_decref(text);
+        return rows_refuse(line, pair ? STATUS_UNSUPPORTED : STATUS_MALFORMED, err,
+                           "\"%.60s\": test case %zu is %s", behavior, number,
+                           pair ? "a list, an image and a text: images are not sent"
+                                : "not a text");
+    }
+    json_t *id = count == 1 ? json_string(behavior) : json_sprintf("%s/%zu", behavior, number);
+    return append(out,
+                  json_pack("{s:o, s:s, s:o}", "id", id, ROWS_BEHAVIOR_FIELD, behavior,
+                            ROWS_CASE_FIELD, text),
+                  line, err);
+}
+
+static bool has_objects(const json_t *list) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (json_is_object(json_array_get(list, i))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Whether the whole of the bytes is one object of lists, none of them messages or under a column
+// that a row of JSON lines is asked by: HarmBench's test_cases.json. *cases is owned, NULL when it
+// is not.
+static void recognise_cases(const struct cursor *cursor, json_t **cases) {
+    *cases =
+        json_loadb(cursor->at, (size_t)(cursor->end - cursor->at), JSON_REJECT_DUPLICATES, NULL);
+    bool good = json_object_size(*cases) > 0;
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach(*cases, name, value) {
+        good = good && json_is_array(value) && !has_objects(value) && !benchmark_is_asked(name);
+    }
+    if (!good) {
+        json_decref(*cases);
+        *cases = NULL;
+    }
+}
+
+// Walks over the text of `cases`, which is known to be good, so that every row knows its line.
+static enum status read_cases(struct cursor *cursor, const json_t *cases, struct rows *out,
+                              struct error *err) {
+    enum status status = STATUS_OK;
+    const char *behavior = NULL;
+    json_t *list = NULL;
+    json_object_foreach((json_t *)cases, behavior, list) {
+        json_t *name = NULL;
+        cursor->at++; // over the brace or comma
+        skip_space(cursor);
+        status = read_value(cursor, &name, err);
+        json_decref(name);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        skip_space(cursor);
+        cursor->at++; // over the colon
+        skip_space(cursor);
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            cursor->at++; // over the bracket or comma
+            skip_space(cursor);
+            status = read_case(cursor, behavior, i + 1, json_array_size(list), out, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            skip_space(cursor);
+        }
+        if (json_array_size(list) == 0) {
+            cursor->at++;
+            skip_space(cursor);
+        }
+        cursor->at++; // over the closing bracket
+        skip_space(cursor);
+    }
+    return STATUS_OK;
+}
+
 static enum status read_json(struct cursor *cursor, struct rows *out, struct error *err) {
     struct cursor start = *cursor;
     skip_space(&start);
+    json_t *cases = NULL;
+    if (start.at < start.end && *start.at == '{') {
+        recognise_cases(&start, &cases);
+    }
+    if (cases != NULL) {
+        out->form = "JSON";
+        enum status status = read_cases(&start, cases, out, err);
+        json_decref(cases);
+        return status;
+    }
     if (start.at < start.end && *start.at == '[') {
         out->form = "JSON";
         enum status status = read_json_list(&start, out, err);

@@ -1,7 +1,7 @@
 // The rows of a file of prompts, whatever its form: JSON lines, one JSON list of objects or of
-// texts, CSV, TSV, text with a prompt a line. The name's end tells CSV, TSV and text, or the caller
-// does; JSON tells itself. A byte order mark is skipped. The whole file is read and checked; errors
-// name the line.
+// texts, one JSON object of lists of texts under a behaviour (HarmBench's test cases), CSV, TSV,
+// text with a prompt a line. The name's end tells CSV, TSV and text, or the caller does; JSON tells
+// itself. A byte order mark is skipped. The whole file is read and checked; errors name the line.
 #ifndef CLIENT_BENCHMARKS_ROWS_H
 #define CLIENT_BENCHMARKS_ROWS_H
 
@@ -17,6 +17,11 @@ enum { ROWS_MAX = 10000000, ROWS_ROW_BYTES_MAX = 4 << 20 };
 
 // The one field of a row that is a bare text.
 #define ROWS_TEXT_FIELD "prompt"
+
+// The fields of a row that is one text of the list of a behaviour, beside "id": the behaviour's, or
+// with several texts behaviour/1, behaviour/2, ...
+#define ROWS_BEHAVIOR_FIELD "behavior_id"
+#define ROWS_CASE_FIELD "test_case"
 
 struct row {
     json_t *fields; // owned object

@@ -152,6 +152,74 @@ static enum status join(struct item *item, const struct benchmark *benchmark, st
     return STATUS_OK;
 }
 
+// A role by its name in ShareGPT's files, or NULL.
+static const char *find_role(const char *speaker) {
+    static const char *const roles[][2] = {
+        {"human", "user"}, {"gpt", "assistant"}, {"system", "system"}};
+    for (size_t i = 0; speaker != NULL && i < sizeof roles / sizeof roles[0]; i++) {
+        if (strcmp(roles[i][0], speaker) == 0) {
+            return roles[i][1];
+        }
+    }
+    return NULL;
+}
+
+// Makes a message of turn `index`; owned, NULL with an error.
+static json_t *turn_message(const json_t *turn, const char *column, size_t index, size_t line,
+                            struct error *err) {
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)turn, name, value) {
+        if (strcmp(name, "from") != 0 && strcmp(name, "value") != 0 && !json_is_null(value)) {
+            rows_refuse(line, STATUS_UNSUPPORTED, err,
+                        "field \"%.60s[%zu].%.60s\" cannot be sent: a turn has from and value",
+                        column, index, name);
+            return NULL;
+        }
+    }
+    const char *speaker = json_string_value(json_object_get(turn, "from"));
+    const char *role = find_role(speaker);
+    const json_t *said = json_object_get(turn, "value");
+    if (role == NULL || !json_is_string(said)) {
+        rows_refuse(line, STATUS_MALFORMED, err, "field \"%.60s[%zu].%s\" is %.60s%s", column,
+                    index, role == NULL ? "from" : "value",
+                    role == NULL && speaker != NULL ? speaker : "no text",
+                    role == NULL ? ", none of human, gpt, system" : "");
+        return NULL;
+    }
+    json_t *message = json_pack("{s:s, s:O}", "role", role, "content", (json_t *)said);
+    if (message == NULL) {
+        error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
+    }
+    return message;
+}
+
+// Makes messages of ShareGPT's turns, up to the last one of the human.
+static enum status turn(struct item *item, const json_t *turns, const char *column,
+                        struct error *err) {
+    item->turned = json_array();
+    size_t asked = 0;
+    for (size_t i = 0; i < json_array_size(turns); i++) {
+        json_t *message = turn_message(json_array_get(turns, i), column, i, item->line, err);
+        if (message == NULL) {
+            return err->status;
+        }
+        if (strcmp(json_string_value(json_object_get(message, "role")), "user") == 0) {
+            asked = i + 1;
+        }
+        if (json_array_append_new(item->turned, message) != 0) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
+        }
+    }
+    while (json_array_size(item->turned) > asked) {
+        json_array_remove(item->turned, json_array_size(item->turned) - 1);
+    }
+    item->messages = item->turned;
+    return asked > 0 ? STATUS_OK
+                     : rows_refuse(item->line, STATUS_MALFORMED, err,
+                                   "field \"%.80s\" has no turn of the human", column);
+}
+
 // Finds what is asked in the item's fields.
 static enum status find_prompt(struct item *item, const struct benchmark *benchmark,
                                const struct turns *turns, struct error *err) {
@@ -160,7 +228,9 @@ static enum status find_prompt(struct item *item, const struct benchmark *benchm
     enum status status = check_body(item, column, err);
     if (status == STATUS_OK && json_is_array(value)) {
         item->messages = value;
-        return check_messages(value, column, turns, item->line, err);
+        status = benchmark->speakers ? turn(item, value, column, err) : STATUS_OK;
+        return status == STATUS_OK ? check_messages(item->messages, column, turns, item->line, err)
+                                   : status;
     }
     if (status == STATUS_OK) {
         status = check_prompt(value, column, item->line, err);
@@ -236,8 +306,11 @@ static enum status choose(const struct rows *rows, const struct items_choice *ch
         status = benchmark_recognise(columns, benchmark, err);
     }
     if (wanted != NULL) { // a doubt about the column is settled; name and id stay if they are known
-        *benchmark =
-            (struct benchmark){.ask = wanted, .name = benchmark->name, .id = benchmark->id};
+        const json_t *first = json_array_get(get_column(columns, wanted), 0);
+        *benchmark = (struct benchmark){.ask = wanted,
+                                        .name = benchmark->name,
+                                        .id = benchmark->id,
+                                        .speakers = json_object_get(first, "from") != NULL};
         status = get_column(columns, wanted) != NULL
                      ? STATUS_OK
                      : error_set(err, STATUS_INVALID_ARGUMENT, "--prompt-column",
@@ -304,6 +377,7 @@ enum status items_read(const char *path, const struct items_choice *choice, stru
 static void finish_item(struct item *item) {
     json_decref(item->id);
     json_decref(item->source);
+    json_decref(item->turned);
     free(item->joined);
 }
 

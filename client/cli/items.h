@@ -18,8 +18,9 @@ struct item {
     json_t *id;             // owned; a text, or a whole number
     json_t *source;         // owned object: all its fields but "id"
     char *joined;           // owned: a prompt that is no field by itself, or NULL
+    json_t *turned;         // owned: messages that are no field by themselves, or NULL
     const char *prompt;     // in source or joined; NULL when it has messages
-    const json_t *messages; // in source; NULL when it has a prompt
+    const json_t *messages; // in source or turned; NULL when it has a prompt
     size_t line;            // in the file, from 1
 };
 

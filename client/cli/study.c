@@ -61,8 +61,8 @@ static void count_outcome(struct progress *progress, const char *outcome) {
 // Keeps of a record what is the result's own. Borrows the record.
 static enum status keep_result(struct study *study, int method, size_t index, json_t *record,
                                struct error *err) {
-    static const char *const others[] = {"surefoot_compare", "surefoot_sweep", "prompt", "input",
-                                         "settings"};
+    static const char *const others[] = {"surefoot_compare", "surefoot_sweep", "prompt",
+                                         "messages",         "input",          "settings"};
     json_t *result = json_copy(record);
     for (size_t i = 0; result != NULL && i < sizeof others / sizeof others[0]; i++) {
         json_object_del(result, others[i]);
@@ -88,6 +88,9 @@ static json_t *make_record(const struct study *study, size_t index,
     json_object_set_new(record, "key", json_string(method->keys[index].text));
     if (item->joined != NULL) {
         json_object_set_new(record, "prompt", json_string(item->joined));
+    }
+    if (item->turned != NULL) {
+        json_object_set(record, "messages", item->turned);
     }
     json_object_set(record, "input", item->source);
     return record;

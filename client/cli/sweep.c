@@ -45,7 +45,8 @@ int verb_sweep(struct cli *cli, int argc, char **argv) {
             "item. An item is the same when\nid, prompt, job flags and models are. --seed is the "
             "sweep's; each item's own is derived from it,\nits id and its prompt.\n"
             "Exit code 0: every item answered or refused; 3: some failed; 5: interrupted.\n"
-            "OUT: surefoot_sweep (1), id, prompt (if it is no field by itself), input{all other "
+            "OUT: surefoot_sweep (1), id, prompt or messages (if they are no field by themselves), "
+            "input{all other "
             "fields of the\nitem}, settings{benchmark, asked (column), system, prefill, "
             "rendered, job{every field},\nmodels{name: role, hash, precision, profile, ...}} "
             "and\n" OUTCOME_FIELDS

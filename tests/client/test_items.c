@@ -429,6 +429,92 @@ static void test_samples_are_drawn_by_seed_and_id_in_order(void **state) {
     free((void *)none);
 }
 
+static const char test_cases[] = "{\n"
+                                 "    \"one\": [\"do {this}\\n\"],\n"
+                                 "    \"none\": [],\n"
+                                 "    \"two\": [\n"
+                                 "        \"a \\\"b\\\", [c]\",\n"
+                                 "        \" d \"\n"
+                                 "    ]\n"
+                                 "}\n";
+
+// The texts of the lists in the file's order, as generate_completions.py flattens them.
+static void test_test_cases_of_harmbench_are_flattened(void **state) {
+    (void)state;
+    struct items items;
+    struct error err;
+    static const char *const ids[] = {"one", "two/1", "two/2"};
+    static const char *const prompts[] = {"do {this}\n", "a \"b\", [c]", " d "};
+    static const size_t lines[] = {2, 5, 6};
+    assert_ok(read_text("test_cases.json", test_cases, &items, &err), &err);
+    assert_int_equal(items.count, 3);
+    assert_string_equal(items.benchmark, "HarmBench test cases");
+    assert_string_equal(items.asked, "test_case");
+    for (size_t i = 0; i < 3; i++) {
+        assert_string_equal(json_string_value(items.rows[i].id), ids[i]);
+        assert_string_equal(items.rows[i].prompt, prompts[i]);
+        assert_int_equal(items.rows[i].line, lines[i]);
+        assert_string_equal(json_string_value(json_object_get(items.rows[i].source, "behavior_id")),
+                            i == 0 ? "one" : "two");
+    }
+    items_finish(&items);
+    assert_ok(read_text("a", "{\"x\":[\"hello\"]}", &items, &err), &err);
+    assert_string_equal(items.rows[0].prompt, "hello");
+    items_finish(&items);
+    expect_refused("a.json", "{\"x\":[\"t\"],\n\"y\":[\"t\",\n[\"a.png\",\"t\"]]}",
+                   STATUS_UNSUPPORTED, "line 3",
+                   "\"y\": test case 2 is a list, an image and a text");
+    expect_refused("a.json", "{\"x\":[7]}", STATUS_MALFORMED, "line 1",
+                   "test case 1 is not a text");
+    expect_refused("a.json", "{\"x\":[\"a\",\n\" \"]}", STATUS_MALFORMED, "line 2", "white space");
+    expect_refused("a.json", "{\"x/1\":[\"a\"],\"x\":[\"b\",\"c\"]}", STATUS_MALFORMED, "line 1",
+                   "\"x/1\" stands in line 1");
+    // One line of JSON lines, not a behaviour of that name.
+    expect_refused("a.json", "{\"prompt\":[\"a\"]}", STATUS_MALFORMED, "line 1", "");
+}
+
+#define TURN(speaker, text) "{\"from\":\"" speaker "\",\"value\":\"" text "\"}"
+
+static void test_sharegpt_is_asked_up_to_the_last_human_turn(void **state) {
+    (void)state;
+    struct items items;
+    struct error err;
+    const struct items_choice choice = {.prompt_column = "conversations"};
+    const char *text = "[{\"id\":\"s_0\",\"conversations\":[" TURN("system", "be kind") "," TURN(
+        "human", "one") "," TURN("gpt", "two") ",{\"from\":\"human\",\"value\":\"three\",\"text\":"
+                                               "null}," TURN("gpt", "four") "]}]";
+    static const char *const wanted[][2] = {
+        {"system", "be kind"}, {"user", "one"}, {"assistant", "two"}, {"user", "three"}};
+    for (int named = 0; named < 2; named++) {
+        assert_ok(named ? read_as("a.json", text, &choice, &items, &err)
+                        : read_text("a.json", text, &items, &err),
+                  &err);
+        assert_string_equal(items.benchmark, "ShareGPT");
+        assert_string_equal(json_string_value(items.rows[0].id), "s_0");
+        assert_int_equal(json_array_size(items.rows[0].messages), 4);
+        for (size_t i = 0; i < 4; i++) {
+            const json_t *message = json_array_get(items.rows[0].messages, i);
+            assert_string_equal(json_string_value(json_object_get(message, "role")), wanted[i][0]);
+            assert_string_equal(json_string_value(json_object_get(message, "content")),
+                                wanted[i][1]);
+        }
+        items_finish(&items);
+    }
+    const enum status bad = STATUS_MALFORMED;
+    expect_refused("a.jsonl", "{\"conversations\":[" TURN("human", "a") "," TURN("bing", "b") "]}",
+                   bad, "line 1", "\"conversations[1].from\" is bing, none of human, gpt, system");
+    expect_refused("a.jsonl", "{\"conversations\":[" TURN("gpt", "b") "]}", bad, "line 1",
+                   "no turn of the human");
+    expect_refused("a.jsonl", "{\"conversations\":[]}", bad, "line 1", "no turn of the human");
+    expect_refused("a.jsonl", "{\"conversations\":[{\"from\":\"human\",\"value\":7}]}", bad,
+                   "line 1", "\"conversations[0].value\" is no text");
+    expect_refused("a.jsonl", "{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+                   STATUS_UNSUPPORTED, "line 1", "\"conversations[0].role\" cannot be sent");
+    expect_refused("a.jsonl",
+                   "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\",\"image\":\"x.png\"}]}",
+                   STATUS_UNSUPPORTED, "line 1", "\"conversations[0].image\"");
+}
+
 static void test_a_form_is_what_the_caller_says(void **state) {
     (void)state;
     struct items items;
@@ -706,6 +792,8 @@ int main(void) {
         cmocka_unit_test(test_filters_keep_rows_with_a_value),
         cmocka_unit_test(test_samples_are_drawn_by_seed_and_id_in_order),
         cmocka_unit_test(test_a_form_is_what_the_caller_says),
+        cmocka_unit_test(test_test_cases_of_harmbench_are_flattened),
+        cmocka_unit_test(test_sharegpt_is_asked_up_to_the_last_human_turn),
         cmocka_unit_test(test_overlong_prompt_is_refused),
         cmocka_unit_test(test_missing_empty_and_packed_files_are_refused),
         cmocka_unit_test(test_real_files_are_read_as_their_authors_do),
