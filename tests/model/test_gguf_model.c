@@ -172,6 +172,36 @@ static enum status translate(struct draft *draft, json_t **out, struct error *er
     return status;
 }
 
+// As llama.cpp reads it: files of 2023 name no type.
+static void test_a_factor_alone_scales_rotations_linearly(void **state) {
+    (void)state;
+    static const struct {
+        const char *key;
+        double factor;
+        const char *type; // NULL: not named
+        bool scaled;
+    } cases[] = {{"llama.rope.scale_linear", 4, NULL, true},
+                 {"llama.rope.scaling.factor", 4, NULL, true},
+                 {"llama.rope.scaling.factor", 0, NULL, false},
+                 {"llama.rope.scaling.factor", 4, "linear", true},
+                 {"llama.rope.scaling.factor", 4, "none", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct draft draft = llama_draft("");
+        struct error err = {0};
+        json_t *config = NULL;
+        draft_real(&draft, cases[i].key, cases[i].factor);
+        if (cases[i].type != NULL) {
+            draft_text(&draft, "llama.rope.scaling.type", cases[i].type);
+        }
+        assert_ok(translate(&draft, &config, &err), &err);
+        json_t *wanted = json_pack("{s:s, s:f}", "rope_type", "linear", "factor", 4.0);
+        json_t *scaling = json_object_get(config, "rope_scaling");
+        assert_true(cases[i].scaled ? json_equal(scaling, wanted) : scaling == NULL);
+        json_decref(wanted);
+        json_decref(config);
+    }
+}
+
 static void test_metadata_becomes_the_configuration(void **state) {
     (void)state;
     struct draft draft = llama_draft("");
@@ -405,6 +435,7 @@ static void test_recommended_sampling_is_the_generation_config(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_equal_the_reference_for_every_architecture),
+        cmocka_unit_test(test_a_factor_alone_scales_rotations_linearly),
         cmocka_unit_test(test_metadata_becomes_the_configuration),
         cmocka_unit_test(test_what_is_missing_is_named),
         cmocka_unit_test(test_what_is_not_known_is_refused_by_name),

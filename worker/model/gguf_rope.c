@@ -72,7 +72,7 @@ struct scaling {
 static enum status read_scaling(const struct gguf_translation *t, struct scaling *scaling,
                                 struct error *err) {
     char key[GGUF_KEY_BYTES];
-    struct gguf_string type = {"none", 4};
+    struct gguf_string type = {"linear", 6}; // as in llama.cpp: older files have the factor alone
     gguf_full_key(t, "rope.scaling.type", key);
     if (gguf_find(t->gguf, key) != NULL &&
         (!gguf_get_string(t->gguf, key, &type) || type.count >= sizeof scaling->type)) {
@@ -82,8 +82,8 @@ static enum status read_scaling(const struct gguf_translation *t, struct scaling
     const struct {
         const char *suffix;
         double *out;
-    } reals[] = {{"rope.scaling.factor", &scaling->factor},
-                 {"rope.scale_linear", &scaling->factor},
+    } reals[] = {{"rope.scale_linear", &scaling->factor}, // the older name of the next
+                 {"rope.scaling.factor", &scaling->factor},
                  {"rope.scaling.attn_factor", &scaling->attention},
                  {"rope.scaling.yarn_beta_fast", &scaling->beta_fast},
                  {"rope.scaling.yarn_beta_slow", &scaling->beta_slow}};
@@ -92,6 +92,7 @@ static enum status read_scaling(const struct gguf_translation *t, struct scaling
         status = gguf_get_real(t->gguf, gguf_full_key(t, reals[i].suffix, key), false, reals[i].out,
                                err);
     }
+    scaling->factor = scaling->factor != 0 ? scaling->factor : 1; // likewise
     scaling->original = json_integer_value(json_object_get(t->config, "max_position_embeddings"));
     return status == STATUS_OK
                ? gguf_get_integer(t->gguf,
