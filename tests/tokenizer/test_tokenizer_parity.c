@@ -106,6 +106,49 @@ static void test_tiny_tokenizers_give_the_ids_of_hugging_face(void **state) {
     json_decref(hard);
 }
 
+// A directory of a line of spm.json; returns owned.
+static char *make_sentencepiece(json_t *line) {
+    json_t *model = json_object_get(line, "model");
+    size_t bytes = json_string_length(model);
+    char *raw = malloc(bytes);
+    size_t count = 0;
+    assert_true(base64_decode(json_string_value(model), bytes, raw, bytes, &count));
+    char *directory = testkit_make_directory();
+    char path[4200];
+    snprintf(path, sizeof path, "%s/tokenizer.model", directory);
+    testkit_write_file(path, raw, count);
+    free(raw);
+    if (json_is_object(json_object_get(line, "config"))) {
+        write_file(directory, "tokenizer_config.json", json_object_get(line, "config"));
+    }
+    return directory;
+}
+
+// LlamaTokenizer would pass the pieces over.
+static void test_user_defined_pieces_beside_a_list_of_special_tokens_are_refused(void **state) {
+    (void)state;
+    json_t *spm = load("spm.json");
+    size_t i;
+    json_t *line;
+    bool found = false;
+    json_array_foreach(json_object_get(spm, "tokenizers"), i, line) {
+        if (strcmp(json_string_value(json_object_get(line, "name")), "bpe llama") != 0) {
+            continue;
+        }
+        found = true;
+        json_object_set_new(json_object_get(line, "config"), "additional_special_tokens",
+                            json_pack("[s]", "<s>"));
+        char *directory = make_sentencepiece(line);
+        struct tokenizer *t = NULL;
+        struct error err = {0};
+        assert_status(STATUS_UNSUPPORTED, tokenizer_open(directory, &t, &err));
+        assert_string_equal(err.field, "tokenizer_config.json:additional_special_tokens");
+        testkit_remove_tree(directory);
+    }
+    assert_true(found);
+    json_decref(spm);
+}
+
 static void test_sentencepiece_models_give_the_ids_of_transformers(void **state) {
     (void)state;
     json_t *hard = load("hard_texts.json");
@@ -114,19 +157,7 @@ static void test_sentencepiece_models_give_the_ids_of_transformers(void **state)
     size_t i;
     json_t *line;
     json_array_foreach(json_object_get(spm, "tokenizers"), i, line) {
-        json_t *model = json_object_get(line, "model");
-        size_t bytes = json_string_length(model);
-        char *raw = malloc(bytes);
-        size_t count = 0;
-        assert_true(base64_decode(json_string_value(model), bytes, raw, bytes, &count));
-        char *directory = testkit_make_directory();
-        char path[4200];
-        snprintf(path, sizeof path, "%s/tokenizer.model", directory);
-        testkit_write_file(path, raw, count);
-        free(raw);
-        if (json_is_object(json_object_get(line, "config"))) {
-            write_file(directory, "tokenizer_config.json", json_object_get(line, "config"));
-        }
+        char *directory = make_sentencepiece(line);
         const char *name = json_string_value(json_object_get(line, "name"));
         struct tokenizer *t = NULL;
         struct error err = {0};
@@ -199,6 +230,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny_tokenizers_give_the_ids_of_hugging_face),
         cmocka_unit_test(test_sentencepiece_models_give_the_ids_of_transformers),
+        cmocka_unit_test(test_user_defined_pieces_beside_a_list_of_special_tokens_are_refused),
         cmocka_unit_test(test_real_tokenizers_give_the_ids_of_hugging_face),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

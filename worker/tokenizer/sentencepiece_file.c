@@ -236,6 +236,25 @@ static enum status read_model(struct reader *r, const char *text, size_t bytes) 
     return status;
 }
 
+// Beside a list of special tokens in the configuration transformers passes over those of the file
+// that this class would otherwise add: user-defined pieces are then text.
+static enum status check_list(const struct sentencepiece_model *model,
+                              const struct special_sources *sources, struct error *err) {
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    for (size_t i = 0; i < model->n_pieces; i++) {
+        for (size_t k = 0; k < 2 && model->pieces[i].type == SENTENCEPIECE_USER_DEFINED; k++) {
+            const json_t *list = json_object_get(sources->tokenizer_config, lists[k]);
+            if (json_array_size(list) > 0) {
+                return model_file_error(
+                    err, STATUS_UNSUPPORTED, "tokenizer_config.json", lists[k],
+                    "beside user-defined pieces in tokenizer.model, which would not count: save "
+                    "the tokenizer as tokenizer.json");
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
 // transformers: a class with a pipeline of its own takes only the pieces; else the file decides,
 // and `legacy`, true when nobody says otherwise, about the prefix.
 static enum status fill(struct reader *r, const struct special_sources *sources,
@@ -254,8 +273,12 @@ static enum status fill(struct reader *r, const struct special_sources *sources,
         return model_file_error(err, STATUS_UNSUPPORTED, "tokenizer_config.json", "tokenizer_class",
                                 "not supported over this tokenizer.model");
     }
+    tokenizer->class_tokens = class.tokens;
+    status = check_list(&r->model, sources, err);
     // The class sets the pipeline first, so that tokens are added in its normal form.
-    status = tokenizer_class_apply(&class, tokenizer, err);
+    if (status == STATUS_OK) {
+        status = tokenizer_class_apply(&class, tokenizer, err);
+    }
     if (status == STATUS_OK) {
         status = sentencepiece_fill_pieces(&r->model, tokenizer, err);
         tokenizer->bpe.unk_id = -1; // the class knows none
