@@ -264,10 +264,6 @@ void job_table_unqueue(struct job_table *table, struct job *job) {
     leave_queue(table, job);
 }
 
-size_t job_table_count(const struct job_table *table) {
-    return table->n_jobs;
-}
-
 size_t job_table_queued(const struct job_table *table) {
     return table->n_queued;
 }

@@ -32,7 +32,6 @@ struct job *job_table_pop(struct job_table *table);
 // Takes a job out of the queue, if it is there, but leaves it in the table.
 void job_table_unqueue(struct job_table *table, struct job *job);
 
-size_t job_table_count(const struct job_table *table);
 size_t job_table_queued(const struct job_table *table);
 
 // Calls `visit` for every job; it must not add or remove any.

@@ -182,32 +182,6 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     return object;
 }
 
-static const char *state_name(uint32_t state) {
-    switch (state) {
-    case SUREFOOT__JOB_STATE__JOB_STATE_QUEUED:
-        return "QUEUED";
-    case SUREFOOT__JOB_STATE__JOB_STATE_RUNNING:
-        return "RUNNING";
-    case SUREFOOT__JOB_STATE__JOB_STATE_DONE:
-        return "DONE";
-    default:
-        return "UNKNOWN";
-    }
-}
-
-json_t *print_progress_json(const Surefoot__JobProgress *progress) {
-    json_t *object = json_object();
-    set_text(object, "key", progress->job_key);
-    set_text(object, "state", state_name(progress->state));
-    set_integer(object, "step", progress->has_step, progress->step);
-    set_integer(object, "live", progress->has_live, progress->live);
-    set_integer(object, "finished", progress->has_finished, progress->finished);
-    set_integer(object, "pruned", progress->has_pruned, progress->pruned);
-    set_integer(object, "tokens", progress->has_tokens, progress->tokens);
-    set_real(object, "best_reward", progress->has_best_reward, progress->best_reward);
-    return object;
-}
-
 static json_t *generation_json(const Surefoot__GenerationDefaults *generation) {
     json_t *object = json_object();
     set_bool(object, "do_sample", generation->has_do_sample, generation->do_sample);

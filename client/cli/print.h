@@ -19,8 +19,6 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details);
 
 json_t *print_error_json(const struct error *err);
 
-json_t *print_progress_json(const Surefoot__JobProgress *progress);
-
 // Owned object {name: hash} over the models of a result or a group. NULL: no memory.
 json_t *print_models_json(Surefoot__ModelInfo *const *models, size_t count);
 

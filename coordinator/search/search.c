@@ -233,20 +233,6 @@ bool search_next(struct search *search, struct search_grow *out) {
     return true;
 }
 
-size_t search_ready_count(const struct search *search) {
-    return search->ready.count;
-}
-
-void search_return(struct search *search, uint64_t candidate_id) {
-    struct candidate *candidate = find_candidate(search, candidate_id);
-    ASSERT(candidate != NULL && candidate->outstanding);
-    candidate->outstanding = false;
-    search->n_outstanding--;
-    // The queue held this id a moment ago and never shrinks its memory.
-    enum status status = queue_push(&search->ready, candidate_id);
-    ASSERT(status == STATUS_OK);
-}
-
 enum status search_on_row(struct search *search, const struct search_row *row, struct error *err) {
     struct candidate *candidate = find_candidate(search, row->candidate_id);
     if (candidate == NULL || !candidate->outstanding) {

@@ -143,13 +143,9 @@ void search_destroy(struct search *search); // NULL allowed
 
 // Takes the next candidate to grow: those that have begun first, then in the order of creation.
 // What a search decides does not depend on it. False: nothing to issue now (wait for rows, or
-// done). What was taken is outstanding until search_on_row or search_return.
+// done). What was taken is outstanding until search_on_row: the scheduler gives it to another group
+// when its own dies.
 bool search_next(struct search *search, struct search_grow *out);
-// How many search_next would give now without another row.
-size_t search_ready_count(const struct search *search);
-
-// Gives an outstanding grow back (its group died): it will be issued again, identical.
-void search_return(struct search *search, uint64_t candidate_id);
 
 // STATUS_MALFORMED: the row contradicts what was asked (unknown candidate, too many tokens, NaN
 // score); the search is unchanged.

@@ -185,14 +185,9 @@ uint64_t world_run_search(const struct world *world, const struct search_spec *s
         }
         assert_true(n > 0);
         size_t pick = (size_t)((double)n * rng_uniform(run->shuffle_seed, 5, turn, 0));
-        bool lost = run->lose_some && rng_uniform(run->shuffle_seed, 6, turn, 0) < 0.2;
         struct in_flight item = flight[pick];
         flight[pick] = flight[--n];
-        if (lost) {
-            search_return(search, item.grow.candidate_id);
-        } else {
-            answer_grow(world, spec, search, &item.grow);
-        }
+        answer_grow(world, spec, search, &item.grow);
         free_copy(&item);
         while (search_take_released(search, released, 8) > 0) {
         }

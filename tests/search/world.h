@@ -18,7 +18,6 @@ struct world {
 
 struct world_run {
     uint64_t shuffle_seed; // rows come back in an order drawn from this
-    bool lose_some;        // now and then a grow is given back, as when a group dies
     size_t batch;          // rows in flight at once
 };
 

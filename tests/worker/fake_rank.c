@@ -87,10 +87,6 @@ void rank_describe(struct rank *rank, Surefoot__GroupHello *hello) {
     hello->order_tokens_max = FAKE_BLOCK_TOKENS;
 }
 
-int32_t rank_kv_blocks_free(const struct rank *rank) {
-    return FAKE_KV_BLOCKS - rank->index;
-}
-
 // One turn at a time, so that the leader's progress callback runs again and again.
 static void work(struct rank *rank) {
     struct fake_control *control = rank->control;

@@ -10,7 +10,7 @@
 #include "common/status.h"
 #include "worker/group/rank.h"
 
-enum { FAKE_VOCAB = 1000, FAKE_BLOCK_TOKENS = 64, FAKE_KV_BLOCKS = 100 };
+enum { FAKE_VOCAB = 1000, FAKE_BLOCK_TOKENS = 64 };
 
 // Shared by the ranks of one group; change it through the functions.
 struct fake_control {
@@ -26,12 +26,12 @@ struct fake_control {
 
 void fake_control_init(struct fake_control *control);
 void fake_control_finish(struct fake_control *control);
-void fake_block(struct fake_control *control, int rank_index); // -1 lets all go on
+void fake_block(struct fake_control *control, int rank_index);  // -1 lets all go on
 void fake_freeze(struct fake_control *control, int rank_index); // ended by fake_block(control, -1)
 void fake_break(struct fake_control *control, int rank_index, enum status fault);
 void fake_forget(struct fake_control *control);
 
-// Row of an item: token_ids {candidate id, rank}, FAKE_KV_BLOCKS - rank free blocks.
+// Row of an item: token_ids {candidate id, rank}.
 struct rank *fake_rank_create(struct fake_control *control);
 
 #endif

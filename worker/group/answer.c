@@ -66,9 +66,8 @@ static void take_errors(struct answer *answer) {
 // the order took.
 static void take_measures(struct answer *answer) {
     Surefoot__Gathered *out = &answer->gathered;
-    out->has_decode_ms = out->has_score_ms = out->has_kv_blocks_free = true;
+    out->has_decode_ms = out->has_score_ms = true;
     out->has_rebuilt_tokens = true;
-    out->kv_blocks_free = UINT32_MAX;
     for (int i = 0; i < answer->n_parts; i++) {
         const Surefoot__Gathered *part = answer->parts[i];
         if (part->decode_ms + part->score_ms > answer->work_ms) {
@@ -77,9 +76,6 @@ static void take_measures(struct answer *answer) {
             out->score_ms = part->score_ms;
         }
         out->rebuilt_tokens += part->rebuilt_tokens;
-        if (part->kv_blocks_free < out->kv_blocks_free) {
-            out->kv_blocks_free = part->kv_blocks_free;
-        }
     }
 }
 

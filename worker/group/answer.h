@@ -28,10 +28,9 @@ void answer_finish(struct answer *answer);
 void answer_fail(struct answer *answer, const struct error *error);
 
 // Rank r's packed Gathered is bytes[offsets[r]..offsets[r + 1]). Puts the rows into the order's
-// item order (order->ranks tells who has each one), takes the times of the slowest rank, the
-// smallest kv_blocks_free and the union of unknown_jobs. A rank's error becomes the answer's; so
-// does, as STATUS_INTERNAL, a row that is missing though the rank knows its job. Fails with
-// STATUS_NO_MEMORY.
+// item order (order->ranks tells who has each one), takes the times of the slowest rank and the
+// union of unknown_jobs. A rank's error becomes the answer's; so does, as STATUS_INTERNAL, a row
+// that is missing though the rank knows its job. Fails with STATUS_NO_MEMORY.
 MUST_CHECK enum status answer_merge(struct answer *answer, const Surefoot__Order *order,
                                     const uint8_t *bytes, const size_t *offsets, int world_size);
 

@@ -53,7 +53,6 @@ struct leader {
     int64_t last_order_ns; // its end
     int64_t busy_ns;       // with orders, answers included
     uint32_t slots_busy;
-    uint32_t kv_blocks_free;
     bool ended;
     enum group_end end;
     struct error *err;
@@ -120,10 +119,9 @@ static void beat_if_due(struct leader *leader) {
     leader->beat_at_ms = deadline_after_ms(leader->heartbeat_ms);
     watch_ranks(leader);
     Surefoot__Heartbeat heartbeat = SUREFOOT__HEARTBEAT__INIT;
-    heartbeat.has_progress = heartbeat.has_slots_busy = heartbeat.has_kv_blocks_free = true;
+    heartbeat.has_progress = heartbeat.has_slots_busy = true;
     heartbeat.progress = leader->progress;
     heartbeat.slots_busy = leader->slots_busy;
-    heartbeat.kv_blocks_free = leader->kv_blocks_free;
     heartbeat.has_stalled_rank = heartbeat.has_stalled_ms = leader->stalled_rank >= 0;
     heartbeat.stalled_rank = leader->stalled_rank >= 0 ? (uint32_t)leader->stalled_rank : 0;
     heartbeat.stalled_ms = (uint64_t)leader->stalled_ms;
@@ -274,9 +272,6 @@ static void handle_order(struct leader *leader, Surefoot__Order *order) {
     if (status != STATUS_OK) {
         lose(leader, status);
     } else {
-        if (answer.gathered.has_kv_blocks_free) {
-            leader->kv_blocks_free = answer.gathered.kv_blocks_free;
-        }
         answer.gathered.has_order_ms = true;
         answer.gathered.order_ms = (double)(clock_monotonic_ns() - leader->received_ns) * 1e-6;
         answer_order(leader, &answer);
@@ -387,7 +382,6 @@ static enum status prepare(struct leader *leader) {
         return error_set(leader->err, STATUS_LIMIT, "slots", "%u in the group, the limit is %d",
                          leader->hello.slots, LIMIT_GROUP_SLOTS);
     }
-    leader->kv_blocks_free = (uint32_t)rank_kv_blocks_free(leader->rank);
     struct order_limits limits = {
         .slots = leader->hello.slots,
         .vocab_size = leader->hello.policy->vocab_size,

@@ -499,9 +499,3 @@ int32_t rank_kv_blocks_free(const struct rank *rank) {
     }
     return n;
 }
-
-bool rank_holds(const struct rank *rank, uint64_t job_id, uint64_t candidate_id,
-                uint32_t n_tokens) {
-    const struct rank_candidate *candidate = rank_candidate_find(rank, job_id, candidate_id);
-    return candidate != NULL && (uint32_t)candidate->response.n_tokens == n_tokens;
-}

@@ -78,10 +78,6 @@ void rank_get_counts(const struct rank *rank, struct rank_counts *counts);
 // Number of KV blocks free in the fullest model.
 int32_t rank_kv_blocks_free(const struct rank *rank);
 
-// Where this rank holds candidate `candidate_id` of `job_id` (exact length n_tokens): true when it
-// can go on without a rebuild.
-bool rank_holds(const struct rank *rank, uint64_t job_id, uint64_t candidate_id, uint32_t n_tokens);
-
 // Carries out the order's releases and new jobs, then the items whose entry in order->ranks equals
 // `rank_index` (all of them when order->n_ranks is 0). Returns the rows of those items, in item
 // order, as a Gathered of its own (wire_free(WIRE_GATHERED, ...)). A fault of one job or item is

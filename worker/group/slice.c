@@ -6,16 +6,14 @@ bool slice_fault_is_fatal(enum status status) {
     return status != STATUS_OK && status != STATUS_LIMIT;
 }
 
-static enum status pack_fault(const struct rank *rank, const Surefoot__Order *order,
-                              const struct error *fault, uint8_t **bytes, size_t *size) {
+static enum status pack_fault(const Surefoot__Order *order, const struct error *fault,
+                              uint8_t **bytes, size_t *size) {
     Surefoot__ErrorInfo info = SUREFOOT__ERROR_INFO__INIT;
     wire_error_fill(&info, fault);
     Surefoot__Gathered gathered = SUREFOOT__GATHERED__INIT;
     gathered.has_order_id = true;
     gathered.order_id = order->order_id;
     gathered.error = &info;
-    gathered.has_kv_blocks_free = true;
-    gathered.kv_blocks_free = (uint32_t)rank_kv_blocks_free(rank);
     return wire_pack(WIRE_GATHERED, &gathered, bytes, size) == STATUS_OK ? STATUS_OK
                                                                          : STATUS_NO_MEMORY;
 }
@@ -26,8 +24,6 @@ enum status slice_execute(struct rank *rank, const Surefoot__Order *order, int r
     Surefoot__Gathered *gathered = NULL;
     enum status status = rank_execute(rank, order, rank_index, &gathered, fault);
     if (status == STATUS_OK) {
-        gathered->has_kv_blocks_free = true;
-        gathered->kv_blocks_free = (uint32_t)rank_kv_blocks_free(rank);
         status = wire_pack(WIRE_GATHERED, gathered, bytes, size);
         wire_free(WIRE_GATHERED, gathered);
         if (status == STATUS_OK) {
@@ -39,5 +35,5 @@ enum status slice_execute(struct rank *rank, const Surefoot__Order *order, int r
     fault->status = status;
     log_error("rank %d, order %llu: %s: %s %s", rank_index, (unsigned long long)order->order_id,
               status_name(status), fault->field, fault->message);
-    return pack_fault(rank, order, fault, bytes, size);
+    return pack_fault(order, fault, bytes, size);
 }

@@ -258,13 +258,6 @@ static void put_before(struct encoder *e) {
     }
 }
 
-static void put_after(struct encoder *e) {
-    const struct tokenizer *t = e->tokenizer;
-    for (size_t i = 0; (e->flags & TOKENIZER_ADD_EOS) != 0 && i < t->frame.n_after; i++) {
-        id_sink_put(&e->sink, t->frame.after[i]);
-    }
-}
-
 // Checks and encodes one text; the sink counts also the ids that do not fit.
 static enum status encode(const struct tokenizer *tokenizer, const char *text, size_t bytes,
                           const struct added_permission *permission, unsigned flags,
@@ -282,7 +275,6 @@ static enum status encode(const struct tokenizer *tokenizer, const char *text, s
     if (status == STATUS_OK) {
         put_before(&encoder);
         status = encode_text(&encoder, text, bytes, permission);
-        put_after(&encoder);
         *sink = encoder.sink;
     }
     encoder_finish(&encoder);

@@ -444,10 +444,6 @@ bool tokenizer_adds_bos(const struct tokenizer *tokenizer) {
     return tokenizer->frame.n_before > 0;
 }
 
-bool tokenizer_adds_eos(const struct tokenizer *tokenizer) {
-    return tokenizer->frame.n_after > 0;
-}
-
 static bool is_inside(const struct tokenizer *tokenizer, int32_t id) {
     return id >= 0 && id < tokenizer->vocabulary.size;
 }

@@ -40,8 +40,6 @@ enum {
     TOKENIZER_CONTINUATION = 1 << 2,
     // decode, detokenizer: special tokens appear as their text instead of as nothing.
     TOKENIZER_KEEP_SPECIAL = 1 << 3,
-    // encode: put last what the tokenizer puts after a text, often nothing.
-    TOKENIZER_ADD_EOS = 1 << 4,
 };
 
 // A stretch of text with its own answer to which added tokens are recognised in it.
@@ -92,11 +90,10 @@ int32_t tokenizer_eos_id(const struct tokenizer *tokenizer);
 int32_t tokenizer_pad_id(const struct tokenizer *tokenizer);
 int32_t tokenizer_unk_id(const struct tokenizer *tokenizer);
 
-// Whether a plain text (not a chat) is meant to start with BOS, and whether to end with EOS: what
-// the post-processor of tokenizer.json says, nothing where it has none; for other files
-// add_bos_token and add_eos_token of the configuration. Callers then pass TOKENIZER_ADD_BOS, TOKENIZER_ADD_EOS.
+// Whether a plain text (not a chat) is meant to start with BOS: what the post-processor of
+// tokenizer.json says, nothing where it has none; for other files add_bos_token of the
+// configuration. Callers then pass TOKENIZER_ADD_BOS.
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
-bool tokenizer_adds_eos(const struct tokenizer *tokenizer);
 
 // Whether `id` is a special token; false for an id outside the vocabulary.
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
