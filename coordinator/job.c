@@ -125,50 +125,93 @@ static bool reserve_ids(struct job *job, uint64_t id) {
     return true;
 }
 
-// A candidate as long as `parent` (NULL: the prompt) with room for the whole response.
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+// Room for `count` scores of each scorer.
+static bool reserve_scores(const struct job *job, struct job_candidate *candidate, uint32_t count) {
+    if (count <= candidate->capacity) {
+        return true;
+    }
+    size_t n_scorers = job->spec->n_scorers;
+    size_t capacity = larger(count, 2 * (size_t)candidate->capacity);
+    float *scores = calloc(n_scorers * capacity + 1, sizeof *scores);
+    if (scores == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < n_scorers && candidate->n_scores > 0; i++) {
+        memcpy(scores + i * capacity, candidate->token_scores + i * candidate->capacity,
+               candidate->n_scores * sizeof *scores);
+    }
+    free(candidate->token_scores);
+    candidate->token_scores = scores;
+    candidate->capacity = (uint32_t)capacity;
+    return true;
+}
+
+static bool reserve_blocks(struct job_candidate *candidate, uint32_t count) {
+    if (count <= candidate->block_capacity) {
+        return true;
+    }
+    size_t capacity = larger(count, 2 * (size_t)candidate->block_capacity);
+    uint32_t *ends = realloc(candidate->block_ends, capacity * sizeof *ends);
+    candidate->block_ends = ends != NULL ? ends : candidate->block_ends;
+    double *costs = realloc(candidate->block_costs, capacity * sizeof *costs);
+    candidate->block_costs = costs != NULL ? costs : candidate->block_costs;
+    if (ends == NULL || costs == NULL) {
+        return false;
+    }
+    candidate->block_capacity = (uint32_t)capacity;
+    return true;
+}
+
+static void copy_history(const struct job *job, const struct job_candidate *parent,
+                         struct job_candidate *child) {
+    for (size_t i = 0; i < job->spec->n_scorers; i++) {
+        memcpy(child->token_scores + i * child->capacity,
+               parent->token_scores + i * parent->capacity,
+               parent->n_scores * sizeof *child->token_scores);
+    }
+    memcpy(child->block_ends, parent->block_ends, parent->n_blocks * sizeof *child->block_ends);
+    memcpy(child->block_costs, parent->block_costs, parent->n_blocks * sizeof *child->block_costs);
+    child->n_tokens = parent->n_tokens;
+    child->n_scores = parent->n_scores;
+    child->n_blocks = parent->n_blocks;
+}
+
+// A candidate as long as `parent` (NULL: the prompt) with room for one more block and `length`
+// scores.
 static struct job_candidate *candidate_create(const struct job *job,
-                                              const struct job_candidate *parent) {
-    const struct search_spec *search = &job->spec->search;
-    size_t blocks =
-        ((size_t)search->max_tokens + search->block_tokens - 1) / search->block_tokens + 1;
+                                              const struct job_candidate *parent, uint32_t length) {
     struct job_candidate *candidate = calloc(1, sizeof *candidate);
     if (candidate == NULL) {
         return NULL;
     }
-    candidate->capacity = search->max_tokens;
-    candidate->token_scores =
-        calloc(job->spec->n_scorers * search->max_tokens + 1, sizeof *candidate->token_scores);
-    candidate->block_ends = calloc(blocks, sizeof *candidate->block_ends);
-    candidate->block_costs = calloc(blocks, sizeof *candidate->block_costs);
-    if (candidate->token_scores == NULL || candidate->block_ends == NULL ||
-        candidate->block_costs == NULL) {
+    size_t n_scores = larger(larger(length, 1), parent != NULL ? parent->n_scores : 0);
+    if (!reserve_scores(job, candidate, (uint32_t)n_scores) ||
+        !reserve_blocks(candidate, parent != NULL ? parent->n_blocks + 1 : 1)) {
         candidate_destroy(candidate);
         return NULL;
     }
     if (parent != NULL) {
-        memcpy(candidate->token_scores, parent->token_scores,
-               job->spec->n_scorers * search->max_tokens * sizeof *candidate->token_scores);
-        memcpy(candidate->block_ends, parent->block_ends,
-               parent->n_blocks * sizeof *candidate->block_ends);
-        memcpy(candidate->block_costs, parent->block_costs,
-               parent->n_blocks * sizeof *candidate->block_costs);
-        candidate->n_tokens = parent->n_tokens;
-        candidate->n_scores = parent->n_scores;
-        candidate->n_blocks = parent->n_blocks;
+        copy_history(job, parent, candidate);
     }
     return candidate;
 }
 
-// The record of the row's candidate, made from its parent's when it is its first row.
-static enum status take_record(struct job *job, uint64_t id, uint64_t parent_id,
+// The record of the row's candidate, made from its parent's when it is its first row, with room for
+// the row's block and for `length` scores.
+static enum status take_record(struct job *job, uint64_t id, uint64_t parent_id, uint32_t length,
                                struct job_candidate **out, struct error *err) {
     struct job_candidate *candidate = find(job, id);
-    if (candidate == NULL) {
-        const struct job_candidate *parent = find(job, parent_id);
-        if (!reserve_ids(job, id) || (candidate = candidate_create(job, parent)) == NULL) {
-            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for candidate %" PRIu64, id);
-        }
+    if (candidate == NULL && reserve_ids(job, id)) {
+        candidate = candidate_create(job, find(job, parent_id), length);
         job->candidates[id - 1] = candidate;
+    }
+    if (candidate == NULL || !reserve_scores(job, candidate, length) ||
+        !reserve_blocks(candidate, candidate->n_blocks + 1)) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for candidate %" PRIu64, id);
     }
     *out = candidate;
     return STATUS_OK;
@@ -188,26 +231,6 @@ static enum status length_before(const struct job *job, uint64_t id, uint64_t pa
 
 static bool is_cost(const struct job *job, uint32_t scorer_index) {
     return job->spec->scorers[scorer_index].role == SCORER_ROLE_COST;
-}
-
-// Room for `count` scores of each scorer.
-static bool reserve_scores(const struct job *job, struct job_candidate *candidate, uint32_t count) {
-    if (count <= candidate->capacity) {
-        return true;
-    }
-    size_t n_scorers = job->spec->n_scorers;
-    float *scores = calloc(n_scorers * count + 1, sizeof *scores);
-    if (scores == NULL) {
-        return false;
-    }
-    for (size_t i = 0; i < n_scorers; i++) {
-        memcpy(scores + i * count, candidate->token_scores + i * candidate->capacity,
-               candidate->capacity * sizeof *scores);
-    }
-    free(candidate->token_scores);
-    candidate->token_scores = scores;
-    candidate->capacity = count;
-    return true;
 }
 
 // Stores the scores of a checked row, of `length` places then; returns the first place whose cost
@@ -307,13 +330,10 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t paren
     uint32_t length = 0;
     enum status status = check_row(job, row, parent_id, asked, &length, err);
     if (status == STATUS_OK) {
-        status = take_record(job, row->candidate_id, parent_id, &candidate, err);
+        status = take_record(job, row->candidate_id, parent_id, length, &candidate, err);
     }
     if (status != STATUS_OK) {
         return status;
-    }
-    if (!reserve_scores(job, candidate, length)) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a row");
     }
     uint32_t from = take_scores(job, candidate, row, length);
     double *costs = malloc(((size_t)length - from + 1) * sizeof *costs);

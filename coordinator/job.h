@@ -22,6 +22,7 @@ struct job_candidate {
     float *token_scores; // [n_scorers][capacity], cost scorers' rows only are used
     double end_scores[LIMIT_SCORERS];
     uint32_t n_blocks;
+    uint32_t block_capacity;
     uint32_t *block_ends; // [n_blocks] tokens at the end of each block
     double *block_costs;  // [n_blocks] weighted cost at the end of each block
     char *text;           // of a finished candidate
