@@ -216,6 +216,23 @@ static void test_a_file_is_checked_as_its_profile_says(void **state) {
     testkit_remove_tree(place);
 }
 
+static void test_a_file_that_is_no_gguf_file_is_no_model(void **state) {
+    (void)state;
+    char surefoot[4096], path[4200];
+    snprintf(surefoot, sizeof surefoot, "%s", testkit_binary_path("bin/surefoot"));
+    char *place = testkit_make_directory();
+    snprintf(path, sizeof path, "%s/model.safetensors", place);
+    testkit_write_file(path, "", 0);
+    const struct bad_model row = {.what = "a file",
+                                  .status = "INVALID_ARGUMENT",
+                                  .field = "policy",
+                                  .part =
+                                      "neither a directory nor a file whose name ends in .gguf"};
+    char *check[] = {surefoot, "models", "check", path, NULL};
+    expect(&row, check, CHECK_REFUSED);
+    testkit_remove_tree(place);
+}
+
 static void test_up_says_why_a_model_cannot_be_served(void **state) {
     (void)state;
     char surefoot[4096];
@@ -285,6 +302,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damaged_directories_are_refused),
         cmocka_unit_test(test_a_file_is_checked_as_its_profile_says),
+        cmocka_unit_test(test_a_file_that_is_no_gguf_file_is_no_model),
         cmocka_unit_test(test_up_says_why_a_model_cannot_be_served),
         cmocka_unit_test(test_numbers_that_overflow_end_their_job_alone),
     };

@@ -49,6 +49,12 @@ void model_profile_label_error(const char *path, struct error *err) {
 }
 
 enum status model_profile_document_read(const char *path, json_t **out, struct error *err) {
+    struct stat info;
+    if (!gguf_is_path(path) && stat(path, &info) == 0 && !S_ISDIR(info.st_mode)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, NULL,
+                         "%.*s is neither a directory nor a file whose name ends in .gguf",
+                         SHOWN_BYTES, path);
+    }
     if (!gguf_is_path(path)) {
         return json_object_read(path, profile_name, out, err);
     }

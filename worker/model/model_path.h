@@ -34,7 +34,7 @@ MUST_CHECK enum status model_document_read(const char *path, const char *name, j
 const char *model_document_label(const char *path, const char *name);
 
 // Reads the profile: surefoot.json in a directory, FILE.gguf.surefoot.json beside a GGUF file.
-// Errors as json_object_read.
+// Errors as json_object_read; INVALID_ARGUMENT: the path is a file, but no GGUF file.
 MUST_CHECK enum status model_profile_document_read(const char *path, json_t **out,
                                                    struct error *err);
 
