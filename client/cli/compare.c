@@ -92,11 +92,10 @@ static enum status check_read(const struct compare *compare, struct error *err) 
             read = job_field_is_read(i, &spec);
         }
         if (!read) {
+            char name[JOB_FLAG_NAME_BYTES];
             char flag[ERROR_FIELD_BYTES];
-            snprintf(flag, sizeof flag, "--%s", job_field_get(i)->name);
-            for (char *c = strchr(flag, '_'); c != NULL; c = strchr(c, '_')) {
-                *c = '-';
-            }
+            job_flag_name(i, name);
+            snprintf(flag, sizeof flag, "--%s", name);
             return error_set(err, STATUS_INVALID_ARGUMENT, flag,
                              "has no effect on any of the methods");
         }

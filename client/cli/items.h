@@ -68,6 +68,11 @@ MUST_CHECK enum status items_read(const char *path, const struct items_choice *c
 MUST_CHECK enum status items_select(struct items *items, const struct selection *selection,
                                     struct error *err);
 void items_finish(struct items *items);
+void item_finish(struct item *item); // releases what one item owns
+
+// The value in `column` of a row, borrowed, NULL when there is none; "body.messages" is the field
+// of an object.
+const json_t *items_column(const json_t *fields, const char *column);
 
 // Says what was recognised, what is asked and what was selected: "JailbreakBench, CSV, 100 rows,
 // asking Goal; 20 selected by --sample 20 --sample-seed 1".

@@ -48,7 +48,13 @@ static struct flag *add_above_zero(struct flag *at, const char *name, double *ta
     return next;
 }
 
-// The help of a field's flag, and its name: the field's with hyphens.
+void job_flag_name(enum job_field_index index, char out[JOB_FLAG_NAME_BYTES]) {
+    snprintf(out, JOB_FLAG_NAME_BYTES, "%s", job_field_get(index)->name);
+    for (char *c = strchr(out, '_'); c != NULL; c = strchr(c, '_')) {
+        *c = '-';
+    }
+}
+
 static void describe_field(enum job_field_index index, struct job_flag_text *out) {
     char about[JOB_FIELD_TEXT_BYTES];
     char fallback[JOB_FIELD_TEXT_BYTES];
@@ -60,10 +66,7 @@ static void describe_field(enum job_field_index index, struct job_flag_text *out
     }
     job_field_default_text(index, fallback);
     snprintf(out->help, sizeof out->help, "%s; default %s", about, fallback);
-    snprintf(out->name, sizeof out->name, "%s", field->name);
-    for (char *c = strchr(out->name, '_'); c != NULL; c = strchr(c, '_')) {
-        *c = '-';
-    }
+    job_flag_name(index, out->name);
 }
 
 static struct flag *add_field(struct flag *at, enum job_field_index index,

@@ -9,10 +9,10 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = 49 };
+enum { JOB_FLAGS_COUNT = 49, JOB_FLAG_NAME_BYTES = 32 };
 
 struct job_flag_text { // of a field's flag
-    char name[32];
+    char name[JOB_FLAG_NAME_BYTES];
     char help[2 * JOB_FIELD_TEXT_BYTES + sizeof "; default "];
 };
 
@@ -56,6 +56,9 @@ void job_flags_fix_date(struct job_flags *flags, const char *recorded);
 // Sets the prompt, borrowed until the next call: as `prompt`, with --system or --prefill as
 // messages, with --rendered as rendered_prompt.
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt);
+
+// The name of a field's flag, without "--": the field's with hyphens.
+void job_flag_name(enum job_field_index index, char out[JOB_FLAG_NAME_BYTES]);
 
 void job_flags_destroy(struct job_flags *flags); // what finish allocated, not the struct
 
