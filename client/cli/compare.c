@@ -22,6 +22,16 @@ struct compare {
     const Surefoot__JobSpec *base;
 };
 
+static enum status check_name(enum job_field_index index, const char *name, struct error *err) {
+    if (job_choice_parse(index, name) != 0) {
+        return STATUS_OK;
+    }
+    char choices[JOB_FIELD_TEXT_BYTES];
+    job_choices_text(index, choices);
+    return error_set(err, STATUS_INVALID_ARGUMENT, "--methods", "unknown %s \"%s\"; one of %s",
+                     job_field_get(index)->name, name, choices);
+}
+
 static enum status read_methods(const char *list, struct compare *compare, struct error *err) {
     while (*list != '\0') {
         size_t length = strcspn(list, ",");
@@ -37,6 +47,13 @@ static enum status read_methods(const char *list, struct compare *compare, struc
         if (colon != NULL) {
             *colon = '\0';
             method->selection = colon + 1;
+        }
+        enum status status = check_name(JOB_FIELD_METHOD, method->name, err);
+        if (status == STATUS_OK && method->selection != NULL) {
+            status = check_name(JOB_FIELD_SELECTION, method->selection, err);
+        }
+        if (status != STATUS_OK) {
+            return status;
         }
         list += length + (list[length] == ',');
     }

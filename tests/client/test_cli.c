@@ -156,6 +156,10 @@ static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
     EXPECT(2, "/nonexistent", "sweep", "/nonexistent", "--out", "/tmp/x");
     EXPECT(2, "\"field\":\"endpoint\"", "status", "--endpoint", "tcp://10.0.0.1:1", "--json");
     EXPECT(2, "between commas", "compare", "x.jsonl", "--methods", ",");
+    EXPECT(2, "--methods: unknown method \"foo\"; one of sample, ", "compare", "x.jsonl",
+           "--methods", "sample,foo");
+    EXPECT(2, "--methods: unknown selection \"foo\"; one of plain, ", "compare", "x.jsonl",
+           "--methods", "beam:foo");
     EXPECT(2, "no such verb", "--jump");
     EXPECT(2, "jump: no such verb", "help", "jump");
     EXPECT(2, "x: one argument too many", "help", "models", "check", "x");
