@@ -14,24 +14,6 @@
 #include "coordinator/search/search.h"
 #include "proto/wire.h"
 
-// What the rows said of one candidate, beyond what the search keeps.
-struct job_candidate {
-    uint32_t n_tokens;
-    uint32_t n_scores;   // n_tokens; of a finished one the places of its reading, at least 1
-    uint32_t capacity;   // of the rows of token_scores
-    float *token_scores; // [n_scorers][capacity], cost scorers' rows only are used
-    double end_scores[LIMIT_SCORERS];
-    uint32_t n_blocks;
-    uint32_t block_capacity;
-    uint32_t *block_ends; // [n_blocks] tokens at the end of each block
-    double *block_costs;  // [n_blocks] weighted cost at the end of each block
-    char *text;           // of a finished candidate
-    bool has_reading;     // of a finished one: read otherwise than it was written
-    uint32_t read_from;   // the reading: so many tokens of the response, then
-    uint32_t *read_ids;   // [n_read_ids] these
-    size_t n_read_ids;
-};
-
 // Groups lost while they worked on the job: see faults.c.
 struct job_losses {
     bool suspect;       // has its orders to itself
@@ -57,15 +39,10 @@ struct job {
     int64_t started_ms;
     int64_t deadline_ms; // INT64_MAX none
     uint32_t prompt_tokens;
-    double prompt_scores[LIMIT_SCORERS]; // at the end of the prompt, once known
-    bool has_prompt_scores[LIMIT_SCORERS];
-    struct job_candidate **candidates; // [n_candidates] by id - 1; NULL unknown or no longer needed
-    size_t n_candidates;
-    uint64_t best_id;          // finished candidate whose record is kept, 0 none
     Surefoot__Outcome outcome; // of a DONE job
     uint8_t *result;           // [result_size] packed JobResult of a DONE job
     size_t result_size;
-    bool is_saving;        // the result is among the owner's writes
+    bool is_saving; // the result is among the owner's writes
     struct job_losses losses;
     struct job_line *line; // NULL: not queued; this and the links are job_table's
     struct job *next_in_line;
@@ -93,12 +70,10 @@ MUST_CHECK enum status job_start(struct job *job, const struct model_set *models
 // scheduler_next_fn of a running job.
 bool job_next(void *job, struct search_grow *out);
 
-// Hands in a row without an error for a candidate that was given out with `parent_id` as parent, to
-// grow by `asked` tokens. MALFORMED: the row is not what was asked for, or not finite; nothing of
-// it was taken, another row of the candidate may follow. After NO_MEMORY or INTERNAL the job cannot
-// go on.
-MUST_CHECK enum status job_on_row(struct job *job, const Surefoot__Row *row, uint64_t parent_id,
-                                  uint32_t asked, struct error *err);
+// Hands in a row without an error for a candidate that was given out. MALFORMED: the row is not
+// what was asked for, or not finite; nothing of it was taken, another row of the candidate may
+// follow. After NO_MEMORY the job cannot go on.
+MUST_CHECK enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *err);
 
 // Candidates that the search needs no more, as search_take_released; call until 0.
 size_t job_take_released(struct job *job, uint64_t *candidate_ids, size_t capacity);

@@ -1,6 +1,5 @@
 #include "coordinator/job_result.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,32 +8,12 @@
 
 enum status job_check_answer(const struct job *job, const struct search_answer *answer,
                              struct error *err) {
-    uint64_t id = answer->candidate_id;
-    const struct job_candidate *candidate =
-        id <= job->n_candidates ? job->candidates[id - 1] : NULL;
     struct search_candidate chosen;
-    if (candidate == NULL || !search_find_candidate(job->search, id, &chosen) ||
-        chosen.n_tokens != candidate->n_tokens) {
+    if (!search_find_candidate(job->search, answer->candidate_id, &chosen) || chosen.text == NULL) {
         return error_set(err, STATUS_INTERNAL, NULL, "the chosen candidate has no record");
     }
-    double *costs = malloc(((size_t)candidate->n_scores + 1) * sizeof *costs);
-    if (costs == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory to check the answer");
-    }
-    job_weighted_costs(job, candidate, 0, candidate->n_scores, costs);
-    const struct safety_input input = {
-        .token_costs = costs,
-        .n_costs = candidate->n_scores,
-        .n_tokens = candidate->n_tokens,
-        .block_ends = candidate->block_ends,
-        .block_scores = candidate->block_costs,
-        .n_blocks = candidate->n_blocks,
-        .prompt_cost = job_prompt_cost(job),
-        .violations = job_violations(job, candidate),
-    };
     struct safety_state state;
-    safety_evaluate(&job->spec->search, &input, &state);
-    free(costs);
+    safety_evaluate(&job->spec->search, &chosen.scores, &state);
     if (state.cost != chosen.cost || state.admissible != chosen.admissible) {
         return error_set(err, STATUS_INTERNAL, NULL, "cost %.17g on re-check, %.17g in the search",
                          state.cost, chosen.cost);
@@ -89,8 +68,11 @@ static void fill_models(const struct job *job, const struct model_set *models,
     parts->message.n_models = n;
 }
 
-static void fill_scorers(const struct job *job, const struct job_candidate *candidate,
+static void fill_scorers(const struct job *job, const struct search_scores *scores,
                          struct result_parts *parts) {
+    ASSERT(scores->n_blocks > 0);
+    size_t n_scorers = job->spec->n_scorers;
+    const float *end_scores = scores->end_scores + (scores->n_blocks - 1) * n_scorers;
     for (size_t i = 0; i < job->spec->n_scorers; i++) {
         const struct job_scorer *scorer = &job->spec->scorers[i];
         Surefoot__ScorerResult *result = &parts->scorers[i];
@@ -98,10 +80,10 @@ static void fill_scorers(const struct job *job, const struct job_candidate *cand
         result->name = (char *)scorer->name;
         result->role = (char *)scorer_role_name(scorer->role);
         result->has_end_score = true;
-        result->end_score = candidate->end_scores[i];
+        result->end_score = end_scores[i];
         if (scorer->role == SCORER_ROLE_COST) {
-            result->token_scores = candidate->token_scores + i * candidate->capacity;
-            result->n_token_scores = candidate->n_scores;
+            result->token_scores = (float *)scores->token_scores + i * scores->stride;
+            result->n_token_scores = scores->n_places;
         }
         parts->scorer_list[i] = result;
     }
@@ -165,18 +147,17 @@ static enum status fill_candidates(const struct job *job, struct result_parts *p
     return STATUS_OK;
 }
 
-static void fill_text(const struct search_candidate *chosen, const struct job_candidate *candidate,
-                      Surefoot__JobResult *message) {
-    message->text = candidate->text;
+static void fill_text(const struct search_candidate *chosen, Surefoot__JobResult *message) {
+    message->text = (char *)chosen->text;
     message->token_ids = (uint32_t *)chosen->tokens;
-    message->n_token_ids = chosen->tokens != NULL ? chosen->n_tokens : 0;
+    message->n_token_ids = chosen->n_tokens;
     message->token_logprobs = (float *)chosen->logprobs;
-    message->n_token_logprobs = chosen->logprobs != NULL ? chosen->n_tokens : 0;
+    message->n_token_logprobs = chosen->n_tokens;
     message->finish_reason = (char *)finish_name(chosen->finish);
-    message->has_read_from = candidate->has_reading;
-    message->read_from = candidate->read_from;
-    message->read_ids = candidate->read_ids;
-    message->n_read_ids = candidate->n_read_ids;
+    message->has_read_from = chosen->reading.is_other;
+    message->read_from = chosen->reading.from;
+    message->read_ids = (uint32_t *)chosen->reading.ids;
+    message->n_read_ids = chosen->reading.n_ids;
 }
 
 // What the search found, whatever the job's end: counts, the shown candidate's numbers, and, for a
@@ -214,13 +195,12 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->has_safety_state = job->spec->search.has_cost;
     message->safety_state = shown.safety_state;
     if (outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
-        const struct job_candidate *candidate = job->candidates[shown.candidate_id - 1];
-        ASSERT(candidate != NULL && candidate->text != NULL);
+        ASSERT(shown.text != NULL);
         message->has_over_budget = true;
         message->over_budget = answer.over_budget;
         message->rule = (char *)answer.rule;
-        fill_text(&shown, candidate, message);
-        fill_scorers(job, candidate, parts);
+        fill_text(&shown, message);
+        fill_scorers(job, &shown.scores, parts);
     } else if (outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
         message->rule = (char *)answer.rule;
     }

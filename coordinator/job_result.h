@@ -8,9 +8,9 @@
 // Candidates that a result describes; of more, the finished ones first.
 enum { RESULT_CANDIDATES_MAX = 4096 };
 
-// Derives the chosen candidate's safety state anew from the stored scores. STATUS_INTERNAL: it is
-// not what the search says, or over budget under a method with a safety rule; the text must not go
-// out.
+// Derives the chosen candidate's safety state anew from the scores as they came. STATUS_INTERNAL:
+// it is not what the search says, or over budget under a method with a safety rule; the text must
+// not go out.
 MUST_CHECK enum status job_check_answer(const struct job *job, const struct search_answer *answer,
                                         struct error *err);
 
@@ -23,12 +23,5 @@ struct job_ending {
 // Packs the JobResult; returns owned bytes, free(). Text stands in it for COMPLETED only.
 MUST_CHECK enum status job_result_pack(const struct job *job, const struct job_ending *ending,
                                        uint8_t **bytes, size_t *size);
-
-// Of job.c: weighted cost scores of response tokens [from, to), and at the end of the prompt.
-void job_weighted_costs(const struct job *job, const struct job_candidate *candidate, uint32_t from,
-                        uint32_t to, double *out);
-double job_prompt_cost(const struct job *job);
-// How many rules of words the candidate breaks so far: of lexical cost scorers whose weight is not 0.
-double job_violations(const struct job *job, const struct job_candidate *candidate);
 
 #endif

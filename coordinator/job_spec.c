@@ -542,6 +542,14 @@ static enum status resolve_cost(struct job_spec *spec, const struct model_set *m
                                 struct error *err) {
     const Surefoot__JobSpec *message = spec->submit->spec;
     struct search_spec *search = &spec->search;
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        const struct job_scorer *scorer = &spec->scorers[i];
+        bool is_cost = scorer->role == SCORER_ROLE_COST;
+        search->scorers[i] = (struct search_scorer){.is_cost = is_cost,
+                                                    .is_rule = is_cost && scorer->lexical != NULL,
+                                                    .weight = scorer->weight};
+    }
+    search->n_scorers = (uint32_t)spec->n_scorers;
     search->has_cost = count_role(spec, SCORER_ROLE_COST) > 0;
     search->discount = job_field_number(JOB_FIELD_DISCOUNT, message);
     search->cost_mode = COST_MODE_TOKEN_SUM;

@@ -208,7 +208,7 @@ static bool on_row(struct coordinator *coordinator, struct scheduler_order *orde
         return on_error_row(coordinator, order, index, job, row);
     }
     struct error err = {0};
-    enum status status = job_on_row(job, row, item->parent_id, item->grow_tokens, &err);
+    enum status status = job_on_row(job, row, &err);
     if (status == STATUS_MALFORMED) {
         faults_on_bad_row(coordinator, order, index, true, &err);
         return true;

@@ -116,7 +116,7 @@ static int compare_tokens(const void *left, const void *right) {
 
 // Tokens that a child added in this step.
 static uint32_t new_token_count(const struct candidate *child) {
-    uint32_t before = child->n_blocks >= 2 ? child->block_ends[child->n_blocks - 2] : 0;
+    uint32_t before = child->n_blocks >= 2 ? child->history->block_ends[child->n_blocks - 2] : 0;
     return child->n_tokens - before;
 }
 
@@ -137,8 +137,9 @@ static enum status count_failed_tokens(struct search *search, struct beam *beam)
     for (size_t i = beam->try_begin; i < beam->children.count; i++) {
         const struct candidate *child = beam->children.items[i];
         for (uint32_t t = child->n_tokens - new_token_count(child); t < child->n_tokens; t++) {
-            if (!is_exempt(&search->spec, child->tokens[t])) {
-                counts[n++] = (struct token_count){.token_id = child->tokens[t], .count = 1};
+            if (!is_exempt(&search->spec, child->history->tokens[t])) {
+                counts[n++] =
+                    (struct token_count){.token_id = child->history->tokens[t], .count = 1};
             }
         }
     }
@@ -203,7 +204,7 @@ static enum status retry_step(struct search *search, struct beam *beam) {
 
 static bool same_tokens(const struct candidate *a, const struct candidate *b) {
     return a->n_tokens == b->n_tokens &&
-           memcmp(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens) == 0;
+           memcmp(a->history->tokens, b->history->tokens, a->n_tokens * sizeof(uint32_t)) == 0;
 }
 
 static int compare_texts(const void *left, const void *right) {
@@ -212,7 +213,7 @@ static int compare_texts(const void *left, const void *right) {
     if (a->n_tokens != b->n_tokens) {
         return a->n_tokens < b->n_tokens ? -1 : 1;
     }
-    int order = memcmp(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+    int order = memcmp(a->history->tokens, b->history->tokens, a->n_tokens * sizeof(uint32_t));
     return order != 0 ? order : a->id < b->id ? -1 : 1;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/search/combine.h"
 #include "coordinator/search/text_set.h"
 
 const char *candidate_fate_name(enum candidate_fate fate) {
@@ -22,10 +23,26 @@ const char *candidate_fate_name(enum candidate_fate fate) {
     return names[fate];
 }
 
+static void history_release(struct history *history) {
+    if (history == NULL || --history->n_owners > 0) {
+        return;
+    }
+    free(history->tokens);
+    free(history->logprobs);
+    free(history->token_scores);
+    free(history->block_ends);
+    free(history->end_scores);
+    free(history);
+}
+
+static uint32_t larger(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
 // Grows an array in place; the old one stays valid when there is no memory.
 static bool resize(void *array_pointer, size_t count, size_t element_bytes) {
     void **array = array_pointer;
-    void *grown = realloc(*array, count * element_bytes);
+    void *grown = realloc(*array, (count + 1) * element_bytes);
     if (grown == NULL) {
         return false;
     }
@@ -33,63 +50,97 @@ static bool resize(void *array_pointer, size_t count, size_t element_bytes) {
     return true;
 }
 
-static bool reserve_tokens(struct candidate *candidate, uint32_t count) {
-    if (count <= candidate->token_capacity) {
+static bool reserve_tokens(struct history *history, uint32_t count) {
+    if (count <= history->token_capacity) {
         return true;
     }
-    if (!resize(&candidate->tokens, count, sizeof *candidate->tokens) ||
-        !resize(&candidate->logprobs, count, sizeof *candidate->logprobs)) {
+    uint32_t capacity = larger(count, 2 * history->token_capacity);
+    if (!resize(&history->tokens, capacity, sizeof *history->tokens) ||
+        !resize(&history->logprobs, capacity, sizeof *history->logprobs)) {
         return false;
     }
-    candidate->token_capacity = count;
+    history->token_capacity = capacity;
     return true;
 }
 
-static bool reserve_costs(struct candidate *candidate, uint32_t count) {
-    if (count <= candidate->cost_capacity) {
+// Rows of scorers move when their length does.
+static bool reserve_places(struct history *history, uint32_t count, uint32_t n_scorers) {
+    if (count <= history->place_capacity) {
         return true;
     }
-    if (!resize(&candidate->token_costs, count, sizeof *candidate->token_costs)) {
+    uint32_t before = history->place_capacity;
+    uint32_t capacity = larger(count, 2 * before);
+    float *scores = calloc((size_t)n_scorers * capacity + 1, sizeof *scores);
+    if (scores == NULL) {
         return false;
     }
-    candidate->cost_capacity = count;
+    for (uint32_t i = 0; i < n_scorers && before > 0; i++) {
+        memcpy(scores + (size_t)i * capacity, history->token_scores + (size_t)i * before,
+               before * sizeof *scores);
+    }
+    free(history->token_scores);
+    history->token_scores = scores;
+    history->place_capacity = capacity;
     return true;
 }
 
-static bool reserve_blocks(struct candidate *candidate, uint32_t count) {
-    if (count <= candidate->block_capacity) {
+static bool reserve_blocks(struct history *history, uint32_t count, uint32_t n_scorers) {
+    if (count <= history->block_capacity) {
         return true;
     }
-    if (!resize(&candidate->block_ends, count, sizeof *candidate->block_ends) ||
-        !resize(&candidate->block_scores, count, sizeof *candidate->block_scores)) {
+    uint32_t capacity = larger(count, 2 * history->block_capacity);
+    if (!resize(&history->block_ends, capacity, sizeof *history->block_ends) ||
+        !resize(&history->end_scores, (size_t)capacity * n_scorers, sizeof *history->end_scores)) {
         return false;
     }
-    candidate->block_capacity = count;
+    history->block_capacity = capacity;
     return true;
 }
 
-static bool copy_history(struct candidate *child, const struct candidate *parent) {
-    if (!reserve_tokens(child, parent->n_tokens) || !reserve_costs(child, parent->n_costs) ||
-        !reserve_blocks(child, parent->n_blocks)) {
+static bool reserve(struct history *history, const struct search_spec *spec, uint32_t n_tokens,
+                    uint32_t n_places, uint32_t n_blocks) {
+    return reserve_tokens(history, n_tokens) &&
+           reserve_places(history, n_places, spec->n_scorers) &&
+           reserve_blocks(history, n_blocks, spec->n_scorers);
+}
+
+// What the candidate has of a history that others have too.
+static void copy_history(const struct candidate *candidate, uint32_t n_scorers,
+                         struct history *copy) {
+    const struct history *from = candidate->history;
+    memcpy(copy->tokens, from->tokens, candidate->n_tokens * sizeof *copy->tokens);
+    memcpy(copy->logprobs, from->logprobs, candidate->n_tokens * sizeof *copy->logprobs);
+    for (uint32_t i = 0; i < n_scorers; i++) {
+        memcpy(copy->token_scores + (size_t)i * copy->place_capacity,
+               from->token_scores + (size_t)i * from->place_capacity,
+               candidate->n_places * sizeof *copy->token_scores);
+    }
+    memcpy(copy->block_ends, from->block_ends, candidate->n_blocks * sizeof *copy->block_ends);
+    memcpy(copy->end_scores, from->end_scores,
+           (size_t)candidate->n_blocks * n_scorers * sizeof *copy->end_scores);
+}
+
+// Gives the candidate a history of its own with room for so much.
+static bool own_history(struct candidate *candidate, const struct search_spec *spec,
+                        uint32_t n_tokens, uint32_t n_places, uint32_t n_blocks) {
+    if (candidate->history != NULL && candidate->history->n_owners == 1) {
+        return reserve(candidate->history, spec, n_tokens, n_places, n_blocks);
+    }
+    struct history *own = calloc(1, sizeof *own);
+    if (own == NULL) {
         return false;
     }
-    if (parent->n_tokens > 0) {
-        memcpy(child->tokens, parent->tokens, parent->n_tokens * sizeof *child->tokens);
-        memcpy(child->logprobs, parent->logprobs, parent->n_tokens * sizeof *child->logprobs);
+    own->n_owners = 1;
+    // A finished text's reading can have fewer places than there were.
+    if (!reserve(own, spec, n_tokens, larger(n_places, candidate->n_places), n_blocks)) {
+        history_release(own);
+        return false;
     }
-    if (parent->n_costs > 0) {
-        memcpy(child->token_costs, parent->token_costs,
-               parent->n_costs * sizeof *child->token_costs);
+    if (candidate->history != NULL) {
+        copy_history(candidate, spec->n_scorers, own);
+        history_release(candidate->history);
     }
-    if (parent->n_blocks > 0) {
-        memcpy(child->block_ends, parent->block_ends, parent->n_blocks * sizeof *child->block_ends);
-        memcpy(child->block_scores, parent->block_scores,
-               parent->n_blocks * sizeof *child->block_scores);
-    }
-    child->n_tokens = parent->n_tokens;
-    child->n_costs = parent->n_costs;
-    child->n_blocks = parent->n_blocks;
-    child->prompt_cost = parent->prompt_cost;
+    candidate->history = own;
     return true;
 }
 
@@ -100,10 +151,13 @@ struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
         return NULL;
     }
     candidate->id = id;
-    candidate->parent_id = parent == NULL ? 0 : parent->id;
-    if (parent != NULL && !copy_history(candidate, parent)) {
-        candidate_destroy(candidate);
-        return NULL;
+    if (parent != NULL) {
+        candidate->parent_id = parent->id;
+        candidate->history = parent->history;
+        candidate->history->n_owners++;
+        candidate->n_tokens = parent->n_tokens;
+        candidate->n_places = parent->n_places;
+        candidate->n_blocks = parent->n_blocks;
     }
     uint32_t left = spec->max_tokens - candidate->n_tokens;
     candidate->grow_tokens = left < spec->block_tokens ? left : spec->block_tokens;
@@ -112,58 +166,77 @@ struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
     return candidate;
 }
 
-void candidate_drop_arrays(struct candidate *candidate) {
-    free(candidate->tokens);
-    free(candidate->logprobs);
-    free(candidate->token_costs);
-    free(candidate->block_ends);
-    free(candidate->block_scores);
-    candidate->tokens = NULL;
-    candidate->logprobs = NULL;
-    candidate->token_costs = NULL;
-    candidate->block_ends = NULL;
-    candidate->block_scores = NULL;
-    candidate->token_capacity = 0;
-    candidate->cost_capacity = 0;
-    candidate->block_capacity = 0;
+void candidate_drop_history(struct candidate *candidate) {
+    history_release(candidate->history);
+    free(candidate->text);
+    free((void *)(uintptr_t)candidate->reading.ids);
+    candidate->history = NULL;
+    candidate->text = NULL;
+    candidate->reading = (struct reading){.n_ids = 0};
 }
 
 void candidate_destroy(struct candidate *candidate) {
     if (candidate != NULL) {
-        candidate_drop_arrays(candidate);
+        candidate_drop_history(candidate);
         free(candidate);
     }
 }
 
-static enum status check_scores(const struct candidate *candidate, const struct search_spec *spec,
-                                const struct search_row *row, struct error *err) {
-    if (!isfinite(row->reward)) {
-        return error_set(err, STATUS_MALFORMED, "row.reward",
-                         "candidate %" PRIu64 ": the reward is not a finite number",
-                         row->candidate_id);
+struct search_scores candidate_scores(const struct candidate *candidate,
+                                      const float *prompt_scores) {
+    const struct history *history = candidate->history;
+    if (history == NULL) {
+        return (struct search_scores){.prompt_scores = prompt_scores};
     }
-    if (!spec->has_cost) {
+    return (struct search_scores){
+        .token_scores = history->token_scores,
+        .stride = history->place_capacity,
+        .n_places = candidate->n_places,
+        .n_tokens = candidate->n_tokens,
+        .block_ends = history->block_ends,
+        .end_scores = history->end_scores,
+        .n_blocks = candidate->n_blocks,
+        .prompt_scores = prompt_scores,
+    };
+}
+
+// One scorer's part of a row after which `n_places` places have scores.
+static enum status check_score(const struct candidate *candidate, const struct search_score *score,
+                               uint32_t index, bool is_cost, uint32_t n_places, struct error *err) {
+    if (!isfinite(score->end_score) || !isfinite(score->prompt_score)) {
+        return error_set(err, STATUS_MALFORMED, "row.scores", "scorer %u: not a finite number",
+                         index);
+    }
+    if (!is_cost) {
         return STATUS_OK;
     }
-    if (!isfinite(row->prompt_cost) || !isfinite(row->end_cost) || !isfinite(row->violations)) {
-        return error_set(err, STATUS_MALFORMED, "row.end_cost",
-                         "candidate %" PRIu64 ": the cost is not a finite number",
-                         row->candidate_id);
+    if (score->from > candidate->n_places || score->from > n_places ||
+        score->n_token_scores != n_places - score->from) {
+        return error_set(err, STATUS_MALFORMED, "row.scores",
+                         "scorer %u: %zu scores from token %u for a text of %u", index,
+                         score->n_token_scores, score->from, n_places);
     }
-    // A finished text can be read in more or fewer tokens than it was written in.
-    uint64_t end = (uint64_t)row->costs_from + row->n_costs;
-    uint64_t n_tokens = (uint64_t)candidate->n_tokens + row->n_tokens;
-    if (row->costs_from > candidate->n_costs || end > UINT32_MAX ||
-        (row->finish == SEARCH_FINISH_NONE && end != n_tokens)) {
-        return error_set(err, STATUS_MALFORMED, "row.token_costs",
-                         "candidate %" PRIu64 ": %u costs from token %u for %" PRIu64 " tokens",
-                         row->candidate_id, row->n_costs, row->costs_from, n_tokens);
+    for (size_t i = 0; i < score->n_token_scores; i++) {
+        if (!isfinite(score->token_scores[i])) {
+            return error_set(err, STATUS_MALFORMED, "row.scores",
+                             "scorer %u: token score %zu is not a finite number", index, i);
+        }
     }
-    for (uint32_t i = 0; i < row->n_costs; i++) {
-        if (!isfinite(row->token_costs[i])) {
-            return error_set(err, STATUS_MALFORMED, "row.token_costs",
-                             "candidate %" PRIu64 ": cost %u is not a finite number",
-                             row->candidate_id, row->costs_from + i);
+    return STATUS_OK;
+}
+
+static enum status check_scores(const struct candidate *candidate, const struct search_spec *spec,
+                                const struct search_row *row, struct error *err) {
+    if (row->finish == SEARCH_FINISH_NONE && row->n_places != candidate->n_tokens + row->n_tokens) {
+        return error_set(err, STATUS_MALFORMED, "row.scores",
+                         "candidate %" PRIu64 ": %u places of an unfinished text of %u tokens",
+                         row->candidate_id, row->n_places, candidate->n_tokens + row->n_tokens);
+    }
+    for (uint32_t i = 0; i < spec->n_scorers; i++) {
+        enum status status = check_score(candidate, &row->scores[i], i, spec->scorers[i].is_cost,
+                                         row->n_places, err);
+        if (status != STATUS_OK) {
+            return status;
         }
     }
     return STATUS_OK;
@@ -173,62 +246,73 @@ enum status candidate_check_row(const struct candidate *candidate, const struct 
                                 const struct search_row *row, struct error *err) {
     if (row->n_tokens > candidate->grow_tokens) {
         return error_set(err, STATUS_MALFORMED, "row.token_ids",
-                         "candidate %" PRIu64 ": %u tokens came, at most %u were asked for",
-                         row->candidate_id, row->n_tokens, candidate->grow_tokens);
+                         "%u tokens, at most %u were asked for", row->n_tokens,
+                         candidate->grow_tokens);
     }
     if (row->finish == SEARCH_FINISH_NONE && row->n_tokens != candidate->grow_tokens) {
-        return error_set(err, STATUS_MALFORMED, "row.finish",
-                         "candidate %" PRIu64 ": unfinished after %u of %u tokens",
-                         row->candidate_id, row->n_tokens, candidate->grow_tokens);
+        return error_set(err, STATUS_MALFORMED, "row.finish", "unfinished after %u of %u tokens",
+                         row->n_tokens, candidate->grow_tokens);
     }
     return check_scores(candidate, spec, row, err);
 }
 
+// What a result shows of a finished candidate.
+static bool keep_text(struct candidate *candidate, const struct search_row *row) {
+    candidate->text = strdup(row->text != NULL ? row->text : "");
+    uint32_t *ids = malloc((row->reading.n_ids + 1) * sizeof *ids);
+    candidate->reading = row->reading;
+    candidate->reading.ids = ids;
+    if (candidate->text == NULL || ids == NULL) {
+        return false;
+    }
+    if (row->reading.n_ids > 0) {
+        memcpy(ids, row->reading.ids, row->reading.n_ids * sizeof *ids);
+    }
+    candidate->text_digest = text_digest(candidate->text);
+    return true;
+}
+
+static void append(struct candidate *candidate, const struct search_spec *spec,
+                   const struct search_row *row) {
+    struct history *history = candidate->history;
+    for (uint32_t i = 0; i < row->n_tokens; i++) {
+        history->tokens[candidate->n_tokens + i] = row->token_ids[i];
+        history->logprobs[candidate->n_tokens + i] = row->logprobs[i];
+    }
+    float *end_scores = history->end_scores + (size_t)candidate->n_blocks * spec->n_scorers;
+    for (uint32_t i = 0; i < spec->n_scorers; i++) {
+        const struct search_score *score = &row->scores[i];
+        end_scores[i] = score->end_score;
+        float *kept = history->token_scores + (size_t)i * history->place_capacity;
+        for (size_t t = 0; spec->scorers[i].is_cost && t < score->n_token_scores; t++) {
+            kept[score->from + t] = score->token_scores[t];
+        }
+    }
+    candidate->n_tokens += row->n_tokens;
+    candidate->n_places = row->n_places;
+    history->block_ends[candidate->n_blocks++] = candidate->n_tokens;
+    candidate->reward = combine_reward(spec, end_scores);
+    candidate->end_cost = combine_end_cost(spec, end_scores);
+    candidate->grown = true;
+}
+
 enum status candidate_append_row(struct candidate *candidate, const struct search_spec *spec,
-                                 const struct search_row *row) {
-    uint32_t n_tokens = candidate->n_tokens + row->n_tokens;
-    uint32_t n_costs = spec->has_cost ? row->costs_from + row->n_costs : 0;
-    if (!reserve_tokens(candidate, n_tokens) || !reserve_costs(candidate, n_costs) ||
-        !reserve_blocks(candidate, candidate->n_blocks + 1)) {
+                                 const float *prompt_scores, const struct search_row *row) {
+    if (!own_history(candidate, spec, candidate->n_tokens + row->n_tokens, row->n_places,
+                     candidate->n_blocks + 1)) {
         return STATUS_NO_MEMORY;
     }
-    if (row->n_tokens > 0) {
-        memcpy(candidate->tokens + candidate->n_tokens, row->token_ids,
-               row->n_tokens * sizeof *row->token_ids);
-        memcpy(candidate->logprobs + candidate->n_tokens, row->logprobs,
-               row->n_tokens * sizeof *row->logprobs);
-    }
-    if (n_costs > 0 && row->n_costs > 0) {
-        memcpy(candidate->token_costs + row->costs_from, row->token_costs,
-               row->n_costs * sizeof *row->token_costs);
-    }
-    candidate->n_tokens = n_tokens;
-    candidate->n_costs = n_costs;
-    candidate->block_ends[candidate->n_blocks] = n_tokens;
-    candidate->block_scores[candidate->n_blocks] = row->end_cost;
-    candidate->n_blocks++;
-    candidate->prompt_cost = row->prompt_cost;
-    candidate->end_cost = row->end_cost;
-    candidate->violations = row->violations;
-    candidate->reward = row->reward;
-    candidate->grown = true;
+    append(candidate, spec, row);
     // A candidate that fills max_tokens has ended, whatever the worker calls it.
-    bool full = n_tokens >= spec->max_tokens;
+    bool full = candidate->n_tokens >= spec->max_tokens;
     candidate->finish =
         row->finish == SEARCH_FINISH_NONE && full ? SEARCH_FINISH_LENGTH : row->finish;
-    candidate->text_digest = text_digest(row->text);
-    const struct safety_input input = {
-        .token_costs = candidate->token_costs,
-        .n_costs = candidate->n_costs,
-        .n_tokens = candidate->n_tokens,
-        .block_ends = candidate->block_ends,
-        .block_scores = candidate->block_scores,
-        .n_blocks = candidate->n_blocks,
-        .prompt_cost = candidate->prompt_cost,
-        .violations = candidate->violations,
-    };
+    if (candidate->finish != SEARCH_FINISH_NONE && !keep_text(candidate, row)) {
+        return STATUS_NO_MEMORY;
+    }
+    struct search_scores scores = candidate_scores(candidate, prompt_scores);
     struct safety_state state;
-    safety_evaluate(spec, &input, &state);
+    safety_evaluate(spec, &scores, &state);
     if (!candidate->lost || !state.admissible) {
         candidate->safety = state;
     }

@@ -1,5 +1,7 @@
-// One sampled continuation inside a search: its tokens, its scores, its safety state. Owned by the
-// search's table; ids are 1, 2, ... in order of creation, so they are the same on every run.
+// One sampled continuation inside a search: its tokens, what scorers said of it, its safety state.
+// The coordinator's only record of it: safety, results and the last check of an answer read these
+// scores, as they came. Owned by the search's table; ids are 1, 2, ... in order of creation, so
+// they are the same on every run.
 #ifndef COORDINATOR_SEARCH_CANDIDATE_H
 #define COORDINATOR_SEARCH_CANDIDATE_H
 
@@ -8,44 +10,56 @@
 
 #include "coordinator/search/safety.h"
 
+// What a candidate has grown. Forks share their parent's until they grow: who grows while others
+// have it takes a copy with room for the new block. Those that fork and never come back, and the
+// last of several, so copy nothing.
+struct history {
+    uint32_t n_owners;
+    uint32_t token_capacity;
+    uint32_t place_capacity;
+    uint32_t block_capacity;
+    uint32_t *tokens;     // [token_capacity] response so far
+    float *logprobs;      // [token_capacity] nats
+    float *token_scores;  // [n_scorers][place_capacity]; rows of cost scorers alone are used
+    uint32_t *block_ends; // [block_capacity] tokens
+    float *end_scores;    // [block_capacity][n_scorers]
+};
+
 struct candidate {
     uint64_t id;
     uint64_t parent_id;
-    uint32_t *tokens;     // [n_tokens] response so far
-    float *logprobs;      // [n_tokens] nats
-    double *token_costs;  // [n_costs] s_i; unused without a cost scorer
-    uint32_t *block_ends; // [n_blocks]
-    double *block_scores; // [n_blocks]
+    struct history *history; // NULL before the first token and when it is dropped
     uint32_t n_tokens;
-    uint32_t n_costs; // n_tokens; of a finished text the places of its reading
-    uint32_t token_capacity;
-    uint32_t cost_capacity;
+    uint32_t n_places; // with token scores: n_tokens; of a finished text those of its reading
     uint32_t n_blocks;
-    uint32_t block_capacity;
     uint32_t grow_tokens; // what is or will be asked for
-    double prompt_cost;
     double end_cost;
     double reward;
-    double violations;
     // Of the text so far. A candidate that was lost for certain while it grew stays lost, with the
     // state that lost it, whatever its final reading says: so it is the same to stop it or not.
     struct safety_state safety;
     bool lost;
     enum search_finish finish;
-    uint64_t text_digest; // of a finished one
+    char *text;             // of a finished one that is not dropped, else NULL
+    struct reading reading; // likewise; ids owned
+    uint64_t text_digest;   // of a finished one
     enum candidate_fate fate;
     bool outstanding; // taken by search_next, no row yet
     bool grown;       // has had a row
 };
 
-// A child that starts as a copy of `parent`, or at the prompt when parent is NULL. Returns owned
-// memory, NULL when there is none.
+// A child that starts as its parent is, or at the prompt when parent is NULL. Returns owned memory,
+// NULL when there is none.
 struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
                                    const struct search_spec *spec);
 void candidate_destroy(struct candidate *candidate); // NULL allowed
 
-// Frees the arrays and keeps the summary (n_tokens, scores, fate).
-void candidate_drop_arrays(struct candidate *candidate);
+// Drops tokens, scores and text and keeps the summary (n_tokens, scores, fate).
+void candidate_drop_history(struct candidate *candidate);
+
+// Its raw scores, borrowed; `prompt_scores` [n_scorers] too.
+struct search_scores candidate_scores(const struct candidate *candidate,
+                                      const float *prompt_scores);
 
 // STATUS_MALFORMED when the row contradicts what was asked or holds a NaN; nothing is changed.
 MUST_CHECK enum status candidate_check_row(const struct candidate *candidate,
@@ -55,6 +69,7 @@ MUST_CHECK enum status candidate_check_row(const struct candidate *candidate,
 // Appends a checked row and re-evaluates the safety state.
 MUST_CHECK enum status candidate_append_row(struct candidate *candidate,
                                             const struct search_spec *spec,
+                                            const float *prompt_scores,
                                             const struct search_row *row);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "coordinator/search/combine.h"
+
 bool safety_within_budget(double cost, double budget) {
     return cost <= budget;
 }
@@ -20,40 +22,43 @@ static void running_cost_add(struct running_cost *running, double cost, double b
     running->lowest = fmin(running->lowest, (budget - running->sum) / running->weight);
 }
 
-static double token_cost(enum cost_mode mode, double score) {
-    return mode == COST_MODE_TOKEN_SUM_POS ? fmax(0.0, score) : score;
-}
-
 static bool is_token_mode(enum cost_mode mode) {
     return mode == COST_MODE_TOKEN_SUM || mode == COST_MODE_TOKEN_SUM_POS;
 }
 
+// e_j at the end of a block, counted from 0.
+static double end_cost(const struct search_spec *spec, const struct search_scores *scores,
+                       uint32_t block) {
+    return combine_end_cost(spec, scores->end_scores + (size_t)block * spec->n_scorers);
+}
+
 // c at the last token of block j: e_j - e_{j-1} (end_delta) or e_j (block_end).
-static double block_cost(const struct search_spec *spec, const struct safety_input *input,
+static double block_cost(const struct search_spec *spec, const struct search_scores *scores,
                          uint32_t block) {
-    double score = input->block_scores[block];
+    double score = end_cost(spec, scores, block);
     if (spec->cost_mode == COST_MODE_BLOCK_END) {
         return score;
     }
-    return score - (block == 0 ? input->prompt_cost : input->block_scores[block - 1]);
+    return score - (block == 0 ? combine_end_cost(spec, scores->prompt_scores)
+                               : end_cost(spec, scores, block - 1));
 }
 
 // Walks the tokens in order: those that were read for token modes, those of the response for block
 // modes, whose costs fall on a block's last token. gamma advances per token or per block.
 static struct running_cost accumulate(const struct search_spec *spec,
-                                      const struct safety_input *input) {
+                                      const struct search_scores *scores) {
     struct running_cost running = {.sum = 0.0, .weight = 1.0, .lowest = INFINITY};
     bool per_token = is_token_mode(spec->cost_mode);
-    uint32_t n = per_token ? input->n_costs : input->n_tokens;
+    uint32_t n = per_token ? scores->n_places : scores->n_tokens;
     uint32_t block = 0;
     for (uint32_t i = 0; i < n; i++) {
-        bool block_ends = per_token ? (i + 1) % spec->block_tokens == 0 || i + 1 == n
-                                    : block < input->n_blocks && input->block_ends[block] == i + 1;
+        bool block_ends = per_token
+                              ? (i + 1) % spec->block_tokens == 0 || i + 1 == n
+                              : block < scores->n_blocks && scores->block_ends[block] == i + 1;
         if (per_token) {
-            running_cost_add(&running, token_cost(spec->cost_mode, input->token_costs[i]),
-                             spec->budget);
+            running_cost_add(&running, combine_token_cost(spec, scores, i), spec->budget);
         } else if (block_ends) {
-            running_cost_add(&running, block_cost(spec, input, block), spec->budget);
+            running_cost_add(&running, block_cost(spec, scores, block), spec->budget);
         }
         if (spec->discount_unit == DISCOUNT_UNIT_TOKEN || block_ends) {
             running.weight *= spec->discount;
@@ -84,23 +89,23 @@ static double possible_relief(const struct search_spec *spec, uint32_t n_tokens,
     return -cost_min * discounts;
 }
 
-static bool is_certain_loss(const struct search_spec *spec, const struct safety_input *input,
+static bool is_certain_loss(const struct search_spec *spec, const struct search_scores *scores,
                             const struct running_cost *running) {
     if (spec->admit_rule == ADMIT_RULE_PREFIX && running->exceeded) {
         return true;
     }
     bool bounded = spec->cost_mode == COST_MODE_TOKEN_SUM_POS || spec->has_cost_min;
     return bounded && !safety_within_budget(
-                          running->sum - possible_relief(spec, input->n_tokens, running->weight),
+                          running->sum - possible_relief(spec, scores->n_tokens, running->weight),
                           spec->budget);
 }
 
-static void evaluate_end_sign(const struct search_spec *spec, const struct safety_input *input,
+static void evaluate_end_sign(const struct search_spec *spec, const struct search_scores *scores,
                               struct safety_state *out) {
-    double score = input->prompt_cost;
+    double score = combine_end_cost(spec, scores->prompt_scores);
     double highest = -INFINITY;
-    for (uint32_t block = 0; block < input->n_blocks; block++) {
-        score = input->block_scores[block];
+    for (uint32_t block = 0; block < scores->n_blocks; block++) {
+        score = end_cost(spec, scores, block);
         highest = fmax(highest, score);
     }
     out->cost = score;
@@ -113,32 +118,37 @@ static void evaluate_end_sign(const struct search_spec *spec, const struct safet
     }
 }
 
-static void evaluate_sum(const struct search_spec *spec, const struct safety_input *input,
+static void evaluate_sum(const struct search_spec *spec, const struct search_scores *scores,
                          struct safety_state *out) {
-    struct running_cost running = accumulate(spec, input);
+    struct running_cost running = accumulate(spec, scores);
     out->cost = running.sum;
     out->z = (spec->budget - running.sum) / running.weight;
     out->admissible = safety_within_budget(running.sum, spec->budget);
-    out->certain_loss = is_certain_loss(spec, input, &running);
+    out->certain_loss = is_certain_loss(spec, scores, &running);
     if (spec->admit_rule == ADMIT_RULE_PREFIX && running.exceeded) {
         out->z = out->admissible ? running.lowest : out->z;
         out->admissible = false;
     }
 }
 
-void safety_evaluate(const struct search_spec *spec, const struct safety_input *input,
+void safety_evaluate(const struct search_spec *spec, const struct search_scores *scores,
                      struct safety_state *out) {
     *out = (struct safety_state){.cost = 0.0, .z = spec->budget, .admissible = true};
     if (!spec->has_cost) {
         return;
     }
     if (spec->cost_mode == COST_MODE_END_SIGN) {
-        evaluate_end_sign(spec, input, out);
+        evaluate_end_sign(spec, scores, out);
     } else {
-        evaluate_sum(spec, input, out);
+        evaluate_sum(spec, scores, out);
     }
-    if (!safety_within_budget(input->violations, 0.0)) {
-        out->z = fmin(out->z, -input->violations);
+    double violations =
+        scores->n_blocks == 0
+            ? 0.0
+            : combine_violations(spec, scores->end_scores +
+                                           (size_t)(scores->n_blocks - 1) * spec->n_scorers);
+    if (!safety_within_budget(violations, 0.0)) {
+        out->z = fmin(out->z, -violations);
         out->admissible = false;
         out->certain_loss = true;
     }

@@ -12,18 +12,6 @@
 
 #include "coordinator/search/search.h"
 
-// Scores of one candidate, as far as it has grown.
-struct safety_input {
-    const double *token_costs;  // [n_costs] s_i, cost score after reading token i
-    uint32_t n_costs;           // n_tokens; of a finished text the places of its reading
-    uint32_t n_tokens;          // of the response
-    const uint32_t *block_ends; // [n_blocks] tokens read at the end of each block, ascending
-    const double *block_scores; // [n_blocks] e_j, cost score at the end of each block
-    uint32_t n_blocks;
-    double prompt_cost; // e_0, cost score at the end of the prompt
-    double violations;  // broken rules of words: more than none is within no budget
-};
-
 struct safety_state {
     double cost;       // S_t; for end_sign the newest e_j
     double z;          // gamma^-t (b - S_t); for end_sign b - e_j; see below
@@ -35,7 +23,7 @@ struct safety_state {
 // admissible, whatever the rule: under prefix, z of a text that was over budget earlier is the
 // smallest that it had if it ended above 0; with violations it is at most minus their number. A job
 // without cost scorers is always admissible, with cost 0 and z = b.
-void safety_evaluate(const struct search_spec *spec, const struct safety_input *input,
+void safety_evaluate(const struct search_spec *spec, const struct search_scores *scores,
                      struct safety_state *out);
 
 // The budget comparison: admissible is z >= 0, that is cost <= budget; exactly met is admissible.

@@ -194,7 +194,7 @@ enum status search_finish_candidate(struct search *search, struct candidate *can
         search->best = candidate;
     }
     if (loser != NULL) {
-        candidate_drop_arrays(loser);
+        candidate_drop_history(loser);
     }
     return queue_push(&search->released, candidate->id);
 }
@@ -209,7 +209,7 @@ enum status search_drop_candidate(struct search *search, struct candidate *candi
     if (fate != CANDIDATE_FATE_EXTENDED && !candidate->safety.admissible) {
         note_nearest(search, candidate);
     }
-    candidate_drop_arrays(candidate);
+    candidate_drop_history(candidate);
     return queue_push(&search->released, candidate->id);
 }
 
@@ -223,7 +223,7 @@ bool search_next(struct search *search, struct search_grow *out) {
     *out = (struct search_grow){
         .candidate_id = candidate->id,
         .parent_id = candidate->grown ? candidate->id : candidate->parent_id,
-        .tokens = candidate->tokens,
+        .tokens = candidate->history != NULL ? candidate->history->tokens : NULL,
         .n_tokens = candidate->n_tokens,
         .grow_tokens = candidate->grow_tokens,
         .penalty_ids = search->penalties.token_ids,
@@ -243,7 +243,11 @@ enum status search_on_row(struct search *search, const struct search_row *row, s
     if (status != STATUS_OK) {
         return status;
     }
-    status = candidate_append_row(candidate, &search->spec, row);
+    for (uint32_t i = 0; search->n_rows == 0 && i < search->spec.n_scorers; i++) {
+        search->prompt_scores[i] = row->scores[i].prompt_score;
+    }
+    search->n_rows++;
+    status = candidate_append_row(candidate, &search->spec, search->prompt_scores, row);
     if (status != STATUS_OK) {
         return error_set(err, status, "", "no memory for candidate %" PRIu64, row->candidate_id);
     }
@@ -329,13 +333,13 @@ void search_get_candidate(const struct search *search, size_t index, struct sear
     *out = (struct search_candidate){
         .candidate_id = candidate->id,
         .parent_id = candidate->parent_id,
-        .tokens = candidate->tokens,
-        .logprobs = candidate->logprobs,
-        .token_costs = search->spec.has_cost ? candidate->token_costs : NULL,
-        .n_costs = candidate->token_costs != NULL ? candidate->n_costs : 0,
+        .tokens = candidate->history != NULL ? candidate->history->tokens : NULL,
+        .logprobs = candidate->history != NULL ? candidate->history->logprobs : NULL,
+        .scores = candidate_scores(candidate, search->prompt_scores),
+        .text = candidate->text,
+        .reading = candidate->reading,
         .n_tokens = candidate->n_tokens,
         .reward = candidate->reward,
-        .end_cost = candidate->end_cost,
         .cost = candidate->safety.cost,
         .safety_state = candidate->safety.z,
         .admissible = candidate->safety.admissible,

@@ -1,7 +1,7 @@
 // A search method: a pure state machine, one file each. Candidates to grow come out, gathered rows
 // go in; no socket, clock, thread or hidden randomness, so that everything is a deterministic
 // function of (spec, rows). Rows may arrive in any order; what the search does must not depend on
-// it. Scores arrive already combined over the job's scorers (weighted sums, by role).
+// it. Scores arrive as each scorer gave them; combine.h has what they are together.
 #ifndef COORDINATOR_SEARCH_SEARCH_H
 #define COORDINATOR_SEARCH_SEARCH_H
 
@@ -11,6 +11,13 @@
 
 #include "common/status.h"
 #include "proto/job_choices.h"
+#include "proto/limits.h"
+
+struct search_scorer {
+    bool is_cost; // else of reward
+    bool is_rule; // a cost scorer of words: what breaks one is within no budget
+    double weight;
+};
 
 // A job's search parameters, all validated and defaulted by coordinator/job_spec.c.
 struct search_spec {
@@ -21,9 +28,11 @@ struct search_spec {
     uint32_t block_tokens; // d
     uint32_t max_tokens;   // D
     uint32_t tries;        // M, >= 1
-    bool has_cost;         // the job has a cost scorer
-    double budget;         // b
-    double discount;       // gamma, (0, 1]
+    struct search_scorer scorers[LIMIT_SCORERS];
+    uint32_t n_scorers;
+    bool has_cost;   // one of them is of cost
+    double budget;   // b
+    double discount; // gamma, (0, 1]
     enum discount_unit discount_unit;
     bool discount_reward;
     enum cost_mode cost_mode;
@@ -58,6 +67,24 @@ struct search_grow {
     uint32_t n_penalties;
 };
 
+// What one scorer says of a row.
+struct search_score {
+    float end_score;    // after the last token
+    float prompt_score; // at the end of the prompt; the first row's count
+    // Of a cost scorer, [n_token_scores]: restated from place `from` to the end.
+    const float *token_scores;
+    size_t n_token_scores;
+    uint32_t from;
+};
+
+// How a finished text was read, if otherwise than written.
+struct reading {
+    bool is_other;
+    uint32_t from;       // so many tokens of the response, then
+    const uint32_t *ids; // [n_ids] these
+    size_t n_ids;
+};
+
 // What came back for one candidate. Arrays are borrowed during the call.
 struct search_row {
     uint64_t candidate_id;
@@ -65,16 +92,24 @@ struct search_row {
     const float *logprobs;     // [n_tokens]
     uint32_t n_tokens;
     enum search_finish finish;
-    const char *text;    // of a finished candidate; NULL is the empty one
-    double reward;       // weighted reward after the last token
-    double prompt_cost;  // weighted cost score at the end of the prompt (e_0)
-    double end_cost;     // weighted cost score at the end of the text so far (e_j)
-    double violations;   // rules of words that the text so far breaks
-    uint32_t costs_from; // response index of token_costs[0]
-    // [n_costs] weighted s_i, restated from costs_from to the end: of the response, or of the
-    // reading of a finished text, which can have more or fewer tokens.
-    const double *token_costs;
-    uint32_t n_costs;
+    const char *text;                  // of a finished candidate; NULL is the empty one
+    struct reading reading;            // likewise
+    const struct search_score *scores; // [n_scorers]
+    // That have token scores after the row: one a token of the response, or of the reading of a
+    // finished text, which can have more or fewer.
+    uint32_t n_places;
+};
+
+// Raw scores of a candidate as far as it has grown: what its safety state is evaluated from.
+struct search_scores {
+    const float *token_scores; // [n_scorers][stride], n_places of them; cost scorers' are set
+    uint32_t stride;
+    uint32_t n_places;          // n_tokens; of a finished text the places of its reading
+    uint32_t n_tokens;          // of the response
+    const uint32_t *block_ends; // [n_blocks] tokens at the end of each block, ascending
+    const float *end_scores;    // [n_blocks][n_scorers] at the end of each block
+    uint32_t n_blocks;
+    const float *prompt_scores; // [n_scorers] at the end of the prompt
 };
 
 enum candidate_fate { // frozen, stored and shown
@@ -89,18 +124,18 @@ enum candidate_fate { // frozen, stored and shown
 };
 const char *candidate_fate_name(enum candidate_fate fate);
 
-// Summary for provenance. The arrays belong to the search and are there for candidates that still
-// grow and for the best finished one; NULL for all others.
+// Summary for provenance. Tokens, scores and text belong to the search and are there for candidates
+// that still grow and for the best finished one; NULL and 0 for all others.
 struct search_candidate {
     uint64_t candidate_id;
     uint64_t parent_id;
-    const uint32_t *tokens;    // [n_tokens]
-    const float *logprobs;     // [n_tokens]
-    const double *token_costs; // [n_costs] s_i
-    uint32_t n_costs;
+    const uint32_t *tokens; // [n_tokens]
+    const float *logprobs;  // [n_tokens]
+    struct search_scores scores;
+    const char *text;       // of a finished one
+    struct reading reading; // likewise
     uint32_t n_tokens;
     double reward;
-    double end_cost;
     double cost;         // S
     double safety_state; // z
     bool admissible;

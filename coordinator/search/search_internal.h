@@ -39,7 +39,9 @@ struct search_method_ops {
 struct search {
     struct search_spec spec; // exempt_ids owned
     const struct search_method_ops *ops;
-    void *method_state;            // of the method
+    void *method_state;                 // of the method
+    float prompt_scores[LIMIT_SCORERS]; // [n_scorers] of the first row
+    uint64_t n_rows;
     struct candidate **candidates; // [n_candidates]; id i stands at i - 1
     size_t n_candidates;
     size_t candidate_capacity;

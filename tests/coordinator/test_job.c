@@ -107,7 +107,7 @@ static void grow_first_block(struct job *job) {
     struct draft draft;
     assert_true(job_next(job, &grow));
     draft_row(&draft, SUREFOOT__FINISH__FINISH_NONE, 0, BLOCK);
-    assert_ok(job_on_row(job, &draft.row, 0, BLOCK, &err), &err);
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
     assert_true(job_next(job, &grow));
 }
 
@@ -136,7 +136,7 @@ static void test_reading_can_be_longer_than_the_response(void **state) {
     draft.read_ids[6] = 77;
     draft.token_scores[1][0] = 0.5F;
     draft.token_scores[1][6] = 2;
-    assert_ok(job_on_row(job, &draft.row, 1, BLOCK, &err), &err);
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
     Surefoot__JobResult *result = finish(job, &set);
     assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
     assert_true(result->cost == 2.5);
@@ -163,7 +163,7 @@ static void test_empty_text_has_one_place(void **state) {
     draft_row(&draft, SUREFOOT__FINISH__FINISH_STOP, 0, 1);
     read_otherwise(&draft, 0, 0);
     draft.token_scores[1][0] = 0;
-    assert_ok(job_on_row(job, &draft.row, 1, BLOCK, &err), &err);
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
     Surefoot__JobResult *result = finish(job, &set);
     assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
     assert_true(result->has_read_from && result->read_from == 0 && result->n_read_ids == 0);
@@ -193,7 +193,7 @@ static void test_readings_that_contradict_the_row_are_refused(void **state) {
     static const char *const fields[] = {"row.read_from", "row.read_from", "row.scores",
                                          "row.read_ids", "row.scores"};
     for (size_t i = 0; i < 5; i++) {
-        assert_status(STATUS_MALFORMED, job_on_row(job, &drafts[i].row, 1, BLOCK, &err));
+        assert_status(STATUS_MALFORMED, job_on_row(job, &drafts[i].row, &err));
         assert_string_equal(err.field, fields[i]);
     }
     job_destroy(job);
@@ -211,7 +211,7 @@ static void test_nothing_pays_for_a_broken_rule(void **state) {
     draft_row(&draft, SUREFOOT__FINISH__FINISH_EOS, 2, 2);
     draft.token_scores[2][1] = 1;
     draft.scores[2].end_score = 1;
-    assert_ok(job_on_row(job, &draft.row, 1, BLOCK, &err), &err);
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
     Surefoot__JobResult *result = finish(job, &set);
     assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE);
     assert_null(result->text);

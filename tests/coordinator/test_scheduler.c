@@ -534,7 +534,8 @@ static void give_row(struct beam_group *group, const struct scheduler_item *item
     struct search *search = group->searches[item->job_id];
     const uint32_t tokens[32] = {(uint32_t)item->candidate_id, 1};
     const float logprobs[32] = {0};
-    const double costs[32] = {0};
+    const struct search_score score = {.end_score =
+                                           (float)(item->candidate_id * 2654435761u % 1009)};
     bool ends = item->n_tokens + item->grow_tokens == BEAM_TOKENS;
     const struct search_row row = {
         .candidate_id = item->candidate_id,
@@ -542,10 +543,8 @@ static void give_row(struct beam_group *group, const struct scheduler_item *item
         .logprobs = logprobs,
         .n_tokens = item->grow_tokens,
         .finish = ends ? SEARCH_FINISH_LENGTH : SEARCH_FINISH_NONE,
-        .reward = (double)(item->candidate_id * 2654435761u % 1009),
-        .costs_from = item->n_tokens,
-        .token_costs = costs,
-        .n_costs = item->grow_tokens,
+        .scores = &score,
+        .n_places = item->n_tokens + item->grow_tokens,
     };
     struct error err;
     assert_ok(search_on_row(search, &row, &err), &err);

@@ -13,6 +13,8 @@ static struct search_spec make_spec(enum cost_mode mode, enum admit_rule rule, d
         .selection = SEARCH_SELECTION_AUGMENTED,
         .block_tokens = 2,
         .max_tokens = 8,
+        .scorers = {{.is_cost = true, .weight = 1}},
+        .n_scorers = 1,
         .has_cost = true,
         .budget = budget,
         .discount = discount,
@@ -22,10 +24,15 @@ static struct search_spec make_spec(enum cost_mode mode, enum admit_rule rule, d
     };
 }
 
+static const float no_scores[2];
+
+// Of one scorer: a cost after each of n tokens.
+#define TOKENS(scores, n) .token_scores = (scores), .n_places = (n), .n_tokens = (n)
+
 static void test_state_equals_the_recursion(void **state) {
     (void)state;
     for (uint32_t round = 0; round < 200; round++) {
-        double costs[40];
+        float costs[40];
         uint32_t n = 1 + round % 40;
         struct search_spec spec =
             make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 0.9 + 0.0005 * round);
@@ -33,12 +40,12 @@ static void test_state_equals_the_recursion(void **state) {
         double sum = 0.0;
         double weight = 1.0;
         for (uint32_t i = 0; i < n; i++) {
-            costs[i] = 2.0 * rng_uniform(9, round, i, 0) - 0.9;
-            z = (z - costs[i]) / spec.discount;
-            sum += weight * costs[i];
+            costs[i] = (float)(2.0 * rng_uniform(9, round, i, 0) - 0.9);
+            z = (z - (double)costs[i]) / spec.discount;
+            sum += weight * (double)costs[i];
             weight *= spec.discount;
         }
-        const struct safety_input input = {.token_costs = costs, .n_costs = n, .n_tokens = n};
+        const struct search_scores input = {TOKENS(costs, n)};
         struct safety_state out;
         safety_evaluate(&spec, &input, &out);
         assert_true(fabs(out.z - z) <= 1e-9 * (1.0 + fabs(z)));
@@ -50,15 +57,13 @@ static void test_state_equals_the_recursion(void **state) {
 static void test_budget_exactly_met_is_admissible(void **state) {
     (void)state;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 3.0, 1.0);
-    const double exact[] = {1.0, 2.0};
-    const double above[] = {1.0, 2.0 + 0x1p-50};
+    const float exact[] = {1.0F, 2.0F};
+    const float above[] = {1.0F, 2.0F + 0x1p-21F};
     struct safety_state out;
-    safety_evaluate(
-        &spec, &(struct safety_input){.token_costs = exact, .n_costs = 2, .n_tokens = 2}, &out);
+    safety_evaluate(&spec, &(struct search_scores){TOKENS(exact, 2)}, &out);
     assert_true(out.admissible);
     assert_false(out.certain_loss);
-    safety_evaluate(
-        &spec, &(struct safety_input){.token_costs = above, .n_costs = 2, .n_tokens = 2}, &out);
+    safety_evaluate(&spec, &(struct search_scores){TOKENS(above, 2)}, &out);
     assert_false(out.admissible);
     assert_false(safety_within_budget(NAN, 1.0));
 }
@@ -92,20 +97,21 @@ static const struct mode_case mode_cases[] = {
 
 static void test_every_cost_mode_and_admit_rule(void **state) {
     (void)state;
-    const double scores[] = {1.0, -2.0, 3.0, -1.0};
+    const float scores[] = {1.0F, -2.0F, 3.0F, -1.0F};
     const uint32_t ends[] = {2, 4};
-    const double block_scores[] = {-2.0, -1.0};
+    const float block_scores[] = {-2.0F, -1.0F};
+    const float prompt = 0.5F;
     for (size_t i = 0; i < sizeof mode_cases / sizeof mode_cases[0]; i++) {
         const struct mode_case *expected = &mode_cases[i];
         struct search_spec spec = make_spec(expected->mode, expected->rule, 1.0, 0.5);
-        const struct safety_input input = {
-            .token_costs = scores,
-            .n_costs = 4,
+        const struct search_scores input = {
+            .token_scores = scores,
+            .n_places = 4,
             .n_tokens = 4,
             .block_ends = ends,
-            .block_scores = block_scores,
+            .end_scores = block_scores,
             .n_blocks = 2,
-            .prompt_cost = 0.5,
+            .prompt_scores = &prompt,
         };
         struct safety_state out;
         safety_evaluate(&spec, &input, &out);
@@ -118,8 +124,8 @@ static void test_every_cost_mode_and_admit_rule(void **state) {
 
 static void test_prefix_remembers_an_overrun_that_terminal_forgives(void **state) {
     (void)state;
-    const double scores[] = {2.0, -2.0};
-    const struct safety_input input = {.token_costs = scores, .n_costs = 2, .n_tokens = 2};
+    const float scores[] = {2.0F, -2.0F};
+    const struct search_scores input = {TOKENS(scores, 2)};
     struct safety_state out;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
     safety_evaluate(&spec, &input, &out);
@@ -134,15 +140,15 @@ static void test_block_discount_advances_once_a_block(void **state) {
     (void)state;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 10.0, 0.5);
     spec.discount_unit = DISCOUNT_UNIT_BLOCK;
-    const double scores[] = {1.0, 1.0, 1.0, 1.0};
+    const float scores[] = {1.0F, 1.0F, 1.0F, 1.0F};
     const uint32_t ends[] = {2, 4};
-    const double block_scores[] = {1.0, 1.0};
-    const struct safety_input input = {
-        .token_costs = scores,
-        .n_costs = 4,
+    const float block_scores[] = {1.0F, 1.0F};
+    const struct search_scores input = {
+        .token_scores = scores,
+        .n_places = 4,
         .n_tokens = 4,
         .block_ends = ends,
-        .block_scores = block_scores,
+        .end_scores = block_scores,
         .n_blocks = 2,
     };
     struct safety_state out;
@@ -157,20 +163,16 @@ static void test_certain_loss_allows_for_negative_costs(void **state) {
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
     spec.has_cost_min = true;
     spec.cost_min = -0.1;
-    const double recoverable[] = {1.0, 0.5};
-    const double lost[] = {1.0, 0.7};
+    const float recoverable[] = {1.0F, 0.5F};
+    const float lost[] = {1.0F, 0.7F};
     struct safety_state out;
-    safety_evaluate(&spec,
-                    &(struct safety_input){.token_costs = recoverable, .n_costs = 2, .n_tokens = 2},
-                    &out);
+    safety_evaluate(&spec, &(struct search_scores){TOKENS(recoverable, 2)}, &out);
     assert_false(out.admissible);
     assert_false(out.certain_loss);
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_costs = 2, .n_tokens = 2},
-                    &out);
+    safety_evaluate(&spec, &(struct search_scores){TOKENS(lost, 2)}, &out);
     assert_true(out.certain_loss);
     spec.has_cost_min = false;
-    safety_evaluate(&spec, &(struct safety_input){.token_costs = lost, .n_costs = 2, .n_tokens = 2},
-                    &out);
+    safety_evaluate(&spec, &(struct search_scores){TOKENS(lost, 2)}, &out);
     assert_false(out.certain_loss);
 }
 
@@ -185,21 +187,24 @@ static void test_certain_loss_of_block_modes_counts_the_blocks_left(void **state
         spec.has_cost_min = true;
         spec.cost_min = -0.5;
         const uint32_t ends[] = {2};
-        double score = 2.5;
-        const struct safety_input input = {
-            .n_tokens = 2, .block_ends = ends, .block_scores = &score, .n_blocks = 1};
+        float score = 2.5F;
+        const struct search_scores input = {.n_tokens = 2,
+                                            .block_ends = ends,
+                                            .end_scores = &score,
+                                            .n_blocks = 1,
+                                            .prompt_scores = no_scores};
         struct safety_state out;
         safety_evaluate(&spec, &input, &out);
         assert_false(out.admissible || out.certain_loss);
-        score = 2.5 + 0x1p-40;
+        score = 2.5F + 0x1p-21F;
         safety_evaluate(&spec, &input, &out);
         assert_true(out.certain_loss);
         spec.discount = 0.5;
         spec.budget = 0.5 * 2.0;
-        score = 2.0 * (1.0 + 0.5 * 0.328125);
+        score = 2.0F * (1.0F + 0.5F * 0.328125F);
         safety_evaluate(&spec, &input, &out);
         assert_false(out.admissible || out.certain_loss);
-        score += 0x1p-40;
+        score += 0x1p-21F;
         safety_evaluate(&spec, &input, &out);
         assert_true(out.certain_loss);
     }
@@ -211,44 +216,50 @@ static void test_broken_rules_are_within_no_budget(void **state) {
     static const enum cost_mode modes[] = {COST_MODE_TOKEN_SUM, COST_MODE_TOKEN_SUM_POS,
                                            COST_MODE_BLOCK_END, COST_MODE_END_DELTA,
                                            COST_MODE_END_SIGN};
-    const double costs[] = {-50.0, -50.0};
+    const float costs[2][2] = {{-50.0F, -50.0F}, {0.0F, 0.0F}};
     const uint32_t ends[] = {2};
-    const double block = -50.0;
+    float block[2] = {-50.0F, 0.0F};
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         struct search_spec spec = make_spec(modes[i], ADMIT_RULE_TERMINAL, 3.0, 0.9);
-        struct safety_input input = {.token_costs = costs,
-                                     .n_costs = 2,
-                                     .n_tokens = 2,
-                                     .block_ends = ends,
-                                     .block_scores = &block,
-                                     .n_blocks = 1};
+        spec.scorers[1] = (struct search_scorer){.is_cost = true, .is_rule = true, .weight = 1};
+        spec.n_scorers = 2;
+        block[1] = 0.0F;
+        const struct search_scores input = {.token_scores = costs[0],
+                                            .stride = 2,
+                                            .n_places = 2,
+                                            .n_tokens = 2,
+                                            .block_ends = ends,
+                                            .end_scores = block,
+                                            .n_blocks = 1,
+                                            .prompt_scores = no_scores};
         struct safety_state kept, broken;
         safety_evaluate(&spec, &input, &kept);
         assert_true(kept.admissible && kept.z >= 0);
-        input.violations = 2;
+        block[1] = 2.0F;
         safety_evaluate(&spec, &input, &broken);
         assert_false(broken.admissible);
         assert_true(broken.certain_loss && broken.z == -2);
-        assert_true(broken.cost == kept.cost);
     }
 }
 
 // A text that was over budget and came back: z is what it was at its worst.
 static void test_z_below_zero_says_inadmissible_under_prefix_too(void **state) {
     (void)state;
-    const double costs[] = {2.0, 1.0, -3.0};
+    const float costs[] = {2.0F, 1.0F, -3.0F};
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 1.0, 1.0);
     struct safety_state out;
-    safety_evaluate(
-        &spec, &(struct safety_input){.token_costs = costs, .n_costs = 3, .n_tokens = 3}, &out);
+    safety_evaluate(&spec, &(struct search_scores){TOKENS(costs, 3)}, &out);
     assert_false(out.admissible);
     assert_true(out.cost == 0.0 && out.z == -2.0);
     const uint32_t ends[] = {2, 4};
-    const double scores[] = {2.5, -1.0};
+    const float scores[] = {2.5F, -1.0F};
     spec.cost_mode = COST_MODE_END_SIGN;
     safety_evaluate(&spec,
-                    &(struct safety_input){
-                        .n_tokens = 4, .block_ends = ends, .block_scores = scores, .n_blocks = 2},
+                    &(struct search_scores){.n_tokens = 4,
+                                            .block_ends = ends,
+                                            .end_scores = scores,
+                                            .n_blocks = 2,
+                                            .prompt_scores = no_scores},
                     &out);
     assert_false(out.admissible);
     assert_true(out.cost == -1.0 && out.z == -1.5);
@@ -259,7 +270,7 @@ static void test_no_cost_scorer_is_always_admissible(void **state) {
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 0.0, 1.0);
     spec.has_cost = false;
     struct safety_state out;
-    safety_evaluate(&spec, &(struct safety_input){.n_tokens = 3}, &out);
+    safety_evaluate(&spec, &(struct search_scores){.n_tokens = 3}, &out);
     assert_true(out.admissible);
     assert_false(out.certain_loss);
 }

@@ -147,12 +147,11 @@ static void test_best_of_n_goes_on_before_it_begins_others(void **state) {
     }
     const uint32_t tokens[2] = {1, 2};
     const float logprobs[2] = {-1, -1};
-    const double costs[2] = {0, 0};
-    struct search_row row = {.token_ids = tokens,
-                             .logprobs = logprobs,
-                             .n_tokens = 2,
-                             .token_costs = costs,
-                             .n_costs = 2};
+    const float costs[2] = {0, 0};
+    struct search_score scores[WORLD_SCORERS];
+    world_scores(scores, 0, costs, 2, 0);
+    struct search_row row = {
+        .token_ids = tokens, .logprobs = logprobs, .n_tokens = 2, .scores = scores, .n_places = 2};
     struct error err;
     for (uint64_t id = 3; id >= 1; id--) {
         row.candidate_id = id;
@@ -252,7 +251,7 @@ static void test_beam_with_one_block_is_best_of_n(void **state) {
 static void test_no_reward_outranks_admissibility(void **state) {
     (void)state;
     const double rewards[] = {1e30, -1e30, 0.0, 5.0};
-    const double costs[] = {2.0, 0.1, 3.0, 0.2};
+    const float costs[] = {2.0F, 0.1F, 3.0F, 0.2F};
     const char *const texts[] = {"a", "b", "c", "d"};
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 4, 4, 4);
@@ -262,6 +261,8 @@ static void test_no_reward_outranks_admissibility(void **state) {
         assert_true(search_next(search, &grow));
         const uint32_t token = 7;
         const float logprob = -1.0f;
+        struct search_score scores[WORLD_SCORERS];
+        world_scores(scores, rewards[i], &costs[i], 1, 0);
         const struct search_row row = {
             .candidate_id = grow.candidate_id,
             .token_ids = &token,
@@ -269,9 +270,8 @@ static void test_no_reward_outranks_admissibility(void **state) {
             .n_tokens = 1,
             .finish = SEARCH_FINISH_EOS,
             .text = texts[i],
-            .reward = rewards[i],
-            .token_costs = &costs[i],
-            .n_costs = 1,
+            .scores = scores,
+            .n_places = 1,
         };
         struct error err;
         assert_ok(search_on_row(search, &row, &err), &err);
@@ -288,7 +288,7 @@ static void test_no_reward_outranks_admissibility(void **state) {
 static struct search *end_four(const struct search_spec *spec, const uint32_t *ids) {
     static const char *const texts[] = {"a", "b", "a", "a"};
     static const double rewards[] = {9.0, 2.0, 3.0, 3.0};
-    static const double costs[] = {2.0, 0.1, 0.2, 0.2}; // the budget is 0.5
+    static const float costs[] = {2.0F, 0.1F, 0.2F, 0.2F}; // the budget is 0.5
     struct search *search = open_search(spec);
     struct search_grow grow;
     for (uint32_t i = 0; i < 4; i++) {
@@ -297,6 +297,8 @@ static struct search *end_four(const struct search_spec *spec, const uint32_t *i
     for (uint32_t i = 0; i < 4; i++) {
         const uint32_t token = 7;
         const float logprob = -1.0f;
+        struct search_score scores[WORLD_SCORERS];
+        world_scores(scores, rewards[ids[i] - 1], &costs[ids[i] - 1], 1, 0);
         const struct search_row row = {
             .candidate_id = ids[i],
             .token_ids = &token,
@@ -304,9 +306,8 @@ static struct search *end_four(const struct search_spec *spec, const uint32_t *i
             .n_tokens = 1,
             .finish = SEARCH_FINISH_EOS,
             .text = texts[ids[i] - 1],
-            .reward = rewards[ids[i] - 1],
-            .token_costs = &costs[ids[i] - 1],
-            .n_costs = 1,
+            .scores = scores,
+            .n_places = 1,
         };
         struct error err;
         assert_ok(search_on_row(search, &row, &err), &err);
@@ -415,11 +416,13 @@ static void test_penalties_reset_with_the_step(void **state) {
             assert_int_equal(grow.penalty_ids[0], 5);
             assert_true(fabsf(grow.penalties[0] - 12.0f) < 1e-6f); // 8 * 3 capped at 12
         }
-        double costs[4];
+        float costs[4];
         for (uint32_t i = 0; i < grow.n_tokens; i++) {
-            costs[i] = world.costs[grow.tokens[i]];
+            costs[i] = (float)world.costs[grow.tokens[i]];
         }
-        costs[grow.n_tokens] = world.costs[token];
+        costs[grow.n_tokens] = (float)world.costs[token];
+        struct search_score scores[WORLD_SCORERS];
+        world_scores(scores, 0, costs, grow.n_tokens + 1, 0);
         const float logprob = 0.0f;
         const struct search_row row = {
             .candidate_id = grow.candidate_id,
@@ -428,9 +431,8 @@ static void test_penalties_reset_with_the_step(void **state) {
             .n_tokens = 1,
             .finish =
                 grow.n_tokens + 1 == spec.max_tokens ? SEARCH_FINISH_LENGTH : SEARCH_FINISH_NONE,
-            .costs_from = 0,
-            .token_costs = costs,
-            .n_costs = grow.n_tokens + 1,
+            .scores = scores,
+            .n_places = grow.n_tokens + 1,
         };
         struct error err;
         assert_ok(search_on_row(search, &row, &err), &err);
@@ -496,26 +498,27 @@ static void test_restated_costs_replace_earlier_ones(void **state) {
     struct error err;
     const uint32_t tokens[] = {1, 2};
     const float logprobs[] = {0.0f, 0.0f};
-    const double first[] = {0.1, 0.3};
-    const double second[] = {0.0, 0.1, 0.2};
+    const float first[] = {0.125F, 0.25F};
+    const float second[] = {0.0F, 0.125F, 0.25F};
+    struct search_score scores[WORLD_SCORERS];
+    world_scores(scores, 0, first, 2, 0);
     assert_true(search_next(search, &grow));
     struct search_row row = {.candidate_id = 1,
                              .token_ids = tokens,
                              .logprobs = logprobs,
                              .n_tokens = 2,
-                             .token_costs = first,
-                             .n_costs = 2};
+                             .scores = scores,
+                             .n_places = 2};
     assert_ok(search_on_row(search, &row, &err), &err);
     assert_true(search_next(search, &grow));
     assert_int_equal(grow.parent_id, 1);
-    row.costs_from = 1;
-    row.token_costs = second;
-    row.n_costs = 3;
+    world_scores(scores, 0, second, 3, 1);
+    row.n_places = 4;
     row.finish = SEARCH_FINISH_LENGTH;
     assert_ok(search_on_row(search, &row, &err), &err);
     struct search_candidate candidate;
     assert_true(search_find_candidate(search, 1, &candidate));
-    assert_true(fabs(candidate.cost - 0.4) < 1e-12);
+    assert_true(candidate.cost == 0.5);
     search_destroy(search);
 }
 
@@ -534,20 +537,22 @@ static void test_what_was_lost_stays_lost(void **state) {
         struct error err;
         const uint32_t tokens[] = {1, 2};
         const float logprobs[] = {0.0f, 0.0f};
-        const double costly[] = {0.5, 0.75};
-        const double cheap[] = {0.25};
+        const float costly[] = {0.5F, 0.75F};
+        const float cheap[] = {0.25F};
+        struct search_score scores[WORLD_SCORERS];
+        world_scores(scores, 0, costly, 2, 0);
         assert_true(search_next(search, &grow));
         struct search_row row = {.candidate_id = 1,
                                  .token_ids = tokens,
                                  .logprobs = logprobs,
                                  .n_tokens = 2,
-                                 .token_costs = costly,
-                                 .n_costs = 2};
+                                 .scores = scores,
+                                 .n_places = 2};
         assert_ok(search_on_row(search, &row, &err), &err);
         assert_int_equal(search_next(search, &grow), !spec.early_stop);
         if (!spec.early_stop) {
-            row.token_costs = cheap;
-            row.n_costs = 1;
+            world_scores(scores, 0, cheap, 1, 0);
+            row.n_places = 1;
             row.finish = SEARCH_FINISH_STOP;
             assert_ok(search_on_row(search, &row, &err), &err);
         }
@@ -572,26 +577,38 @@ static void test_rows_that_contradict_the_order_are_refused(void **state) {
     assert_true(search_next(search, &grow));
     const uint32_t tokens[] = {1, 2, 3};
     const float logprobs[3] = {0.0f};
-    const double costs[] = {0.1, 0.1, 0.1};
-    const double not_finite[] = {0.1, NAN};
+    const float costs[] = {0.1F, 0.1F, 0.1F};
+    const float not_finite[] = {0.1F, NAN};
+    struct search_score scores[WORLD_SCORERS];
+    world_scores(scores, 0, costs, 2, 0);
     const struct search_row good = {.candidate_id = grow.candidate_id,
                                     .token_ids = tokens,
                                     .logprobs = logprobs,
                                     .n_tokens = 2,
-                                    .token_costs = costs,
-                                    .n_costs = 2};
-    struct search_row bad[7];
-    for (size_t i = 0; i < 7; i++) {
+                                    .scores = scores,
+                                    .n_places = 2};
+    enum { N_BAD = 9 };
+    struct search_row bad[N_BAD];
+    struct search_score bad_scores[N_BAD][WORLD_SCORERS];
+    for (size_t i = 0; i < N_BAD; i++) {
         bad[i] = good;
+        bad[i].scores = bad_scores[i];
+        memcpy(bad_scores[i], scores, sizeof scores);
     }
     bad[0].candidate_id = 99;
     bad[1].candidate_id = 2; // not taken yet
-    bad[2].n_tokens = 3;
-    bad[3].n_tokens = 1;
-    bad[4].reward = INFINITY;
-    bad[5].token_costs = not_finite;
-    bad[6].costs_from = 1;
-    for (size_t i = 0; i < 7; i++) {
+    bad[2].n_tokens = bad[2].n_places = 3;
+    bad_scores[2][1].n_token_scores = 3;
+    bad[3].n_tokens = bad[3].n_places = 1;
+    bad_scores[3][1].n_token_scores = 1;
+    bad_scores[4][0].end_score = INFINITY;
+    bad_scores[5][1].token_scores = not_finite;
+    bad_scores[6][1].from = 1; // of a text that has no places yet
+    bad_scores[6][1].n_token_scores = 1;
+    bad_scores[7][1].n_token_scores = 1;
+    bad[8].n_places = 1; // of a text of 2 tokens that goes on
+    bad_scores[8][1].n_token_scores = 1;
+    for (size_t i = 0; i < N_BAD; i++) {
         struct error err;
         assert_status(STATUS_MALFORMED, search_on_row(search, &bad[i], &err));
         assert_true(strncmp(err.field, "row.", 4) == 0);

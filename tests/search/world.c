@@ -29,6 +29,8 @@ struct search_spec world_spec(enum search_method method, enum search_selection s
         .block_tokens = block_tokens,
         .max_tokens = max_tokens,
         .tries = 2,
+        .scorers = {{.weight = 1}, {.is_cost = true, .weight = 1}},
+        .n_scorers = WORLD_SCORERS,
         .has_cost = true,
         .budget = 0.5,
         .discount = 0.999,
@@ -44,9 +46,18 @@ struct search_spec world_spec(enum search_method method, enum search_selection s
     };
 }
 
-static double token_cost(const struct world *world, uint32_t token, uint32_t position) {
-    return world->costs[token] +
-           world->cost_noise * (rng_uniform(world->seed, 4, position, token) - 0.5);
+static float token_cost(const struct world *world, uint32_t token, uint32_t position) {
+    return (float)(world->costs[token] +
+                   world->cost_noise * (rng_uniform(world->seed, 4, position, token) - 0.5));
+}
+
+void world_scores(struct search_score out[WORLD_SCORERS], double reward, const float *costs,
+                  size_t n, uint32_t from) {
+    out[0] = (struct search_score){.end_score = (float)reward};
+    out[1] = (struct search_score){.end_score = n > 0 ? costs[n - 1] : 0,
+                                   .token_scores = costs,
+                                   .n_token_scores = n,
+                                   .from = from};
 }
 
 static uint32_t draw(const struct world *world, const struct search_grow *grow, uint32_t position) {
@@ -94,7 +105,7 @@ static void answer_grow(const struct world *world, const struct search_spec *spe
                         struct search *search, const struct search_grow *grow) {
     uint32_t tokens[WORLD_TOKENS_MAX];
     float logprobs[WORLD_TOKENS_MAX] = {0};
-    double costs[WORLD_TOKENS_MAX];
+    float costs[WORLD_TOKENS_MAX];
     assert_in_range(grow->n_tokens + grow->grow_tokens, 1, WORLD_TOKENS_MAX);
     if (grow->n_tokens > 0) {
         memcpy(tokens, grow->tokens, grow->n_tokens * sizeof *tokens);
@@ -118,6 +129,9 @@ static void answer_grow(const struct world *world, const struct search_spec *spe
         text[i] = (char)('a' + tokens[i]);
     }
     text[n_text] = '\0';
+    struct search_score scores[WORLD_SCORERS];
+    world_scores(scores, world_reward(world, tokens, end), costs + grow->n_tokens,
+                 end - grow->n_tokens, grow->n_tokens);
     const struct search_row row = {
         .candidate_id = grow->candidate_id,
         .text = text,
@@ -125,12 +139,8 @@ static void answer_grow(const struct world *world, const struct search_spec *spe
         .logprobs = logprobs,
         .n_tokens = end - grow->n_tokens,
         .finish = finish,
-        .reward = world_reward(world, tokens, end),
-        .prompt_cost = 0.0,
-        .end_cost = costs[end - 1],
-        .costs_from = grow->n_tokens,
-        .token_costs = costs + grow->n_tokens,
-        .n_costs = end - grow->n_tokens,
+        .scores = scores,
+        .n_places = end,
     };
     struct error err;
     assert_ok(search_on_row(search, &row, &err), &err);

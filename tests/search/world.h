@@ -6,7 +6,7 @@
 
 #include "coordinator/search/search.h"
 
-enum { WORLD_VOCAB = 16, WORLD_EOS = 0 };
+enum { WORLD_VOCAB = 16, WORLD_EOS = 0, WORLD_SCORERS = 2 };
 
 struct world {
     uint64_t seed;
@@ -24,7 +24,8 @@ struct world_run {
 // Logits and costs drawn from `seed`.
 void world_init(struct world *world, uint64_t seed);
 
-// A spec with every parameter set and no search of its own: method, n, d, D are the caller's.
+// A spec with a reward scorer (0), a cost scorer (1) and every parameter set and no search of its
+// own: method, n, d, D are the caller's.
 struct search_spec world_spec(enum search_method method, enum search_selection selection,
                               uint32_t n, uint32_t block_tokens, uint32_t max_tokens);
 
@@ -36,5 +37,9 @@ uint64_t world_run_search(const struct world *world, const struct search_spec *s
 double world_cost(const struct world *world, const struct search_spec *spec, const uint32_t *tokens,
                   uint32_t n_tokens);
 double world_reward(const struct world *world, const uint32_t *tokens, uint32_t n_tokens);
+
+// What the two say of a row: the reward at its end, the costs of `n` places from `from` on.
+void world_scores(struct search_score out[WORLD_SCORERS], double reward, const float *costs,
+                  size_t n, uint32_t from);
 
 #endif
