@@ -76,3 +76,68 @@ void json_numbers_bound(char *text, size_t bytes) {
         i += i == begin;
     }
 }
+
+enum { REAL_BYTES_MAX = 24, DIGITS_MAX = 17 }; // "-2.2250738585072014e-308"
+
+// Writes sign, digits and exponent of `value` as jansson does with 17 digits, a real one always
+// with a point or an exponent. Returns the length.
+static size_t write_real(double value, int n_digits, char *out) {
+    char digits[32];
+    int exponent = 0;
+    snprintf(digits, sizeof digits, "%.*e", n_digits - 1, fabs(value));
+    exponent = atoi(strchr(digits, 'e') + 1);
+    const char *sign = signbit(value) ? "-" : "";
+    if (exponent < -4 || exponent >= DIGITS_MAX) {
+        char *at = strchr(digits, 'e');
+        *at = '\0';
+        return (size_t)sprintf(out, "%s%se%d", sign, digits, exponent);
+    }
+    int decimals = n_digits - 1 - exponent;
+    return (size_t)sprintf(out, "%s%.*f%s", sign, decimals > 0 ? decimals : 0, fabs(value),
+                           decimals > 0 ? "" : ".0");
+}
+
+// The shortest form of the real number text[length], in `out`; its length, 0: it stays as it is.
+static size_t shorten(const char *text, size_t length, char out[64]) {
+    char number[REAL_BYTES_MAX + 1];
+    if (length > REAL_BYTES_MAX || strcspn(text, ".eE") >= length) {
+        return 0;
+    }
+    memcpy(number, text, length);
+    number[length] = '\0';
+    double value = strtod(number, NULL);
+    for (int n_digits = 1; isfinite(value) && n_digits <= DIGITS_MAX; n_digits++) {
+        size_t written = write_real(value, n_digits, out);
+        if (strtod(out, NULL) == value) {
+            return written <= length ? written : 0;
+        }
+    }
+    return 0;
+}
+
+void json_numbers_shorten(char *text) {
+    size_t bytes = strlen(text);
+    size_t kept = 0;
+    for (size_t i = 0; i < bytes;) {
+        size_t begin = i;
+        if (text[i] == '"') {
+            i = skip_string(text, bytes, i);
+        } else if (text[i] == '-' || (text[i] >= '0' && text[i] <= '9')) {
+            char number[64];
+            while (i < bytes && in_number(text[i])) {
+                i++;
+            }
+            size_t length = shorten(text + begin, i - begin, number);
+            if (length > 0) {
+                memcpy(text + kept, number, length);
+                kept += length;
+                continue;
+            }
+        } else {
+            i++;
+        }
+        memmove(text + kept, text + begin, i - begin);
+        kept += i - begin;
+    }
+    text[kept] = '\0';
+}

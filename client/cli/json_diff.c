@@ -4,8 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json_numbers.h"
+
 static void value_text(const json_t *value, char out[JSON_DIFF_VALUE_BYTES]) {
     char *text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (text != NULL) {
+        json_numbers_shorten(text);
+    }
     const char *shown = text != NULL ? text : "nothing";
     size_t size = strlen(shown);
     if (size >= JSON_DIFF_VALUE_BYTES) {

@@ -12,6 +12,7 @@
 
 #include "client/cli/json_diff.h"
 #include "client/surefoot.h"
+#include "common/json_numbers.h"
 
 enum { OUTFILE_FORMAT = 1 };
 
@@ -522,6 +523,7 @@ enum status outfile_append(struct outfile *file, json_t *record, struct error *e
         json_decref(record);
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
     }
+    json_numbers_shorten(text);
     int64_t offset = lseek(file->fd, 0, SEEK_END);
     size_t size = strlen(text);
     text[size] = '\n'; // in place of the NUL: the line goes out in one write

@@ -1,9 +1,11 @@
 #include "client/cli/print.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/cli/template_var.h"
+#include "common/json_numbers.h"
 
 // jansson has no number for NaN and infinities.
 static json_t *real_json(double value) {
@@ -266,9 +268,15 @@ enum status print_json_line(json_t *value, FILE *out) {
     if (value == NULL) {
         return STATUS_NO_MEMORY;
     }
-    int rc = json_dumpf(value, out, JSON_COMPACT);
+    char *text = json_dumps(value, JSON_COMPACT);
     json_decref(value);
-    return rc == 0 && fputc('\n', out) != EOF && fflush(out) == 0 ? STATUS_OK : STATUS_IO;
+    if (text == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    json_numbers_shorten(text);
+    bool written = fputs(text, out) != EOF && fputc('\n', out) != EOF && fflush(out) == 0;
+    free(text);
+    return written ? STATUS_OK : STATUS_IO;
 }
 
 static bool is_continuation(char byte) {

@@ -79,6 +79,20 @@ static void test_records_are_found_again(void **state) {
     outfile_close(&file);
 }
 
+static void test_a_number_is_recorded_with_no_more_digits_than_it_has(void **state) {
+    struct place *place = *state;
+    struct outfile file;
+    struct error err;
+    open_file(place, false, &file);
+    json_t *row = record("a", "COMPLETED");
+    json_object_set_new(row, "cost", json_real(0.3));
+    assert_ok(outfile_append(&file, row, &err), &err);
+    outfile_close(&file);
+    char *text = testkit_read_file(place->path, NULL);
+    assert_non_null(strstr(text, "\"cost\":0.3,"));
+    free(text);
+}
+
 // Every length of the file that a crash can leave; a whole record without its line end is kept.
 static void test_torn_line_is_cut_off_wherever_it_ends(void **state) {
     struct place *place = *state;
@@ -321,6 +335,7 @@ int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_records_are_found_again),
+        CASE(test_a_number_is_recorded_with_no_more_digits_than_it_has),
         CASE(test_torn_line_is_cut_off_wherever_it_ends),
         CASE(test_foreign_file_is_refused_untouched),
         CASE(test_records_of_a_comparison_have_a_method),

@@ -56,6 +56,20 @@ static void test_text_over_budget_is_masked_unless_asked_for(void **state) {
     free(shown);
 }
 
+static void test_json_prints_a_number_with_no_more_digits_than_it_has(void **state) {
+    (void)state;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    Surefoot__JobResult result = sample_result(0);
+    result.cost = 0.3;
+    assert_int_equal(print_json_line(print_result_json(&result, false), out), STATUS_OK);
+    fclose(out);
+    assert_non_null(strstr(text, "\"cost\":0.3,"));
+    free(text);
+}
+
 static void test_counts_of_one_have_no_plural(void **state) {
     (void)state;
     Surefoot__JobResult result = sample_result(0);
@@ -181,6 +195,7 @@ static void test_time_left_falls_until_something_is_done(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_over_budget_is_masked_unless_asked_for),
+        cmocka_unit_test(test_json_prints_a_number_with_no_more_digits_than_it_has),
         cmocka_unit_test(test_counts_of_one_have_no_plural),
         cmocka_unit_test(test_text_within_budget_is_shown),
         cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),
