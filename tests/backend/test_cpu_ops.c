@@ -182,6 +182,23 @@ static void test_gather_and_scatter_move_rows(void **state) {
 
 // One sequence of `length` tokens in blocks that lie in reverse order, all rows in one batch.
 // So that a memory plan knows it before the first draw.
+static void test_relu_keeps_what_is_above_zero_and_what_is_no_number(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; ++threads) {
+        struct backend *backend = reference_backend("generic", threads);
+        struct tensor x = make(41, 700, 9), before = make(41, 700, 9);
+        ((float *)x.data)[3] = NAN;
+        backend->ops->relu(backend, &x);
+        for (int32_t i = 0; i < 41 * 700; ++i) {
+            float was = ((float *)before.data)[i], is = ((float *)x.data)[i];
+            assert_true(i == 3 ? isnan(is) : is == (was > 0 ? was : 0));
+        }
+        free(x.data);
+        free(before.data);
+        backend_destroy(backend);
+    }
+}
+
 static void test_empty_draw_takes_the_memory_of_draws(void **state) {
     (void)state;
     enum { THREADS = 2, VOCAB = 10000 };
@@ -220,6 +237,7 @@ int main(void) {
         cmocka_unit_test(test_rms_norm_equals_reference),
         cmocka_unit_test(test_rope_rotates_half_pairs_by_position),
         cmocka_unit_test(test_gather_and_scatter_move_rows),
+        cmocka_unit_test(test_relu_keeps_what_is_above_zero_and_what_is_no_number),
         cmocka_unit_test(test_empty_draw_takes_the_memory_of_draws),
         cmocka_unit_test(test_backend_refuses_what_it_cannot_be),
     };

@@ -160,6 +160,8 @@ struct backend_ops {
     // out[n, rows / 2] = silu(x gate^T) * (x up^T) of a gated weight (Shazeer 2020, eq. 6).
     void (*linear_gated)(struct backend *backend, struct tensor *out, const struct tensor *x,
                          const struct weight *weight);
+    // x = max(x, 0), in place; NaN stays.
+    void (*relu)(struct backend *backend, struct tensor *x);
     // qkv[n_rows, (n_heads + 2 * n_kv_heads) * head_dim] holds a row's queries, keys and values, in
     // this order. Normalises queries and keys where the layer does, rotates them in place by the
     // batch's positions, halves of the rotated part paired as in Hugging Face's Llama (Su et al.

@@ -152,6 +152,7 @@ static const struct backend_ops cpu_ops = {
     .linear = cpu_linear,
     .linear_add = cpu_linear_add,
     .linear_gated = cpu_linear_gated,
+    .relu = cpu_relu,
     .rope_store = cpu_rope_store,
     .attention = cpu_attention,
     .gather_rows = cpu_gather_rows,

@@ -60,6 +60,23 @@ void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tens
     run_rows(cpu, rms_norm_part, &call, x->cols);
 }
 
+static void relu_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    float *x = row_of(call->out, begin);
+    size_t n = (size_t)(end - begin) * (size_t)call->out->cols;
+    for (size_t i = 0; i < n; ++i) {
+        x[i] = x[i] < 0 ? 0 : x[i];
+    }
+}
+
+void cpu_relu(struct backend *backend, struct tensor *x) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    struct rows_call call = {.cpu = cpu, .out = x, .n = x->rows};
+    run_rows(cpu, relu_part, &call, x->cols);
+}
+
 static void gather_part(void *argument, int index, int count) {
     const struct rows_call *call = argument;
     long begin, end;

@@ -86,6 +86,7 @@ void cpu_attention(struct backend *backend, struct tensor *out, const struct ten
 void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor *table);
 void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
                   const struct tensor *weight, float eps);
+void cpu_relu(struct backend *backend, struct tensor *x);
 void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const int32_t *rows, int32_t n);
 void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
