@@ -15,6 +15,7 @@
 
 static const char single_name[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";
+static const char metadata_name[] = "__metadata__";
 
 struct weight_file {
     char *name;
@@ -37,6 +38,7 @@ struct safetensors {
     size_t n_files;
     struct entry *entries; // [n_entries], by name
     size_t n_entries;
+    json_t *metadata; // owned, of the first file; NULL: none
 };
 
 static size_t dtype_width(const char *dtype) {
@@ -215,7 +217,7 @@ static enum status read_file_entries(struct safetensors *weights, size_t file_in
     const char *key;
     json_t *value;
     json_object_foreach(file->header, key, value) {
-        if (strcmp(key, "__metadata__") == 0) {
+        if (strcmp(key, metadata_name) == 0) {
             continue;
         }
         if (strlen(key) > SAFETENSORS_NAME_BYTES_MAX) {
@@ -403,6 +405,10 @@ static enum status load_files(struct safetensors *weights, const char *directory
     }
     for (size_t i = 0; i < weights->n_files; i++) {
         enum status status = read_file_entries(weights, i, err);
+        if (i == 0) {
+            weights->metadata =
+                json_incref(json_object_get(weights->files[i].header, metadata_name));
+        }
         json_decref(weights->files[i].header);
         weights->files[i].header = NULL;
         if (status != STATUS_OK) {
@@ -488,6 +494,7 @@ void safetensors_close(struct safetensors *weights) {
         }
         free(weights->files[i].name);
     }
+    json_decref(weights->metadata);
     free(weights->entries);
     free(weights->files);
     free(weights);
@@ -509,6 +516,10 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *weig
     const struct entry *entry = bsearch(name, weights->entries, weights->n_entries,
                                         sizeof weights->entries[0], compare_name_to_entry);
     return entry == NULL ? NULL : &entry->tensor;
+}
+
+const char *safetensors_metadata(const struct safetensors *weights, const char *key) {
+    return json_string_value(json_object_get(weights->metadata, key));
 }
 
 size_t safetensors_count(const struct safetensors *weights) {

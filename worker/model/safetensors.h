@@ -51,6 +51,10 @@ size_t safetensors_count(const struct safetensors *safetensors);
 const struct safetensors_tensor *safetensors_at(const struct safetensors *safetensors,
                                                 size_t index);
 
+// A text of the first file's "__metadata__", NULL when it has none of this name. Borrowed until
+// close.
+const char *safetensors_metadata(const struct safetensors *safetensors, const char *key);
+
 // The mapped files in name order, for hashing.
 size_t safetensors_file_count(const struct safetensors *safetensors);
 const char *safetensors_file_name(const struct safetensors *safetensors, size_t index);
