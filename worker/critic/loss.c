@@ -1,0 +1,62 @@
+#include "worker/critic/loss.h"
+
+#include <math.h>
+
+#include "common/cost_to_go.h"
+
+// log(sum exp(values)).
+static double log_sum_exp(const double *values, int32_t n) {
+    double highest = -INFINITY;
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        highest = fmax(highest, values[i]);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        sum += exp(values[i] - highest);
+    }
+    return highest + log(sum);
+}
+
+// -log sum_k w_k p_k(cost) and its derivatives by raw[3 * n]: logits, mus, log(sigma - sigma_min).
+static double channel_loss(int32_t n, double sigma_min, const float *raw, double cost,
+                           double *gradient) {
+    double logits[COST_TO_GO_PARTS_MAX], joint[COST_TO_GO_PARTS_MAX];
+    double by_mu[COST_TO_GO_PARTS_MAX], by_raw_sigma[COST_TO_GO_PARTS_MAX];
+    for (int32_t k = 0; k < n; k++) {
+        double grown = exp((double)raw[2 * n + k]);
+        double sigma = sigma_min + grown;
+        double s = (cost - (double)raw[n + k]) / sigma;
+        double slope = tanh(s / 2); // -d log p / d s
+        logits[k] = (double)raw[k];
+        // log p = -|s| - log sigma - 2 log(1 + exp(-|s|)): the density is even in s.
+        joint[k] = logits[k] - fabs(s) - log(sigma) - 2 * log1p(exp(-fabs(s)));
+        by_mu[k] = slope / sigma;
+        by_raw_sigma[k] = (slope * s - 1) / sigma * grown;
+    }
+    double total = log_sum_exp(joint, n);
+    double normaliser = log_sum_exp(logits, n);
+    for (int32_t k = 0; k < n; k++) {
+        double share = exp(joint[k] - total); // that the part has in the density
+        gradient[k] = exp(logits[k] - normaliser) - share;
+        gradient[n + k] = -share * by_mu[k];
+        gradient[2 * n + k] = -share * by_raw_sigma[k];
+    }
+    return normaliser - total;
+}
+
+double critic_loss_row(const struct critic_loss *loss, const float *raw, const float *costs,
+                       float reward, double *gradient) {
+    int32_t size = 3 * loss->n_parts;
+    double sum = 0;
+    for (int32_t i = 0; i < loss->n_channels; i++) {
+        sum += channel_loss(loss->n_parts, loss->sigma_min, raw + i * size, (double)costs[i],
+                            gradient + i * size);
+    }
+    if (loss->has_reward) {
+        int32_t place = loss->n_channels * size;
+        double error = (double)raw[place] - (double)reward;
+        gradient[place] = 2 * error;
+        sum += error * error;
+    }
+    return sum;
+}
