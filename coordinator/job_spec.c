@@ -189,14 +189,15 @@ static enum status check_field(enum job_field_index index, const Surefoot__JobSp
     return STATUS_OK;
 }
 
-// "best-of-n and beam": the methods whose selection is the job's to choose.
+// The methods whose selection is the job's to choose.
 static void choosers_text(char out[JOB_FIELD_TEXT_BYTES]) {
     int n = 0;
     const char *name = NULL;
     for (int i = 1; (name = job_choice_name(JOB_FIELD_METHOD, i)) != NULL; i++) {
         if (job_method_get(i)->chooses_selection) {
-            n += snprintf(out + n, (size_t)(JOB_FIELD_TEXT_BYTES - n), "%s%s", n > 0 ? " and " : "",
+            n += snprintf(out + n, (size_t)(JOB_FIELD_TEXT_BYTES - n), "%s%s", n > 0 ? ", " : "",
                           name);
+            ASSERT(n < JOB_FIELD_TEXT_BYTES);
         }
     }
 }
@@ -212,7 +213,7 @@ static enum status check_method(const Surefoot__JobSpec *spec, struct error *err
         char choosers[JOB_FIELD_TEXT_BYTES];
         choosers_text(choosers);
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.selection",
-                         "method %s is always %s; %s can choose", name,
+                         "method %s is always %s; it can be chosen for %s", name,
                          job_choice_name(JOB_FIELD_SELECTION, method->own_selection), choosers);
     }
     if (method->n_fixed > 0 && n != method->n_fixed) {
@@ -250,6 +251,7 @@ static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) 
     out->fallback_weight = job_field_number(JOB_FIELD_FALLBACK_WEIGHT, spec);
     out->fallback_cap = job_field_number(JOB_FIELD_FALLBACK_CAP, spec);
     out->early_stop = job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0;
+    out->rejection_alpha = job_field_number(JOB_FIELD_REJECTION_ALPHA, spec);
 }
 
 static enum status check_sampling_lists(const Surefoot__Sampling *sampling, struct error *err) {
@@ -429,7 +431,7 @@ static enum status check_roles(const struct job_spec *spec, struct error *err) {
     bool has_reward = count_role(spec, SCORER_ROLE_REWARD) > 0;
     bool lacks_cost =
         search->selection != SEARCH_SELECTION_PLAIN && count_role(spec, SCORER_ROLE_COST) == 0;
-    if (search->method != SEARCH_METHOD_SAMPLE && !has_reward) {
+    if (!job_method_get(search->method)->without_reward && !has_reward) {
         return refuse_roles(spec, "reward", "--method sample",
                             lacks_cost ? "--reward NAME=DIR --cost NAME=DIR" : "--reward NAME=DIR",
                             err);

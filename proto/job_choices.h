@@ -8,6 +8,8 @@ enum search_method {
     SEARCH_METHOD_BEST_OF_N = 2,
     SEARCH_METHOD_BEAM = 3,
     SEARCH_METHOD_INFERENCE_GUARD = 4,
+    SEARCH_METHOD_REJECTION = 5,
+    SEARCH_METHOD_SPECULATIVE_REJECTION = 6,
 };
 enum search_selection {
     SEARCH_SELECTION_PLAIN = 1,      // by reward R

@@ -32,6 +32,7 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_FALLBACK_CAP,
     JOB_FIELD_COST_MIN,
     JOB_FIELD_EARLY_STOP,
+    JOB_FIELD_REJECTION_ALPHA,
     JOB_FIELD_DEADLINE_MS,
     JOB_FIELDS_COUNT,
 };
@@ -64,7 +65,8 @@ struct job_field {
 struct job_method {
     enum search_selection own_selection; // of a job that names none
     bool chooses_selection;
-    uint32_t n_fixed; // candidates; 0: as many as are asked for
+    uint32_t n_fixed;    // candidates; 0: as many as are asked for
+    bool without_reward; // it needs no reward scorer
 };
 
 enum { JOB_FIELD_TEXT_BYTES = 96 };

@@ -6,6 +6,8 @@ static const struct search_method_ops *const methods[] = {
     [SEARCH_METHOD_BEST_OF_N] = &search_best_of_n_ops,
     [SEARCH_METHOD_BEAM] = &search_beam_ops,
     [SEARCH_METHOD_INFERENCE_GUARD] = &search_inference_guard_ops,
+    [SEARCH_METHOD_REJECTION] = &search_rejection_ops,
+    [SEARCH_METHOD_SPECULATIVE_REJECTION] = &search_speculative_rejection_ops,
 };
 
 const struct search_method_ops *search_method_find(enum search_method method) {

@@ -48,11 +48,13 @@ int preference_compare(const struct search_spec *spec, const struct candidate *a
         return a->safety.admissible ? -1 : 1;
     }
     int order = 0;
+    bool by_score = !augmented || a->safety.admissible;
+    bool first = by_score && search_method_find(spec->method)->takes_first;
     // All inadmissible candidates share E = -n: the one nearest to the budget comes first.
-    if (!augmented || a->safety.admissible) {
+    if (by_score && !first) {
         order = compare_doubles(preference_score(spec, a), preference_score(spec, b));
     }
-    if (order == 0 && augmented) {
+    if (order == 0 && augmented && !first) {
         order = compare_doubles(a->safety.z, b->safety.z);
     }
     if (order == 0) {

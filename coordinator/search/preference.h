@@ -19,6 +19,7 @@ double preference_lagrangian_cost(const struct search_spec *spec,
 
 // Negative when a is better than b, positive when worse, never 0 for different candidates.
 // augmented: admissible first, then larger E, larger z, smaller id; otherwise larger E, smaller id.
+// Where a method takes the first, E and z of what is admissible do not count.
 int preference_compare(const struct search_spec *spec, const struct candidate *a,
                        const struct candidate *b);
 

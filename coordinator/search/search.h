@@ -43,7 +43,8 @@ struct search_spec {
     double fallback_cap;    // logits
     bool has_cost_min;
     double cost_min;           // no cost is less: pruning on the running sum is then sound
-    bool early_stop;           // best-of-n; beams never go on from a certain loss
+    bool early_stop;           // best-of-n, rejection; others never go on from a certain loss
+    double rejection_alpha;    // speculative-rejection: share given up at a block's end, [0, 1)
     const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
 };
@@ -168,8 +169,8 @@ struct search;
 // Candidates that one job may create over all steps and tries; bounds the memory of a search.
 enum { SEARCH_CANDIDATES_MAX = 1 << 18 };
 
-// How many candidates a search of this spec can create: n for sample and best-of-n, n times steps
-// times tries for the beam methods.
+// How many candidates a search of this spec can create: n for methods that never fork, n times
+// steps times tries for the beam methods.
 uint64_t search_candidates_bound(const struct search_spec *spec);
 
 // Copies `spec`, exempt ids included. STATUS_LIMIT: the bound above exceeds SEARCH_CANDIDATES_MAX.

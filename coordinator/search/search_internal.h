@@ -34,6 +34,7 @@ struct search_method_ops {
     const char *choosing_rule; // of the answer; NULL: as its selection says
     bool discounts_reward;     // of finished candidates under the augmented rule, if the job does
     bool retries;              // a step without an admissible child, up to `tries` times
+    bool takes_first;          // of what is admissible the smallest id is best
 };
 
 struct search {
@@ -66,6 +67,8 @@ extern const struct search_method_ops search_sample_ops;
 extern const struct search_method_ops search_best_of_n_ops;
 extern const struct search_method_ops search_beam_ops;
 extern const struct search_method_ops search_inference_guard_ops;
+extern const struct search_method_ops search_rejection_ops;
+extern const struct search_method_ops search_speculative_rejection_ops;
 
 const struct search_method_ops *search_method_find(enum search_method method);
 

@@ -23,6 +23,7 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, seed, 7);
     SET(*spec, deadline_ms, 0);
     SET(*spec, early_stop, 1);
+    SET(*spec, rejection_alpha, 0.5);
     Surefoot__Sampling *sampling = &draft->sampling;
     SET(*sampling, temperature, 1);
     SET(*sampling, top_k, 0);

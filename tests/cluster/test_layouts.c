@@ -9,11 +9,12 @@
 #include "tests/support/service.h"
 #include "tests/support/testkit.h"
 
-enum { N_CANDIDATES = 32, N_SPECS = 9, N_NEIGHBOURS = 20 };
+enum { N_CANDIDATES = 32, N_SPECS = 12, N_NEIGHBOURS = 20, REJECTION_SPEC = 9 };
 
 // Every method and selection, seed 7, N = 32, blocks of 16.
 struct spec_set {
     Surefoot__JobSpec specs[N_SPECS];
+    Surefoot__LexicalSpec lexical;
     char *prompt;
 };
 
@@ -35,6 +36,7 @@ static void set_spec(Surefoot__JobSpec *spec, char *prompt, char *method, char *
 }
 
 static void make_specs(struct spec_set *set, int prompt_index) {
+    static char *words[] = {"the", "and"};
     char *prompt = service_prompt(prompt_index);
     set->prompt = prompt;
     set_spec(&set->specs[0], prompt, "sample", NULL);
@@ -45,14 +47,23 @@ static void make_specs(struct spec_set *set, int prompt_index) {
     set_spec(&set->specs[5], prompt, "beam", "lagrangian");
     set_spec(&set->specs[6], prompt, "beam", "augmented");
     set_spec(&set->specs[7], prompt, "inference-guard", NULL);
-    // A budget that nothing meets, with costs that could in theory sink: the fallback fires in every
-    // step and the search goes on with the candidates nearest to the budget.
+    // A budget that nothing meets, with costs that could in theory sink: the fallback fires in
+    // every step and the search goes on with the candidates nearest to the budget.
     set_spec(&set->specs[8], prompt, "inference-guard", NULL);
     set->specs[8].has_budget = 1;
     set->specs[8].budget = -1000.0;
     set->specs[8].cost_mode = "token_sum";
     set->specs[8].has_tries = 1;
     set->specs[8].tries = 3;
+    // Rules that a few of the draws keep.
+    set_spec(&set->specs[REJECTION_SPEC], prompt, "rejection", NULL);
+    surefoot__lexical_spec__init(&set->lexical);
+    set->lexical.required = words;
+    set->lexical.n_required = sizeof words / sizeof words[0];
+    set->specs[REJECTION_SPEC].lexical = &set->lexical;
+    set_spec(&set->specs[10], prompt, "speculative-rejection", "plain");
+    set_spec(&set->specs[11], prompt, "speculative-rejection", "augmented");
+    set->specs[11].block_tokens = 4;
 }
 
 struct result_set {
@@ -164,7 +175,7 @@ static void test_layout_and_neighbours_change_nothing(void **state) {
     service_stop(&service);
     // Every method did its work: candidates were made, and the tight budget fired the fallback.
     for (int i = 1; i < N_SPECS; i++) {
-        assert_true(reference.results[i]->n_candidates >= N_CANDIDATES);
+        assert_true(reference.results[i]->n_candidates >= (i == REJECTION_SPEC ? 8 : N_CANDIDATES));
     }
     assert_true(reference.results[8]->fallback_fired);
     for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {

@@ -236,6 +236,8 @@ EDIT(unit, d->spec.discount_unit = "page";)
 EDIT(cost_mode, d->spec.cost_mode = "sum";)
 EDIT(admit, d->spec.admit_rule = "always";)
 EDIT(cost_eos, d->spec.cost_eos = "maybe";)
+EDIT(alpha, d->spec.has_rejection_alpha = true; d->spec.rejection_alpha = 1;)
+EDIT(rejection_selection, d->spec.method = "rejection"; d->spec.selection = "plain";)
 EDIT(lambda, d->spec.has_lagrangian_lambda = true; d->spec.lagrangian_lambda = -1;)
 EDIT(penalty, d->spec.fallback_penalty = "square";)
 EDIT(fallback_weight, d->spec.has_fallback_weight = true; d->spec.fallback_weight = -0.5;)
@@ -376,6 +378,8 @@ static const struct bad_input bad_messages[] = {
     {edit_cost_mode, INVALID, "spec.cost_mode", "token_sum_pos"},
     {edit_admit, INVALID, "spec.admit_rule", "terminal, prefix"},
     {edit_cost_eos, INVALID, "spec.cost_eos", "none, append"},
+    {edit_alpha, INVALID, "spec.rejection_alpha", "[0, 0.99]"},
+    {edit_rejection_selection, INVALID, "spec.selection", "rejection is always augmented"},
     {edit_lambda, INVALID, "spec.lagrangian_lambda", "[0, 1e+06]"},
     {edit_penalty, INVALID, "spec.fallback_penalty", "log1p"},
     {edit_fallback_weight, INVALID, "spec.fallback_weight", "[0, 1e+06]"},
@@ -444,6 +448,11 @@ static void set_early_stop(Surefoot__JobSpec *spec) {
     spec->has_early_stop = true;
 }
 
+static void set_alpha(Surefoot__JobSpec *spec) {
+    spec->has_rejection_alpha = true;
+    spec->rejection_alpha = 0.25;
+}
+
 static void set_tries(Surefoot__JobSpec *spec) {
     spec->has_tries = true;
     spec->tries = 3;
@@ -488,21 +497,26 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
         {"spec.fallback_penalty", set_penalty}, {"spec.fallback_weight", set_weight},
         {"spec.fallback_cap", set_cap},         {"spec.discount_reward", set_discount_reward},
         {"spec.lagrangian_lambda", set_lambda}, {"spec.early_stop", set_early_stop},
+        {"spec.rejection_alpha", set_alpha},
     };
     static const struct {
         char *method;
         char *selection;
         const char *read; // 'x': by the field of that index
     } methods[] = {
-        {"sample", NULL, "--------"},
-        {"best-of-n", NULL, "--------"},
-        {"best-of-n", "lagrangian", "------x-"},
-        {"best-of-n", "augmented", "-------x"},
-        {"beam", NULL, "x-------"},
-        {"beam", "lagrangian", "x-----x-"},
-        {"beam", "augmented", "x----x--"},
-        {NULL, NULL, "xxxxxx--"},
-        {"inference-guard", "augmented", "xxxxxx--"},
+        {"sample", NULL, "---------"},
+        {"best-of-n", NULL, "---------"},
+        {"best-of-n", "lagrangian", "------x--"},
+        {"best-of-n", "augmented", "-------x-"},
+        {"beam", NULL, "x--------"},
+        {"beam", "lagrangian", "x-----x--"},
+        {"beam", "augmented", "x----x---"},
+        {NULL, NULL, "xxxxxx---"},
+        {"inference-guard", "augmented", "xxxxxx---"},
+        {"rejection", NULL, "-------x-"},
+        {"speculative-rejection", NULL, "--------x"},
+        {"speculative-rejection", "lagrangian", "------x-x"},
+        {"speculative-rejection", "augmented", "--------x"},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
@@ -868,7 +882,8 @@ static void spell_defaults(struct draft *draft, const char *method) {
     Surefoot__JobSpec *spec = &draft->spec;
     bool sample = strcmp(method, "sample") == 0;
     spec->method = (char *)method;
-    spec->selection = strcmp(method, "inference-guard") == 0 ? "augmented" : "plain";
+    bool augmented = strcmp(method, "inference-guard") == 0 || strcmp(method, "rejection") == 0;
+    spec->selection = augmented ? "augmented" : "plain";
     spec->has_n = spec->has_survivors = spec->has_block_tokens = spec->has_max_tokens = true;
     spec->n = sample ? 1 : 32;
     spec->survivors = sample ? 1 : 8;
@@ -886,6 +901,8 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->lagrangian_lambda = 5;
     spec->fallback_weight = 3;
     spec->fallback_cap = 10;
+    spec->has_rejection_alpha = true;
+    spec->rejection_alpha = 0.5;
     spec->has_deadline_ms = true;
     spec->sampling = &draft->sampling;
     draft->sampling.has_temperature = draft->sampling.has_top_k = draft->sampling.has_top_p = true;
@@ -913,7 +930,8 @@ static void test_variables_in_another_order_are_the_same_job(void **state) {
 
 static void test_default_given_is_the_same_job_as_default_left_out(void **state) {
     (void)state;
-    static const char *const names[] = {"inference-guard", "best-of-n", "beam", "sample"};
+    static const char *const names[] = {"inference-guard", "best-of-n", "beam",
+                                        "sample",          "rejection", "speculative-rejection"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct draft absent;
         struct draft given;

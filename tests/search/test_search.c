@@ -7,61 +7,7 @@
 
 #include "tests/search/world.h"
 
-static struct search *open_search(const struct search_spec *spec) {
-    struct search *search = NULL;
-    assert_status(STATUS_OK, search_create(spec, &search));
-    return search;
-}
-
 static const struct world_run in_order = {.shuffle_seed = 1};
-
-// What a run decided, for comparison.
-struct verdict {
-    struct search_answer answer;
-    uint64_t tokens_sampled;
-    uint32_t n_tokens;
-    uint32_t tokens[256];
-    double cost;
-    double z; // of what is shown, when nothing was found too; NaN: nothing is
-    double reward;
-    size_t n_candidates;
-};
-
-static struct verdict run(const struct world *world, const struct search_spec *spec,
-                          const struct world_run *how) {
-    struct verdict verdict = {.cost = 0.0};
-    struct search *search = open_search(spec);
-    verdict.tokens_sampled = world_run_search(world, spec, how, search);
-    search_get_answer(search, &verdict.answer);
-    verdict.n_candidates = search_candidate_count(search);
-    struct search_candidate chosen;
-    verdict.z = search_find_candidate(search, verdict.answer.candidate_id, &chosen)
-                    ? chosen.safety_state
-                    : NAN;
-    if (verdict.answer.found) {
-        assert_true(search_find_candidate(search, verdict.answer.candidate_id, &chosen));
-        assert_in_range(chosen.n_tokens, 1, 256);
-        memcpy(verdict.tokens, chosen.tokens, chosen.n_tokens * sizeof *chosen.tokens);
-        verdict.n_tokens = chosen.n_tokens;
-        verdict.cost = chosen.cost;
-        verdict.reward = chosen.reward;
-        assert_int_equal(chosen.fate, CANDIDATE_FATE_CHOSEN);
-    }
-    search_destroy(search);
-    return verdict;
-}
-
-static void assert_same_verdict(const struct verdict *a, const struct verdict *b) {
-    assert_int_equal(a->answer.found, b->answer.found);
-    assert_int_equal(a->answer.candidate_id, b->answer.candidate_id);
-    assert_int_equal(a->tokens_sampled, b->tokens_sampled);
-    assert_int_equal(a->n_candidates, b->n_candidates);
-    assert_int_equal(a->answer.n_finished, b->answer.n_finished);
-    assert_int_equal(a->answer.n_admissible, b->answer.n_admissible);
-    assert_int_equal(a->answer.n_repeats, b->answer.n_repeats);
-    assert_int_equal(a->n_tokens, b->n_tokens);
-    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
-}
 
 static const enum search_method methods[] = {SEARCH_METHOD_BEST_OF_N, SEARCH_METHOD_BEAM,
                                              SEARCH_METHOD_INFERENCE_GUARD};
@@ -76,10 +22,10 @@ static void test_order_of_arrival_changes_nothing(void **state) {
         for (size_t m = 0; m < 3; m++) {
             for (size_t s = 0; s < 3; s++) {
                 struct search_spec spec = world_spec(methods[m], selections[s], 12, 4, 20);
-                struct verdict reference = run(&world, &spec, &in_order);
+                struct verdict reference = world_verdict(&world, &spec, &in_order);
                 for (uint64_t shuffle = 2; shuffle < 6; shuffle++) {
                     const struct world_run how = {.shuffle_seed = shuffle, .batch = shuffle};
-                    struct verdict shuffled = run(&world, &spec, &how);
+                    struct verdict shuffled = world_verdict(&world, &spec, &how);
                     assert_same_verdict(&reference, &shuffled);
                 }
             }
@@ -97,7 +43,7 @@ static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
         for (size_t m = 0; m < 3; m++) {
             struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_AUGMENTED, 8, 4, 24);
             spec.budget = 0.02 * (double)(seed % 20);
-            struct verdict verdict = run(&world, &spec, &in_order);
+            struct verdict verdict = world_verdict(&world, &spec, &in_order);
             if (!verdict.answer.found) {
                 refused++;
                 assert_true(verdict.z < 0);
@@ -126,7 +72,7 @@ static void test_a_refusal_shows_a_z_below_zero(void **state) {
             spec.survivors = 1;
             spec.budget = 0.01 * (double)(seed % 10);
             spec.admit_rule = seed % 2 == 0 ? ADMIT_RULE_PREFIX : ADMIT_RULE_TERMINAL;
-            struct verdict verdict = run(&world, &spec, &in_order);
+            struct verdict verdict = world_verdict(&world, &spec, &in_order);
             if (!verdict.answer.found) {
                 refused++;
                 assert_true(verdict.z < 0);
@@ -139,7 +85,7 @@ static void test_a_refusal_shows_a_z_below_zero(void **state) {
 static void test_best_of_n_goes_on_before_it_begins_others(void **state) {
     (void)state;
     struct search_spec spec = world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_PLAIN, 6, 2, 24);
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     struct search_grow grow;
     for (uint64_t id = 1; id <= 3; id++) {
         assert_true(search_next(search, &grow));
@@ -175,9 +121,9 @@ static void test_best_of_n_early_stop_gives_the_same_answer_in_fewer_tokens(void
         world_init(&world, seed);
         struct search_spec spec =
             world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 16, 2, 24);
-        struct verdict early = run(&world, &spec, &in_order);
+        struct verdict early = world_verdict(&world, &spec, &in_order);
         spec.early_stop = false;
-        struct verdict late = run(&world, &spec, &in_order);
+        struct verdict late = world_verdict(&world, &spec, &in_order);
         assert_int_equal(early.answer.found, late.answer.found);
         if (late.answer.found) {
             assert_int_equal(early.answer.candidate_id, late.answer.candidate_id);
@@ -195,7 +141,7 @@ static void test_best_of_n_is_the_argmax_over_its_samples(void **state) {
     world_init(&world, 3);
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_PLAIN, 24, 5, 20);
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     world_run_search(&world, &spec, &in_order, search);
     struct search_answer answer;
     search_get_answer(search, &answer);
@@ -220,10 +166,10 @@ static void test_lambda_zero_is_plain(void **state) {
         world_init(&world, seed);
         for (size_t m = 0; m < 2; m++) {
             struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_PLAIN, 12, 4, 16);
-            struct verdict plain = run(&world, &spec, &in_order);
+            struct verdict plain = world_verdict(&world, &spec, &in_order);
             spec.selection = SEARCH_SELECTION_LAGRANGIAN;
             spec.lagrangian_lambda = 0.0;
-            struct verdict lagrangian = run(&world, &spec, &in_order);
+            struct verdict lagrangian = world_verdict(&world, &spec, &in_order);
             assert_same_verdict(&plain, &lagrangian);
         }
     }
@@ -237,9 +183,9 @@ static void test_beam_with_one_block_is_best_of_n(void **state) {
         for (size_t s = 0; s < 3; s++) {
             struct search_spec spec = world_spec(SEARCH_METHOD_BEAM, selections[s], 12, 16, 16);
             spec.discount_reward = false;
-            struct verdict beam = run(&world, &spec, &in_order);
+            struct verdict beam = world_verdict(&world, &spec, &in_order);
             spec.method = SEARCH_METHOD_BEST_OF_N;
-            struct verdict best_of_n = run(&world, &spec, &in_order);
+            struct verdict best_of_n = world_verdict(&world, &spec, &in_order);
             assert_int_equal(beam.answer.found, best_of_n.answer.found);
             if (beam.answer.found) {
                 assert_int_equal(beam.answer.candidate_id, best_of_n.answer.candidate_id);
@@ -255,7 +201,7 @@ static void test_no_reward_outranks_admissibility(void **state) {
     const char *const texts[] = {"a", "b", "c", "d"};
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 4, 4, 4);
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     for (uint32_t i = 0; i < 4; i++) {
         struct search_grow grow;
         assert_true(search_next(search, &grow));
@@ -289,7 +235,7 @@ static struct search *end_four(const struct search_spec *spec, const uint32_t *i
     static const char *const texts[] = {"a", "b", "a", "a"};
     static const double rewards[] = {9.0, 2.0, 3.0, 3.0};
     static const float costs[] = {2.0F, 0.1F, 0.2F, 0.2F}; // the budget is 0.5
-    struct search *search = open_search(spec);
+    struct search *search = world_open_search(spec);
     struct search_grow grow;
     for (uint32_t i = 0; i < 4; i++) {
         assert_true(search_next(search, &grow));
@@ -365,18 +311,18 @@ static void test_fallback_rescues_on_the_second_try(void **state) {
     (void)state;
     struct world world = scripted_trap();
     struct search_spec spec = trap_spec(2);
-    struct verdict rescued = run(&world, &spec, &in_order);
+    struct verdict rescued = world_verdict(&world, &spec, &in_order);
     assert_true(rescued.answer.found);
     assert_true(rescued.answer.fallback_fired);
     spec.tries = 1;
-    struct verdict lost = run(&world, &spec, &in_order);
+    struct verdict lost = world_verdict(&world, &spec, &in_order);
     assert_false(lost.answer.found);
     assert_false(lost.answer.fallback_fired);
     assert_int_equal(lost.n_candidates, 8); // every one is a certain loss: it stops at once
     // beam has no fallback: as with one try.
     spec.method = SEARCH_METHOD_BEAM;
     spec.tries = 2;
-    struct verdict beam = run(&world, &spec, &in_order);
+    struct verdict beam = world_verdict(&world, &spec, &in_order);
     assert_false(beam.answer.found);
 }
 
@@ -387,7 +333,7 @@ static void test_fallback_leaves_exempt_tokens_alone(void **state) {
     const int32_t exempt[] = {5};
     spec.exempt_ids = exempt;
     spec.n_exempt = 1;
-    struct verdict verdict = run(&world, &spec, &in_order);
+    struct verdict verdict = world_verdict(&world, &spec, &in_order);
     assert_false(verdict.answer.found);
     assert_int_equal(verdict.answer.tries_used, 3);
 }
@@ -398,7 +344,7 @@ static void test_penalties_reset_with_the_step(void **state) {
     struct world world = scripted_trap();
     struct search_spec spec = trap_spec(2);
     spec.max_tokens = 4;
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     uint32_t last_step = 0;
     uint32_t seen_in_step = 0;
     while (!search_is_done(search)) {
@@ -450,7 +396,7 @@ static void test_retry_has_random_numbers_of_its_own(void **state) {
     (void)state;
     struct search_spec spec = trap_spec(3);
     struct world world = scripted_trap();
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     world_run_search(&world, &spec, &in_order, search);
     for (size_t i = 0; i < search_candidate_count(search); i++) {
         struct search_candidate candidate;
@@ -471,7 +417,7 @@ static void test_sound_pruning_never_loses_a_candidate(void **state) {
         world_init(&world, seed);
         struct search_spec spec =
             world_spec(SEARCH_METHOD_BEAM, SEARCH_SELECTION_AUGMENTED, 12, 3, 18);
-        struct search *search = open_search(&spec);
+        struct search *search = world_open_search(&spec);
         world_run_search(&world, &spec, &in_order, search);
         for (size_t i = 0; i < search_candidate_count(search); i++) {
             struct search_candidate candidate;
@@ -493,7 +439,7 @@ static void test_restated_costs_replace_earlier_ones(void **state) {
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 1, 2, 4);
     spec.discount = 1.0;
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     struct search_grow grow;
     struct error err;
     const uint32_t tokens[] = {1, 2};
@@ -532,7 +478,7 @@ static void test_what_was_lost_stays_lost(void **state) {
         spec.discount = 1.0;
         spec.budget = 1.0;
         spec.early_stop = early_stop == 1;
-        struct search *search = open_search(&spec);
+        struct search *search = world_open_search(&spec);
         struct search_grow grow;
         struct error err;
         const uint32_t tokens[] = {1, 2};
@@ -572,7 +518,7 @@ static void test_rows_that_contradict_the_order_are_refused(void **state) {
     (void)state;
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 2, 2, 4);
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     struct search_grow grow;
     assert_true(search_next(search, &grow));
     const uint32_t tokens[] = {1, 2, 3};
@@ -635,7 +581,7 @@ static void test_cut_short_is_never_an_answer(void **state) {
     world_init(&world, 2);
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 3, 4, 8);
-    struct search *search = open_search(&spec);
+    struct search *search = world_open_search(&spec);
     struct search_grow grow;
     assert_true(search_next(search, &grow));
     struct search_answer answer;

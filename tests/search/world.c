@@ -208,3 +208,45 @@ uint64_t world_run_search(const struct world *world, const struct search_spec *s
     search_get_progress(search, &progress);
     return progress.tokens;
 }
+
+struct search *world_open_search(const struct search_spec *spec) {
+    struct search *search = NULL;
+    assert_status(STATUS_OK, search_create(spec, &search));
+    return search;
+}
+
+struct verdict world_verdict(const struct world *world, const struct search_spec *spec,
+                             const struct world_run *how) {
+    struct verdict verdict = {.cost = 0.0};
+    struct search *search = world_open_search(spec);
+    verdict.tokens_sampled = world_run_search(world, spec, how, search);
+    search_get_answer(search, &verdict.answer);
+    verdict.n_candidates = search_candidate_count(search);
+    struct search_candidate chosen;
+    verdict.z = search_find_candidate(search, verdict.answer.candidate_id, &chosen)
+                    ? chosen.safety_state
+                    : NAN;
+    if (verdict.answer.found) {
+        assert_true(search_find_candidate(search, verdict.answer.candidate_id, &chosen));
+        assert_in_range(chosen.n_tokens, 1, 256);
+        memcpy(verdict.tokens, chosen.tokens, chosen.n_tokens * sizeof *chosen.tokens);
+        verdict.n_tokens = chosen.n_tokens;
+        verdict.cost = chosen.cost;
+        verdict.reward = chosen.reward;
+        assert_int_equal(chosen.fate, CANDIDATE_FATE_CHOSEN);
+    }
+    search_destroy(search);
+    return verdict;
+}
+
+void assert_same_verdict(const struct verdict *a, const struct verdict *b) {
+    assert_int_equal(a->answer.found, b->answer.found);
+    assert_int_equal(a->answer.candidate_id, b->answer.candidate_id);
+    assert_int_equal(a->tokens_sampled, b->tokens_sampled);
+    assert_int_equal(a->n_candidates, b->n_candidates);
+    assert_int_equal(a->answer.n_finished, b->answer.n_finished);
+    assert_int_equal(a->answer.n_admissible, b->answer.n_admissible);
+    assert_int_equal(a->answer.n_repeats, b->answer.n_repeats);
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+}

@@ -38,6 +38,24 @@ double world_cost(const struct world *world, const struct search_spec *spec, con
                   uint32_t n_tokens);
 double world_reward(const struct world *world, const uint32_t *tokens, uint32_t n_tokens);
 
+struct search *world_open_search(const struct search_spec *spec);
+
+// What a run decided, for comparison.
+struct verdict {
+    struct search_answer answer;
+    uint64_t tokens_sampled;
+    uint32_t n_tokens;
+    uint32_t tokens[256];
+    double cost;
+    double z; // of what is shown, when nothing was found too; NaN: nothing is
+    double reward;
+    size_t n_candidates;
+};
+
+struct verdict world_verdict(const struct world *world, const struct search_spec *spec,
+                             const struct world_run *how);
+void assert_same_verdict(const struct verdict *a, const struct verdict *b);
+
 // What the two say of a row: the reward at its end, the costs of `n` places from `from` on.
 void world_scores(struct search_score out[WORLD_SCORERS], double reward, const float *costs,
                   size_t n, uint32_t from);
