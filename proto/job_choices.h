@@ -31,5 +31,16 @@ enum fallback_penalty {
     FALLBACK_PENALTY_LOG1P = 2,
     FALLBACK_PENALTY_BINARY = 3,
 };
+enum tilt_transform { // Phi of the calibrated reward
+    TILT_TRANSFORM_NONE = 1,
+    TILT_TRANSFORM_IDENTITY = 2,
+    TILT_TRANSFORM_LOG = 3,
+    TILT_TRANSFORM_EXP = 4,
+    TILT_TRANSFORM_EXP_NEG = 5,
+    TILT_TRANSFORM_OPTIMAL_BON = 6,
+    TILT_TRANSFORM_OPTIMAL_WON = 7,
+};
+enum tilt_sampler { TILT_SAMPLER_RANKS = 1, TILT_SAMPLER_ROLLOUTS = 2 };
+enum tilt_rank_set { TILT_RANK_SET_ADMISSIBLE = 1, TILT_RANK_SET_ALL = 2 };
 
 #endif
