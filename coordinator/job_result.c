@@ -14,13 +14,20 @@ enum status job_check_answer(const struct job *job, const struct search_answer *
     }
     struct safety_state state;
     safety_evaluate(&job->spec->search, &chosen.scores, &state);
-    if (state.cost != chosen.cost || state.admissible != chosen.admissible) {
-        return error_set(err, STATUS_INTERNAL, NULL, "cost %.17g on re-check, %.17g in the search",
-                         state.cost, chosen.cost);
-    }
-    if (job->spec->search.selection == SEARCH_SELECTION_AUGMENTED && !state.admissible) {
-        return error_set(err, STATUS_INTERNAL, NULL, "cost %.17g is over the budget %.17g",
-                         state.cost, job->spec->search.budget);
+    const struct search_spec *search = &job->spec->search;
+    for (uint32_t i = 0; i < search->n_channels; i++) {
+        const struct channel_state *again = &state.channels[i];
+        if (again->cost != chosen.channels[i].cost ||
+            again->admissible != chosen.channels[i].admissible) {
+            return error_set(err, STATUS_INTERNAL, NULL,
+                             "channel %s: cost %.17g on re-check, %.17g in the search",
+                             job->spec->channels[i], again->cost, chosen.channels[i].cost);
+        }
+        if (search->selection == SEARCH_SELECTION_AUGMENTED && !again->admissible) {
+            return error_set(err, STATUS_INTERNAL, NULL,
+                             "channel %s: cost %.17g is over the budget %.17g",
+                             job->spec->channels[i], again->cost, search->channels[i].budget);
+        }
     }
     return STATUS_OK;
 }
@@ -33,8 +40,12 @@ struct result_parts {
     Surefoot__ScorerResult *scorer_list[LIMIT_SCORERS];
     Surefoot__ModelInfo models[LIMIT_SCORERS + 1];
     Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 1];
+    Surefoot__ChannelResult channels[LIMIT_CHANNELS];
+    Surefoot__ChannelResult *channel_list[LIMIT_CHANNELS];
     Surefoot__CandidateSummary *summaries; // [n_candidates of message], owned
     Surefoot__CandidateSummary **summary_list;
+    Surefoot__ChannelResult *summary_channels; // [n_candidates][n_channels of the job], owned
+    Surefoot__ChannelResult **summary_channel_list;
 };
 
 static const char *finish_name(enum search_finish finish) {
@@ -91,6 +102,34 @@ static void fill_scorers(const struct job *job, const struct search_scores *scor
     parts->message.n_scorers = job->spec->n_scorers;
 }
 
+// What the channels, [n_channels of the job], say of a candidate; `list` points to them.
+static void fill_channels(const struct job_spec *spec, const struct search_candidate *candidate,
+                          Surefoot__ChannelResult *channels, Surefoot__ChannelResult **list) {
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        surefoot__channel_result__init(&channels[i]);
+        channels[i].has_cost = true;
+        channels[i].cost = candidate->channels[i].cost;
+        channels[i].has_safety_state = true;
+        channels[i].safety_state = candidate->channels[i].z;
+        channels[i].has_admissible = true;
+        channels[i].admissible = candidate->channels[i].admissible;
+        list[i] = &channels[i];
+    }
+}
+
+// Those of the shown candidate, with their names and budgets.
+static void fill_verdict(const struct job_spec *spec, const struct search_candidate *shown,
+                         struct result_parts *parts) {
+    fill_channels(spec, shown, parts->channels, parts->channel_list);
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        parts->channels[i].name = (char *)spec->channels[i];
+        parts->channels[i].has_budget = true;
+        parts->channels[i].budget = spec->search.channels[i].budget;
+    }
+    parts->message.channels = parts->channel_list;
+    parts->message.n_channels = spec->n_channels;
+}
+
 // Numbers that no scorer of the job gives are absent.
 static void fill_summary(const struct job_spec *spec, const struct search_candidate *candidate,
                          Surefoot__CandidateSummary *summary) {
@@ -103,9 +142,8 @@ static void fill_summary(const struct job_spec *spec, const struct search_candid
     summary->n_tokens = candidate->n_tokens;
     summary->has_reward = spec->has_reward;
     summary->reward = candidate->reward;
-    summary->has_cost = spec->search.has_cost;
-    summary->cost = candidate->cost;
-    summary->has_safety_state = spec->search.has_cost;
+    summary->has_cost = summary->has_safety_state = spec->n_channels > 0;
+    summary->cost = candidate->channels[0].cost;
     summary->safety_state = candidate->safety_state;
     summary->has_admissible = true;
     summary->admissible = candidate->admissible;
@@ -125,7 +163,12 @@ static enum status fill_candidates(const struct job *job, struct result_parts *p
     size_t others = kept - (finished < kept ? finished : kept);
     parts->summaries = malloc((kept + 1) * sizeof *parts->summaries);
     parts->summary_list = malloc((kept + 1) * sizeof *parts->summary_list);
-    if (parts->summaries == NULL || parts->summary_list == NULL) {
+    uint32_t n_channels = job->spec->n_channels > 1 ? job->spec->n_channels : 0;
+    parts->summary_channels = malloc((kept * n_channels + 1) * sizeof *parts->summary_channels);
+    parts->summary_channel_list =
+        malloc((kept * n_channels + 1) * sizeof *parts->summary_channel_list);
+    if (parts->summaries == NULL || parts->summary_list == NULL ||
+        parts->summary_channels == NULL || parts->summary_channel_list == NULL) {
         return STATUS_NO_MEMORY;
     }
     size_t n = 0;
@@ -137,6 +180,12 @@ static enum status fill_candidates(const struct job *job, struct result_parts *p
         }
         others -= is_finished ? 0 : 1;
         fill_summary(job->spec, &candidate, &parts->summaries[n]);
+        if (n_channels > 0) {
+            Surefoot__ChannelResult **list = parts->summary_channel_list + n * n_channels;
+            fill_channels(job->spec, &candidate, parts->summary_channels + n * n_channels, list);
+            parts->summaries[n].channels = list;
+            parts->summaries[n].n_channels = n_channels;
+        }
         parts->summary_list[n] = &parts->summaries[n];
         n++;
     }
@@ -190,10 +239,10 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     }
     message->has_reward = job->spec->has_reward;
     message->reward = shown.reward;
-    message->has_cost = job->spec->search.has_cost;
-    message->cost = shown.cost;
-    message->has_safety_state = job->spec->search.has_cost;
+    message->has_cost = message->has_safety_state = job->spec->n_channels > 0;
+    message->cost = shown.channels[0].cost;
     message->safety_state = shown.safety_state;
+    fill_verdict(job->spec, &shown, parts);
     if (outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
         ASSERT(shown.text != NULL);
         message->has_over_budget = true;
@@ -247,8 +296,8 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     message->has_prompt_tokens = job->prompt_tokens > 0;
     message->prompt_tokens = job->prompt_tokens;
     bool resolved = job->spec != NULL && job->spec->resolved;
-    message->has_budget = resolved && job->spec->search.has_cost;
-    message->budget = message->has_budget ? job->spec->search.budget : 0;
+    message->has_budget = resolved && job->spec->n_channels > 0;
+    message->budget = message->has_budget ? job->spec->search.channels[0].budget : 0;
     if (ending->why != NULL) {
         surefoot__error_info__init(&parts->error);
         wire_error_fill(&parts->error, ending->why);
@@ -268,6 +317,8 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     }
     free(parts->summaries);
     free(parts->summary_list);
+    free(parts->summary_channels);
+    free(parts->summary_channel_list);
     free(parts);
     return status;
 }

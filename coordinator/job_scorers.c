@@ -135,6 +135,7 @@ static enum status resolve_scorer(const Surefoot__ScorerSpec *message,
     out->weight = message->has_weight ? message->weight : 1;
     out->chat_template = message->chat_template;
     out->lexical = message->lexical;
+    out->channel = message->channel;
     const char *role = message->role;
     if (message->lexical == NULL) {
         const struct model_description *model = model_set_find(models, message->name);

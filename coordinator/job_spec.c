@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/date.h"
+#include "coordinator/job_channels.h"
 #include "coordinator/job_scorers.h"
 #include "coordinator/same_job.h"
 #include "coordinator/spec_check.h"
@@ -149,46 +150,6 @@ static enum status check_prompt(const Surefoot__JobSpec *spec, struct job_spec *
     return status == STATUS_OK ? check_template_inputs(spec, out, err) : status;
 }
 
-static enum status check_known(enum job_field_index index, const Surefoot__JobSpec *spec,
-                               const char *field, struct error *err) {
-    if (job_field_number(index, spec) != 0 || !job_field_is_set(index, spec)) {
-        return STATUS_OK;
-    }
-    char choices[JOB_FIELD_TEXT_BYTES];
-    job_choices_text(index, choices);
-    return error_set(err, STATUS_INVALID_ARGUMENT, field, "unknown \"%.64s\"; one of %s",
-                     job_field_text(index, spec), choices);
-}
-
-static enum status check_field(enum job_field_index index, const Surefoot__JobSpec *spec,
-                               struct error *err) {
-    const struct job_field *row = job_field_get(index);
-    bool present = job_field_is_set(index, spec);
-    double value = job_field_number(index, spec);
-    char field[ERROR_FIELD_BYTES];
-    snprintf(field, sizeof field, "spec.%s", row->name);
-    switch (row->kind) {
-    case JOB_FIELD_KIND_U32: {
-        uint32_t ignored = 0;
-        double high =
-            index == JOB_FIELD_SURVIVORS ? job_field_number(JOB_FIELD_N, spec) : row->high;
-        return check_count(present, (uint32_t)value, (uint32_t)row->low, (uint32_t)high, field,
-                           &ignored, err);
-    }
-    case JOB_FIELD_KIND_REAL: {
-        double ignored = 0;
-        const struct number_range range = {
-            .low = row->low, .high = row->high, .above_low = row->above_low};
-        return check_number(present, value, range, field, &ignored, err);
-    }
-    case JOB_FIELD_KIND_CHOICE:
-        return check_known(index, spec, field, err);
-    case JOB_FIELD_KIND_BOOL:
-        break;
-    }
-    return STATUS_OK;
-}
-
 // The methods whose selection is the job's to choose.
 static void choosers_text(char out[JOB_FIELD_TEXT_BYTES]) {
     int n = 0;
@@ -225,7 +186,7 @@ static enum status check_method(const Surefoot__JobSpec *spec, struct error *err
 
 static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err) {
     for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
-        enum status status = check_field(i, spec, err);
+        enum status status = check_job_field(i, spec, "spec", err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -244,7 +205,6 @@ static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) 
     out->tries = (uint32_t)job_field_number(JOB_FIELD_TRIES, spec);
     out->discount_unit = (enum discount_unit)job_field_number(JOB_FIELD_DISCOUNT_UNIT, spec);
     out->discount_reward = job_field_number(JOB_FIELD_DISCOUNT_REWARD, spec) != 0;
-    out->admit_rule = (enum admit_rule)job_field_number(JOB_FIELD_ADMIT_RULE, spec);
     out->lagrangian_lambda = job_field_number(JOB_FIELD_LAGRANGIAN_LAMBDA, spec);
     out->fallback_penalty =
         (enum fallback_penalty)job_field_number(JOB_FIELD_FALLBACK_PENALTY, spec);
@@ -344,7 +304,10 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
         status = check_bound(&out->search, err);
     }
     out->seed = spec->has_seed ? spec->seed : 0;
-    return status == STATUS_OK ? job_scorers_check(spec, err) : status;
+    if (status == STATUS_OK) {
+        status = job_scorers_check(spec, err);
+    }
+    return status == STATUS_OK ? job_channels_check(spec, err) : status;
 }
 
 enum status job_spec_create(Surefoot__SubmitJob *submit, struct job_spec **out, struct error *err) {
@@ -388,25 +351,13 @@ enum status job_spec_check_unread(const struct job_spec *spec, struct error *err
                              spec->search.tries);
         }
     }
-    return STATUS_OK;
+    return job_channels_check_unread(spec->submit->spec, err);
 }
 
 static size_t count_role(const struct job_spec *spec, enum scorer_role role) {
     size_t count = 0;
     for (size_t i = 0; i < spec->n_scorers; i++) {
         count += spec->scorers[i].role == role ? 1 : 0;
-    }
-    return count;
-}
-
-static bool is_cost_model(const struct job_scorer *scorer) {
-    return scorer->role == SCORER_ROLE_COST && scorer->lexical == NULL;
-}
-
-static size_t count_cost_models(const struct job_spec *spec) {
-    size_t count = 0;
-    for (size_t i = 0; i < spec->n_scorers; i++) {
-        count += is_cost_model(&spec->scorers[i]) ? 1 : 0;
     }
     return count;
 }
@@ -439,150 +390,6 @@ static enum status check_roles(const struct job_spec *spec, struct error *err) {
     return lacks_cost ? refuse_roles(spec, "cost", "--method best-of-n --selection plain",
                                      "--cost NAME=DIR", err)
                       : STATUS_OK;
-}
-
-// The one profile that speaks for the job's cost: of its first cost model. Others must not
-// contradict it in what the job leaves to the profile.
-static enum status find_cost_profile(const struct job_spec *spec, const struct model_set *models,
-                                     const struct model_description **out, struct error *err) {
-    const Surefoot__JobSpec *message = spec->submit->spec;
-    const struct model_description *found = NULL;
-    for (size_t i = 0; i < spec->n_scorers; i++) {
-        if (!is_cost_model(&spec->scorers[i])) {
-            continue;
-        }
-        const struct model_description *model = model_set_find(models, spec->scorers[i].name);
-        if (found == NULL) {
-            found = model;
-        } else if (message->cost_mode == NULL && strcmp(found->cost_mode, model->cost_mode) != 0) {
-            return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
-                             "is missing and %s and %s disagree on it", found->name, model->name);
-        } else if (!message->has_budget && found->budget != model->budget) {
-            return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
-                             "is missing and %s and %s disagree on it", found->name, model->name);
-        }
-    }
-    *out = found;
-    return STATUS_OK;
-}
-
-static enum status resolve_cost_mode(struct job_spec *spec, const struct model_description *profile,
-                                     struct error *err) {
-    const char *name = spec->submit->spec->cost_mode;
-    if (name == NULL && profile != NULL && profile->cost_mode[0] != '\0') {
-        name = profile->cost_mode;
-    }
-    if (name == NULL) {
-        char choices[JOB_FIELD_TEXT_BYTES];
-        job_choices_text(JOB_FIELD_COST_MODE, choices);
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
-                         "is missing and the cost model's profile names none; one of %s", choices);
-    }
-    int mode = job_choice_parse(JOB_FIELD_COST_MODE, name);
-    if (mode == 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_mode",
-                         "the profile of %s names the unknown mode \"%.32s\"",
-                         profile != NULL ? profile->name : "", name);
-    }
-    spec->search.cost_mode = (enum cost_mode)mode;
-    return STATUS_OK;
-}
-
-// The profile, if its numbers are meant for the job's cost mode; NULL when they are for another.
-static const struct model_description *of_same_mode(const struct model_description *profile,
-                                                    enum cost_mode mode) {
-    return profile != NULL && job_choice_parse(JOB_FIELD_COST_MODE, profile->cost_mode) == (int)mode
-               ? profile
-               : NULL;
-}
-
-static enum status resolve_budget(struct job_spec *spec, const struct model_description *profile,
-                                  struct error *err) {
-    const Surefoot__JobSpec *message = spec->submit->spec;
-    profile = of_same_mode(profile, spec->search.cost_mode);
-    if (!message->has_budget && (profile == NULL || !profile->has_budget)) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
-                         "is missing and the cost model's profile names none for cost_mode %s",
-                         job_choice_name(JOB_FIELD_COST_MODE, spec->search.cost_mode));
-    }
-    double budget = message->has_budget ? message->budget : profile->budget;
-    if (spec->search.cost_mode == COST_MODE_TOKEN_SUM_POS && budget < 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.budget",
-                         "%g is negative: no text can meet it under cost_mode token_sum_pos",
-                         budget);
-    }
-    spec->search.budget = budget;
-    return STATUS_OK;
-}
-
-// The smallest single cost, for sound pruning. A profile speaks for its model and its mode alone,
-// so that a sum over several models has none unless the job names it. Broken rules of words cost no
-// less than nothing.
-static void resolve_cost_min(struct job_spec *spec, const struct model_description *profile) {
-    const Surefoot__JobSpec *message = spec->submit->spec;
-    struct search_spec *search = &spec->search;
-    profile = of_same_mode(profile, search->cost_mode);
-    search->has_cost_min = false;
-    search->cost_min = 0;
-    if (search->cost_mode == COST_MODE_TOKEN_SUM_POS) {
-        search->has_cost_min = true;
-    } else if (message->has_cost_min) {
-        search->has_cost_min = true;
-        search->cost_min = message->cost_min;
-    } else if (search->cost_mode != COST_MODE_END_SIGN && profile != NULL &&
-               profile->has_cost_min && count_cost_models(spec) == 1) {
-        search->has_cost_min = true;
-        for (size_t i = 0; i < spec->n_scorers; i++) {
-            if (is_cost_model(&spec->scorers[i])) {
-                search->cost_min = spec->scorers[i].weight * profile->cost_min;
-            }
-        }
-    }
-}
-
-static enum status resolve_cost(struct job_spec *spec, const struct model_set *models,
-                                struct error *err) {
-    const Surefoot__JobSpec *message = spec->submit->spec;
-    struct search_spec *search = &spec->search;
-    for (size_t i = 0; i < spec->n_scorers; i++) {
-        const struct job_scorer *scorer = &spec->scorers[i];
-        bool is_cost = scorer->role == SCORER_ROLE_COST;
-        search->scorers[i] = (struct search_scorer){.is_cost = is_cost,
-                                                    .is_rule = is_cost && scorer->lexical != NULL,
-                                                    .weight = scorer->weight};
-    }
-    search->n_scorers = (uint32_t)spec->n_scorers;
-    search->has_cost = count_role(spec, SCORER_ROLE_COST) > 0;
-    search->discount = job_field_number(JOB_FIELD_DISCOUNT, message);
-    search->cost_mode = COST_MODE_TOKEN_SUM;
-    search->budget = job_field_number(JOB_FIELD_BUDGET, message);
-    spec->cost_eos_append = job_field_number(JOB_FIELD_COST_EOS, message) == COST_EOS_APPEND;
-    if (!search->has_cost) {
-        return STATUS_OK;
-    }
-    const struct model_description *profile = NULL;
-    enum status status = find_cost_profile(spec, models, &profile, err);
-    if (status == STATUS_OK) {
-        status = resolve_cost_mode(spec, profile, err);
-    }
-    if (status == STATUS_OK) {
-        status = resolve_budget(spec, profile, err);
-    }
-    if (status == STATUS_OK && message->has_cost_min && search->cost_mode == COST_MODE_END_SIGN) {
-        status = error_set(err, STATUS_INVALID_ARGUMENT, "spec.cost_min",
-                           "has no meaning under cost_mode end_sign: its costs are not summed");
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (!message->has_discount && profile != NULL && profile->has_discount) {
-        search->discount = profile->discount;
-    }
-    if (message->cost_eos == NULL && profile != NULL) {
-        spec->cost_eos_append = strcmp(profile->cost_eos, "append") == 0;
-    }
-    resolve_cost_min(spec, profile);
-    return STATUS_OK;
 }
 
 static enum status check_against_policy(const struct job_spec *spec, const struct model_set *models,
@@ -645,7 +452,7 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
         status = check_roles(spec, err);
     }
     if (status == STATUS_OK) {
-        status = resolve_cost(spec, models, err);
+        status = job_channels_resolve(spec, models, err);
     }
     if (status == STATUS_OK) {
         status = resolve_sampling(spec, models, err);

@@ -27,6 +27,7 @@ struct job_scorer {
     double weight;                        // [0, 1e6]
     const char *chat_template;            // NULL: the model's profile; in job_spec.submit
     const Surefoot__LexicalSpec *lexical; // NULL for models; in job_spec.submit
+    const char *channel;                  // that it names, or NULL; in job_spec.submit
 };
 
 struct job_spec {
@@ -34,6 +35,9 @@ struct job_spec {
     bool resolved;               // the members below that depend on models are set
     struct job_scorer scorers[LIMIT_SCORERS];
     size_t n_scorers;
+    // When resolved: names, by search.channels; there is room for more than are allowed.
+    const char *channels[LIMIT_CHANNELS + 2];
+    uint32_t n_channels;
     struct search_spec search;
     bool has_reward;              // when resolved: a scorer gives one
     struct job_sampling sampling; // when resolved

@@ -16,6 +16,8 @@ struct plain_job {
     Surefoot__Sampling sampling;
     Surefoot__ScorerSpec scorers[LIMIT_SCORERS];
     Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS];
+    Surefoot__ChannelSpec channels[LIMIT_CHANNELS];
+    Surefoot__ChannelSpec *channel_list[LIMIT_CHANNELS];
     Surefoot__TemplateVariable *variables[LIMIT_TEMPLATE_VARIABLES];
 };
 
@@ -78,6 +80,21 @@ static void plain_scorers(struct plain_job *job) {
     job->spec.scorers = job->scorer_list;
 }
 
+static void plain_channels(struct plain_job *job) {
+    if (job->spec.n_channels > LIMIT_CHANNELS) {
+        return;
+    }
+    for (size_t i = 0; i < job->spec.n_channels; i++) {
+        Surefoot__JobSpec fields;
+        job->channels[i] = *job->spec.channels[i];
+        job_channel_fields(&job->channels[i], &fields);
+        same_job_drop_defaults(&fields);
+        job_channel_set_fields(&fields, &job->channels[i]);
+        job->channel_list[i] = &job->channels[i];
+    }
+    job->spec.channels = job->channel_list;
+}
+
 static int compare_names(const void *a, const void *b) {
     const Surefoot__TemplateVariable *const *left = a;
     const Surefoot__TemplateVariable *const *right = b;
@@ -116,6 +133,7 @@ static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain
         job.submit.spec = &job.spec;
         same_job_drop_defaults(&job.spec);
         plain_scorers(&job);
+        plain_channels(&job);
         plain_variables(&job);
         if (job.spec.sampling != NULL) {
             job.sampling = *job.spec.sampling;

@@ -1,6 +1,7 @@
 #include "coordinator/spec_check.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/number_text.h"
@@ -98,4 +99,44 @@ enum status check_template(const char *name, const char *field, struct error *er
         err, STATUS_INVALID_ARGUMENT, field,
         "unknown \"%.64s\"; one of model, raw, llama-2, llama-3, chatml, alpaca, vicuna, beaver",
         name);
+}
+
+static enum status check_known(enum job_field_index index, const Surefoot__JobSpec *spec,
+                               const char *field, struct error *err) {
+    if (job_field_number(index, spec) != 0 || !job_field_is_set(index, spec)) {
+        return STATUS_OK;
+    }
+    char choices[JOB_FIELD_TEXT_BYTES];
+    job_choices_text(index, choices);
+    return error_set(err, STATUS_INVALID_ARGUMENT, field, "unknown \"%.64s\"; one of %s",
+                     job_field_text(index, spec), choices);
+}
+
+enum status check_job_field(enum job_field_index index, const Surefoot__JobSpec *spec,
+                            const char *message, struct error *err) {
+    const struct job_field *row = job_field_get(index);
+    bool present = job_field_is_set(index, spec);
+    double value = job_field_number(index, spec);
+    char field[ERROR_FIELD_BYTES];
+    snprintf(field, sizeof field, "%s.%s", message, row->name);
+    switch (row->kind) {
+    case JOB_FIELD_KIND_U32: {
+        uint32_t ignored = 0;
+        double high =
+            index == JOB_FIELD_SURVIVORS ? job_field_number(JOB_FIELD_N, spec) : row->high;
+        return check_count(present, (uint32_t)value, (uint32_t)row->low, (uint32_t)high, field,
+                           &ignored, err);
+    }
+    case JOB_FIELD_KIND_REAL: {
+        double ignored = 0;
+        const struct number_range range = {
+            .low = row->low, .high = row->high, .above_low = row->above_low};
+        return check_number(present, value, range, field, &ignored, err);
+    }
+    case JOB_FIELD_KIND_CHOICE:
+        return check_known(index, spec, field, err);
+    case JOB_FIELD_KIND_BOOL:
+        break;
+    }
+    return STATUS_OK;
 }

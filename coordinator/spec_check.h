@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "proto/job_fields.h"
 
 // A closed range, or one that excludes its lower end.
 struct number_range {
@@ -41,5 +42,9 @@ MUST_CHECK enum status check_choice(const char *text, int (*parse)(const char *n
 
 // NULL, or one of the chat formats that the workers have.
 MUST_CHECK enum status check_template(const char *name, const char *field, struct error *err);
+
+// A field of proto/job_fields.h, of `message` ("spec", "spec.channels[0]").
+MUST_CHECK enum status check_job_field(enum job_field_index index, const Surefoot__JobSpec *spec,
+                                       const char *message, struct error *err);
 
 #endif

@@ -124,6 +124,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                           .high = 1e9,
                           .of_model = true,
                           .before = "the cost model's",
+                          .of_channel = true,
                           .about = "safety budget b"},
     [JOB_FIELD_DISCOUNT] = {.name = "discount",
                             .kind = JOB_FIELD_KIND_REAL,
@@ -133,10 +134,12 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                             .fallback = 0.999,
                             .of_model = true,
                             .before = "the cost model's, else ",
+                            .of_channel = true,
                             .about = "gamma"},
     [JOB_FIELD_DISCOUNT_UNIT] = {.name = "discount_unit",
                                  .kind = JOB_FIELD_KIND_CHOICE,
                                  .choices = discount_units,
+                                 .of_channel = true,
                                  .fallback = DISCOUNT_UNIT_TOKEN},
     [JOB_FIELD_DISCOUNT_REWARD] = {.name = "discount_reward",
                                    .kind = JOB_FIELD_KIND_BOOL,
@@ -148,10 +151,12 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                              .kind = JOB_FIELD_KIND_CHOICE,
                              .choices = cost_modes,
                              .of_model = true,
+                             .of_channel = true,
                              .before = "the cost model's"},
     [JOB_FIELD_ADMIT_RULE] = {.name = "admit_rule",
                               .kind = JOB_FIELD_KIND_CHOICE,
                               .choices = admit_rules,
+                              .of_channel = true,
                               .fallback = ADMIT_RULE_TERMINAL},
     [JOB_FIELD_COST_EOS] = {.name = "cost_eos",
                             .kind = JOB_FIELD_KIND_CHOICE,
@@ -195,6 +200,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                             .high = 1e9,
                             .of_model = true,
                             .before = "the cost model's",
+                            .of_channel = true,
                             .about = "no cost is less; enables sound pruning"},
     [JOB_FIELD_EARLY_STOP] = {.name = "early_stop",
                               .kind = JOB_FIELD_KIND_BOOL,
@@ -334,6 +340,43 @@ bool job_field_is_read(enum job_field_index index, const Surefoot__JobSpec *spec
     return is_among(field->methods, job_field_number(JOB_FIELD_METHOD, spec)) &&
            is_among(field->selections, job_field_number(JOB_FIELD_SELECTION, spec)) &&
            (retries || !field->of_retries);
+}
+
+static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessage *message,
+                                                enum job_field_index index) {
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
+        message->descriptor, job_field_get(index)->name);
+    ASSERT(field != NULL && field->label == PROTOBUF_C_LABEL_OPTIONAL);
+    return field;
+}
+
+static void copy_channel_fields(const ProtobufCMessage *from, ProtobufCMessage *to) {
+    for (enum job_field_index index = 0; index < JOB_FIELDS_COUNT; index++) {
+        if (!job_field_get(index)->of_channel) {
+            continue;
+        }
+        const ProtobufCFieldDescriptor *source = field_of(from, index);
+        const ProtobufCFieldDescriptor *target = field_of(to, index);
+        ASSERT(source->type == target->type);
+        if (source->type == PROTOBUF_C_TYPE_STRING) {
+            memcpy((char *)to + target->offset, (const char *)from + source->offset,
+                   sizeof(void *));
+            continue;
+        }
+        ASSERT(source->type == PROTOBUF_C_TYPE_DOUBLE);
+        memcpy((char *)to + target->offset, (const char *)from + source->offset, sizeof(double));
+        memcpy((char *)to + target->quantifier_offset,
+               (const char *)from + source->quantifier_offset, sizeof(protobuf_c_boolean));
+    }
+}
+
+void job_channel_fields(const Surefoot__ChannelSpec *channel, Surefoot__JobSpec *out) {
+    surefoot__job_spec__init(out);
+    copy_channel_fields(&channel->base, &out->base);
+}
+
+void job_channel_set_fields(const Surefoot__JobSpec *fields, Surefoot__ChannelSpec *out) {
+    copy_channel_fields(&fields->base, &out->base);
 }
 
 int job_choice_parse(enum job_field_index index, const char *name) {

@@ -58,6 +58,7 @@ struct job_field {
     unsigned methods;    // that read it, as bits 1 << number; 0: all
     unsigned selections; // under which they do; 0: all
     bool of_retries;     // and only where tries is above 1
+    bool of_channel;     // a ChannelSpec has the field too
     const char *about;   // for help; NULL: the choices
 };
 
@@ -106,6 +107,16 @@ bool job_field_is_read(enum job_field_index index, const Surefoot__JobSpec *spec
 
 // Whether numbers that the job leaves absent are first what the policy's generation_config says.
 bool job_asks_model(const Surefoot__JobSpec *spec);
+
+// The names of the two channels that a job does not declare: of its own fields, and of rules of
+// words, which no budget allows to break.
+#define JOB_CHANNEL_COST "cost"
+#define JOB_CHANNEL_RULES "rules"
+
+// A job whose fields are those of a channel, the others absent, and back: by these the functions
+// above serve channels too. Texts are borrowed.
+void job_channel_fields(const Surefoot__ChannelSpec *channel, Surefoot__JobSpec *out);
+void job_channel_set_fields(const Surefoot__JobSpec *fields, Surefoot__ChannelSpec *out);
 
 // Name and number of a choice; 0 and NULL for those that are not there.
 int job_choice_parse(enum job_field_index index, const char *name);

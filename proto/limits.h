@@ -22,6 +22,7 @@ enum {
     LIMIT_STOP_BYTES = 256,
     LIMIT_LOGIT_BIAS = 1024,
     LIMIT_SCORERS = 8,              // in one job
+    LIMIT_CHANNELS = 4,             // of costs, in one job
     LIMIT_LEXICAL_ENTRIES = 256,    // per list
     LIMIT_LEXICAL_BYTES = 512,      // per entry
     LIMIT_GROUPS = 256,

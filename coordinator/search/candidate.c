@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "coordinator/search/combine.h"
+#include "coordinator/search/preference.h"
 #include "coordinator/search/text_set.h"
 
 const char *candidate_fate_name(enum candidate_fate fate) {
@@ -161,7 +162,6 @@ struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
     }
     uint32_t left = spec->max_tokens - candidate->n_tokens;
     candidate->grow_tokens = left < spec->block_tokens ? left : spec->block_tokens;
-    candidate->safety.z = spec->budget;
     candidate->safety.admissible = true;
     return candidate;
 }
@@ -292,7 +292,6 @@ static void append(struct candidate *candidate, const struct search_spec *spec,
     candidate->n_places = row->n_places;
     history->block_ends[candidate->n_blocks++] = candidate->n_tokens;
     candidate->reward = combine_reward(spec, end_scores);
-    candidate->end_cost = combine_end_cost(spec, end_scores);
     candidate->grown = true;
 }
 
@@ -313,6 +312,7 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     struct search_scores scores = candidate_scores(candidate, prompt_scores);
     struct safety_state state;
     safety_evaluate(spec, &scores, &state);
+    candidate->lagrangian_cost = preference_lagrangian_cost(spec, &scores, &state);
     if (!candidate->lost || !state.admissible) {
         candidate->safety = state;
     }

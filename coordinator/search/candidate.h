@@ -32,8 +32,8 @@ struct candidate {
     uint32_t n_tokens;
     uint32_t n_places; // with token scores: n_tokens; of a finished text those of its reading
     uint32_t n_blocks;
-    uint32_t grow_tokens; // what is or will be asked for
-    double end_cost;
+    uint32_t grow_tokens;   // what is or will be asked for
+    double lagrangian_cost; // C, see preference.h
     double reward;
     // Of the text so far. A candidate that was lost for certain while it grew stays lost, with the
     // state that lost it, whatever its final reading says: so it is the same to stop it or not.

@@ -2,15 +2,24 @@
 
 #include <stdlib.h>
 
+#include "coordinator/search/combine.h"
 #include "coordinator/search/search_internal.h"
 
 double preference_lagrangian_cost(const struct search_spec *spec,
-                                  const struct candidate *candidate) {
-    return spec->cost_mode == COST_MODE_TOKEN_SUM_POS ? candidate->safety.cost
-                                                      : candidate->end_cost;
+                                  const struct search_scores *scores,
+                                  const struct safety_state *state) {
+    ASSERT(scores->n_blocks > 0);
+    const float *end_scores = scores->end_scores + (size_t)(scores->n_blocks - 1) * spec->n_scorers;
+    double sum = 0.0;
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        sum += spec->channels[i].cost_mode == COST_MODE_TOKEN_SUM_POS
+                   ? state->channels[i].cost
+                   : combine_end_cost(spec, i, end_scores);
+    }
+    return sum;
 }
 
-// gamma^T in the job's unit, by repeated products so that it is the number the safety state used.
+// gamma^T in the job's unit, by repeated products, as the safety state has it.
 static double final_discount(const struct search_spec *spec, const struct candidate *candidate) {
     uint32_t count =
         spec->discount_unit == DISCOUNT_UNIT_TOKEN ? candidate->n_tokens : candidate->n_blocks;
@@ -26,8 +35,7 @@ double preference_score(const struct search_spec *spec, const struct candidate *
     case SEARCH_SELECTION_PLAIN:
         return candidate->reward;
     case SEARCH_SELECTION_LAGRANGIAN:
-        return candidate->reward -
-               spec->lagrangian_lambda * preference_lagrangian_cost(spec, candidate);
+        return candidate->reward - spec->lagrangian_lambda * candidate->lagrangian_cost;
     case SEARCH_SELECTION_AUGMENTED:
         break;
     }
@@ -50,12 +58,12 @@ int preference_compare(const struct search_spec *spec, const struct candidate *a
     int order = 0;
     bool by_score = !augmented || a->safety.admissible;
     bool first = by_score && search_method_find(spec->method)->takes_first;
-    // All inadmissible candidates share E = -n: the one nearest to the budget comes first.
+    // All inadmissible candidates share E = -n: the one nearest to the budgets comes first.
     if (by_score && !first) {
         order = compare_doubles(preference_score(spec, a), preference_score(spec, b));
     }
     if (order == 0 && augmented && !first) {
-        order = compare_doubles(a->safety.z, b->safety.z);
+        order = compare_doubles(a->safety.nearness, b->safety.nearness);
     }
     if (order == 0) {
         order = a->id < b->id ? -1 : a->id > b->id ? 1 : 0;

@@ -12,14 +12,15 @@
 // preference_compare.
 double preference_score(const struct search_spec *spec, const struct candidate *candidate);
 
-// C of the Lagrangian: the cost end score; under token_sum_pos, where the end score alone says
-// nothing of the text, S_T.
+// C of the Lagrangian, summed over the channels: the cost end score; under token_sum_pos, where the
+// end score alone says nothing of the text, S_T. `state` is that of the scores.
 double preference_lagrangian_cost(const struct search_spec *spec,
-                                  const struct candidate *candidate);
+                                  const struct search_scores *scores,
+                                  const struct safety_state *state);
 
 // Negative when a is better than b, positive when worse, never 0 for different candidates.
-// augmented: admissible first, then larger E, larger z, smaller id; otherwise larger E, smaller id.
-// Where a method takes the first, E and z of what is admissible do not count.
+// augmented: admissible first, then larger E, larger nearness, smaller id; otherwise larger E,
+// smaller id. Where a method takes the first, E and nearness of what is admissible do not count.
 int preference_compare(const struct search_spec *spec, const struct candidate *a,
                        const struct candidate *b);
 

@@ -1,8 +1,8 @@
 // The safety state of a candidate (Ji et al. 2025, arXiv 2502.01208): z_0 = b,
-// z_{t+1} = (z_t - c_t) / gamma. Kept as S_t = sum_{k<t} gamma^k c_k in float64, tokens in order,
-// from which z_t = gamma^-t (b - S_t): the recursion is the same number with more rounding. The
-// paper writes d for the budget and for the block length; here they are budget and block_tokens.
-// This file holds the only comparison of a cost with a budget.
+// z_{t+1} = (z_t - c_t) / gamma, in every channel of costs. Kept as S_t = sum_{k<t} gamma^k c_k in
+// float64, tokens in order, from which z_t = gamma^-t (b - S_t): the recursion is the same number
+// with more rounding. The paper writes d for the budget and for the block length; here they are
+// budget and block_tokens. This file holds the only comparison of a cost with a budget.
 #ifndef COORDINATOR_SEARCH_SAFETY_H
 #define COORDINATOR_SEARCH_SAFETY_H
 
@@ -13,16 +13,18 @@
 #include "coordinator/search/search.h"
 
 struct safety_state {
-    double cost;       // S_t; for end_sign the newest e_j
-    double z;          // gamma^-t (b - S_t); for end_sign b - e_j; see below
-    bool admissible;   // terminal: z >= 0 now; prefix: z >= 0 now and at every earlier cost
-    bool certain_loss; // no continuation within max_tokens can be admissible
+    struct channel_state channels[LIMIT_CHANNELS]; // [n_channels]
+    bool admissible;                               // in every channel
+    bool certain_loss;                             // of some channel
+    double z;        // of channel 0, or, where a channel is over its budget, the smallest
+    double nearness; // among equals larger is better; see below
 };
 
 // Evaluates the state of a candidate that may still grow to spec->max_tokens. z >= 0 says
-// admissible, whatever the rule: under prefix, z of a text that was over budget earlier is the
-// smallest that it had if it ended above 0; with violations it is at most minus their number. A job
-// without cost scorers is always admissible, with cost 0 and z = b.
+// admissible, of a channel and of all, whatever the rule: under prefix, z of a text that was over
+// budget earlier is the smallest that it had if it ended above 0. Nearness is z of channel 0 for a
+// candidate that is admissible, else the smallest z_c / max(1, |b_c|), so that channels of other
+// sizes compare; with one channel z itself. A job without channels is always admissible, with z 0.
 void safety_evaluate(const struct search_spec *spec, const struct search_scores *scores,
                      struct safety_state *out);
 

@@ -151,8 +151,8 @@ enum status search_add_candidate(struct search *search, const struct candidate *
 // Remembers the candidate that came nearest to the budget.
 static void note_nearest(struct search *search, struct candidate *candidate) {
     const struct candidate *nearest = search->nearest;
-    if (nearest == NULL || candidate->safety.z > nearest->safety.z ||
-        (!(candidate->safety.z < nearest->safety.z) && candidate->id < nearest->id)) {
+    if (nearest == NULL || candidate->safety.nearness > nearest->safety.nearness ||
+        (!(candidate->safety.nearness < nearest->safety.nearness) && candidate->id < nearest->id)) {
         search->nearest = candidate;
     }
 }
@@ -340,7 +340,7 @@ void search_get_candidate(const struct search *search, size_t index, struct sear
         .reading = candidate->reading,
         .n_tokens = candidate->n_tokens,
         .reward = candidate->reward,
-        .cost = candidate->safety.cost,
+        .channels = candidate->safety.channels,
         .safety_state = candidate->safety.z,
         .admissible = candidate->safety.admissible,
         .fate = candidate->fate,

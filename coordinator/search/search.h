@@ -14,9 +14,20 @@
 #include "proto/limits.h"
 
 struct search_scorer {
-    bool is_cost; // else of reward
-    bool is_rule; // a cost scorer of words: what breaks one is within no budget
+    bool is_cost;     // else of reward
+    uint32_t channel; // of a cost scorer
     double weight;
+};
+
+// Costs with a budget of their own: what one channel saves pays for nothing in another.
+struct search_channel {
+    enum cost_mode cost_mode;
+    double budget;   // b
+    double discount; // gamma, (0, 1]
+    enum discount_unit discount_unit;
+    enum admit_rule admit_rule;
+    bool has_cost_min;
+    double cost_min; // no cost is less: pruning on the running sum is then sound
 };
 
 // A job's search parameters, all validated and defaulted by coordinator/job_spec.c.
@@ -30,19 +41,15 @@ struct search_spec {
     uint32_t tries;        // M, >= 1
     struct search_scorer scorers[LIMIT_SCORERS];
     uint32_t n_scorers;
-    bool has_cost;   // one of them is of cost
-    double budget;   // b
-    double discount; // gamma, (0, 1]
+    struct search_channel channels[LIMIT_CHANNELS];
+    uint32_t n_channels; // 0: the job has no cost scorer
+    double discount;     // gamma of the reward, (0, 1]
     enum discount_unit discount_unit;
     bool discount_reward;
-    enum cost_mode cost_mode;
-    enum admit_rule admit_rule;
     double lagrangian_lambda;
     enum fallback_penalty fallback_penalty;
-    double fallback_weight; // n2
-    double fallback_cap;    // logits
-    bool has_cost_min;
-    double cost_min;           // no cost is less: pruning on the running sum is then sound
+    double fallback_weight;    // n2
+    double fallback_cap;       // logits
     bool early_stop;           // best-of-n, rejection; others never go on from a certain loss
     double rejection_alpha;    // speculative-rejection: share given up at a block's end, [0, 1)
     const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
@@ -125,6 +132,13 @@ enum candidate_fate { // frozen, stored and shown
 };
 const char *candidate_fate_name(enum candidate_fate fate);
 
+struct channel_state {
+    double cost;       // S_t; for end_sign the newest e_j
+    double z;          // gamma^-t (b - S_t); for end_sign b - e_j; see safety.h
+    bool admissible;   // terminal: z >= 0 now; prefix: z >= 0 now and at every earlier cost
+    bool certain_loss; // no continuation within max_tokens can be admissible
+};
+
 // Summary for provenance. Tokens, scores and text belong to the search and are there for candidates
 // that still grow and for the best finished one; NULL and 0 for all others.
 struct search_candidate {
@@ -137,8 +151,8 @@ struct search_candidate {
     struct reading reading; // likewise
     uint32_t n_tokens;
     double reward;
-    double cost;         // S
-    double safety_state; // z
+    const struct channel_state *channels; // [n_channels]
+    double safety_state;                  // as safety_state.z
     bool admissible;
     enum candidate_fate fate;
     enum search_finish finish;
@@ -147,7 +161,7 @@ struct search_candidate {
 struct search_answer {
     bool found;            // false: nothing admissible (NO_SAFE_CANDIDATE)
     bool over_budget;      // possible only for plain and Lagrangian selection
-    uint64_t candidate_id; // chosen; when !found the one with the best z, 0 if there is none
+    uint64_t candidate_id; // chosen; when !found the nearest to the budgets, 0 if there is none
     const char *rule;      // static text: which rule chose it, or refused
     uint32_t n_finished;   // different texts
     uint32_t n_admissible; // among the finished

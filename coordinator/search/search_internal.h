@@ -52,7 +52,8 @@ struct search {
     struct search_penalties penalties;
     struct text_set finished;
     struct candidate *best; // best finished candidate by the order of preference
-    // Largest z of the finished and of those given up over budget, for the record of a refusal.
+    // Nearest to the budgets of the finished and of those given up over budget, for the record of a
+    // refusal.
     struct candidate *nearest;
     uint32_t steps;      // selections done
     uint32_t tries_used; // tries beyond the first, over all steps

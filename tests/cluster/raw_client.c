@@ -35,14 +35,19 @@ static void draft_init_numbers(struct draft *draft) {
     SET(draft->bias, bias, 0);
     SET(draft->lexical, words_min, 0);
     SET(draft->lexical, words_max, 1000);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         SET(draft->scorers[i], weight, 1);
     }
+    SET(draft->costly_words, words_min, 0);
+    SET(draft->costly_words, words_max, 1000);
+    SET(draft->channel, budget, 50);
+    SET(draft->channel, discount, 1);
+    SET(draft->channel, cost_min, 0);
 }
 
 static void draft_init_texts(struct draft *draft) {
-    static char *const scorers[3][2] = {
-        {"reward", "reward"}, {"cost", "cost"}, {"lexical", "reward"}};
+    static char *const scorers[4][2] = {
+        {"reward", "reward"}, {"cost", "cost"}, {"lexical", "reward"}, {"lexical", "cost"}};
     draft->spec.chat_template = "beaver";
     draft->spec.method = "best-of-n";
     draft->spec.selection = "augmented";
@@ -51,10 +56,14 @@ static void draft_init_texts(struct draft *draft) {
     draft->spec.admit_rule = "terminal";
     draft->spec.cost_eos = "append";
     draft->spec.fallback_penalty = "log1p";
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         draft->scorers[i].name = scorers[i][0];
         draft->scorers[i].role = scorers[i][1];
     }
+    draft->scorers[3].channel = draft->channel.name = "words";
+    draft->channel.cost_mode = "token_sum";
+    draft->channel.discount_unit = "block";
+    draft->channel.admit_rule = "prefix";
     draft->scorers[0].chat_template = "beaver";
     draft->scorers[1].chat_template = "beaver";
     for (int i = 0; i < LIMIT_LEXICAL_ENTRIES + 1; i++) {
@@ -79,7 +88,14 @@ void draft_init(struct raw_client *client, struct draft *draft) {
     surefoot__lexical_spec__init(&draft->lexical);
     surefoot__logit_bias__init(&draft->bias);
     surefoot__chat_message__init(&draft->message);
-    for (int i = 0; i < 3; i++) {
+    surefoot__lexical_spec__init(&draft->costly_words);
+    surefoot__channel_spec__init(&draft->channel);
+    for (int i = 0; i < LIMIT_CHANNELS + 1; i++) {
+        draft->channel_list[i] = &draft->channel;
+    }
+    draft->spec.channels = draft->channel_list;
+    draft->spec.n_channels = 1;
+    for (int i = 0; i < 4; i++) {
         surefoot__scorer_spec__init(&draft->scorers[i]);
         draft->scorer_list[i] = &draft->scorers[i];
     }
@@ -93,7 +109,7 @@ void draft_init(struct raw_client *client, struct draft *draft) {
     draft->spec.prompt = client->prompt;
     draft->spec.sampling = &draft->sampling;
     draft->spec.scorers = draft->scorer_list;
-    draft->spec.n_scorers = 3;
+    draft->spec.n_scorers = 4;
     draft->sampling.logit_bias = draft->bias_list;
     draft->sampling.n_logit_bias = 1;
     for (int i = 0; i < LIMIT_LOGIT_BIAS + 1; i++) {
@@ -105,6 +121,10 @@ void draft_init(struct raw_client *client, struct draft *draft) {
     draft->sampling.stop = draft->stops;
     draft->sampling.n_stop = 1;
     draft->scorers[2].lexical = &draft->lexical;
+    draft->scorers[3].lexical = &draft->costly_words;
+    draft->costly_word[0] = "blade";
+    draft->costly_words.forbidden = draft->costly_word;
+    draft->costly_words.n_forbidden = 1;
     draft->lexical.required = draft->words[0];
     draft->lexical.n_required = 1;
     draft->lexical.forbidden = draft->words[1];

@@ -26,9 +26,13 @@ struct draft {
     Surefoot__SubmitJob submit;
     Surefoot__JobSpec spec;
     Surefoot__Sampling sampling;
-    Surefoot__ScorerSpec scorers[3];
+    Surefoot__ScorerSpec scorers[4];
     Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS + 1];
     Surefoot__LexicalSpec lexical;
+    Surefoot__LexicalSpec costly_words; // of scorer 3, in `channel`
+    char *costly_word[1];
+    Surefoot__ChannelSpec channel;
+    Surefoot__ChannelSpec *channel_list[LIMIT_CHANNELS + 1];
     Surefoot__LogitBias bias;
     Surefoot__LogitBias *bias_list[LIMIT_LOGIT_BIAS + 1];
     Surefoot__ChatMessage message;

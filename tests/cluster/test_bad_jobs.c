@@ -255,7 +255,14 @@ EDIT(lexical_misplaced, d->scorers[0].lexical = &d->lexical;)
 EDIT(lexical_missing, d->scorers[2].lexical = NULL;)
 EDIT(context, d->spec.max_tokens = CONTEXT_TOKENS;)
 EDIT(lexical_cost, d->scorers[1].name = "lexical"; d->scorers[1].chat_template = NULL;
+     d->scorers[1].lexical = &d->lexical; d->scorers[1].channel = "cost"; d->spec.has_budget = 0;)
+EDIT(rules_mode, d->scorers[1].name = "lexical"; d->scorers[1].chat_template = NULL;
      d->scorers[1].lexical = &d->lexical; d->spec.has_budget = 0;)
+EDIT(channel_twice, d->spec.n_channels = 2;)
+EDIT(channels, d->spec.n_channels = LIMIT_CHANNELS + 1;)
+EDIT(channel_unknown, d->scorers[1].channel = "harm";)
+EDIT(channel_empty, d->scorers[3].channel = NULL;)
+EDIT(channel_of_reward, d->scorers[0].channel = "words";)
 #undef EDIT
 
 #define INVALID STATUS_INVALID_ARGUMENT
@@ -301,6 +308,12 @@ static const struct bad_job bad_jobs[] = {
     {edit_lexical_missing, {"no words", INVALID, "spec.scorers[2].lexical", "missing"}},
     {edit_context, {"no room for a prompt", LIMIT, "spec.max_tokens", "1024"}},
     {edit_lexical_cost, {"cost without budget", INVALID, "spec.budget", "missing"}},
+    {edit_rules_mode, {"mode of rules", INVALID, "spec.cost_mode", "channel cost"}},
+    {edit_channel_twice, {"channel twice", INVALID, "spec.channels[1].name", "words"}},
+    {edit_channels, {"channels", LIMIT, "spec.channels", "4"}},
+    {edit_channel_unknown, {"unknown channel", INVALID, "spec.scorers[1].channel", "harm"}},
+    {edit_channel_empty, {"empty channel", INVALID, "spec.channels[0]", "no scorer"}},
+    {edit_channel_of_reward, {"reward's", INVALID, "spec.scorers[0].channel", "role reward"}},
 };
 
 static void test_jobs_that_cannot_be(void **state) {
@@ -387,6 +400,7 @@ static void test_many_slow_or_large_patterns(void **state) {
         for (int k = 3; k < LIMIT_SCORERS; k++) {
             draft.scorer_list[k] = &draft.scorers[2];
         }
+        draft.spec.n_channels = 0;
         draft.spec.n_scorers = LIMIT_SCORERS;
         Surefoot__ClientReply *reply = raw_run(client, &draft);
         assert_int_equal(reply->result->outcome, SUREFOOT__OUTCOME__OUTCOME_REJECTED);

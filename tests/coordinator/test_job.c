@@ -215,8 +215,22 @@ static void test_nothing_pays_for_a_broken_rule(void **state) {
     Surefoot__JobResult *result = finish(job, &set);
     assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE);
     assert_null(result->text);
-    assert_true(result->cost == 1); // the word's; the model's are clamped by themselves
+    assert_true(result->cost == 0 && result->budget == 3); // the model's
     assert_true(result->safety_state == -1);
+    // Each channel says its part, of the refused too.
+    assert_int_equal(result->n_channels, 2);
+    const Surefoot__ChannelResult *model = result->channels[0];
+    const Surefoot__ChannelResult *rules = result->channels[1];
+    assert_string_equal(model->name, "cost");
+    assert_true(model->budget == 3 && model->cost == 0 && model->safety_state == 3);
+    assert_true(model->has_admissible && model->admissible);
+    assert_string_equal(rules->name, "rules");
+    assert_true(rules->budget == 0 && rules->cost == 1 && rules->safety_state == -1);
+    assert_true(rules->has_admissible && !rules->admissible);
+    assert_int_equal(result->n_candidates, 1);
+    assert_false(result->candidates[0]->admissible);
+    assert_int_equal(result->candidates[0]->n_channels, 2);
+    assert_true(result->candidates[0]->channels[1]->safety_state == -1);
     wire_free(WIRE_JOB_RESULT, result);
     job_destroy(job);
 }

@@ -22,6 +22,8 @@ struct draft {
     Surefoot__LogitBias bias;
     Surefoot__LogitBias *bias_list[1];
     char *words[300];
+    Surefoot__ChannelSpec channels[LIMIT_CHANNELS + 1];
+    Surefoot__ChannelSpec *channel_list[LIMIT_CHANNELS + 1];
     Surefoot__TemplateVariable variables[LIMIT_TEMPLATE_VARIABLES + 1];
     Surefoot__TemplateVariable *variable_list[LIMIT_TEMPLATE_VARIABLES + 1];
 };
@@ -65,6 +67,29 @@ static void use_lexical(struct draft *draft) {
     draft->words[0] = "please";
     draft->lexical.required = draft->words;
     draft->lexical.n_required = 1;
+}
+
+// Reward and cost model, and a scorer of words in a channel "words" of budget 2.
+static void use_channel(struct draft *draft) {
+    use_scorers(draft, 3);
+    draft->scorers[2].name = "lexical";
+    draft->scorers[2].role = "cost";
+    draft->scorers[2].lexical = &draft->lexical;
+    draft->scorers[2].channel = "words";
+    draft->words[0] = "please";
+    draft->lexical.forbidden = draft->words;
+    draft->lexical.n_forbidden = 1;
+    static char *const names[] = {"words", "b", "c", "d", "e"};
+    for (size_t i = 0; i < LIMIT_CHANNELS + 1; i++) {
+        surefoot__channel_spec__init(&draft->channels[i]);
+        draft->channels[i].name = names[i];
+        draft->channels[i].cost_mode = "token_sum";
+        draft->channels[i].has_budget = true;
+        draft->channels[i].budget = 2;
+        draft->channel_list[i] = &draft->channels[i];
+    }
+    draft->spec.channels = draft->channel_list;
+    draft->spec.n_channels = 1;
 }
 
 static void use_variable(struct draft *draft, char *name, char *text) {
@@ -290,7 +315,42 @@ EDIT(rules_empty, d->spec.lexical = &d->lexical;)
 EDIT(lexical_words, use_lexical(d); d->lexical.has_words_min = true; d->lexical.words_min = 5;
      d->lexical.has_words_max = true; d->lexical.words_max = 4;)
 
+EDIT(channels, use_channel(d); d->spec.n_channels = 5;)
+EDIT(channel_unnamed, use_channel(d); d->channels[0].name = "";)
+EDIT(channel_cost, use_channel(d); d->channels[0].name = "cost";)
+EDIT(channel_rules, use_channel(d); d->channels[0].name = "rules";)
+EDIT(channel_twice, use_channel(d); d->spec.n_channels = 2; d->channels[1].name = "words";)
+EDIT(channel_empty, use_channel(d); d->spec.n_channels = 2;)
+EDIT(channel_models, use_channel(d); d->spec.n_scorers = 0;)
+EDIT(channel_unknown, use_channel(d); d->scorers[1].channel = "word";)
+EDIT(channel_of_reward, use_channel(d); d->scorers[0].role = "reward";
+     d->scorers[0].channel = "words";)
+EDIT(rules_of_model, use_channel(d); d->scorers[1].channel = "rules";)
+EDIT(channel_mode, use_channel(d); d->channels[0].cost_mode = "total";)
+EDIT(channel_budget, use_channel(d); d->channels[0].budget = NAN;)
+EDIT(channel_discount, use_channel(d); d->channels[0].has_discount = true;
+     d->channels[0].discount = 0;)
+EDIT(channel_unit, use_channel(d); d->channels[0].discount_unit = "text";)
+EDIT(channel_rule, use_channel(d); d->channels[0].admit_rule = "sometimes";)
+EDIT(channel_cost_min, use_channel(d); d->channels[0].has_cost_min = true;
+     d->channels[0].cost_min = -2e9;)
+
 // Refused only once the models are known.
+EDIT(channel_no_mode, use_channel(d); d->channels[0].cost_mode = NULL;)
+EDIT(channel_no_budget, use_channel(d); d->channels[0].has_budget = false;)
+EDIT(channel_negative, use_channel(d); d->channels[0].cost_mode = "token_sum_pos";
+     d->channels[0].budget = -1;)
+EDIT(channel_min_unused, use_channel(d); d->channels[0].cost_mode = "end_sign";
+     d->channels[0].has_cost_min = true;)
+EDIT(channel_of_reward_model, use_channel(d); d->scorers[0].channel = "words";)
+EDIT(channel_without_cost, use_channel(d); d->scorers[2].channel = NULL;
+     d->scorers[0].channel = "words";)
+EDIT(
+    channels_too_many, use_channel(d); d->spec.n_scorers = 6; d->spec.n_channels = 3;
+    for (size_t i = 3; i < 6; i++) {
+        d->scorers[i] = d->scorers[2];
+        d->scorers[i].channel = i < 5 ? d->channels[i - 2].name : NULL;
+    })
 EDIT(unknown_scorer, use_scorers(d, 2); d->scorers[1].name = "gpt-9";)
 EDIT(cost_min_unused, d->spec.has_cost_min = true; d->spec.cost_mode = "end_sign";
      d->spec.has_budget = true;)
@@ -416,12 +476,35 @@ static const struct bad_input bad_messages[] = {
     {edit_lexical_entries, LIMIT, "spec.scorers[0].lexical.required", "256"},
     {edit_rules_empty, INVALID, "spec.lexical", "no rule"},
     {edit_lexical_words, INVALID, "spec.scorers[0].lexical.words_min", "words_max"},
+    {edit_channels, LIMIT, "spec.channels", "4"},
+    {edit_channel_unnamed, INVALID, "spec.channels[0].name", "empty"},
+    {edit_channel_cost, INVALID, "spec.channels[0].name", "of its own"},
+    {edit_channel_rules, INVALID, "spec.channels[0].name", "of its own"},
+    {edit_channel_twice, INVALID, "spec.channels[1].name", "a second channel named words"},
+    {edit_channel_empty, INVALID, "spec.channels[1]", "no scorer is in channel b"},
+    {edit_channel_models, INVALID, "spec.channels[0]", "no scorer is in channel words"},
+    {edit_channel_unknown, INVALID, "spec.scorers[1].channel", "unknown channel \"word\""},
+    {edit_channel_of_reward, INVALID, "spec.scorers[0].channel", "role reward"},
+    {edit_rules_of_model, INVALID, "spec.scorers[1].channel", "rules of words alone"},
+    {edit_channel_mode, INVALID, "spec.channels[0].cost_mode", "end_sign"},
+    {edit_channel_budget, INVALID, "spec.channels[0].budget", "[-1e+09, 1e+09]"},
+    {edit_channel_discount, INVALID, "spec.channels[0].discount", "(0, 1]"},
+    {edit_channel_unit, INVALID, "spec.channels[0].discount_unit", "token, block"},
+    {edit_channel_rule, INVALID, "spec.channels[0].admit_rule", "terminal, prefix"},
+    {edit_channel_cost_min, INVALID, "spec.channels[0].cost_min", "[-1e+09, 1e+09]"},
 };
 
 static const struct bad_input bad_for_models[] = {
     {edit_unknown_scorer, INVALID, "spec.scorers[1].name", "demo-reward, demo-cost, lexical"},
     {edit_cost_min_unused, INVALID, "spec.cost_min", "end_sign"},
     {edit_rules_too_many, LIMIT, "spec.lexical", "8"},
+    {edit_channel_no_mode, INVALID, "spec.channels[0].cost_mode", "is missing"},
+    {edit_channel_no_budget, INVALID, "spec.channels[0].budget", "is missing"},
+    {edit_channel_negative, INVALID, "spec.channels[0].budget", "negative"},
+    {edit_channel_min_unused, INVALID, "spec.channels[0].cost_min", "end_sign"},
+    {edit_channel_of_reward_model, INVALID, "spec.scorers[0].channel", "role reward"},
+    {edit_channel_without_cost, INVALID, "spec.channels[0]", "no cost scorer is in channel words"},
+    {edit_channels_too_many, LIMIT, "spec.channels", "5 with those of the job"},
     {edit_no_reward, INVALID, "spec.scorers", "reward"},
     {edit_no_cost, INVALID, "spec.scorers", "cost"},
     {edit_no_cost_lagrangian, INVALID, "spec.scorers", "cost"},
@@ -610,10 +693,11 @@ static void test_defaults_come_from_the_method_and_the_profile(void **state) {
     assert_int_equal(search->block_tokens, 4);
     assert_int_equal(search->max_tokens, 128);
     assert_int_equal(search->tries, 2);
-    assert_true(search->has_cost && search->has_cost_min && search->early_stop);
-    assert_true(search->budget == 4 && search->discount == 0.99 && search->cost_min == 0);
-    assert_int_equal(search->cost_mode, COST_MODE_TOKEN_SUM_POS);
-    assert_int_equal(search->admit_rule, ADMIT_RULE_TERMINAL);
+    assert_true(search->n_channels == 1 && search->channels[0].has_cost_min && search->early_stop);
+    assert_true(search->channels[0].budget == 4 && search->discount == 0.99 &&
+                search->channels[0].cost_min == 0);
+    assert_int_equal(search->channels[0].cost_mode, COST_MODE_TOKEN_SUM_POS);
+    assert_int_equal(search->channels[0].admit_rule, ADMIT_RULE_TERMINAL);
     assert_int_equal(search->discount_unit, DISCOUNT_UNIT_TOKEN);
     assert_true(search->lagrangian_lambda == 5 && search->fallback_weight == 3);
     assert_true(search->fallback_cap == 10 && search->discount_reward);
@@ -802,17 +886,17 @@ static void test_job_fields_override_the_profile(void **state) {
     struct job_spec *spec;
     assert_ok(create(&draft, &spec, &err), &err);
     assert_ok(job_spec_resolve(spec, &models, &err), &err);
-    assert_int_equal(spec->search.cost_mode, COST_MODE_TOKEN_SUM);
-    assert_true(spec->search.discount == 1 && spec->search.budget == -1);
+    assert_int_equal(spec->search.channels[0].cost_mode, COST_MODE_TOKEN_SUM);
+    assert_true(spec->search.discount == 1 && spec->search.channels[0].budget == -1);
     assert_false(spec->cost_eos_append);
     // The profile's smallest token cost was meant for its own mode.
-    assert_false(spec->search.has_cost_min);
+    assert_false(spec->search.channels[0].has_cost_min);
     job_spec_destroy(spec);
     // In its own mode it counts, and the one of a weighted scorer is weighted too.
     snprintf(models.scorers[1].cost_mode, sizeof models.scorers[1].cost_mode, "token_sum");
     assert_ok(create(&draft, &spec, &err), &err);
     assert_ok(job_spec_resolve(spec, &models, &err), &err);
-    assert_true(spec->search.has_cost_min && spec->search.cost_min == -6);
+    assert_true(spec->search.channels[0].has_cost_min && spec->search.channels[0].cost_min == -6);
     job_spec_destroy(spec);
 }
 
@@ -839,7 +923,109 @@ static void test_rules_of_words_are_a_scorer_beside_the_others(void **state) {
         assert_int_equal(spec->scorers[2].role, SCORER_ROLE_COST);
         assert_true(spec->scorers[2].weight == 1);
         assert_string_equal(spec->scorers[2].lexical->forbidden[0], "please");
-        assert_int_equal(spec->search.cost_mode, COST_MODE_TOKEN_SUM_POS);
+        assert_int_equal(spec->search.channels[0].cost_mode, COST_MODE_TOKEN_SUM_POS);
+        job_spec_destroy(spec);
+    }
+}
+
+static struct job_spec *resolved(const struct draft *draft) {
+    struct model_set models = demo_models();
+    struct error err = {0};
+    struct job_spec *spec = NULL;
+    assert_ok(create(draft, &spec, &err), &err);
+    assert_ok(job_spec_check_unread(spec, &err), &err);
+    assert_ok(job_spec_resolve(spec, &models, &err), &err);
+    return spec;
+}
+
+static void test_channels_stand_in_order_with_fields_of_their_own(void **state) {
+    (void)state;
+    struct draft draft;
+    draft_init(&draft);
+    use_channel(&draft);
+    draft.spec.lexical = &draft.lexical; // in rules, beside the one in words
+    draft.channels[0].admit_rule = "prefix";
+    draft.channels[0].has_discount = true;
+    draft.channels[0].discount = 0.5;
+    draft.channels[0].discount_unit = "block";
+    draft.channels[0].has_cost_min = true;
+    draft.channels[0].cost_min = -3;
+    struct job_spec *spec = resolved(&draft);
+    assert_int_equal(spec->n_channels, 3);
+    assert_string_equal(spec->channels[0], "cost");
+    assert_string_equal(spec->channels[1], "words");
+    assert_string_equal(spec->channels[2], "rules");
+    const struct search_spec *search = &spec->search;
+    assert_int_equal(search->n_channels, 3);
+    assert_true(search->scorers[1].is_cost && search->scorers[1].channel == 0);
+    assert_true(search->scorers[2].is_cost && search->scorers[2].channel == 1);
+    assert_true(search->scorers[3].is_cost && search->scorers[3].channel == 2);
+    assert_true(search->channels[0].budget == 4 && search->channels[0].discount == 0.99);
+    assert_true(search->discount == 0.99);
+    const struct search_channel *words = &search->channels[1];
+    assert_int_equal(words->cost_mode, COST_MODE_TOKEN_SUM);
+    assert_int_equal(words->admit_rule, ADMIT_RULE_PREFIX);
+    assert_int_equal(words->discount_unit, DISCOUNT_UNIT_BLOCK);
+    assert_true(words->budget == 2 && words->discount == 0.5);
+    assert_true(words->has_cost_min && words->cost_min == -3);
+    const struct search_channel *rules = &search->channels[2];
+    assert_int_equal(rules->cost_mode, COST_MODE_TOKEN_SUM_POS);
+    assert_true(rules->budget == 0 && rules->discount == 1);
+    job_spec_destroy(spec);
+    // A model's profile speaks for the channel that it is in; nothing is left in cost then.
+    draft.scorers[1].channel = "words";
+    draft.channels[0] = draft.channels[1];
+    draft.channels[0].name = "words";
+    draft.channels[0].cost_mode = NULL;
+    draft.channels[0].has_budget = false;
+    spec = resolved(&draft);
+    assert_int_equal(spec->n_channels, 2);
+    assert_string_equal(spec->channels[0], "words");
+    assert_int_equal(spec->search.channels[0].cost_mode, COST_MODE_TOKEN_SUM_POS);
+    assert_true(spec->search.channels[0].budget == 4);
+    assert_true(spec->search.channels[0].discount == 0.99 && spec->search.discount == 0.999);
+    job_spec_destroy(spec);
+    // Words can be costs among others, if they say so.
+    draft.spec.n_channels = 0;
+    draft.scorers[1].channel = NULL;
+    draft.scorers[2].channel = "cost";
+    draft.spec.lexical = NULL;
+    spec = resolved(&draft);
+    assert_int_equal(spec->n_channels, 1);
+    assert_true(spec->search.scorers[2].channel == 0);
+    job_spec_destroy(spec);
+}
+
+// Rules need no budget and no mode, and take none.
+static void test_rules_of_words_alone_are_a_whole_job(void **state) {
+    (void)state;
+    struct draft draft;
+    draft_init(&draft);
+    use_lexical(&draft);
+    draft.spec.n_scorers = 2;
+    draft.scorers[1].name = "demo-reward";
+    draft.scorers[1].role = "reward";
+    struct job_spec *spec = resolved(&draft);
+    assert_int_equal(spec->n_channels, 1);
+    assert_string_equal(spec->channels[0], "rules");
+    job_spec_destroy(spec);
+    static const char *const fields[] = {"spec.budget", "spec.cost_mode", "spec.admit_rule",
+                                         "spec.cost_min", "spec.scorers[0].weight"};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        struct draft other = draft;
+        struct error err = {0};
+        other.submit.spec = &other.spec;
+        other.scorer_list[0] = &other.scorers[0];
+        other.spec.scorers = other.scorer_list;
+        other.spec.has_budget = i == 0;
+        other.spec.cost_mode = i == 1 ? "token_sum" : NULL;
+        other.spec.admit_rule = i == 2 ? "prefix" : NULL;
+        other.spec.has_cost_min = i == 3;
+        other.scorers[0].has_weight = i == 4;
+        other.scorers[0].weight = 0;
+        assert_ok(create(&other, &spec, &err), &err); // as a stored one is read
+        assert_status(INVALID, job_spec_check_unread(spec, &err));
+        assert_string_equal(err.field, fields[i]);
         job_spec_destroy(spec);
     }
 }
@@ -928,6 +1114,25 @@ static void test_variables_in_another_order_are_the_same_job(void **state) {
     assert_false(drafts_agree(&a, &b));
 }
 
+static void test_defaults_of_a_channel_make_no_other_job(void **state) {
+    (void)state;
+    struct draft a;
+    struct draft b;
+    draft_init(&a);
+    draft_init(&b);
+    use_channel(&a);
+    use_channel(&b);
+    b.channels[0].admit_rule = "terminal";
+    b.channels[0].discount_unit = "token";
+    assert_true(drafts_agree(&a, &b));
+    b.channels[0].admit_rule = "prefix";
+    assert_false(drafts_agree(&a, &b));
+    b.channels[0].admit_rule = NULL;
+    b.channels[0].has_discount = true; // a model may have a default for it
+    b.channels[0].discount = 0.999;
+    assert_false(drafts_agree(&a, &b));
+}
+
 static void test_default_given_is_the_same_job_as_default_left_out(void **state) {
     (void)state;
     static const char *const names[] = {"inference-guard", "best-of-n", "beam",
@@ -995,7 +1200,10 @@ int main(void) {
         cmocka_unit_test(test_a_groups_generation_is_refused_by_its_own_number),
         cmocka_unit_test(test_job_fields_override_the_profile),
         cmocka_unit_test(test_rules_of_words_are_a_scorer_beside_the_others),
+        cmocka_unit_test(test_channels_stand_in_order_with_fields_of_their_own),
+        cmocka_unit_test(test_rules_of_words_alone_are_a_whole_job),
         cmocka_unit_test(test_stored_bytes_ignore_streaming),
+        cmocka_unit_test(test_defaults_of_a_channel_make_no_other_job),
         cmocka_unit_test(test_variables_in_another_order_are_the_same_job),
         cmocka_unit_test(test_default_given_is_the_same_job_as_default_left_out),
     };

@@ -17,7 +17,7 @@ static void test_order_of_arrival_changes_nothing(void **state) {
         struct world world;
         world_init(&world, seed);
         struct search_spec spec = rejection_spec(12, 3, 20);
-        spec.budget = 0.02 * (double)(seed % 10);
+        spec.channels[0].budget = 0.02 * (double)(seed % 10);
         struct verdict reference = world_verdict(&world, &spec, &in_order);
         for (uint64_t shuffle = 2; shuffle < 8; shuffle++) {
             const struct world_run how = {.shuffle_seed = shuffle, .batch = shuffle - 1};
@@ -51,7 +51,7 @@ static void test_the_answer_is_the_first_of_independent_draws(void **state) {
         struct world world;
         world_init(&world, seed);
         struct search_spec spec = rejection_spec(20, 2, 24);
-        spec.budget = 0.02 * (double)(seed % 8);
+        spec.channels[0].budget = 0.02 * (double)(seed % 8);
         struct verdict verdict = world_verdict(&world, &spec, &in_order);
         uint64_t first = first_of_all(&world, spec);
         assert_int_equal(verdict.answer.found, first != 0);
@@ -65,7 +65,7 @@ static void test_the_answer_is_the_first_of_independent_draws(void **state) {
         assert_int_equal(verdict.answer.candidate_id, first);
         assert_true(verdict.n_candidates < 2 * first);
         double cost = world_cost(&world, &spec, verdict.tokens, verdict.n_tokens);
-        assert_true(cost <= spec.budget);
+        assert_true(cost <= spec.channels[0].budget);
     }
     assert_true(late > 5);
     assert_true(refused > 5);
@@ -79,7 +79,7 @@ static void test_early_stop_gives_the_same_answer_in_fewer_tokens(void **state) 
         struct world world;
         world_init(&world, seed);
         struct search_spec spec = rejection_spec(16, 2, 24);
-        spec.budget = 0.1;
+        spec.channels[0].budget = 0.1;
         struct verdict early = world_verdict(&world, &spec, &in_order);
         spec.early_stop = false;
         struct verdict late = world_verdict(&world, &spec, &in_order);

@@ -15,12 +15,12 @@ static struct search_spec make_spec(enum cost_mode mode, enum admit_rule rule, d
         .max_tokens = 8,
         .scorers = {{.is_cost = true, .weight = 1}},
         .n_scorers = 1,
-        .has_cost = true,
-        .budget = budget,
-        .discount = discount,
-        .discount_unit = DISCOUNT_UNIT_TOKEN,
-        .cost_mode = mode,
-        .admit_rule = rule,
+        .channels = {{.cost_mode = mode,
+                      .budget = budget,
+                      .discount = discount,
+                      .discount_unit = DISCOUNT_UNIT_TOKEN,
+                      .admit_rule = rule}},
+        .n_channels = 1,
     };
 }
 
@@ -36,20 +36,20 @@ static void test_state_equals_the_recursion(void **state) {
         uint32_t n = 1 + round % 40;
         struct search_spec spec =
             make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 0.9 + 0.0005 * round);
-        double z = spec.budget;
+        double z = spec.channels[0].budget;
         double sum = 0.0;
         double weight = 1.0;
         for (uint32_t i = 0; i < n; i++) {
             costs[i] = (float)(2.0 * rng_uniform(9, round, i, 0) - 0.9);
-            z = (z - (double)costs[i]) / spec.discount;
+            z = (z - (double)costs[i]) / spec.channels[0].discount;
             sum += weight * (double)costs[i];
-            weight *= spec.discount;
+            weight *= spec.channels[0].discount;
         }
         const struct search_scores input = {TOKENS(costs, n)};
         struct safety_state out;
         safety_evaluate(&spec, &input, &out);
         assert_true(fabs(out.z - z) <= 1e-9 * (1.0 + fabs(z)));
-        assert_int_equal(out.admissible, sum <= spec.budget);
+        assert_int_equal(out.admissible, sum <= spec.channels[0].budget);
         assert_int_equal(out.admissible, out.z >= 0.0);
     }
 }
@@ -115,7 +115,7 @@ static void test_every_cost_mode_and_admit_rule(void **state) {
         };
         struct safety_state out;
         safety_evaluate(&spec, &input, &out);
-        assert_true(fabs(out.cost - expected->cost) < 1e-12);
+        assert_true(fabs(out.channels[0].cost - expected->cost) < 1e-12);
         assert_true(fabs(out.z - expected->z) < 1e-9);
         assert_int_equal(out.admissible, expected->admissible);
         assert_int_equal(out.certain_loss, expected->certain_loss);
@@ -130,7 +130,7 @@ static void test_prefix_remembers_an_overrun_that_terminal_forgives(void **state
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
     safety_evaluate(&spec, &input, &out);
     assert_true(out.admissible);
-    spec.admit_rule = ADMIT_RULE_PREFIX;
+    spec.channels[0].admit_rule = ADMIT_RULE_PREFIX;
     safety_evaluate(&spec, &input, &out);
     assert_false(out.admissible);
     assert_true(out.certain_loss);
@@ -139,7 +139,7 @@ static void test_prefix_remembers_an_overrun_that_terminal_forgives(void **state
 static void test_block_discount_advances_once_a_block(void **state) {
     (void)state;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 10.0, 0.5);
-    spec.discount_unit = DISCOUNT_UNIT_BLOCK;
+    spec.channels[0].discount_unit = DISCOUNT_UNIT_BLOCK;
     const float scores[] = {1.0F, 1.0F, 1.0F, 1.0F};
     const uint32_t ends[] = {2, 4};
     const float block_scores[] = {1.0F, 1.0F};
@@ -153,7 +153,7 @@ static void test_block_discount_advances_once_a_block(void **state) {
     };
     struct safety_state out;
     safety_evaluate(&spec, &input, &out);
-    assert_true(fabs(out.cost - 3.0) < 1e-12);
+    assert_true(fabs(out.channels[0].cost - 3.0) < 1e-12);
     assert_true(fabs(out.z - 28.0) < 1e-12);
 }
 
@@ -161,8 +161,8 @@ static void test_block_discount_advances_once_a_block(void **state) {
 static void test_certain_loss_allows_for_negative_costs(void **state) {
     (void)state;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1.0);
-    spec.has_cost_min = true;
-    spec.cost_min = -0.1;
+    spec.channels[0].has_cost_min = true;
+    spec.channels[0].cost_min = -0.1;
     const float recoverable[] = {1.0F, 0.5F};
     const float lost[] = {1.0F, 0.7F};
     struct safety_state out;
@@ -171,7 +171,7 @@ static void test_certain_loss_allows_for_negative_costs(void **state) {
     assert_false(out.certain_loss);
     safety_evaluate(&spec, &(struct search_scores){TOKENS(lost, 2)}, &out);
     assert_true(out.certain_loss);
-    spec.has_cost_min = false;
+    spec.channels[0].has_cost_min = false;
     safety_evaluate(&spec, &(struct search_scores){TOKENS(lost, 2)}, &out);
     assert_false(out.certain_loss);
 }
@@ -184,8 +184,8 @@ static void test_certain_loss_of_block_modes_counts_the_blocks_left(void **state
     static const enum cost_mode modes[] = {COST_MODE_BLOCK_END, COST_MODE_END_DELTA};
     for (size_t i = 0; i < 2; i++) {
         struct search_spec spec = make_spec(modes[i], ADMIT_RULE_TERMINAL, 1.0, 1.0);
-        spec.has_cost_min = true;
-        spec.cost_min = -0.5;
+        spec.channels[0].has_cost_min = true;
+        spec.channels[0].cost_min = -0.5;
         const uint32_t ends[] = {2};
         float score = 2.5F;
         const struct search_scores input = {.n_tokens = 2,
@@ -199,8 +199,8 @@ static void test_certain_loss_of_block_modes_counts_the_blocks_left(void **state
         score = 2.5F + 0x1p-21F;
         safety_evaluate(&spec, &input, &out);
         assert_true(out.certain_loss);
-        spec.discount = 0.5;
-        spec.budget = 0.5 * 2.0;
+        spec.channels[0].discount = 0.5;
+        spec.channels[0].budget = 0.5 * 2.0;
         score = 2.0F * (1.0F + 0.5F * 0.328125F);
         safety_evaluate(&spec, &input, &out);
         assert_false(out.admissible || out.certain_loss);
@@ -210,36 +210,65 @@ static void test_certain_loss_of_block_modes_counts_the_blocks_left(void **state
     }
 }
 
-// No cost pays for a broken rule, and z says so.
-static void test_broken_rules_are_within_no_budget(void **state) {
+// No cost of one channel pays for those of another, whatever the modes.
+static void test_no_channel_pays_for_another(void **state) {
     (void)state;
     static const enum cost_mode modes[] = {COST_MODE_TOKEN_SUM, COST_MODE_TOKEN_SUM_POS,
                                            COST_MODE_BLOCK_END, COST_MODE_END_DELTA,
                                            COST_MODE_END_SIGN};
-    const float costs[2][2] = {{-50.0F, -50.0F}, {0.0F, 0.0F}};
+    float costs[2][2] = {{-50.0F, -50.0F}, {0.0F, 0.0F}};
     const uint32_t ends[] = {2};
-    float block[2] = {-50.0F, 0.0F};
+    const float block[2] = {-50.0F, 0.0F};
+    const struct search_scores input = {.token_scores = costs[0],
+                                        .stride = 2,
+                                        .n_places = 2,
+                                        .n_tokens = 2,
+                                        .block_ends = ends,
+                                        .end_scores = block,
+                                        .n_blocks = 1,
+                                        .prompt_scores = no_scores};
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         struct search_spec spec = make_spec(modes[i], ADMIT_RULE_TERMINAL, 3.0, 0.9);
-        spec.scorers[1] = (struct search_scorer){.is_cost = true, .is_rule = true, .weight = 1};
-        spec.n_scorers = 2;
-        block[1] = 0.0F;
-        const struct search_scores input = {.token_scores = costs[0],
-                                            .stride = 2,
-                                            .n_places = 2,
-                                            .n_tokens = 2,
-                                            .block_ends = ends,
-                                            .end_scores = block,
-                                            .n_blocks = 1,
-                                            .prompt_scores = no_scores};
+        spec.scorers[1] = (struct search_scorer){.is_cost = true, .channel = 1, .weight = 1};
+        spec.n_scorers = spec.n_channels = 2;
+        spec.channels[1] = (struct search_channel){.cost_mode = COST_MODE_TOKEN_SUM_POS,
+                                                   .discount = 1,
+                                                   .discount_unit = DISCOUNT_UNIT_TOKEN,
+                                                   .admit_rule = ADMIT_RULE_TERMINAL};
+        costs[1][1] = 0.0F;
         struct safety_state kept, broken;
         safety_evaluate(&spec, &input, &kept);
-        assert_true(kept.admissible && kept.z >= 0);
-        block[1] = 2.0F;
+        assert_true(kept.admissible && kept.z == kept.channels[0].z && kept.nearness == kept.z);
+        assert_true(kept.channels[1].admissible && kept.channels[1].z == 0);
+        costs[1][1] = 2.0F;
         safety_evaluate(&spec, &input, &broken);
         assert_false(broken.admissible);
-        assert_true(broken.certain_loss && broken.z == -2);
+        assert_true(broken.certain_loss && broken.z == -2 && broken.nearness == -2);
+        assert_true(broken.channels[0].admissible && broken.channels[0].z == kept.channels[0].z);
+        assert_true(broken.channels[1].cost == 2 && broken.channels[1].certain_loss);
     }
+}
+
+// 30 over a budget of 100 is nearer than 2 over one of 1, and the farther channel counts.
+static void test_nearness_is_in_parts_of_the_budgets(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 100.0, 1.0);
+    spec.scorers[1] = (struct search_scorer){.is_cost = true, .channel = 1, .weight = 1};
+    spec.n_scorers = spec.n_channels = 2;
+    spec.channels[1] = spec.channels[0];
+    spec.channels[1].budget = 1.0;
+    float costs[2] = {130.0F, 0.0F};
+    const struct search_scores input = {
+        .token_scores = costs, .stride = 1, .n_places = 1, .n_tokens = 1};
+    struct safety_state out;
+    safety_evaluate(&spec, &input, &out);
+    assert_true(out.z == -30 && out.nearness == -0.3);
+    costs[1] = 3.0F;
+    safety_evaluate(&spec, &input, &out);
+    assert_true(out.z == -30 && out.nearness == -2);
+    spec.n_channels = 1;
+    safety_evaluate(&spec, &input, &out);
+    assert_true(out.nearness == -30);
 }
 
 // A text that was over budget and came back: z is what it was at its worst.
@@ -250,10 +279,10 @@ static void test_z_below_zero_says_inadmissible_under_prefix_too(void **state) {
     struct safety_state out;
     safety_evaluate(&spec, &(struct search_scores){TOKENS(costs, 3)}, &out);
     assert_false(out.admissible);
-    assert_true(out.cost == 0.0 && out.z == -2.0);
+    assert_true(out.channels[0].cost == 0.0 && out.z == -2.0);
     const uint32_t ends[] = {2, 4};
     const float scores[] = {2.5F, -1.0F};
-    spec.cost_mode = COST_MODE_END_SIGN;
+    spec.channels[0].cost_mode = COST_MODE_END_SIGN;
     safety_evaluate(&spec,
                     &(struct search_scores){.n_tokens = 4,
                                             .block_ends = ends,
@@ -262,13 +291,13 @@ static void test_z_below_zero_says_inadmissible_under_prefix_too(void **state) {
                                             .prompt_scores = no_scores},
                     &out);
     assert_false(out.admissible);
-    assert_true(out.cost == -1.0 && out.z == -1.5);
+    assert_true(out.channels[0].cost == -1.0 && out.z == -1.5);
 }
 
 static void test_no_cost_scorer_is_always_admissible(void **state) {
     (void)state;
     struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_PREFIX, 0.0, 1.0);
-    spec.has_cost = false;
+    spec.n_channels = 0;
     struct safety_state out;
     safety_evaluate(&spec, &(struct search_scores){.n_tokens = 3}, &out);
     assert_true(out.admissible);
@@ -284,7 +313,8 @@ int main(void) {
         cmocka_unit_test(test_block_discount_advances_once_a_block),
         cmocka_unit_test(test_certain_loss_allows_for_negative_costs),
         cmocka_unit_test(test_certain_loss_of_block_modes_counts_the_blocks_left),
-        cmocka_unit_test(test_broken_rules_are_within_no_budget),
+        cmocka_unit_test(test_no_channel_pays_for_another),
+        cmocka_unit_test(test_nearness_is_in_parts_of_the_budgets),
         cmocka_unit_test(test_z_below_zero_says_inadmissible_under_prefix_too),
         cmocka_unit_test(test_no_cost_scorer_is_always_admissible),
     };

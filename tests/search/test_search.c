@@ -42,7 +42,7 @@ static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
         world_init(&world, seed);
         for (size_t m = 0; m < 3; m++) {
             struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_AUGMENTED, 8, 4, 24);
-            spec.budget = 0.02 * (double)(seed % 20);
+            spec.channels[0].budget = 0.02 * (double)(seed % 20);
             struct verdict verdict = world_verdict(&world, &spec, &in_order);
             if (!verdict.answer.found) {
                 refused++;
@@ -51,7 +51,7 @@ static void test_no_answer_of_a_safety_method_is_over_budget(void **state) {
             }
             answered++;
             double cost = world_cost(&world, &spec, verdict.tokens, verdict.n_tokens);
-            assert_true(cost <= spec.budget);
+            assert_true(cost <= spec.channels[0].budget);
             assert_true(fabs(cost - verdict.cost) < 1e-12);
             assert_false(verdict.answer.over_budget);
         }
@@ -70,8 +70,8 @@ static void test_a_refusal_shows_a_z_below_zero(void **state) {
         for (size_t m = 0; m < 3; m++) {
             struct search_spec spec = world_spec(methods[m], SEARCH_SELECTION_AUGMENTED, 4, 2, 12);
             spec.survivors = 1;
-            spec.budget = 0.01 * (double)(seed % 10);
-            spec.admit_rule = seed % 2 == 0 ? ADMIT_RULE_PREFIX : ADMIT_RULE_TERMINAL;
+            spec.channels[0].budget = 0.01 * (double)(seed % 10);
+            spec.channels[0].admit_rule = seed % 2 == 0 ? ADMIT_RULE_PREFIX : ADMIT_RULE_TERMINAL;
             struct verdict verdict = world_verdict(&world, &spec, &in_order);
             if (!verdict.answer.found) {
                 refused++;
@@ -425,7 +425,7 @@ static void test_sound_pruning_never_loses_a_candidate(void **state) {
             if (candidate.fate == CANDIDATE_FATE_PRUNED_SOUND) {
                 pruned++;
                 // Costs are non-negative under token_sum_pos, so the sum only rises.
-                assert_true(candidate.cost > spec.budget);
+                assert_true(candidate.channels[0].cost > spec.channels[0].budget);
             }
             assert_int_not_equal(candidate.fate, CANDIDATE_FATE_LIVE);
         }
@@ -438,7 +438,7 @@ static void test_restated_costs_replace_earlier_ones(void **state) {
     (void)state;
     struct search_spec spec =
         world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 1, 2, 4);
-    spec.discount = 1.0;
+    spec.channels[0].discount = spec.discount = 1.0;
     struct search *search = world_open_search(&spec);
     struct search_grow grow;
     struct error err;
@@ -464,7 +464,7 @@ static void test_restated_costs_replace_earlier_ones(void **state) {
     assert_ok(search_on_row(search, &row, &err), &err);
     struct search_candidate candidate;
     assert_true(search_find_candidate(search, 1, &candidate));
-    assert_true(candidate.cost == 0.5);
+    assert_true(candidate.channels[0].cost == 0.5);
     search_destroy(search);
 }
 
@@ -475,8 +475,8 @@ static void test_what_was_lost_stays_lost(void **state) {
     for (int early_stop = 0; early_stop <= 1; early_stop++) {
         struct search_spec spec =
             world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 1, 2, 4);
-        spec.discount = 1.0;
-        spec.budget = 1.0;
+        spec.channels[0].discount = spec.discount = 1.0;
+        spec.channels[0].budget = 1.0;
         spec.early_stop = early_stop == 1;
         struct search *search = world_open_search(&spec);
         struct search_grow grow;
@@ -509,7 +509,7 @@ static void test_what_was_lost_stays_lost(void **state) {
         struct search_candidate candidate;
         assert_true(search_find_candidate(search, 1, &candidate));
         assert_false(candidate.admissible);
-        assert_true(candidate.cost == 1.25 && candidate.safety_state == -0.25);
+        assert_true(candidate.channels[0].cost == 1.25 && candidate.safety_state == -0.25);
         search_destroy(search);
     }
 }

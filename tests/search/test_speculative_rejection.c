@@ -57,7 +57,7 @@ static void test_no_answer_under_augmented_is_over_budget(void **state) {
         struct world world;
         world_init(&world, seed);
         struct search_spec spec = speculative_spec(SEARCH_SELECTION_AUGMENTED, 8, 4, 24);
-        spec.budget = 0.02 * (double)(seed % 10);
+        spec.channels[0].budget = 0.02 * (double)(seed % 10);
         struct verdict verdict = world_verdict(&world, &spec, &in_order);
         if (!verdict.answer.found) {
             refused++;
@@ -66,7 +66,7 @@ static void test_no_answer_under_augmented_is_over_budget(void **state) {
         }
         answered++;
         double cost = world_cost(&world, &spec, verdict.tokens, verdict.n_tokens);
-        assert_true(cost <= spec.budget);
+        assert_true(cost <= spec.channels[0].budget);
     }
     assert_true(answered > 20);
     assert_true(refused > 5);

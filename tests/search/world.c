@@ -31,13 +31,15 @@ struct search_spec world_spec(enum search_method method, enum search_selection s
         .tries = 2,
         .scorers = {{.weight = 1}, {.is_cost = true, .weight = 1}},
         .n_scorers = WORLD_SCORERS,
-        .has_cost = true,
-        .budget = 0.5,
+        .channels = {{.cost_mode = COST_MODE_TOKEN_SUM_POS,
+                      .budget = 0.5,
+                      .discount = 0.999,
+                      .discount_unit = DISCOUNT_UNIT_TOKEN,
+                      .admit_rule = ADMIT_RULE_TERMINAL}},
+        .n_channels = 1,
         .discount = 0.999,
         .discount_unit = DISCOUNT_UNIT_TOKEN,
         .discount_reward = true,
-        .cost_mode = COST_MODE_TOKEN_SUM_POS,
-        .admit_rule = ADMIT_RULE_TERMINAL,
         .lagrangian_lambda = 5.0,
         .fallback_penalty = FALLBACK_PENALTY_LOG1P,
         .fallback_weight = 1.0,
@@ -95,8 +97,9 @@ double world_cost(const struct world *world, const struct search_spec *spec, con
     double weight = 1.0;
     for (uint32_t i = 0; i < n_tokens; i++) {
         double cost = token_cost(world, tokens[i], i);
-        sum += weight * (spec->cost_mode == COST_MODE_TOKEN_SUM_POS ? fmax(0.0, cost) : cost);
-        weight *= spec->discount;
+        sum += weight *
+               (spec->channels[0].cost_mode == COST_MODE_TOKEN_SUM_POS ? fmax(0.0, cost) : cost);
+        weight *= spec->channels[0].discount;
     }
     return sum;
 }
@@ -231,7 +234,7 @@ struct verdict world_verdict(const struct world *world, const struct search_spec
         assert_in_range(chosen.n_tokens, 1, 256);
         memcpy(verdict.tokens, chosen.tokens, chosen.n_tokens * sizeof *chosen.tokens);
         verdict.n_tokens = chosen.n_tokens;
-        verdict.cost = chosen.cost;
+        verdict.cost = chosen.channels[0].cost;
         verdict.reward = chosen.reward;
         assert_int_equal(chosen.fate, CANDIDATE_FATE_CHOSEN);
     }
