@@ -14,7 +14,7 @@
 #include "worker/decode/response.h"
 #include "worker/score/score_model.h"
 
-enum { TOKENS_MAX = 40, POOL = 10, CONTEXT = 250, OUTPUT_ROWS = 23, IDS_MAX = 512 };
+enum { TOKENS_MAX = 40, POOL = 10, KEPT = 12, CONTEXT = 250, OUTPUT_ROWS = 23, IDS_MAX = 512 };
 
 struct world {
     char *directory;
@@ -61,7 +61,7 @@ static struct loaded load(const struct world *world, const char *name, int32_t n
     assert_ok(tokenizer_open(path, &loaded.tokenizer, &error), &error);
     assert_ok(template_set_open(path, loaded.tokenizer, &loaded.templates, &error), &error);
     const struct model_context_options options = {.n_kv_blocks = n_blocks,
-                                                  .n_sequences = 2 * POOL + 4,
+                                                  .n_sequences = 2 * POOL + 4 + KEPT,
                                                   .batch_rows = 16,
                                                   .output_rows = CONTEXT,
                                                   .context_tokens = CONTEXT};
@@ -71,7 +71,8 @@ static struct loaded load(const struct world *world, const char *name, int32_t n
                                                .tokenizer = loaded.tokenizer,
                                                .policy_tokenizer = world->policy_tokenizer,
                                                .output_rows = OUTPUT_ROWS,
-                                               .context_tokens = CONTEXT};
+                                               .context_tokens = CONTEXT,
+                                               .kept_readings = KEPT};
     assert_ok(score_model_open(&scorer, &loaded.scorer, &error), &error);
     const struct model_config *config = model_get_config(loaded.model);
     bool skips = config->head == MODEL_HEAD_CLASS && !model_get_profile(loaded.model)->pools_last;
@@ -785,6 +786,81 @@ static void test_too_little_kv_is_reported_and_states_can_be_dropped(void **stat
     unload(&loaded);
 }
 
+static struct candidate fork_candidate(const struct candidate *parent) {
+    struct candidate child = *parent;
+    assert_ok(response_fork(&child.response, &parent->response), NULL);
+    assert_ok(scorer_state_fork(parent->state, &child.state), NULL);
+    return child;
+}
+
+static int32_t common(const struct response *a, const struct response *b) {
+    int32_t n = 0;
+    while (n < a->n_read && n < b->n_read && a->read_ids[n] == b->read_ids[n]) {
+        n++;
+    }
+    return n;
+}
+
+// How many tokens the scorer reads for one call over the pool.
+static int64_t count_reading(struct loaded *loaded, const struct settings *settings,
+                             struct candidate *pool) {
+    int64_t before = loaded->scorer->counts.response_tokens;
+    extend_and_check(loaded, settings, pool);
+    return loaded->scorer->counts.response_tokens - before;
+}
+
+static void test_what_finished_texts_share_is_read_once(void **state) {
+    struct world *world = *state;
+    const struct settings settings = {.model = "cost", .role = SCORER_ROLE_COST};
+    struct loaded loaded = load(world, "cost", 200);
+    struct scorer_job *job = open_job(&loaded, SCORER_ROLE_COST, false);
+    struct candidate pool[POOL];
+    memset(pool, 0, sizeof pool);
+    pool[0].used = true;
+    assert_ok(response_init(&pool[0].response, world->policy_tokenizer, TOKENS_MAX), NULL);
+    assert_ok(scorer_state_open(job, &pool[0].state), NULL);
+    // Single letters, which the tokenizer would merge: the reading differs from the first token on.
+    for (int i = 0; i < 30; i++) {
+        assert_ok(response_append(&pool[0].response, "the kind of man "[i % 16], 0, false), NULL);
+    }
+    assert_int_equal(count_reading(&loaded, &settings, pool), 30);
+    for (int i = 1; i <= 3; i++) {
+        pool[i] = fork_candidate(&pool[0]);
+        assert_ok(response_append(&pool[i].response, " bg"[i - 1], 0, false), NULL);
+        finish(&pool[i], false);
+    }
+    struct candidate stem = pool[0];
+    pool[0] = (struct candidate){0};
+    const struct response *a = &pool[1].response;
+    const struct response *b = &pool[2].response;
+    assert_true(a->read_ids[0] != 't' && common(a, b) >= 10);
+    int64_t rest = b->n_read - common(a, b) + pool[3].response.n_read;
+    int32_t shared = common(a, &pool[3].response);
+    shared = shared > common(b, &pool[3].response) ? shared : common(b, &pool[3].response);
+    assert_int_equal(count_reading(&loaded, &settings, pool), a->n_read + rest - shared);
+    // In a later call, a text that is known already costs nothing, until it is forgotten.
+    for (int round = 0; round < 2; round++) {
+        for (int i = 1; i <= 3; i++) {
+            drop(&pool[i]);
+        }
+        pool[1] = fork_candidate(&stem);
+        assert_ok(response_append(&pool[1].response, 'b', 0, false), NULL);
+        finish(&pool[1], false);
+        int64_t read = count_reading(&loaded, &settings, pool);
+        assert_int_equal(read, round == 0 ? 0 : pool[1].response.n_read);
+        if (round == 0) {
+            scorer_forget(loaded.scorer);
+        }
+    }
+    drop(&pool[1]);
+    drop(&stem);
+    scorer_job_unload(job);
+    assert_int_equal(model_context_blocks_free(loaded.context),
+                     model_context_blocks_total(loaded.context));
+    scorer_job_close(job);
+    unload(&loaded);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_score_head_with_shared_ids),
@@ -803,6 +879,7 @@ int main(void) {
         cmocka_unit_test(test_appended_end_token_is_read_after_the_prompt_too),
         cmocka_unit_test(test_prompt_and_responses_that_do_not_fit_are_refused),
         cmocka_unit_test(test_too_little_kv_is_reported_and_states_can_be_dropped),
+        cmocka_unit_test(test_what_finished_texts_share_is_read_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -21,6 +21,7 @@ enum {
     JOBS_BASE = 64,
     BATCH_ROWS = 256,
     SCORER_OUTPUT_ROWS = 512,
+    KEPT_READINGS_MAX = 256, // of finished texts, by a scorer
     LOGITS_BYTES_MAX = 64 << 20, // of one step; more candidates take turns
     LOGITS_ROWS_MIN = 8,
 };
@@ -216,6 +217,8 @@ static enum status create_scorer(struct rank *rank, struct rank_model *model,
     model->options = *shared;
     model->options.context_tokens = min_int(own, 2 * rank->context_tokens);
     model->options.output_rows = SCORER_OUTPUT_ROWS;
+    int32_t kept_readings = min_int(rank->slots, KEPT_READINGS_MAX);
+    model->options.n_sequences += kept_readings;
     enum status status = create_context(rank, model, err);
     if (status != STATUS_OK) {
         return status;
@@ -224,7 +227,8 @@ static enum status create_scorer(struct rank *rank, struct rank_model *model,
                                           .tokenizer = model->tokenizer,
                                           .policy_tokenizer = rank->policy.tokenizer,
                                           .output_rows = model->options.output_rows,
-                                          .context_tokens = model->options.context_tokens};
+                                          .context_tokens = model->options.context_tokens,
+                                          .kept_readings = kept_readings};
     status = score_model_open(&options, &model->scorer, err);
     if (status != STATUS_OK) {
         error_prefix_field(err, model->name);

@@ -121,6 +121,11 @@ static struct rank_job *oldest_prompt(const struct rank *rank) {
 }
 
 bool rank_make_room(struct rank *rank, int32_t n, int64_t n_blocks) {
+    if (!has_room(rank, n, n_blocks)) {
+        for (int i = 0; i < rank->n_scorers; i++) {
+            scorer_forget(rank->scorers[i].scorer);
+        }
+    }
     while (!has_room(rank, n, n_blocks)) {
         struct rank_candidate *candidate = oldest_candidate(rank);
         if (candidate != NULL) {

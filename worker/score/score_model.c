@@ -3,12 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/score/readings.h"
+
 enum {
-    IDS_CAPACITY = 1024,     // first size of the scratch for ids
-    CLOSING_TOKENS_MAX = 256 // one for a byte of PROFILE_SCORE_AFTER_BYTES at most
+    IDS_CAPACITY = 1024,      // first size of the scratch for ids
+    CLOSING_TOKENS_MAX = 256, // one for a byte of PROFILE_SCORE_AFTER_BYTES at most
+    // A finished text waits for another of its job and batch that it shares so many ids more with
+    // than with what was read before, in at most so many rounds.
+    WAIT_TOKENS = 8,
+    ROUNDS_MAX = 4,
 };
 
-// One state's part of a batch: ids[kept .. total) are read now.
+// One state's part of a round: ids[done .. total) are read now.
 struct forward_work {
     int32_t extension; // index, for the caller
     int32_t done;      // ids read so far
@@ -27,7 +33,9 @@ struct model_scorer {
     int32_t padding_id;  // that the pooling of a CLASS head skips; -1 none
     int32_t output_rows; // positions that one forward call may score
     int32_t context_tokens;
+    struct readings *readings; // of finished texts
     // Scratch of a batch.
+    bool *planned;              // [capacity], extensions of this round or an earlier one
     struct forward_work *work;  // [capacity]
     struct forward_item *items; // [capacity]
     int32_t capacity;
@@ -56,7 +64,6 @@ struct model_state {
     int32_t n_ids;
     int32_t capacity;
     int32_t n_policy_tokens; // at the last extension
-    int32_t kept;            // of the extension under way: ids that the KV held already
     int32_t n_appended;      // of the extension under way: ids that follow ids[n_ids], forgotten
     bool ends_with_eos;      // the last of ids is an end token
 };
@@ -130,6 +137,7 @@ static enum status encode_prompt(const struct model_scorer *scorer,
 
 static void job_unload(struct scorer_job *base) {
     struct model_job *job = (struct model_job *)base;
+    readings_forget(scorer_of(base)->readings, job);
     sequence_destroy(scorer_of(base)->context, job->sequence);
     job->sequence = NULL;
 }
@@ -190,6 +198,11 @@ static enum status reserve_work(struct model_scorer *scorer, int32_t n) {
         return STATUS_NO_MEMORY;
     }
     scorer->items = items;
+    bool *planned = realloc(scorer->planned, (size_t)n * sizeof *planned);
+    if (planned == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    scorer->planned = planned;
     scorer->capacity = n;
     return STATUS_OK;
 }
@@ -448,15 +461,34 @@ static int32_t find_owners(const struct model_scorer *scorer, const struct score
     return changed;
 }
 
-// Gives the state its new ids: the ids that stay are `kept`, the KV is cut there. Sets scores_from
-// to the first policy token whose score may differ from before.
-static void replace_ids(struct model_scorer *scorer, struct scorer_extension *extension,
-                        struct model_state *state, const int32_t *ids, int32_t n_ids) {
+// Takes what a kept reading shares with the new ids, which the state holds, where that is more than
+// the first `kept` of them. Returns how many ids need not be read.
+static int32_t take_reading(struct model_scorer *scorer, struct model_state *state, int32_t kept) {
     const struct model_job *job = (const struct model_job *)state->base.job;
-    int32_t kept = 0;
-    while (kept < n_ids && kept < state->n_ids && ids[kept] == state->ids[kept]) {
-        kept++;
+    int32_t length = 0;
+    const struct reading *reading =
+        readings_find(scorer->readings, job, state->ids, state->n_ids, &length);
+    if (length <= kept) {
+        return kept;
     }
+    struct sequence *fork =
+        sequence_fork(scorer->context, reading->sequence, job->n_prefix + length);
+    if (fork == NULL) {
+        return kept;
+    }
+    sequence_destroy(scorer->context, state->sequence);
+    state->sequence = fork;
+    memcpy(state->scores + kept, reading->scores + kept,
+           (size_t)(length - kept) * sizeof *state->scores);
+    return length;
+}
+
+// Gives the state its new ids: the ids that stay are `kept`, the KV is cut there. Sets scores_from
+// to the first policy token whose score may differ from before. Returns `kept`.
+static int32_t replace_ids(struct model_scorer *scorer, struct scorer_extension *extension,
+                           struct model_state *state, const int32_t *ids, int32_t n_ids) {
+    const struct model_job *job = (const struct model_job *)state->base.job;
+    int32_t kept = readings_common(ids, n_ids, state->ids, state->n_ids);
     int32_t from = state->n_policy_tokens;
     if (kept < state->n_ids) {
         from = min_int(from, state->owners[kept]);
@@ -466,15 +498,40 @@ static void replace_ids(struct model_scorer *scorer, struct scorer_extension *ex
         memcpy(state->ids + kept, ids + kept, (size_t)(n_ids - kept) * sizeof *ids);
     }
     state->n_ids = n_ids;
-    state->kept = kept;
     state->n_policy_tokens = extension->text.n_tokens;
     from = min_int(from, find_owners(scorer, &extension->text, state, kept));
     extension->scores_from = kept < n_ids ? min_int(from, state->owners[kept]) : from;
+    return kept;
 }
 
-// Decides what one candidate's state reads now. A failure is the extension's own.
+// Whether a finished text of these ids had better wait for one of the round's, which it shares more
+// with than with what is there already.
+static bool had_better_wait(const struct model_scorer *scorer,
+                            const struct scorer_extension *extensions, int32_t n_work,
+                            const struct model_state *state, const int32_t *ids, int32_t n_ids) {
+    int32_t there = readings_common(ids, n_ids, state->ids, state->n_ids);
+    int32_t length = 0;
+    readings_find(scorer->readings, state->base.job, ids, n_ids, &length);
+    there = length > there ? length : there;
+    int32_t n_seen = 0;
+    for (int32_t w = n_work - 1; w >= 0 && n_seen < READINGS_PER_OWNER; w--) {
+        const struct scorer_extension *other = &extensions[scorer->work[w].extension];
+        const struct model_state *read = (const struct model_state *)other->state;
+        if (read->base.job == state->base.job && other->text.finished) {
+            n_seen++;
+            if (readings_common(ids, n_ids, read->ids, read->n_ids) >= there + WAIT_TOKENS) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// Decides what one candidate's state reads now; *waits: nothing yet, in a round that is not the
+// last. A failure is the extension's own.
 static enum status plan_extension(struct model_scorer *scorer, struct scorer_extension *extension,
-                                  struct forward_work *work) {
+                                  const struct scorer_extension *extensions, int32_t n_work,
+                                  bool *waits, struct forward_work *work) {
     struct model_state *state = (struct model_state *)extension->state;
     const struct model_job *job = (const struct model_job *)state->base.job;
     const struct scorer_text *text = &extension->text;
@@ -484,6 +541,11 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
     if (status != STATUS_OK) {
         return status;
     }
+    if (*waits && text->finished &&
+        had_better_wait(scorer, extensions, n_work, state, ids, n_ids)) {
+        return STATUS_OK;
+    }
+    *waits = false;
     bool end_token = !text->ended && ((text->finished && scorer->append_eos) || job->eos_append);
     const int32_t *appended = NULL;
     int32_t n_appended = appended_ids(scorer, end_token, &appended);
@@ -497,12 +559,12 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
         return error_set(&extension->error, STATUS_NO_MEMORY, NULL, "no memory for %d tokens",
                          n_ids);
     }
-    replace_ids(scorer, extension, state, ids, n_ids);
+    int32_t kept = replace_ids(scorer, extension, state, ids, n_ids);
     state->ends_with_eos =
         text->ended && scorer->n_closing == 0 && (scorer->shares_ids || scorer->eos_id >= 0);
     state->n_appended = n_appended;
     memcpy(state->ids + n_ids, appended, (size_t)n_appended * sizeof *appended);
-    work->done = state->kept;
+    work->done = text->finished ? take_reading(scorer, state, kept) : kept;
     work->total = n_ids + n_appended;
     return STATUS_OK;
 }
@@ -571,6 +633,10 @@ static void report(struct model_scorer *scorer, struct scorer_extension *extensi
         extension->end_score =
             state->n_ids > 0 ? state->scores[state->n_ids - 1] : job->prefix_score;
     }
+    if (extension->text.finished) {
+        readings_keep(scorer->readings, job, state->sequence, state->ids, state->scores,
+                      state->n_ids);
+    }
     if (extension->token_scores == NULL) {
         return;
     }
@@ -586,34 +652,62 @@ static void report(struct model_scorer *scorer, struct scorer_extension *extensi
     }
 }
 
+// A round: all extensions that are left but, with `waits`, finished texts that had better wait.
+static enum status extend_some(struct model_scorer *scorer, struct scorer_extension *extensions,
+                               int32_t n, bool waits, int32_t *n_left, struct error *err) {
+    int32_t n_work = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (scorer->planned[i]) {
+            continue;
+        }
+        struct forward_work work = {.extension = i};
+        bool later = waits;
+        enum status status =
+            plan_extension(scorer, &extensions[i], extensions, n_work, &later, &work);
+        if (status == STATUS_NO_MEMORY) {
+            return error_set(err, status, NULL, "%s", extensions[i].error.message);
+        }
+        if (status == STATUS_OK && later) {
+            continue;
+        }
+        scorer->planned[i] = true;
+        *n_left -= 1;
+        if (status == STATUS_OK && work.done < work.total) {
+            scorer->work[n_work++] = work;
+        } else if (status == STATUS_OK) {
+            report(scorer, &extensions[i]);
+        }
+    }
+    enum status status = forward_work(scorer, extensions, n_work, err);
+    for (int32_t w = 0; w < n_work && status == STATUS_OK; w++) {
+        report(scorer, &extensions[scorer->work[w].extension]);
+    }
+    return status;
+}
+
 static enum status extend(struct scorer *base, struct scorer_extension *extensions, int32_t n,
                           struct error *err) {
     struct model_scorer *scorer = (struct model_scorer *)base;
     if (reserve_work(scorer, n) != STATUS_OK) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a batch of %d", n);
     }
-    int32_t n_work = 0;
-    for (int32_t i = 0; i < n; i++) {
-        struct forward_work work = {.extension = i};
-        enum status status = plan_extension(scorer, &extensions[i], &work);
-        if (status == STATUS_NO_MEMORY) {
-            return error_set(err, status, NULL, "%s", extensions[i].error.message);
-        }
-        if (status == STATUS_OK && work.done < work.total) {
-            scorer->work[n_work++] = work;
-        }
-    }
-    enum status status = forward_work(scorer, extensions, n_work, err);
-    for (int32_t i = 0; i < n && status == STATUS_OK; i++) {
-        if (extensions[i].error.status == STATUS_OK) {
-            report(scorer, &extensions[i]);
-        }
+    memset(scorer->planned, 0, (size_t)n * sizeof *scorer->planned);
+    enum status status = STATUS_OK;
+    int32_t n_left = n;
+    for (int round = 1; n_left > 0 && status == STATUS_OK; round++) {
+        status = extend_some(scorer, extensions, n, round < ROUNDS_MAX, &n_left, err);
     }
     return status;
 }
 
+static void forget(struct scorer *base) {
+    readings_forget_all(((struct model_scorer *)base)->readings);
+}
+
 static void model_scorer_close(struct scorer *base) {
     struct model_scorer *scorer = (struct model_scorer *)base;
+    readings_destroy(scorer->readings);
+    free(scorer->planned);
     free(scorer->work);
     free(scorer->items);
     free(scorer->scores);
@@ -633,6 +727,7 @@ static const struct scorer_ops model_scorer_ops = {
     .state_fork = state_fork,
     .state_drop = state_drop,
     .extend = extend,
+    .forget = forget,
     .close = model_scorer_close,
 };
 
@@ -701,6 +796,10 @@ enum status score_model_open(const struct score_model_options *options, struct s
     scorer->ids = malloc((IDS_CAPACITY + 1) * sizeof *scorer->ids);
     scorer->ids_capacity = IDS_CAPACITY;
     if (scorer->scores == NULL || scorer->ids == NULL) {
+        model_scorer_close(&scorer->base);
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
+    }
+    if (readings_create(options->context, options->kept_readings, &scorer->readings) != STATUS_OK) {
         model_scorer_close(&scorer->base);
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a scorer");
     }

@@ -26,6 +26,9 @@
 // text without one, the prompt included, when the job appends it for costs (cost_eos). A profile's
 // score_after, what the model's template writes behind an answer, is read and forgotten in the same
 // way: behind every text, the prompt included, and in the place of the response's end token.
+// Finished texts are kept for a while (readings.h): what another of the same job shares with one is
+// not read again. Those of one batch wait for one another where they share much. Scores are the
+// same with and without.
 #ifndef WORKER_SCORE_SCORE_MODEL_H
 #define WORKER_SCORE_SCORE_MODEL_H
 
@@ -38,6 +41,7 @@ struct score_model_options {
     const struct tokenizer *policy_tokenizer;
     int32_t output_rows;    // as the context was created with
     int32_t context_tokens; // likewise
+    int32_t kept_readings;  // finished texts kept, each a sequence of the context's; 0 none
 };
 
 // Borrows what `options` points to until scorer_close. STATUS_UNSUPPORTED: an LM head, or the

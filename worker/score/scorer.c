@@ -47,6 +47,12 @@ enum status scorer_extend(struct scorer *scorer, struct scorer_extension *extens
     return scorer->ops->extend(scorer, extensions, n, err);
 }
 
+void scorer_forget(struct scorer *scorer) {
+    if (scorer->ops->forget != NULL) {
+        scorer->ops->forget(scorer);
+    }
+}
+
 void scorer_close(struct scorer *scorer) {
     if (scorer != NULL) {
         scorer->ops->close(scorer);

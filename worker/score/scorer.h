@@ -69,6 +69,7 @@ struct scorer_ops {
     void (*state_drop)(struct scorer_state *state);
     enum status (*extend)(struct scorer *scorer, struct scorer_extension *extensions, int32_t n,
                           struct error *err);
+    void (*forget)(struct scorer *scorer); // NULL: keeps nothing
     void (*close)(struct scorer *scorer);
 };
 
@@ -121,6 +122,9 @@ void scorer_state_drop(struct scorer_state *state); // NULL allowed
 // STATUS_NO_MEMORY, STATUS_DEVICE: after these three the states of this call can only be dropped.
 MUST_CHECK enum status scorer_extend(struct scorer *scorer, struct scorer_extension *extensions,
                                      int32_t n, struct error *err);
+
+// Gives up what is kept only to save work.
+void scorer_forget(struct scorer *scorer);
 
 void scorer_close(struct scorer *scorer); // after its jobs; NULL allowed
 
