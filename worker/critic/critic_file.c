@@ -18,20 +18,6 @@ static void tensor_name(int layer, bool is_bias, char out[NAME_BYTES]) {
     snprintf(out, NAME_BYTES, "layers.%d.%s", layer, is_bias ? "bias" : "weight");
 }
 
-static enum status open_tensors(const char *path, struct safetensors **out, struct error *err) {
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL) {
-        return safetensors_open_file(".", path, out, err);
-    }
-    char *directory = strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    if (directory == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a path");
-    }
-    enum status status = safetensors_open_file(directory, slash + 1, out, err);
-    free(directory);
-    return status;
-}
-
 static enum status read_terms(const char *path, struct critic_file *file, struct error *err) {
     const char *found = safetensors_metadata(file->tensors, version_key);
     if (found == NULL) {
@@ -141,7 +127,7 @@ static enum status read_net(struct critic_file *file, struct error *err) {
 
 enum status critic_file_open(const char *path, struct critic_file *out, struct error *err) {
     *out = (struct critic_file){0};
-    enum status status = open_tensors(path, &out->tensors, err);
+    enum status status = safetensors_open_path(path, &out->tensors, err);
     if (status == STATUS_OK) {
         status = read_terms(path, out, err);
     }

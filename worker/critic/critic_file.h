@@ -14,7 +14,7 @@ struct critic_file {
 };
 
 // Opens and maps the file. Release with critic_file_close, on failure too. Errors name the tensor
-// or the field: those of safetensors_open_file and critic_terms_read; STATUS_NOT_FOUND: a tensor
+// or the field: those of safetensors_open_path and critic_terms_read; STATUS_NOT_FOUND: a tensor
 // that is missing, STATUS_SHAPE, STATUS_UNSUPPORTED (dtype), STATUS_VERSION, STATUS_MALFORMED: no
 // critic, a tensor too many, a NaN.
 MUST_CHECK enum status critic_file_open(const char *path, struct critic_file *out,

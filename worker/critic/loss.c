@@ -2,7 +2,9 @@
 
 #include <math.h>
 
-#include "common/cost_to_go.h"
+#include "worker/critic/terms.h"
+
+enum { OUTPUTS_MAX = 3 * COST_TO_GO_PARTS_MAX * CRITIC_CHANNELS_MAX + 1 };
 
 // log(sum exp(values)).
 static double log_sum_exp(const double *values, int32_t n) {
@@ -59,4 +61,20 @@ double critic_loss_row(const struct critic_loss *loss, const float *raw, const f
         sum += error * error;
     }
     return sum;
+}
+
+double critic_loss_mean(const struct critic_loss *loss, const float *raw, int32_t n,
+                        const float *costs, const float *rewards, float *slopes) {
+    int32_t n_out = 3 * loss->n_parts * loss->n_channels + (loss->has_reward ? 1 : 0);
+    double sum = 0;
+    for (int32_t row = 0; row < n; row++) {
+        double by[OUTPUTS_MAX];
+        size_t begin = (size_t)row * (size_t)n_out;
+        sum += critic_loss_row(loss, raw + begin, costs + (size_t)row * (size_t)loss->n_channels,
+                               rewards != NULL ? rewards[row] : 0, by);
+        for (int32_t i = 0; slopes != NULL && i < n_out; i++) {
+            slopes[begin + (size_t)i] = (float)(by[i] / n);
+        }
+    }
+    return sum / n;
 }

@@ -21,4 +21,9 @@ struct critic_loss {
 double critic_loss_row(const struct critic_loss *loss, const float *raw, const float *costs,
                        float reward, double *gradient);
 
+// The mean over n rows of raw, costs and rewards (NULL: none). Its derivatives by raw go to
+// slopes[n, outputs], unless it is NULL.
+double critic_loss_mean(const struct critic_loss *loss, const float *raw, int32_t n,
+                        const float *costs, const float *rewards, float *slopes);
+
 #endif

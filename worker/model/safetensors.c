@@ -475,6 +475,20 @@ enum status safetensors_open_file(const char *directory, const char *name, struc
     return open_files(directory, name, out, err);
 }
 
+enum status safetensors_open_path(const char *path, struct safetensors **out, struct error *err) {
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return open_files(".", path, out, err);
+    }
+    char *directory = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    if (directory == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a path");
+    }
+    enum status status = open_files(directory, slash + 1, out, err);
+    free(directory);
+    return status;
+}
+
 bool safetensors_exist(const char *directory) {
     return model_path_has(directory, single_name) || model_path_has(directory, index_name);
 }

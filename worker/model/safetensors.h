@@ -39,6 +39,9 @@ MUST_CHECK enum status safetensors_open(const char *directory, struct safetensor
 // The same for the one file directory/name.
 MUST_CHECK enum status safetensors_open_file(const char *directory, const char *name,
                                              struct safetensors **out, struct error *err);
+// The same for the one file at `path`.
+MUST_CHECK enum status safetensors_open_path(const char *path, struct safetensors **out,
+                                             struct error *err);
 // Whether `directory` has weight files that safetensors_open would read.
 bool safetensors_exist(const char *directory);
 void safetensors_close(struct safetensors *safetensors); // NULL allowed
