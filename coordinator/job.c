@@ -40,6 +40,11 @@ enum status job_create(uint64_t id, struct job_spec *spec, size_t spec_bytes, in
 static void drop_search(struct job *job) {
     search_destroy(job->search);
     job->search = NULL;
+    free(job->states);
+    free(job->state_tokens);
+    job->states = NULL;
+    job->state_tokens = NULL;
+    job->n_states = 0;
 }
 
 void job_destroy(struct job *job) {
@@ -100,6 +105,25 @@ static void take_scores(const Surefoot__Row *row, struct search_score out[LIMIT_
     }
 }
 
+// Keeps the state that a checked row ends in, after n_tokens of the response.
+static enum status keep_state(struct job *job, const Surefoot__Row *row, size_t n_tokens) {
+    if (!row->has_state) {
+        return STATUS_OK;
+    }
+    size_t n = job->n_states, bytes = row->state.len;
+    uint8_t *states = realloc(job->states, (n + 1) * bytes);
+    job->states = states != NULL ? states : job->states;
+    uint32_t *tokens = realloc(job->state_tokens, (n + 1) * sizeof *tokens);
+    job->state_tokens = tokens != NULL ? tokens : job->state_tokens;
+    if (states == NULL || tokens == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(states + n * bytes, row->state.data, bytes);
+    tokens[n] = (uint32_t)n_tokens;
+    job->n_states = n + 1;
+    return STATUS_OK;
+}
+
 enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *err) {
     struct search_candidate before;
     if (!search_find_candidate(job->search, row->candidate_id, &before)) {
@@ -128,7 +152,8 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *
         .n_places = n_places,
     };
     job->prompt_tokens = row->has_prompt_tokens ? row->prompt_tokens : job->prompt_tokens;
-    return search_on_row(job->search, &converted, err);
+    status = search_on_row(job->search, &converted, err);
+    return status == STATUS_OK ? keep_state(job, row, before.n_tokens + row->n_token_ids) : status;
 }
 
 size_t job_take_released(struct job *job, uint64_t *candidate_ids, size_t capacity) {

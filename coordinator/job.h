@@ -39,6 +39,9 @@ struct job {
     int64_t started_ms;
     int64_t deadline_ms; // INT64_MAX none
     uint32_t prompt_tokens;
+    uint8_t *states;        // [n_states, spec->state_bytes] of its only candidate; NULL: none
+    uint32_t *state_tokens; // [n_states]
+    size_t n_states;
     Surefoot__Outcome outcome; // of a DONE job
     uint8_t *result;           // [result_size] packed JobResult of a DONE job
     size_t result_size;

@@ -249,6 +249,11 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
         message->over_budget = answer.over_budget;
         message->rule = (char *)answer.rule;
         fill_text(&shown, message);
+        message->has_states = job->spec->state_bytes > 0;
+        message->states = (ProtobufCBinaryData){.len = job->n_states * job->spec->state_bytes,
+                                                .data = job->states};
+        message->state_tokens = job->state_tokens;
+        message->n_state_tokens = job->n_states;
         fill_scorers(job, &shown.scores, parts);
     } else if (outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
         message->rule = (char *)answer.rule;

@@ -67,11 +67,32 @@ static enum status check_scores(const struct job_spec *spec, const Surefoot__Row
     return STATUS_OK;
 }
 
+// o_t of a row that goes on, where the job asks for it.
+static enum status check_state(const struct job_spec *spec, const Surefoot__Row *row,
+                               struct error *err) {
+    size_t want = row->finish == SUREFOOT__FINISH__FINISH_NONE ? spec->state_bytes : 0;
+    size_t size = row->has_state ? row->state.len : 0;
+    if (size != want) {
+        return error_set(err, STATUS_MALFORMED, "row.state", "%zu bytes instead of %zu", size,
+                         want);
+    }
+    for (size_t i = 0; i < size; i += 2) {
+        if ((row->state.data[i + 1] & 0x7F) == 0x7F && (row->state.data[i] & 0x80) != 0) {
+            return error_set(err, STATUS_MALFORMED, "row.state", "element %zu is NaN or infinite",
+                             i / 2);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status job_row_check(const struct job_spec *spec, const Surefoot__Row *row, uint32_t before,
                           uint32_t *n_places, struct error *err) {
     enum status status = check_tokens(row, err);
     if (status == STATUS_OK) {
         status = check_reading(row, before, n_places, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_state(spec, row, err);
     }
     return status == STATUS_OK ? check_scores(spec, row, err) : status;
 }

@@ -418,6 +418,30 @@ static enum status check_against_policy(const struct job_spec *spec, const struc
     return STATUS_OK;
 }
 
+// All states of a result fit, whatever the length of the answer.
+static enum status resolve_states(struct job_spec *spec, const struct model_set *models,
+                                  struct error *err) {
+    spec->state_bytes = 0;
+    if (job_field_number(JOB_FIELD_STATES, spec->submit->spec) == 0) {
+        return STATUS_OK;
+    }
+    const struct search_spec *search = &spec->search;
+    size_t each = 2 * (size_t)models->policy.hidden_dim;
+    size_t most = (search->max_tokens + search->block_tokens - 1) / search->block_tokens;
+    if (each == 0) {
+        return error_set(err, STATUS_UNSUPPORTED, "spec.states",
+                         "the groups do not say how large a hidden state is");
+    }
+    if (most * each > LIMIT_STATES_BYTES) {
+        return error_set(err, STATUS_LIMIT, "spec.states",
+                         "%u tokens in blocks of %u can make %zu states of %zu bytes, the limit is "
+                         "%d bytes: raise block_tokens or lower max_tokens",
+                         search->max_tokens, search->block_tokens, most, each, LIMIT_STATES_BYTES);
+    }
+    spec->state_bytes = each;
+    return STATUS_OK;
+}
+
 static enum status resolve_sampling(struct job_spec *spec, const struct model_set *models,
                                     struct error *err) {
     bool alone = spec->search.method == SEARCH_METHOD_SAMPLE;
@@ -468,6 +492,10 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     }
     if (spec->search.block_tokens > models->block_tokens_max) {
         spec->search.block_tokens = models->block_tokens_max;
+    }
+    status = resolve_states(spec, models, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     spec->has_reward = count_role(spec, SCORER_ROLE_REWARD) > 0;
     spec->resolved = true;

@@ -43,6 +43,7 @@ struct job_spec {
     struct job_sampling sampling; // when resolved
     int32_t *exempt_ids;          // owned; of search
     bool cost_eos_append;
+    size_t state_bytes; // when resolved: of each hidden state that rows carry, 0 none
     bool control_tokens_as_written; // content_tokens is as-written
     uint64_t seed;
     uint32_t deadline_ms; // 0 none

@@ -122,6 +122,7 @@ static enum status read_description(const Surefoot__ModelInfo *info, struct mode
     }
     out->context_length = info->context_length;
     out->vocab_size = info->vocab_size;
+    out->hidden_dim = info->hidden_dim;
     out->parameter_count = info->parameter_count;
     out->has_budget = info->has_budget;
     out->budget = info->has_budget ? info->budget : 0;
@@ -144,6 +145,10 @@ static enum status read_description(const Surefoot__ModelInfo *info, struct mode
     if (out->vocab_size > LIMIT_VOCAB) {
         return error_set(err, STATUS_LIMIT, "vocab_size", "%u tokens, the limit is %d",
                          out->vocab_size, LIMIT_VOCAB);
+    }
+    if (out->hidden_dim > LIMIT_STATES_BYTES / 2) {
+        return error_set(err, STATUS_LIMIT, "hidden_dim", "%u elements, the limit is %d",
+                         out->hidden_dim, LIMIT_STATES_BYTES / 2);
     }
     if (!isfinite(out->budget) || !isfinite(out->cost_min)) {
         return error_set(err, STATUS_INVALID_ARGUMENT,
@@ -211,9 +216,10 @@ static bool same_profile(const struct model_description *a, const struct model_d
     return strcmp(a->role, b->role) == 0 && strcmp(a->chat_template, b->chat_template) == 0 &&
            strcmp(a->cost_mode, b->cost_mode) == 0 && strcmp(a->cost_eos, b->cost_eos) == 0 &&
            a->context_length == b->context_length && a->vocab_size == b->vocab_size &&
-           a->has_budget == b->has_budget && a->budget == b->budget &&
-           a->has_discount == b->has_discount && a->discount == b->discount &&
-           a->has_cost_min == b->has_cost_min && a->cost_min == b->cost_min;
+           a->hidden_dim == b->hidden_dim && a->has_budget == b->has_budget &&
+           a->budget == b->budget && a->has_discount == b->has_discount &&
+           a->discount == b->discount && a->has_cost_min == b->has_cost_min &&
+           a->cost_min == b->cost_min;
 }
 
 static enum status agree(const struct model_description *ours,
@@ -313,6 +319,8 @@ void model_description_fill(const struct model_description *model, Surefoot__Mod
     info->context_length = model->context_length;
     info->has_vocab_size = model->vocab_size > 0;
     info->vocab_size = model->vocab_size;
+    info->has_hidden_dim = model->hidden_dim > 0;
+    info->hidden_dim = model->hidden_dim;
     info->has_parameter_count = model->parameter_count > 0;
     info->parameter_count = model->parameter_count;
     info->has_budget = model->has_budget;

@@ -24,6 +24,7 @@ struct model_description { // as ModelInfo in client.proto
     char cost_eos[LIMIT_NAME_BYTES + 1];
     uint32_t context_length; // tokens
     uint32_t vocab_size;
+    uint32_t hidden_dim; // 0: not said
     uint64_t parameter_count;
     bool has_budget;
     bool has_discount;

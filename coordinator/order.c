@@ -82,6 +82,8 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->max_tokens = spec->search.max_tokens;
     message->has_cost_eos_append = true;
     message->cost_eos_append = spec->cost_eos_append;
+    message->has_states = spec->state_bytes > 0;
+    message->states = spec->state_bytes > 0;
     for (size_t i = 0; i < spec->n_scorers; i++) {
         const struct job_scorer *scorer = &spec->scorers[i];
         Surefoot__ScorerSpec *out = &part->scorers[i];

@@ -7,6 +7,7 @@
 #include "proto/limits.h"
 
 enum {
+    SAMPLE = 1 << SEARCH_METHOD_SAMPLE,
     BEST_OF_N = 1 << SEARCH_METHOD_BEST_OF_N,
     BEAM = 1 << SEARCH_METHOD_BEAM,
     GUARD = 1 << SEARCH_METHOD_INFERENCE_GUARD,
@@ -220,6 +221,11 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                .high = LIMIT_DEADLINE_MS,
                                .fallback = 0,
                                .about = "the job's time limit, 0 none"},
+    [JOB_FIELD_STATES] = {.name = "states",
+                          .kind = JOB_FIELD_KIND_BOOL,
+                          .fallback = 0,
+                          .methods = SAMPLE,
+                          .about = "the result has the hidden states at the ends of blocks"},
 };
 
 const struct job_field *job_field_get(enum job_field_index index) {

@@ -34,6 +34,7 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_EARLY_STOP,
     JOB_FIELD_REJECTION_ALPHA,
     JOB_FIELD_DEADLINE_MS,
+    JOB_FIELD_STATES,
     JOB_FIELDS_COUNT,
 };
 

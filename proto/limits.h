@@ -25,6 +25,7 @@ enum {
     LIMIT_CHANNELS = 4,             // of costs, in one job
     LIMIT_LEXICAL_ENTRIES = 256,    // per list
     LIMIT_LEXICAL_BYTES = 512,      // per entry
+    LIMIT_STATES_BYTES = 2 << 20,   // of hidden states in one result
     LIMIT_GROUPS = 256,
     LIMIT_RANKS = 1024,             // in one group
     LIMIT_GROUP_SLOTS = 65536,

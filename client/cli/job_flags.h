@@ -9,7 +9,7 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = 49, JOB_FLAG_NAME_BYTES = 32 };
+enum { JOB_FLAGS_COUNT = 50, JOB_FLAG_NAME_BYTES = 32 };
 
 struct job_flag_text { // of a field's flag
     char name[JOB_FLAG_NAME_BYTES];

@@ -11,7 +11,8 @@
     "fallback_fired, date, template_variables, "                                                   \
     "prompt_tokens,\ntokens_sampled, queue_ms, run_ms, sampling{temperature, top_k, ..., "         \
     "from_model}, models{name: hash},\nerror{status, field, "                                      \
-    "message}."
+    "message}; with --states states (base64 of bf16), state_tokens, n_tokens, "                    \
+    "read_from,\nscorers."
 
 #define OUTCOME_JSON_HELP                                                                          \
     "JSON: " OUTCOME_FIELDS " With --details\ntoken_ids, read_ids "                                \

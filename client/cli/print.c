@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/cli/template_var.h"
+#include "common/base64.h"
 #include "common/json_numbers.h"
 
 // jansson has no number for NaN and infinities.
@@ -99,6 +100,14 @@ static void append_ids(json_t *array, const uint32_t *ids, size_t count) {
     }
 }
 
+static void add_scorers(json_t *object, const Surefoot__JobResult *result) {
+    json_t *scorers = json_array();
+    for (size_t i = 0; i < result->n_scorers; i++) {
+        json_array_append_new(scorers, scorer_json(result->scorers[i]));
+    }
+    json_object_set_new(object, "scorers", scorers);
+}
+
 static void add_details(json_t *object, const Surefoot__JobResult *result) {
     json_t *ids = json_array();
     append_ids(ids, result->token_ids, result->n_token_ids);
@@ -111,16 +120,28 @@ static void add_details(json_t *object, const Surefoot__JobResult *result) {
     json_object_set_new(object, "read_ids", read);
     json_object_set_new(object, "token_logprobs",
                         floats_json(result->token_logprobs, result->n_token_logprobs));
-    json_t *scorers = json_array();
-    for (size_t i = 0; i < result->n_scorers; i++) {
-        json_array_append_new(scorers, scorer_json(result->scorers[i]));
-    }
-    json_object_set_new(object, "scorers", scorers);
+    add_scorers(object, result);
     json_t *candidates = json_array();
     for (size_t i = 0; i < result->n_candidates; i++) {
         json_array_append_new(candidates, candidate_json(result->candidates[i]));
     }
     json_object_set_new(object, "candidates", candidates);
+}
+
+// What a critic is trained on: states, where they stand, and the scores of what follows.
+static void add_states(json_t *object, const Surefoot__JobResult *result) {
+    char *text = malloc(base64_length(result->states.len) + 1);
+    if (text != NULL) {
+        base64_encode(result->states.data, result->states.len, text);
+        json_object_set_new(object, "states", json_string(text));
+    }
+    free(text);
+    json_t *tokens = json_array();
+    append_ids(tokens, result->state_tokens, result->n_state_tokens);
+    json_object_set_new(object, "state_tokens", tokens);
+    set_integer(object, "n_tokens", true, result->n_token_ids);
+    set_integer(object, "read_from", result->has_read_from, result->read_from);
+    add_scorers(object, result);
 }
 
 static json_t *sampling_json(const Surefoot__JobResult *result) {
@@ -180,6 +201,9 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     json_object_set_new(object, "models", print_models_json(result->models, result->n_models));
     if (details) {
         add_details(object, result);
+    }
+    if (result->has_states) {
+        add_states(object, result);
     }
     return object;
 }

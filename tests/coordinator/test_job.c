@@ -6,11 +6,15 @@
 #include "coordinator/job.h"
 #include "tests/support/testkit.h"
 
-enum { MAX_TOKENS = 4, BLOCK = 2, N_SCORERS = 3 };
+enum { MAX_TOKENS = 4, BLOCK = 2, N_SCORERS = 3, HIDDEN = 3 };
 
 static struct model_set models(void) {
     return (struct model_set){
-        .policy = {.name = "policy", .role = "policy", .context_length = 512, .vocab_size = 1000},
+        .policy = {.name = "policy",
+                   .role = "policy",
+                   .context_length = 512,
+                   .vocab_size = 1000,
+                   .hidden_dim = HIDDEN},
         .scorers = {{.name = "reward", .role = "reward"},
                     {.name = "cost",
                      .role = "cost",
@@ -24,8 +28,9 @@ static struct model_set models(void) {
     };
 }
 
-// One sample under the augmented rule, scored by reward, cost and the rule not to say "no".
-static struct job *start_job(const struct model_set *set) {
+// One sample, under the augmented rule unless it asks for states, scored by reward, cost and the
+// rule not to say "no".
+static struct job *start_job_with(const struct model_set *set, bool states) {
     Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
     Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
     Surefoot__LexicalSpec lexical = SUREFOOT__LEXICAL_SPEC__INIT;
@@ -33,8 +38,9 @@ static struct job *start_job(const struct model_set *set) {
     submit.job_key = "job";
     submit.spec = &spec;
     spec.prompt = "say yes";
-    spec.method = "best-of-n";
-    spec.selection = "augmented";
+    spec.method = states ? "sample" : "best-of-n";
+    spec.selection = states ? NULL : "augmented";
+    spec.has_states = spec.states = states;
     spec.has_n = spec.has_max_tokens = spec.has_block_tokens = true;
     spec.n = 1;
     spec.max_tokens = MAX_TOKENS;
@@ -55,6 +61,10 @@ static struct job *start_job(const struct model_set *set) {
     assert_ok(job_create(1, checked, size, 0, 0, &job), NULL);
     assert_ok(job_start(job, set, &err), &err);
     return job;
+}
+
+static struct job *start_job(const struct model_set *set) {
+    return start_job_with(set, false);
 }
 
 // A row with room for other scores than one a token.
@@ -235,11 +245,69 @@ static void test_nothing_pays_for_a_broken_rule(void **state) {
     job_destroy(job);
 }
 
+static void give_state(struct draft *draft, uint8_t *bytes, size_t size) {
+    draft->row.has_state = true;
+    draft->row.state = (ProtobufCBinaryData){.len = size, .data = bytes};
+}
+
+static void test_states_of_blocks_come_with_the_result(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job_with(&set, true);
+    struct error err = {0};
+    struct search_grow grow;
+    struct draft draft;
+    uint8_t bytes[2 * HIDDEN + 2] = {1, 2, 3, 4, 5, 6};
+    uint8_t no_number[2 * HIDDEN] = {0, 0, 0x80, 0x7F, 0, 0};
+    assert_true(job_next(job, &grow));
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_NONE, 0, BLOCK);
+    assert_status(STATUS_MALFORMED, job_on_row(job, &draft.row, &err));
+    assert_string_equal(err.field, "row.state");
+    give_state(&draft, bytes, sizeof bytes);
+    assert_status(STATUS_MALFORMED, job_on_row(job, &draft.row, &err));
+    give_state(&draft, no_number, sizeof no_number);
+    assert_status(STATUS_MALFORMED, job_on_row(job, &draft.row, &err));
+    give_state(&draft, bytes, 2 * HIDDEN);
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
+    assert_true(job_next(job, &grow));
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_EOS, BLOCK, BLOCK);
+    give_state(&draft, bytes, 2 * HIDDEN); // of a text that has ended
+    assert_status(STATUS_MALFORMED, job_on_row(job, &draft.row, &err));
+    draft.row.has_state = false;
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
+    Surefoot__JobResult *result = finish(job, &set);
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    assert_int_equal(result->n_state_tokens, 1);
+    assert_int_equal(result->state_tokens[0], BLOCK);
+    assert_int_equal(result->states.len, 2 * HIDDEN);
+    assert_memory_equal(result->states.data, bytes, 2 * HIDDEN);
+    wire_free(WIRE_JOB_RESULT, result);
+    job_destroy(job);
+}
+
+static void test_states_that_nobody_asked_for_are_refused(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job(&set);
+    struct error err = {0};
+    struct search_grow grow;
+    struct draft draft;
+    uint8_t bytes[2 * HIDDEN] = {0};
+    assert_true(job_next(job, &grow));
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_NONE, 0, BLOCK);
+    give_state(&draft, bytes, sizeof bytes);
+    assert_status(STATUS_MALFORMED, job_on_row(job, &draft.row, &err));
+    assert_string_equal(err.field, "row.state");
+    job_destroy(job);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reading_can_be_longer_than_the_response),
         cmocka_unit_test(test_empty_text_has_one_place),
         cmocka_unit_test(test_readings_that_contradict_the_row_are_refused),
+        cmocka_unit_test(test_states_of_blocks_come_with_the_result),
+        cmocka_unit_test(test_states_that_nobody_asked_for_are_refused),
         cmocka_unit_test(test_nothing_pays_for_a_broken_rule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -661,6 +661,34 @@ static void test_what_the_models_lack_is_refused(void **state) {
     }
 }
 
+static void test_states_that_could_not_be_sent_are_refused(void **state) {
+    (void)state;
+    struct model_set models = demo_models();
+    struct draft draft;
+    draft_init(&draft);
+    draft.spec.method = "sample";
+    draft.spec.has_states = draft.spec.states = true;
+    draft.spec.has_max_tokens = draft.spec.has_block_tokens = true;
+    draft.spec.max_tokens = 256;
+    draft.spec.block_tokens = 1;
+    expect_error(&draft, &models, STATUS_UNSUPPORTED, "spec.states", "how large");
+    models.policy.hidden_dim = 4096; // 256 states of 8 KiB are 2 MiB
+    draft.spec.max_tokens = 257;
+    expect_error(&draft, &models, STATUS_LIMIT, "spec.states", "257");
+    draft.spec.max_tokens = 256;
+    struct job_spec *spec = NULL;
+    struct error err = {0};
+    assert_ok(create(&draft, &spec, &err), &err);
+    assert_ok(job_spec_resolve(spec, &models, &err), &err);
+    assert_int_equal(spec->state_bytes, 8192);
+    job_spec_destroy(spec);
+    draft.spec.method = "best-of-n";
+    assert_ok(create(&draft, &spec, &err), &err);
+    assert_int_equal(job_spec_check_unread(spec, &err), INVALID);
+    assert_string_equal(err.field, "spec.states");
+    job_spec_destroy(spec);
+}
+
 static void test_cost_mode_and_budget_have_no_silent_default(void **state) {
     (void)state;
     struct model_set models = demo_models();
@@ -1191,6 +1219,7 @@ int main(void) {
         cmocka_unit_test(test_field_that_the_method_does_not_read_is_refused),
         cmocka_unit_test(test_fallback_of_a_step_with_one_try_is_refused),
         cmocka_unit_test(test_what_the_models_lack_is_refused),
+        cmocka_unit_test(test_states_that_could_not_be_sent_are_refused),
         cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),
         cmocka_unit_test(test_defaults_come_from_the_method_and_the_profile),
         cmocka_unit_test(test_absent_sampling_is_the_models_own),

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/tokenizer/base64.h"
+#include "common/base64.h"
 
 enum { MUTATIONS = 600, CHANGES_MAX = 4, IDS_MAX = 256, TEXT_BYTES_MAX = 16384 };
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/tokenizer/base64.h"
+#include "common/base64.h"
 
 static json_t *load(const char *name) {
     char path[128];

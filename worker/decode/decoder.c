@@ -191,6 +191,15 @@ void decoder_state_copy(struct decoder *decoder, const int32_t *from, const int3
     }
 }
 
+enum status decoder_state_read(const struct decoder *decoder, int32_t state, float *out) {
+    size_t hidden = (size_t)decoder->states.cols;
+    ASSERT(state >= 0 && state < decoder->states.rows);
+    return decoder->backend->ops->download(decoder->backend, out,
+                                           (const float *)decoder->states.data +
+                                               (size_t)state * hidden,
+                                           hidden * sizeof *out);
+}
+
 bool decoder_is_end(const struct decoder *decoder, int32_t token_id) {
     for (int32_t i = decoder->n_never; i < decoder->n_forbidden; i++) {
         if (decoder->forbidden[i] == token_id) {

@@ -84,6 +84,9 @@ void decoder_state_release(struct decoder *decoder, int32_t state);
 // Copies rows: states[to[i]] = states[from[i]] for n pairs; no row is both read and written.
 void decoder_state_copy(struct decoder *decoder, const int32_t *from, const int32_t *to, int32_t n);
 
+// Brings one row to the host: out[hidden]. Waits. STATUS_DEVICE.
+MUST_CHECK enum status decoder_state_read(const struct decoder *decoder, int32_t state, float *out);
+
 // Whether `token_id` ends a text: an end token of the policy's configuration or of its tokenizer.
 bool decoder_is_end(const struct decoder *decoder, int32_t token_id);
 

@@ -327,6 +327,8 @@ static void describe_model(const struct rank *rank, const struct rank_model *mod
     info->has_context_length = info->has_vocab_size = info->has_parameter_count = true;
     info->context_length = (uint32_t)min_int(rank->context_tokens, model->options.context_tokens);
     info->vocab_size = (uint32_t)config->vocab_size;
+    info->has_hidden_dim = true;
+    info->hidden_dim = (uint32_t)config->hidden_dim;
     info->parameter_count = (uint64_t)model_parameter_count(model->model);
     if (profile->chat_template[0] != '\0') {
         info->chat_template = (char *)profile->chat_template;

@@ -43,6 +43,7 @@ struct rank_job {
     int32_t *bias_ids;   // owned, of params.sampling.bias
     float *bias_values;  // likewise
     char *stop_text;     // owned, of params.stops
+    bool states;         // its rows carry o_t
     struct rank_job_scorer scorers[RANK_SCORERS_MAX];
     int n_scorers;
     struct sequence *sequence; // holds the prompt; NULL while it is not prepared
@@ -166,7 +167,7 @@ MUST_CHECK enum status rank_row_fail(Surefoot__Row *row, const struct error *err
 MUST_CHECK enum status rank_row_add_score(const struct rank_item *item, int index,
                                           const struct scorer_extension *extension);
 // Everything else, from the item's grown candidate.
-MUST_CHECK enum status rank_row_fill(const struct rank_item *item);
+MUST_CHECK enum status rank_row_fill(const struct rank *rank, const struct rank_item *item);
 // Takes back scores [n_scorers] and what rank_row_fill put there; the error stays.
 void rank_row_clear(Surefoot__Row *row, int n_scorers);
 

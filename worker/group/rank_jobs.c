@@ -371,6 +371,7 @@ static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message
     }
     job->params.max_tokens = (int32_t)message->max_tokens;
     job->params.seed = message->seed;
+    job->states = message->has_states && message->states;
     struct chat chat = {0};
     struct chat_message *messages = make_messages(message, &chat.n_messages);
     json_t *variables = make_variables(message);

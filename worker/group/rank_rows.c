@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "worker/group/rank_internal.h"
+#include "worker/model/element.h"
 
 enum status rank_row_fail(Surefoot__Row *row, const struct error *error) {
     if (row->error != NULL) {
@@ -98,7 +99,33 @@ static enum status fill_finish(const struct response *response, Surefoot__Row *r
     return response_reads_as_written(response) ? STATUS_OK : fill_reading(response, row);
 }
 
-enum status rank_row_fill(const struct rank_item *item) {
+// o_t of the last token, as little-endian bf16.
+static enum status fill_state(const struct rank *rank, const struct rank_item *item,
+                              Surefoot__Row *row) {
+    size_t n = (size_t)model_get_config(rank->policy.model)->hidden_dim;
+    float *values = malloc(n * sizeof *values);
+    uint8_t *bytes = malloc(2 * n);
+    enum status status = values != NULL && bytes != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+    if (status == STATUS_OK) {
+        status = decoder_state_read(rank->decoder, item->candidate->state, values);
+    }
+    if (status != STATUS_OK) {
+        free(values);
+        free(bytes);
+        return status;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t bits = element_to_bf16(values[i]);
+        bytes[2 * i] = (uint8_t)bits;
+        bytes[2 * i + 1] = (uint8_t)(bits >> 8);
+    }
+    free(values);
+    row->has_state = true;
+    row->state = (ProtobufCBinaryData){.len = 2 * n, .data = bytes};
+    return STATUS_OK;
+}
+
+enum status rank_row_fill(const struct rank *rank, const struct rank_item *item) {
     Surefoot__Row *row = item->row;
     const struct response *response = &item->candidate->response;
     size_t n = (size_t)(response->n_tokens - item->n_before);
@@ -113,6 +140,12 @@ enum status rank_row_fill(const struct rank_item *item) {
         row->logprobs[i] = response->logprobs[item->n_before + (int32_t)i];
     }
     row->n_token_ids = row->n_logprobs = n;
+    if (item->job->states && response->finish == DECODE_FINISH_NONE) {
+        enum status status = fill_state(rank, item, row);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
     row->has_prompt_tokens = true;
     row->prompt_tokens = (uint32_t)item->job->params.n_prompt;
     row->n_scores = (size_t)item->job->n_scorers;
@@ -131,11 +164,14 @@ void rank_row_clear(Surefoot__Row *row, int n_scorers) {
     free(row->logprobs);
     free(row->text);
     free(row->read_ids);
+    free(row->state.data);
     row->scores = NULL;
     row->token_ids = NULL;
     row->logprobs = NULL;
     row->text = NULL;
     row->read_ids = NULL;
     row->has_read_from = false;
+    row->has_state = false;
+    row->state = (ProtobufCBinaryData){0};
     row->n_scores = row->n_token_ids = row->n_logprobs = row->n_read_ids = 0;
 }

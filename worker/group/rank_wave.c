@@ -289,7 +289,7 @@ static enum status finish_items(struct rank *rank, struct rank_item *items, int3
         struct rank_item *item = &items[i];
         if (item->row->error != NULL) {
             rank_row_clear(item->row, item->job->n_scorers);
-        } else if (rank_row_fill(item) != STATUS_OK) {
+        } else if (rank_row_fill(rank, item) != STATUS_OK) {
             return STATUS_NO_MEMORY;
         }
     }

@@ -22,6 +22,16 @@ static inline float element_to_f32(const void *data, enum dtype dtype, size_t in
     return value;
 }
 
+// Nearest even; what is no number stays that.
+static inline uint16_t element_to_bf16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) {
+        return (uint16_t)(bits >> 16 | 0x40);
+    }
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
 // Names of the dtypes as files write them; false for any other.
 static inline bool element_find_dtype(const char *name, enum dtype *out) {
     static const char *const names[] = {"F32", "F16", "BF16"}; // order of enum dtype

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/tokenizer/base64.h"
+#include "common/base64.h"
 #include "worker/tokenizer/model_file.h"
 #include "worker/tokenizer/tokenizer_json.h"
 #include "worker/tokenizer/tokenizer_source.h"

@@ -1,4 +1,4 @@
-#include "worker/tokenizer/base64.h"
+#include "common/base64.h"
 
 #include <stdint.h>
 
@@ -41,4 +41,19 @@ bool base64_decode(const char *text, size_t bytes, char *out, size_t capacity, s
     }
     *count = total;
     return true;
+}
+
+void base64_encode(const void *bytes, size_t count, char *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = bytes;
+    for (size_t i = 0; i < count; i += 3) {
+        uint32_t group = (uint32_t)in[i] << 16;
+        group |= i + 1 < count ? (uint32_t)in[i + 1] << 8 : 0;
+        group |= i + 2 < count ? in[i + 2] : 0;
+        *out++ = digits[group >> 18];
+        *out++ = digits[group >> 12 & 63];
+        *out++ = i + 1 < count ? digits[group >> 6 & 63] : '=';
+        *out++ = i + 2 < count ? digits[group & 63] : '=';
+    }
+    *out = '\0';
 }
