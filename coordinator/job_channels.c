@@ -106,17 +106,9 @@ enum status job_channels_check(const Surefoot__JobSpec *spec, struct error *err)
     return status;
 }
 
-// Whether a scorer can be one of channel cost; a model without a role may be of cost.
-static bool may_be_in_cost(const Surefoot__ScorerSpec *scorer) {
-    return !is_named(scorer->role, "reward") &&
-           is_named(channel_name(scorer->channel, scorer->lexical), JOB_CHANNEL_COST);
-}
-
 enum status job_channels_check_unread(const Surefoot__JobSpec *spec, struct error *err) {
-    bool has_cost = spec->n_scorers == 0;
     for (size_t i = 0; i < spec->n_scorers; i++) {
         const Surefoot__ScorerSpec *scorer = spec->scorers[i];
-        has_cost = has_cost || may_be_in_cost(scorer);
         if (scorer->lexical != NULL && is_named(scorer->role, "cost") && scorer->has_weight &&
             scorer->weight == 0 &&
             is_named(channel_name(scorer->channel, scorer->lexical), JOB_CHANNEL_RULES)) {
@@ -125,18 +117,6 @@ enum status job_channels_check_unread(const Surefoot__JobSpec *spec, struct erro
             return error_set(err, STATUS_INVALID_ARGUMENT, field,
                              "0: its rules would rule nothing; leave the scorer out, or name a "
                              "channel with a budget");
-        }
-    }
-    static const enum job_field_index fields[] = {JOB_FIELD_BUDGET, JOB_FIELD_COST_MODE,
-                                                  JOB_FIELD_ADMIT_RULE, JOB_FIELD_COST_MIN};
-    for (size_t i = 0; !has_cost && i < sizeof fields / sizeof fields[0]; i++) {
-        if (job_field_is_set(fields[i], spec)) {
-            char field[ERROR_FIELD_BYTES];
-            snprintf(field, sizeof field, "spec.%s", job_field_get(fields[i])->name);
-            return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "has no effect: no scorer is in channel %s, and rules of words have "
-                             "budget 0 in %s; name the channel of a scorer, or leave the field out",
-                             JOB_CHANNEL_COST, JOB_CHANNEL_RULES);
         }
     }
     return STATUS_OK;
@@ -380,6 +360,24 @@ static enum status place_scorers(struct job_spec *spec, struct error *err) {
     return STATUS_OK;
 }
 
+// What the job says of channel cost, and no scorer reads.
+static enum status check_cost_is_read(const struct job_spec *spec, struct error *err) {
+    static const enum job_field_index fields[] = {JOB_FIELD_BUDGET, JOB_FIELD_COST_MODE,
+                                                  JOB_FIELD_ADMIT_RULE, JOB_FIELD_COST_MIN};
+    bool is_read = spec->n_channels == 0 || is_named(spec->channels[0], JOB_CHANNEL_COST);
+    for (size_t i = 0; !is_read && i < sizeof fields / sizeof fields[0]; i++) {
+        if (job_field_is_set(fields[i], spec->submit->spec)) {
+            char field[ERROR_FIELD_BYTES];
+            snprintf(field, sizeof field, "spec.%s", job_field_get(fields[i])->name);
+            return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                             "has no effect: no scorer is in channel %s, and rules of words have "
+                             "budget 0 in %s; name the channel of a scorer, or leave the field out",
+                             JOB_CHANNEL_COST, JOB_CHANNEL_RULES);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status resolve_named(struct job_spec *spec, const struct model_set *models,
                                  uint32_t index, struct error *err) {
     const Surefoot__JobSpec *message = spec->submit->spec;
@@ -421,6 +419,9 @@ enum status job_channels_resolve(struct job_spec *spec, const struct model_set *
     const Surefoot__JobSpec *message = spec->submit->spec;
     struct search_spec *search = &spec->search;
     enum status status = place_scorers(spec, err);
+    if (status == STATUS_OK) {
+        status = check_cost_is_read(spec, err);
+    }
     for (uint32_t i = 0; status == STATUS_OK && i < spec->n_channels; i++) {
         status = resolve_named(spec, models, i, err);
     }

@@ -11,13 +11,13 @@
 // job_scorers_check. STATUS_INVALID_ARGUMENT, STATUS_LIMIT.
 MUST_CHECK enum status job_channels_check(const Surefoot__JobSpec *spec, struct error *err);
 
-// STATUS_INVALID_ARGUMENT when a field of a checked message has no effect: a rule of words that
-// weighs nothing, a field of channel cost where nothing is in it. For new jobs, as
-// job_spec_check_unread.
+// STATUS_INVALID_ARGUMENT when a rule of words of a checked message weighs nothing. For new jobs,
+// as job_spec_check_unread.
 MUST_CHECK enum status job_channels_check_unread(const Surefoot__JobSpec *spec, struct error *err);
 
 // Fills scorers, channels and the reward's discount of spec->search, and cost_eos_append, for
-// resolved scorers. STATUS_INVALID_ARGUMENT, STATUS_LIMIT.
+// resolved scorers. STATUS_INVALID_ARGUMENT also where the job says something of channel cost and
+// its cost scorers are in others; STATUS_LIMIT.
 MUST_CHECK enum status job_channels_resolve(struct job_spec *spec, const struct model_set *models,
                                             struct error *err);
 

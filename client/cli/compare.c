@@ -109,9 +109,9 @@ static enum status check_read(const struct compare *compare, struct error *err) 
             read = job_field_is_read(i, &spec);
         }
         if (!read) {
-            char name[JOB_FLAG_NAME_BYTES];
+            char name[FIELD_FLAG_NAME_BYTES];
             char flag[ERROR_FIELD_BYTES];
-            job_flag_name(i, name);
+            field_flag_name(i, name);
             snprintf(flag, sizeof flag, "--%s", name);
             return error_set(err, STATUS_INVALID_ARGUMENT, flag,
                              "has no effect on any of the methods");

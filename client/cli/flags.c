@@ -89,7 +89,10 @@ static enum status append(const struct flag *flag, const char *text, struct erro
     return STATUS_OK;
 }
 
-static enum status read_value(const struct flag *flag, const char *text, struct error *err) {
+enum status flags_read(const struct flag *flag, const char *text, struct error *err) {
+    if (flag->given != NULL) {
+        *flag->given = 1;
+    }
     switch (flag->kind) {
     case FLAG_SWITCH:
         return read_switch(flag, text, err);
@@ -133,10 +136,7 @@ static enum status read_flag(const struct command_line *line, int argc, char **a
         }
         text = argv[++*index];
     }
-    if (flag->given != NULL) {
-        *flag->given = 1;
-    }
-    return read_value(flag, text, err);
+    return flags_read(flag, text, err);
 }
 
 enum status flags_parse(const struct command_line *line, int argc, char **argv,

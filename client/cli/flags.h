@@ -55,6 +55,10 @@ MUST_CHECK enum status flags_parse(const struct command_line *line, int argc, ch
                                    const char **positional, int *n_positional, bool *help,
                                    struct error *err);
 
+// Reads a value as if the flag had been named; not of FLAG_RENAMED. STATUS_INVALID_ARGUMENT,
+// STATUS_LIMIT.
+MUST_CHECK enum status flags_read(const struct flag *flag, const char *text, struct error *err);
+
 void flags_print_help(const struct command_line *line, FILE *out);
 
 #endif

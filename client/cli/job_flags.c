@@ -48,13 +48,6 @@ static struct flag *add_above_zero(struct flag *at, const char *name, double *ta
     return next;
 }
 
-void job_flag_name(enum job_field_index index, char out[JOB_FLAG_NAME_BYTES]) {
-    snprintf(out, JOB_FLAG_NAME_BYTES, "%s", job_field_get(index)->name);
-    for (char *c = strchr(out, '_'); c != NULL; c = strchr(c, '_')) {
-        *c = '-';
-    }
-}
-
 static void describe_field(enum job_field_index index, struct job_flag_text *out) {
     char about[JOB_FIELD_TEXT_BYTES];
     char fallback[JOB_FIELD_TEXT_BYTES];
@@ -66,31 +59,16 @@ static void describe_field(enum job_field_index index, struct job_flag_text *out
     }
     job_field_default_text(index, fallback);
     snprintf(out->help, sizeof out->help, "%s; default %s", about, fallback);
-    job_flag_name(index, out->name);
+    field_flag_name(index, out->name);
 }
 
 static struct flag *add_field(struct flag *at, enum job_field_index index,
                               struct job_flags *flags) {
-    static const enum flag_kind kinds[] = {[JOB_FIELD_KIND_U32] = FLAG_U32,
-                                           [JOB_FIELD_KIND_REAL] = FLAG_REAL,
-                                           [JOB_FIELD_KIND_BOOL] = FLAG_SWITCH,
-                                           [JOB_FIELD_KIND_CHOICE] = FLAG_TEXT};
-    static const char *const values[] = {[JOB_FIELD_KIND_U32] = "N",
-                                         [JOB_FIELD_KIND_REAL] = "X",
-                                         [JOB_FIELD_KIND_BOOL] = NULL,
-                                         [JOB_FIELD_KIND_CHOICE] = "NAME"};
-    const struct job_field *field = job_field_get(index);
     struct job_flag_text *text = &flags->texts[index];
     describe_field(index, text);
-    *at = (struct flag){.name = text->name,
-                        .kind = kinds[field->kind],
-                        .target = job_field_place(index, &flags->spec),
-                        .given = job_field_has_place(index, &flags->spec),
-                        .min = field->low,
-                        .max = field->high,
-                        .above_min = field->above_low,
-                        .value = values[field->kind],
-                        .help = text->help};
+    *at = field_flag(index, &flags->spec);
+    at->name = text->name;
+    at->help = text->help;
     return at + 1;
 }
 
@@ -132,8 +110,10 @@ static struct flag *add_sampling_flags(struct flag *at, struct job_flags *flags)
 
 static struct flag *add_scorer_flags(struct flag *at, struct job_flags *flags) {
     Surefoot__LexicalSpec *lexical = &flags->lexical;
-    at = add(at, "scorer", FLAG_LIST, &flags->scorers, "NAME[:ROLE[:W]]",
-             "a model, or \"lexical\"; repeatable; default all models of the service");
+    at = add(at, "scorer", FLAG_LIST, &flags->scorers, "NAME[:ROLE[:W[:CHANNEL]]]",
+             "a model, or \"lexical\"; parts may be empty; repeatable; default all models of the "
+             "service, a cost in channel cost, of lexical in rules");
+    *at++ = channel_flags_flag(&flags->channels);
     at = add(at, "require", FLAG_LIST, &flags->required, "WORD",
              "a rule of words: kept, or no answer; of scorer lexical if there is one; repeatable; "
              "default none");
@@ -220,7 +200,16 @@ static enum status build_bias(struct job_flags *flags, struct error *err) {
     return STATUS_OK;
 }
 
-// NAME, NAME:ROLE or NAME:ROLE:WEIGHT.
+// Cuts the text at its next colon; NULL: there is none, or nothing to cut.
+static char *cut(char *text) {
+    char *colon = text == NULL ? NULL : strchr(text, ':');
+    if (colon != NULL) {
+        *colon++ = '\0';
+    }
+    return colon;
+}
+
+// NAME[:ROLE[:WEIGHT[:CHANNEL]]]; an empty part is an absent one.
 static enum status build_scorer(struct job_flags *flags, int index, struct error *err) {
     const char *given = flags->scorers.items[index];
     char *text = flags->scorer_text[index];
@@ -231,18 +220,16 @@ static enum status build_scorer(struct job_flags *flags, int index, struct error
     Surefoot__ScorerSpec *scorer = &flags->scorer_rows[index];
     surefoot__scorer_spec__init(scorer);
     scorer->name = text;
-    char *role = strchr(text, ':');
-    char *weight = role == NULL ? NULL : strchr(role + 1, ':');
-    if (role != NULL) {
-        *role = '\0';
-        scorer->role = role + 1;
-    }
-    if (weight != NULL) {
-        *weight = '\0';
+    char *role = cut(text);
+    char *weight = cut(role);
+    char *channel = cut(weight);
+    scorer->role = role != NULL && role[0] != '\0' ? role : NULL;
+    scorer->channel = channel != NULL && channel[0] != '\0' ? channel : NULL;
+    if (weight != NULL && weight[0] != '\0') {
         char *end = NULL;
         scorer->has_weight = 1;
-        scorer->weight = strtod(weight + 1, &end);
-        if (end == weight + 1 || *end != '\0' || !isfinite(scorer->weight)) {
+        scorer->weight = strtod(weight, &end);
+        if (end == weight || *end != '\0' || !isfinite(scorer->weight)) {
             return error_set(err, STATUS_INVALID_ARGUMENT, "--scorer",
                              "the weight of \"%.80s\" is not a finite number", given);
         }
@@ -301,6 +288,11 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     if (status == STATUS_OK) {
         status = build_scorers(flags, err);
     }
+    if (status == STATUS_OK) {
+        status = channel_flags_finish(&flags->channels, err);
+        flags->spec.n_channels = flags->channels.count;
+        flags->spec.channels = flags->channels.list;
+    }
     if (status == STATUS_OK && has_rules(lexical) && !flags->lexical_used) {
         flags->spec.lexical = lexical;
     }
@@ -326,6 +318,7 @@ void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {
 
 void job_flags_destroy(struct job_flags *flags) {
     template_vars_destroy(&flags->variables);
+    channel_flags_destroy(&flags->channels);
     free(flags->bias_rows);
     free(flags->bias_list);
 }

@@ -2,6 +2,8 @@
 #ifndef CLIENT_CLI_JOB_FLAGS_H
 #define CLIENT_CLI_JOB_FLAGS_H
 
+#include "client/cli/channel_flags.h"
+#include "client/cli/field_flag.h"
 #include "client/cli/flags.h"
 #include "client/cli/template_var.h"
 #include "client/cli/turns.h"
@@ -9,10 +11,10 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = 50, JOB_FLAG_NAME_BYTES = 32 };
+enum { JOB_FLAGS_COUNT = 51 };
 
 struct job_flag_text { // of a field's flag
-    char name[JOB_FLAG_NAME_BYTES];
+    char name[FIELD_FLAG_NAME_BYTES];
     char help[2 * JOB_FIELD_TEXT_BYTES + sizeof "; default "];
 };
 
@@ -27,6 +29,7 @@ struct job_flags {
     struct flag_list logit_bias;
     struct flag_list stop;
     struct flag_list scorers;
+    struct channel_flags channels;
     struct flag_list required;
     struct flag_list forbidden;
     struct flag_list required_regex;
@@ -37,7 +40,7 @@ struct job_flags {
     Surefoot__LogitBias **bias_list;
     Surefoot__ScorerSpec scorer_rows[LIMIT_SCORERS];
     Surefoot__ScorerSpec *scorer_list[LIMIT_SCORERS];
-    char scorer_text[LIMIT_SCORERS][3 * LIMIT_NAME_BYTES]; // name and role, cut out of the flag
+    char scorer_text[LIMIT_SCORERS][4 * LIMIT_NAME_BYTES]; // names, cut out of the flag
     Surefoot__ChatMessage message_rows[TURNS_AROUND + 1];
     Surefoot__ChatMessage *message_list[TURNS_AROUND + 1];
 };
@@ -56,9 +59,6 @@ void job_flags_fix_date(struct job_flags *flags, const char *recorded);
 // Sets the prompt, borrowed until the next call: as `prompt`, with --system or --prefill as
 // messages, with --rendered as rendered_prompt.
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt);
-
-// The name of a field's flag, without "--": the field's with hyphens.
-void job_flag_name(enum job_field_index index, char out[JOB_FLAG_NAME_BYTES]);
 
 void job_flags_destroy(struct job_flags *flags); // what finish allocated, not the struct
 

@@ -6,7 +6,8 @@
 #include "client/surefoot.h"
 
 #define OUTCOME_FIELDS                                                                             \
-    "key, outcome, text (when answered), reward, cost, safety_state, budget, over_budget,\n"       \
+    "key, outcome, text (when answered), reward, cost, safety_state, budget, channels[name,\n"     \
+    "budget, cost, safety_state, admissible], over_budget,\n"                                      \
     "finish_reason, rule, seed, n_finished, n_admissible, n_repeats, tries_used, "                 \
     "fallback_fired, date, template_variables, "                                                   \
     "prompt_tokens,\ntokens_sampled, queue_ms, run_ms, sampling{temperature, top_k, ..., "         \
@@ -18,7 +19,8 @@
     "JSON: " OUTCOME_FIELDS " With --details\ntoken_ids, read_ids "                                \
     "(as scorers read the text), "                                                                 \
     "token_logprobs, scorers[name, role, end_score, token_scores],\ncandidates[candidate_id, "     \
-    "parent_id, n_tokens, reward, cost, safety_state, admissible,\nfate, finish_reason]."
+    "parent_id, n_tokens, reward, cost, safety_state, admissible,\nchannels (where there are "     \
+    "several), fate, finish_reason]."
 
 struct outcome_view {
     int json;

@@ -80,6 +80,21 @@ static json_t *scorer_json(const Surefoot__ScorerResult *scorer) {
     return object;
 }
 
+static json_t *channels_json(Surefoot__ChannelResult *const *channels, size_t count) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const Surefoot__ChannelResult *channel = channels[i];
+        json_t *object = json_object();
+        set_text(object, "name", channel->name);
+        set_real(object, "budget", channel->has_budget, channel->budget);
+        set_real(object, "cost", channel->has_cost, channel->cost);
+        set_real(object, "safety_state", channel->has_safety_state, channel->safety_state);
+        set_bool(object, "admissible", channel->has_admissible, channel->admissible);
+        json_array_append_new(array, object);
+    }
+    return array;
+}
+
 static json_t *candidate_json(const Surefoot__CandidateSummary *candidate) {
     json_t *object = json_object();
     set_integer(object, "candidate_id", candidate->has_candidate_id, candidate->candidate_id);
@@ -89,6 +104,10 @@ static json_t *candidate_json(const Surefoot__CandidateSummary *candidate) {
     set_real(object, "cost", candidate->has_cost, candidate->cost);
     set_real(object, "safety_state", candidate->has_safety_state, candidate->safety_state);
     set_bool(object, "admissible", candidate->has_admissible, candidate->admissible);
+    if (candidate->n_channels > 0) {
+        json_object_set_new(object, "channels",
+                            channels_json(candidate->channels, candidate->n_channels));
+    }
     set_text(object, "fate", candidate->fate);
     set_text(object, "finish_reason", candidate->finish_reason);
     return object;
@@ -175,6 +194,10 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_real(object, "cost", result->has_cost, result->cost);
     set_real(object, "safety_state", result->has_safety_state, result->safety_state);
     set_real(object, "budget", result->has_budget, result->budget);
+    if (result->n_channels > 0) {
+        json_object_set_new(object, "channels",
+                            channels_json(result->channels, result->n_channels));
+    }
     set_bool(object, "over_budget", result->has_over_budget, result->over_budget);
     set_text(object, "finish_reason", result->finish_reason);
     set_text(object, "rule", result->rule);
@@ -389,6 +412,16 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     print_score("budget", result->has_budget, result->budget, out);
     print_score("safety state", result->has_safety_state, result->safety_state, out);
     fprintf(out, "  over budget %s\n", result->over_budget ? "YES" : "no");
+    for (size_t i = 0; result->n_channels > 1 && i < result->n_channels; i++) {
+        const Surefoot__ChannelResult *channel = result->channels[i];
+        fprintf(out, "channel   ");
+        fputs("  ", out);
+        print_text(channel->name == NULL ? "" : channel->name, true, 0, out);
+        print_score("cost", channel->has_cost, channel->cost, out);
+        print_score("budget", channel->has_budget, channel->budget, out);
+        print_score("safety state", channel->has_safety_state, channel->safety_state, out);
+        fprintf(out, "  over budget %s\n", channel->admissible ? "no" : "YES");
+    }
     fprintf(out, "candidates  %u finished, %u admissible, %u repeat%s, %u %s%s\n",
             result->n_finished, result->n_admissible, result->n_repeats,
             print_plural(result->n_repeats), result->tries_used,

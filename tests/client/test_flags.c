@@ -93,6 +93,40 @@ static void test_rules_of_words_never_go_unread(void **state) {
     job_flags_destroy(&flags);
 }
 
+static void test_channels_are_built_of_a_jobs_fields(void **state) {
+    (void)state;
+    struct job_flags flags;
+    struct error err;
+    assert_ok(PARSE(&flags, &err, "--scorer", "harm:cost:2:harm", "--scorer", "lexical:cost::tone",
+                    "--scorer", "reward", "--forbid", "bad", "--channel",
+                    "harm:budget=-2.5,discount=0.5,discount-unit=block,cost-mode=token_sum,"
+                    "admit-rule=prefix,cost-min=-1",
+                    "--channel", "tone", "--budget", "3", "hello"),
+              &err);
+    assert_int_equal(flags.spec.n_scorers, 3);
+    assert_true(flags.spec.scorers[0]->weight == 2);
+    assert_string_equal(flags.spec.scorers[0]->channel, "harm");
+    assert_false(flags.spec.scorers[1]->has_weight);
+    assert_string_equal(flags.spec.scorers[1]->role, "cost");
+    assert_string_equal(flags.spec.scorers[1]->channel, "tone");
+    assert_null(flags.spec.scorers[2]->channel);
+    assert_int_equal(flags.spec.n_channels, 2);
+    const Surefoot__ChannelSpec *harm = flags.spec.channels[0];
+    const Surefoot__ChannelSpec *tone = flags.spec.channels[1];
+    assert_string_equal(harm->name, "harm");
+    assert_true(harm->has_budget && harm->budget == -2.5);
+    assert_true(harm->has_discount && harm->discount == 0.5);
+    assert_true(harm->has_cost_min && harm->cost_min == -1);
+    assert_string_equal(harm->discount_unit, "block");
+    assert_string_equal(harm->cost_mode, "token_sum");
+    assert_string_equal(harm->admit_rule, "prefix");
+    assert_string_equal(tone->name, "tone");
+    assert_false(tone->has_budget || tone->has_discount || tone->has_cost_min);
+    assert_null(tone->cost_mode);
+    assert_true(flags.spec.has_budget && flags.spec.budget == 3); // the job's own
+    job_flags_destroy(&flags);
+}
+
 static void expect_refused(enum status expected, const char *field, const char *limit, char *name,
                            char *value) {
     struct job_flags flags;
@@ -110,6 +144,14 @@ static void test_bad_values_name_the_flag_and_the_limit(void **state) {
     expect_refused(STATUS_INVALID_ARGUMENT, "--n", "whole number", "--n", "-1");
     expect_refused(STATUS_INVALID_ARGUMENT, "--n", "whole number", "--n", "8x");
     expect_refused(STATUS_INVALID_ARGUMENT, "--n", "whole number", "--n", "");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--channel", "budget, discount, discount-unit",
+                   "--channel", "harm:budget");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--channel", "\"n\" is not", "--channel", "harm:n=2");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--channel", "twice", "--channel",
+                   "harm:budget=1,budget=2");
+    expect_refused(STATUS_INVALID_ARGUMENT, "--channel.budget", "finite", "--channel",
+                   "harm:budget=1x");
+    expect_refused(STATUS_LIMIT, "--channel.discount", "(0, 1]", "--channel", "harm:discount=0");
     expect_refused(STATUS_INVALID_ARGUMENT, "--budget", "finite", "--budget", "nan");
     expect_refused(STATUS_INVALID_ARGUMENT, "--budget", "finite", "--budget", "inf");
     expect_refused(STATUS_LIMIT, "--top-p", "(0, 1]", "--top-p", "0");
@@ -159,6 +201,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_named_fields_are_present),
         cmocka_unit_test(test_lists_and_scorers_are_built),
+        cmocka_unit_test(test_channels_are_built_of_a_jobs_fields),
         cmocka_unit_test(test_rules_of_words_never_go_unread),
         cmocka_unit_test(test_bad_values_name_the_flag_and_the_limit),
         cmocka_unit_test(test_unknown_flags_and_missing_values_are_refused),
