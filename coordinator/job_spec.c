@@ -181,6 +181,25 @@ static enum status check_method(const Surefoot__JobSpec *spec, struct error *err
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.n", "%u; method %s takes %u only", n,
                          name, method->n_fixed);
     }
+    uint32_t block = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS, spec);
+    if (method->block_fixed && block != method->block_tokens) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.block_tokens",
+                         "%u; method %s takes %u only", block, name, method->block_tokens);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_required(const Surefoot__JobSpec *spec, struct error *err) {
+    for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
+        if (job_field_get(i)->required && job_field_is_read(i, spec) &&
+            !job_field_is_set(i, spec)) {
+            char field[ERROR_FIELD_BYTES];
+            snprintf(field, sizeof field, "spec.%s", job_field_get(i)->name);
+            return error_set(
+                err, STATUS_INVALID_ARGUMENT, field, "is missing; method %s has no default for it",
+                job_choice_name(JOB_FIELD_METHOD, (int)job_field_number(JOB_FIELD_METHOD, spec)));
+        }
+    }
     return STATUS_OK;
 }
 
@@ -191,7 +210,8 @@ static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err
             return status;
         }
     }
-    return check_method(spec, err);
+    enum status status = check_method(spec, err);
+    return status == STATUS_OK ? check_required(spec, err) : status;
 }
 
 // What the job says, or its defaults; what a model has a say in is resolved later.
@@ -212,6 +232,15 @@ static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) 
     out->fallback_cap = job_field_number(JOB_FIELD_FALLBACK_CAP, spec);
     out->early_stop = job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0;
     out->rejection_alpha = job_field_number(JOB_FIELD_REJECTION_ALPHA, spec);
+    out->seed = spec->has_seed ? spec->seed : 0;
+    out->entropy_threshold = out->method == SEARCH_METHOD_CARDS
+                                 ? job_field_number(JOB_FIELD_ENTROPY_THRESHOLD, spec)
+                                 : 0;
+    out->segment_tokens_min = (uint32_t)job_field_number(JOB_FIELD_SEGMENT_TOKENS_MIN, spec);
+    out->reward_threshold = job_field_number(JOB_FIELD_REWARD_THRESHOLD, spec);
+    out->threshold_start = job_field_number(JOB_FIELD_THRESHOLD_START, spec);
+    out->accept_temperature = job_field_number(JOB_FIELD_ACCEPT_TEMPERATURE, spec);
+    out->omega = job_field_number(JOB_FIELD_OMEGA, spec);
 }
 
 static enum status check_sampling_lists(const Surefoot__Sampling *sampling, struct error *err) {
@@ -335,6 +364,31 @@ void job_spec_destroy(struct job_spec *spec) {
     }
 }
 
+// Options of a draw have no effect where nothing is drawn.
+static enum status check_undrawn(const struct job_spec *spec, struct error *err) {
+    const Surefoot__Sampling *sampling = spec->submit->spec->sampling;
+    if (sampling == NULL || !job_method_get(spec->search.method)->takes_by_rank) {
+        return STATUS_OK;
+    }
+    const char *field = sampling->has_temperature && sampling->temperature != 1 ? "temperature"
+                        : sampling->has_top_k && sampling->top_k != 0           ? "top_k"
+                        : sampling->has_top_p && sampling->top_p != 1           ? "top_p"
+                        : sampling->has_repetition_penalty && sampling->repetition_penalty != 1
+                            ? "repetition_penalty"
+                        : sampling->has_frequency_penalty && sampling->frequency_penalty != 0
+                            ? "frequency_penalty"
+                        : sampling->n_logit_bias > 0 ? "logit_bias"
+                                                     : NULL;
+    if (field == NULL) {
+        return STATUS_OK;
+    }
+    char path[ERROR_FIELD_BYTES];
+    snprintf(path, sizeof path, "spec.sampling.%s", field);
+    return error_set(err, STATUS_INVALID_ARGUMENT, path,
+                     "has no effect on method %s, which draws no token; leave it out",
+                     job_choice_name(JOB_FIELD_METHOD, spec->search.method));
+}
+
 enum status job_spec_check_unread(const struct job_spec *spec, struct error *err) {
     Surefoot__JobSpec given = *spec->submit->spec;
     const Surefoot__JobSpec asked = given;
@@ -351,7 +405,8 @@ enum status job_spec_check_unread(const struct job_spec *spec, struct error *err
                              spec->search.tries);
         }
     }
-    return job_channels_check_unread(spec->submit->spec, err);
+    enum status status = job_channels_check_unread(spec->submit->spec, err);
+    return status == STATUS_OK ? check_undrawn(spec, err) : status;
 }
 
 static size_t count_role(const struct job_spec *spec, enum scorer_role role) {
@@ -404,6 +459,12 @@ static enum status check_against_policy(const struct job_spec *spec, const struc
         return error_set(err, STATUS_LIMIT, "spec.max_tokens",
                          "%u leaves no room for a prompt in the context of %u tokens",
                          spec->search.max_tokens, policy->context_length);
+    }
+    if (job_method_get(spec->search.method)->takes_by_rank && policy->vocab_size > 0 &&
+        spec->search.n > policy->vocab_size) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.n",
+                         "%u; the policy has a vocabulary of %u tokens", spec->search.n,
+                         policy->vocab_size);
     }
     const Surefoot__Sampling *sampling = message->sampling;
     for (size_t i = 0; sampling != NULL && i < sampling->n_logit_bias; i++) {

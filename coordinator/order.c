@@ -131,6 +131,16 @@ static void fill_item(struct order_parts *parts, size_t index, struct scheduler_
     message->n_tokens = item->n_tokens;
     message->has_grow_tokens = true;
     message->grow_tokens = item->grow_tokens;
+    if (item->token_rank > 0) {
+        message->has_token_rank = true;
+        message->token_rank = item->token_rank;
+    }
+    if (item->entropy_stop > 0) {
+        message->has_entropy_stop = true;
+        message->entropy_stop = item->entropy_stop;
+        message->has_entropy_after = true;
+        message->entropy_after = item->entropy_after;
+    }
     if (item->penalties != NULL) {
         message->has_penalty_index = true;
         message->penalty_index = penalty_number(parts, item->penalties);

@@ -37,6 +37,9 @@ struct scheduler_item {
     uint64_t candidate_id;
     uint64_t parent_id;
     uint32_t grow_tokens;
+    uint32_t token_rank;    // as in OrderItem, with the two below
+    float entropy_stop;     // nats
+    uint32_t entropy_after; // tokens
     uint32_t attempts;                     // the caller's: times a living group gave no row
     int avoid;                             // group that was lost with it or did it badly, -1 none
     bool was_bad;                          // the latter

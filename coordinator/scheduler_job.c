@@ -102,6 +102,9 @@ static bool push_grow(struct scheduler_job *job, const struct search_grow *grow)
     item->candidate_id = grow->candidate_id;
     item->parent_id = grow->parent_id;
     item->grow_tokens = grow->grow_tokens;
+    item->token_rank = grow->token_rank;
+    item->entropy_stop = grow->entropy_stop;
+    item->entropy_after = grow->entropy_after;
     item->avoid = -1;
     item->n_tokens = grow->n_tokens;
     if (grow->n_tokens > 0) {

@@ -10,11 +10,14 @@ enum search_method {
     SEARCH_METHOD_INFERENCE_GUARD = 4,
     SEARCH_METHOD_REJECTION = 5,
     SEARCH_METHOD_SPECULATIVE_REJECTION = 6,
+    SEARCH_METHOD_CARDS = 7,
+    SEARCH_METHOD_ARGS = 8,
 };
 enum search_selection {
     SEARCH_SELECTION_PLAIN = 1,      // by reward R
     SEARCH_SELECTION_LAGRANGIAN = 2, // by R - lambda C
     SEARCH_SELECTION_AUGMENTED = 3,  // safety state first
+    SEARCH_SELECTION_COST = 4,       // by -C
 };
 enum cost_mode {
     COST_MODE_END_DELTA = 1,

@@ -13,6 +13,8 @@ enum {
     GUARD = 1 << SEARCH_METHOD_INFERENCE_GUARD,
     REJECTION = 1 << SEARCH_METHOD_REJECTION,
     SPECULATIVE = 1 << SEARCH_METHOD_SPECULATIVE_REJECTION,
+    CARDS = 1 << SEARCH_METHOD_CARDS,
+    ARGS = 1 << SEARCH_METHOD_ARGS,
     LAGRANGIAN = 1 << SEARCH_SELECTION_LAGRANGIAN,
     AUGMENTED = 1 << SEARCH_SELECTION_AUGMENTED,
     SURVIVORS_DIVISOR = 4,
@@ -25,12 +27,15 @@ static const char *const methods[] = {
     [SEARCH_METHOD_INFERENCE_GUARD] = "inference-guard",
     [SEARCH_METHOD_REJECTION] = "rejection",
     [SEARCH_METHOD_SPECULATIVE_REJECTION] = "speculative-rejection",
+    [SEARCH_METHOD_CARDS] = "cards",
+    [SEARCH_METHOD_ARGS] = "args",
     NULL,
 };
 static const char *const selections[] = {
     [SEARCH_SELECTION_PLAIN] = "plain",
     [SEARCH_SELECTION_LAGRANGIAN] = "lagrangian",
     [SEARCH_SELECTION_AUGMENTED] = "augmented",
+    [SEARCH_SELECTION_COST] = "cost",
     NULL,
 };
 static const char *const cost_modes[] = {
@@ -73,6 +78,14 @@ static const struct job_method method_rows[] = {
                                  .without_reward = true},
     [SEARCH_METHOD_SPECULATIVE_REJECTION] = {.own_selection = SEARCH_SELECTION_PLAIN,
                                              .chooses_selection = true},
+    [SEARCH_METHOD_CARDS] = {.own_selection = SEARCH_SELECTION_PLAIN,
+                             .chooses_selection = true,
+                             .block_tokens = 64},
+    [SEARCH_METHOD_ARGS] = {.own_selection = SEARCH_SELECTION_PLAIN,
+                            .chooses_selection = true,
+                            .block_tokens = 1,
+                            .block_fixed = true,
+                            .takes_by_rank = true},
 };
 
 // The large ranges of real numbers only keep sums away from infinity.
@@ -91,7 +104,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                      .high = LIMIT_CANDIDATES,
                      .fallback = 32,
                      .after = ", 1 for sample",
-                     .methods = BEST_OF_N | BEAM | GUARD | REJECTION | SPECULATIVE,
+                     .methods = BEST_OF_N | BEAM | GUARD | REJECTION | SPECULATIVE | CARDS | ARGS,
                      .about = "candidates"},
     [JOB_FIELD_SURVIVORS] = {.name = "survivors",
                              .low = 1,
@@ -105,6 +118,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                 .low = 1,
                                 .high = LIMIT_BLOCK_TOKENS,
                                 .fallback = 4,
+                                .after = ", 64 for cards, 1 for args",
                                 .about = "tokens between two selections"},
     [JOB_FIELD_MAX_TOKENS] = {.name = "max_tokens",
                               .low = 1,
@@ -170,7 +184,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                      .low = 0,
                                      .high = 1e6,
                                      .fallback = 5,
-                                     .methods = BEST_OF_N | BEAM | SPECULATIVE,
+                                     .methods = BEST_OF_N | BEAM | SPECULATIVE | CARDS | ARGS,
                                      .selections = LAGRANGIAN,
                                      .about = "weight of the cost for --selection lagrangian"},
     [JOB_FIELD_FALLBACK_PENALTY] = {.name = "fallback_penalty",
@@ -216,6 +230,48 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                    .fallback = 0.5,
                                    .methods = SPECULATIVE,
                                    .about = "share of the candidates that a block's end rejects"},
+    [JOB_FIELD_REWARD_THRESHOLD] = {.name = "reward_threshold",
+                                    .kind = JOB_FIELD_KIND_REAL,
+                                    .low = -1e9,
+                                    .high = 1e9,
+                                    .required = true,
+                                    .before = "must be given",
+                                    .methods = CARDS,
+                                    .about = "score r* that a whole answer should reach"},
+    [JOB_FIELD_THRESHOLD_START] = {.name = "threshold_start",
+                                   .kind = JOB_FIELD_KIND_REAL,
+                                   .low = 0,
+                                   .high = 1,
+                                   .fallback = 0.5,
+                                   .methods = CARDS,
+                                   .about = "first threshold, 0 the prompt's score, 1 r*"},
+    [JOB_FIELD_ACCEPT_TEMPERATURE] = {.name = "accept_temperature",
+                                      .kind = JOB_FIELD_KIND_REAL,
+                                      .low = 0,
+                                      .high = 1e6,
+                                      .fallback = 0.7,
+                                      .methods = CARDS,
+                                      .about = "of the test of a segment, 0: it must be reached"},
+    [JOB_FIELD_ENTROPY_THRESHOLD] = {.name = "entropy_threshold",
+                                     .kind = JOB_FIELD_KIND_REAL,
+                                     .low = 0,
+                                     .high = 100,
+                                     .fallback = 3,
+                                     .methods = CARDS,
+                                     .about = "nats that end a segment, 0: its length alone does"},
+    [JOB_FIELD_SEGMENT_TOKENS_MIN] = {.name = "segment_tokens_min",
+                                      .low = 1,
+                                      .high = LIMIT_BLOCK_TOKENS,
+                                      .fallback = 4,
+                                      .methods = CARDS,
+                                      .about = "shortest segment, but at the end"},
+    [JOB_FIELD_OMEGA] = {.name = "omega",
+                         .kind = JOB_FIELD_KIND_REAL,
+                         .low = 0,
+                         .high = 1e6,
+                         .fallback = 2.5,
+                         .methods = ARGS,
+                         .about = "weight of the score beside a token's logit"},
     [JOB_FIELD_DEADLINE_MS] = {.name = "deadline_ms",
                                .low = 0,
                                .high = LIMIT_DEADLINE_MS,
@@ -290,6 +346,9 @@ double job_field_fallback(enum job_field_index index, const Surefoot__JobSpec *s
     case JOB_FIELD_N:
         return job_method_of(spec)->n_fixed > 0 ? job_method_of(spec)->n_fixed
                                                 : job_field_get(index)->fallback;
+    case JOB_FIELD_BLOCK_TOKENS:
+        return job_method_of(spec)->block_tokens > 0 ? job_method_of(spec)->block_tokens
+                                                     : job_field_get(index)->fallback;
     case JOB_FIELD_SURVIVORS: {
         uint32_t n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
         return n >= SURVIVORS_DIVISOR ? n / SURVIVORS_DIVISOR : 1;
@@ -331,8 +390,9 @@ bool job_asks_model(const Surefoot__JobSpec *spec) {
 }
 
 bool job_field_has_fallback(enum job_field_index index, const Surefoot__JobSpec *spec) {
-    return !job_field_get(index)->of_model ||
-           (index == JOB_FIELD_MAX_TOKENS && !job_asks_model(spec));
+    const struct job_field *field = job_field_get(index);
+    return !field->required &&
+           (!field->of_model || (index == JOB_FIELD_MAX_TOKENS && !job_asks_model(spec)));
 }
 
 // A name that is unknown is refused elsewhere.
@@ -424,7 +484,7 @@ void job_field_default_text(enum job_field_index index, char out[JOB_FIELD_TEXT_
         value = name != NULL ? name : "";
     } else if (field->kind == JOB_FIELD_KIND_BOOL) {
         value = field->fallback != 0 ? "true" : "false";
-    } else if (!field->of_model || field->fallback != 0) {
+    } else if (!field->required && (!field->of_model || field->fallback != 0)) {
         snprintf(number, sizeof number, "%g", field->fallback);
     }
     int n =

@@ -33,6 +33,12 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_COST_MIN,
     JOB_FIELD_EARLY_STOP,
     JOB_FIELD_REJECTION_ALPHA,
+    JOB_FIELD_REWARD_THRESHOLD,
+    JOB_FIELD_THRESHOLD_START,
+    JOB_FIELD_ACCEPT_TEMPERATURE,
+    JOB_FIELD_ENTROPY_THRESHOLD,
+    JOB_FIELD_SEGMENT_TOKENS_MIN,
+    JOB_FIELD_OMEGA,
     JOB_FIELD_DEADLINE_MS,
     JOB_FIELD_STATES,
     JOB_FIELDS_COUNT,
@@ -54,6 +60,7 @@ struct job_field {
     const char *const *choices; // [1..], by number; NULL ends them
     double fallback; // what an absent field is, of a choice its number; 0 for a choice: no default
     bool of_model;   // an absent field is first what a model's profile or configuration says
+    bool required;   // there is no default: methods that read it need it
     const char *before; // the default in words: this, the fallback and `after`
     const char *after;
     unsigned methods;    // that read it, as bits 1 << number; 0: all
@@ -67,8 +74,11 @@ struct job_field {
 struct job_method {
     enum search_selection own_selection; // of a job that names none
     bool chooses_selection;
-    uint32_t n_fixed;    // candidates; 0: as many as are asked for
-    bool without_reward; // it needs no reward scorer
+    uint32_t n_fixed;      // candidates; 0: as many as are asked for
+    bool without_reward;   // it needs no reward scorer
+    uint32_t block_tokens; // of a job that gives none; 0: the field's default
+    bool block_fixed;      // and of every job
+    bool takes_by_rank;    // it draws no token: sampling options have no effect
 };
 
 enum { JOB_FIELD_TEXT_BYTES = 96 };

@@ -11,7 +11,7 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = 51 };
+enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 28 };
 
 struct job_flag_text { // of a field's flag
     char name[FIELD_FLAG_NAME_BYTES];

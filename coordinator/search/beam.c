@@ -239,15 +239,6 @@ static enum status drop_duplicates(struct search *search, struct candidate_list 
     return STATUS_OK;
 }
 
-static enum candidate_fate fate_of_unselected(const struct search_spec *spec,
-                                              const struct candidate *candidate) {
-    if (spec->selection != SEARCH_SELECTION_AUGMENTED || candidate->safety.admissible) {
-        return CANDIDATE_FATE_NOT_SELECTED;
-    }
-    return candidate->safety.certain_loss ? CANDIDATE_FATE_PRUNED_SOUND
-                                          : CANDIDATE_FATE_PRUNED_HEURISTIC;
-}
-
 // Best K go on; under the augmented rule a certain loss never does.
 static enum status select_survivors(struct search *search, struct beam *beam,
                                     struct candidate_list *rest) {
@@ -260,7 +251,7 @@ static enum status select_survivors(struct search *search, struct beam *beam,
         enum status status =
             taken ? list_push(&beam->survivors, candidate)
                   : search_drop_candidate(search, candidate,
-                                          fate_of_unselected(&search->spec, candidate));
+                                          preference_fate_of_unselected(&search->spec, candidate));
         if (status != STATUS_OK) {
             return status;
         }
@@ -291,7 +282,8 @@ static enum status sort_children(struct search *search, struct beam *beam, bool 
         if (child->finish != SEARCH_FINISH_NONE) {
             status = search_finish_candidate(search, child);
         } else if (rescued && i < beam->try_begin) {
-            status = search_drop_candidate(search, child, fate_of_unselected(&search->spec, child));
+            status = search_drop_candidate(search, child,
+                                           preference_fate_of_unselected(&search->spec, child));
         } else {
             status = list_push(rest, child);
         }

@@ -242,6 +242,11 @@ static enum status check_scores(const struct candidate *candidate, const struct 
     return STATUS_OK;
 }
 
+uint32_t candidate_shortest_row(const struct candidate *candidate, const struct search_spec *spec) {
+    uint32_t shortest = safety_shortest_block(spec);
+    return shortest < candidate->grow_tokens ? shortest : candidate->grow_tokens;
+}
+
 enum status candidate_check_row(const struct candidate *candidate, const struct search_spec *spec,
                                 const struct search_row *row, struct error *err) {
     if (row->n_tokens > candidate->grow_tokens) {
@@ -249,7 +254,9 @@ enum status candidate_check_row(const struct candidate *candidate, const struct 
                          "%u tokens, at most %u were asked for", row->n_tokens,
                          candidate->grow_tokens);
     }
-    if (row->finish == SEARCH_FINISH_NONE && row->n_tokens != candidate->grow_tokens) {
+    bool takes_one = candidate->token_rank > 0;
+    if ((row->finish == SEARCH_FINISH_NONE || takes_one) &&
+        row->n_tokens < candidate_shortest_row(candidate, spec)) {
         return error_set(err, STATUS_MALFORMED, "row.finish", "unfinished after %u of %u tokens",
                          row->n_tokens, candidate->grow_tokens);
     }

@@ -33,6 +33,7 @@ struct candidate {
     uint32_t n_places; // with token scores: n_tokens; of a finished text those of its reading
     uint32_t n_blocks;
     uint32_t grow_tokens;   // what is or will be asked for
+    uint32_t token_rank;    // 0 draws; else the place by logit of the token that it takes
     double lagrangian_cost; // C, see preference.h
     double reward;
     // Of the text so far. A candidate that was lost for certain while it grew stays lost, with the
@@ -60,6 +61,9 @@ void candidate_drop_history(struct candidate *candidate);
 // Its raw scores, borrowed; `prompt_scores` [n_scorers] too.
 struct search_scores candidate_scores(const struct candidate *candidate,
                                       const float *prompt_scores);
+
+// Tokens that an unfinished row of it has at least.
+uint32_t candidate_shortest_row(const struct candidate *candidate, const struct search_spec *spec);
 
 // STATUS_MALFORMED when the row contradicts what was asked or holds a NaN; nothing is changed.
 MUST_CHECK enum status candidate_check_row(const struct candidate *candidate,

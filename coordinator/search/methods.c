@@ -8,6 +8,8 @@ static const struct search_method_ops *const methods[] = {
     [SEARCH_METHOD_INFERENCE_GUARD] = &search_inference_guard_ops,
     [SEARCH_METHOD_REJECTION] = &search_rejection_ops,
     [SEARCH_METHOD_SPECULATIVE_REJECTION] = &search_speculative_rejection_ops,
+    [SEARCH_METHOD_CARDS] = &search_cards_ops,
+    [SEARCH_METHOD_ARGS] = &search_args_ops,
 };
 
 const struct search_method_ops *search_method_find(enum search_method method) {

@@ -36,12 +36,43 @@ double preference_score(const struct search_spec *spec, const struct candidate *
         return candidate->reward;
     case SEARCH_SELECTION_LAGRANGIAN:
         return candidate->reward - spec->lagrangian_lambda * candidate->lagrangian_cost;
+    case SEARCH_SELECTION_COST:
+        return -candidate->lagrangian_cost;
     case SEARCH_SELECTION_AUGMENTED:
         break;
     }
     bool discounted = spec->discount_reward && candidate->finish != SEARCH_FINISH_NONE &&
                       search_method_find(spec->method)->discounts_reward;
     return discounted ? final_discount(spec, candidate) * candidate->reward : candidate->reward;
+}
+
+double preference_prompt_score(const struct search_spec *spec, const float *prompt_scores) {
+    double reward = combine_reward(spec, prompt_scores);
+    double cost = 0.0;
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        cost += spec->channels[i].cost_mode == COST_MODE_TOKEN_SUM_POS
+                    ? 0.0
+                    : combine_end_cost(spec, i, prompt_scores);
+    }
+    switch (spec->selection) {
+    case SEARCH_SELECTION_LAGRANGIAN:
+        return reward - spec->lagrangian_lambda * cost;
+    case SEARCH_SELECTION_COST:
+        return -cost;
+    case SEARCH_SELECTION_PLAIN:
+    case SEARCH_SELECTION_AUGMENTED:
+        break;
+    }
+    return reward;
+}
+
+enum candidate_fate preference_fate_of_unselected(const struct search_spec *spec,
+                                                  const struct candidate *candidate) {
+    if (spec->selection != SEARCH_SELECTION_AUGMENTED || candidate->safety.admissible) {
+        return CANDIDATE_FATE_NOT_SELECTED;
+    }
+    return candidate->safety.certain_loss ? CANDIDATE_FATE_PRUNED_SOUND
+                                          : CANDIDATE_FATE_PRUNED_HEURISTIC;
 }
 
 // Larger first.

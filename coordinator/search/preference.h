@@ -6,14 +6,15 @@
 
 #include "coordinator/search/candidate.h"
 
-// E(candidate), larger is better. plain: reward. lagrangian: reward - lambda C. augmented,
-// methods that discount: gamma^T reward of a finished candidate (discount_reward), reward of the
-// partial text of an unfinished one; other methods: reward. Admissibility is not in it: see
-// preference_compare.
+// E(candidate), larger is better. plain: reward. lagrangian: reward - lambda C. cost: -C.
+// augmented, methods that discount: gamma^T reward of a finished candidate (discount_reward),
+// reward of the partial text of an unfinished one; other methods: reward. Admissibility is not in
+// it: see preference_compare.
 double preference_score(const struct search_spec *spec, const struct candidate *candidate);
 
-// C of the Lagrangian, summed over the channels: the cost end score; under token_sum_pos, where the
-// end score alone says nothing of the text, S_T. `state` is that of the scores.
+// C of the Lagrangian and of cost, summed over the channels: the cost end score; under
+// token_sum_pos, where the end score alone says nothing of the text, S_T. `state` is that of the
+// scores.
 double preference_lagrangian_cost(const struct search_spec *spec,
                                   const struct search_scores *scores,
                                   const struct safety_state *state);
@@ -23,6 +24,13 @@ double preference_lagrangian_cost(const struct search_spec *spec,
 // smaller id. Where a method takes the first, E and nearness of what is admissible do not count.
 int preference_compare(const struct search_spec *spec, const struct candidate *a,
                        const struct candidate *b);
+
+// The same score of the prompt alone, from its scorers' scores [n_scorers]; without a discount.
+double preference_prompt_score(const struct search_spec *spec, const float *prompt_scores);
+
+// What becomes of a candidate that its method gives up for a better one.
+enum candidate_fate preference_fate_of_unselected(const struct search_spec *spec,
+                                                  const struct candidate *candidate);
 
 // Sorts best first.
 void preference_sort(const struct search_spec *spec, struct candidate **candidates, size_t count);

@@ -8,6 +8,11 @@ bool safety_within_budget(double cost, double budget) {
     return cost <= budget;
 }
 
+uint32_t safety_shortest_block(const struct search_spec *spec) {
+    bool varies = spec->entropy_threshold > 0 && spec->segment_tokens_min < spec->block_tokens;
+    return varies ? spec->segment_tokens_min : spec->block_tokens;
+}
+
 // A running discounted sum and what the admission rules need to know of its past.
 struct running_cost {
     double sum;    // S_t
@@ -93,7 +98,7 @@ static double possible_relief(const struct view *view, double weight) {
     if (cost_min >= 0.0) {
         return 0.0;
     }
-    uint32_t stride = is_token_mode(channel->cost_mode) ? 1 : view->spec->block_tokens;
+    uint32_t stride = is_token_mode(channel->cost_mode) ? 1 : safety_shortest_block(view->spec);
     double discounts = 0.0;
     for (uint32_t t = n_tokens; t < view->spec->max_tokens; t++) {
         discounts += (t - n_tokens) % stride == 0 ? weight : 0.0;

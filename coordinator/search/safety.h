@@ -28,6 +28,10 @@ struct safety_state {
 void safety_evaluate(const struct search_spec *spec, const struct search_scores *scores,
                      struct safety_state *out);
 
+// Tokens of the shortest block that is not a text's last: block_tokens, fewer where entropy ends
+// blocks.
+uint32_t safety_shortest_block(const struct search_spec *spec);
+
 // The budget comparison: admissible is z >= 0, that is cost <= budget; exactly met is admissible.
 // NaN is not.
 bool safety_within_budget(double cost, double budget);

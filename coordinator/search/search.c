@@ -226,6 +226,9 @@ bool search_next(struct search *search, struct search_grow *out) {
         .tokens = candidate->history != NULL ? candidate->history->tokens : NULL,
         .n_tokens = candidate->n_tokens,
         .grow_tokens = candidate->grow_tokens,
+        .token_rank = candidate->token_rank,
+        .entropy_stop = (float)search->spec.entropy_threshold,
+        .entropy_after = candidate_shortest_row(candidate, &search->spec),
         .penalty_ids = search->penalties.token_ids,
         .penalties = search->penalties.values,
         .n_penalties = search->penalties.n,
@@ -280,6 +283,8 @@ static const char *choosing_rule(const struct search *search) {
         return "highest reward of the finished";
     case SEARCH_SELECTION_LAGRANGIAN:
         return "highest reward - lambda * cost of the finished";
+    case SEARCH_SELECTION_COST:
+        return "lowest cost of the finished";
     case SEARCH_SELECTION_AUGMENTED:
         break;
     }

@@ -48,11 +48,19 @@ struct search_spec {
     bool discount_reward;
     double lagrangian_lambda;
     enum fallback_penalty fallback_penalty;
-    double fallback_weight;    // n2
-    double fallback_cap;       // logits
-    bool early_stop;           // best-of-n, rejection; others never go on from a certain loss
-    double rejection_alpha;    // speculative-rejection: share given up at a block's end, [0, 1)
-    const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
+    double fallback_weight; // n2
+    double fallback_cap;    // logits
+    bool early_stop;        // best-of-n, rejection; others never go on from a certain loss
+    double rejection_alpha; // speculative-rejection: share given up at a block's end, [0, 1)
+    uint64_t seed;          // the job's
+    // cards; block_tokens is the longest segment.
+    double entropy_threshold;    // nats at which a segment ends, 0 off; 0 for all other methods
+    uint32_t segment_tokens_min; // the shortest segment that is not a text's last
+    double reward_threshold;     // r*
+    double threshold_start;      // alpha, [0, 1]
+    double accept_temperature;   // beta, 0: a segment must reach the threshold
+    double omega;                // args: weight of the score beside the logit
+    const int32_t *exempt_ids;   // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
 };
 
@@ -70,6 +78,9 @@ struct search_grow {
     const uint32_t *tokens; // [n_tokens] response so far; of the search
     uint32_t n_tokens;
     uint32_t grow_tokens;        // > 0
+    uint32_t token_rank;         // 0 draws; else the token of this place by logit is taken
+    float entropy_stop;          // nats at which the block ends, 0 off; then
+    uint32_t entropy_after;      // the fewest tokens that it has, > 0
     const uint32_t *penalty_ids; // [n_penalties] sparse logit penalties of a fallback try, or NULL
     const float *penalties;
     uint32_t n_penalties;

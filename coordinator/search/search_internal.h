@@ -70,6 +70,8 @@ extern const struct search_method_ops search_beam_ops;
 extern const struct search_method_ops search_inference_guard_ops;
 extern const struct search_method_ops search_rejection_ops;
 extern const struct search_method_ops search_speculative_rejection_ops;
+extern const struct search_method_ops search_cards_ops;
+extern const struct search_method_ops search_args_ops;
 
 const struct search_method_ops *search_method_find(enum search_method method);
 

@@ -49,15 +49,6 @@ static uint32_t count_above_cut(const struct search_spec *spec, uint32_t count) 
     return above < 1.0 ? 1 : (uint32_t)above;
 }
 
-static enum candidate_fate fate_below_cut(const struct search_spec *spec,
-                                          const struct candidate *candidate) {
-    if (spec->selection != SEARCH_SELECTION_AUGMENTED || candidate->safety.admissible) {
-        return CANDIDATE_FATE_NOT_SELECTED;
-    }
-    return candidate->safety.certain_loss ? CANDIDATE_FATE_PRUNED_SOUND
-                                          : CANDIDATE_FATE_PRUNED_HEURISTIC;
-}
-
 // Keeps what is above the cut; under the augmented rule a certain loss never is.
 static enum status cut(struct search *search, struct speculative_rejection *state) {
     const struct search_spec *spec = &search->spec;
@@ -73,8 +64,8 @@ static enum status cut(struct search *search, struct speculative_rejection *stat
         if (i < n_above && !lost) {
             state->ranked[kept++] = candidate;
         } else if (growing) {
-            enum status status =
-                search_drop_candidate(search, candidate, fate_below_cut(spec, candidate));
+            enum status status = search_drop_candidate(
+                search, candidate, preference_fate_of_unselected(spec, candidate));
             if (status != STATUS_OK) {
                 return status;
             }

@@ -24,6 +24,11 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, deadline_ms, 0);
     SET(*spec, early_stop, 1);
     SET(*spec, rejection_alpha, 0.5);
+    SET(*spec, threshold_start, 0.5);
+    SET(*spec, accept_temperature, 0.7);
+    SET(*spec, entropy_threshold, 3);
+    SET(*spec, segment_tokens_min, 4);
+    SET(*spec, omega, 2.5);
     Surefoot__Sampling *sampling = &draft->sampling;
     SET(*sampling, temperature, 1);
     SET(*sampling, top_k, 0);

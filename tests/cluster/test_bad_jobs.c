@@ -79,6 +79,8 @@ static void test_numbers_that_are_none(void **state) {
         }
         for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
             draft_init(client, &draft);
+            // No default stands for it, so only a job that reads it can have one.
+            draft.spec.has_reward_threshold = place->value == &draft.spec.reward_threshold;
             if (is_double) {
                 *(double *)place->value = values[k];
             } else {

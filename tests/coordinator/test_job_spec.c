@@ -262,6 +262,16 @@ EDIT(cost_mode, d->spec.cost_mode = "sum";)
 EDIT(admit, d->spec.admit_rule = "always";)
 EDIT(cost_eos, d->spec.cost_eos = "maybe";)
 EDIT(alpha, d->spec.has_rejection_alpha = true; d->spec.rejection_alpha = 1;)
+EDIT(no_threshold, d->spec.method = "cards";)
+EDIT(args_block, d->spec.method = "args"; d->spec.has_block_tokens = true;
+     d->spec.block_tokens = 4;)
+EDIT(omega, d->spec.has_omega = true; d->spec.omega = -1;)
+EDIT(entropy, d->spec.has_entropy_threshold = true; d->spec.entropy_threshold = NAN;)
+EDIT(segment_min, d->spec.has_segment_tokens_min = true;)
+EDIT(threshold, d->spec.has_reward_threshold = true; d->spec.reward_threshold = INFINITY;)
+EDIT(threshold_start, d->spec.has_threshold_start = true; d->spec.threshold_start = 1.5;)
+EDIT(accept_temperature, d->spec.has_accept_temperature = true; d->spec.accept_temperature = -0.1;)
+EDIT(args_many, d->spec.method = "args"; d->spec.has_n = true; d->spec.n = 4096;)
 EDIT(rejection_selection, d->spec.method = "rejection"; d->spec.selection = "plain";)
 EDIT(lambda, d->spec.has_lagrangian_lambda = true; d->spec.lagrangian_lambda = -1;)
 EDIT(penalty, d->spec.fallback_penalty = "square";)
@@ -371,6 +381,8 @@ EDIT(block_group, d->spec.has_block_tokens = true; d->spec.block_tokens = 65;)
 EDIT(context, d->spec.has_max_tokens = true; d->spec.max_tokens = 512;)
 EDIT(bias_vocab, use_sampling(d); d->sampling.logit_bias = d->bias_list;
      d->sampling.n_logit_bias = 1; d->bias.has_token_id = true; d->bias.token_id = 1000;)
+EDIT(args_vocab, d->spec.method = "args"; d->spec.has_n = true; d->spec.n = 1001;
+     d->spec.has_max_tokens = true; d->spec.max_tokens = 8;)
 EDIT(budget_negative, d->spec.has_budget = true; d->spec.budget = -0.5;)
 #undef EDIT
 
@@ -439,6 +451,15 @@ static const struct bad_input bad_messages[] = {
     {edit_admit, INVALID, "spec.admit_rule", "terminal, prefix"},
     {edit_cost_eos, INVALID, "spec.cost_eos", "none, append"},
     {edit_alpha, INVALID, "spec.rejection_alpha", "[0, 0.99]"},
+    {edit_no_threshold, INVALID, "spec.reward_threshold", "cards has no default"},
+    {edit_args_block, INVALID, "spec.block_tokens", "args takes 1 only"},
+    {edit_omega, INVALID, "spec.omega", "[0, 1e+06]"},
+    {edit_entropy, INVALID, "spec.entropy_threshold", "nan"},
+    {edit_segment_min, INVALID, "spec.segment_tokens_min", "1..1024"},
+    {edit_threshold, INVALID, "spec.reward_threshold", "inf"},
+    {edit_threshold_start, INVALID, "spec.threshold_start", "[0, 1]"},
+    {edit_accept_temperature, INVALID, "spec.accept_temperature", "[0, 1e+06]"},
+    {edit_args_many, LIMIT, "spec.n", "262144"},
     {edit_rejection_selection, INVALID, "spec.selection", "rejection is always augmented"},
     {edit_lambda, INVALID, "spec.lagrangian_lambda", "[0, 1e+06]"},
     {edit_penalty, INVALID, "spec.fallback_penalty", "log1p"},
@@ -511,6 +532,7 @@ static const struct bad_input bad_for_models[] = {
     {edit_no_cost_augmented, INVALID, "spec.scorers", "cost"},
     {edit_block_group, LIMIT, "spec.block_tokens", "64"},
     {edit_context, LIMIT, "spec.max_tokens", "512"},
+    {edit_args_vocab, INVALID, "spec.n", "1000 tokens"},
     {edit_bias_vocab, INVALID, "spec.sampling.logit_bias[0].token_id", "1000"},
     {edit_budget_negative, INVALID, "spec.budget", "negative"},
 };
@@ -534,6 +556,16 @@ static void set_early_stop(Surefoot__JobSpec *spec) {
 static void set_alpha(Surefoot__JobSpec *spec) {
     spec->has_rejection_alpha = true;
     spec->rejection_alpha = 0.25;
+}
+
+static void set_start(Surefoot__JobSpec *spec) {
+    spec->has_threshold_start = true;
+    spec->threshold_start = 0.25;
+}
+
+static void set_omega(Surefoot__JobSpec *spec) {
+    spec->has_omega = true;
+    spec->omega = 1;
 }
 
 static void set_tries(Surefoot__JobSpec *spec) {
@@ -576,30 +608,38 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
         const char *field;
         void (*set)(Surefoot__JobSpec *spec);
     } fields[] = {
-        {"spec.survivors", set_survivors},      {"spec.tries", set_tries},
-        {"spec.fallback_penalty", set_penalty}, {"spec.fallback_weight", set_weight},
-        {"spec.fallback_cap", set_cap},         {"spec.discount_reward", set_discount_reward},
-        {"spec.lagrangian_lambda", set_lambda}, {"spec.early_stop", set_early_stop},
+        {"spec.survivors", set_survivors},
+        {"spec.tries", set_tries},
+        {"spec.fallback_penalty", set_penalty},
+        {"spec.fallback_weight", set_weight},
+        {"spec.fallback_cap", set_cap},
+        {"spec.discount_reward", set_discount_reward},
+        {"spec.lagrangian_lambda", set_lambda},
+        {"spec.early_stop", set_early_stop},
         {"spec.rejection_alpha", set_alpha},
+        {"spec.threshold_start", set_start},
+        {"spec.omega", set_omega},
     };
     static const struct {
         char *method;
         char *selection;
         const char *read; // 'x': by the field of that index
     } methods[] = {
-        {"sample", NULL, "---------"},
-        {"best-of-n", NULL, "---------"},
-        {"best-of-n", "lagrangian", "------x--"},
-        {"best-of-n", "augmented", "-------x-"},
-        {"beam", NULL, "x--------"},
-        {"beam", "lagrangian", "x-----x--"},
-        {"beam", "augmented", "x----x---"},
-        {NULL, NULL, "xxxxxx---"},
-        {"inference-guard", "augmented", "xxxxxx---"},
-        {"rejection", NULL, "-------x-"},
-        {"speculative-rejection", NULL, "--------x"},
-        {"speculative-rejection", "lagrangian", "------x-x"},
-        {"speculative-rejection", "augmented", "--------x"},
+        {"sample", NULL, "-----------"},
+        {"best-of-n", NULL, "-----------"},
+        {"best-of-n", "lagrangian", "------x----"},
+        {"best-of-n", "augmented", "-------x---"},
+        {"beam", NULL, "x----------"},
+        {"beam", "lagrangian", "x-----x----"},
+        {"beam", "augmented", "x----x-----"},
+        {NULL, NULL, "xxxxxx-----"},
+        {"inference-guard", "augmented", "xxxxxx-----"},
+        {"rejection", NULL, "-------x---"},
+        {"speculative-rejection", NULL, "--------x--"},
+        {"speculative-rejection", "lagrangian", "------x-x--"},
+        {"speculative-rejection", "augmented", "--------x--"},
+        {"args", NULL, "----------x"},
+        {"args", "lagrangian", "------x---x"},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
@@ -625,6 +665,40 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
             }
             job_spec_destroy(spec);
         }
+    }
+}
+
+static void test_options_of_a_draw_are_refused_where_nothing_is_drawn(void **state) {
+    (void)state;
+    static const char *const fields[] = {
+        "temperature", "top_k", "top_p", "repetition_penalty", "frequency_penalty", "logit_bias"};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        struct draft draft;
+        struct job_spec *spec = NULL;
+        struct error err = {0};
+        char expected[64];
+        draft_init(&draft);
+        use_sampling(&draft);
+        draft.spec.method = "args";
+        draft.sampling.has_temperature = true;
+        draft.sampling.temperature = i == 0 ? 0 : 1;
+        draft.sampling.has_top_k = i == 1;
+        draft.sampling.top_k = 5;
+        draft.sampling.has_top_p = i == 2;
+        draft.sampling.top_p = 0.5;
+        draft.sampling.has_repetition_penalty = i == 3;
+        draft.sampling.repetition_penalty = 2;
+        draft.sampling.has_frequency_penalty = i == 4;
+        draft.sampling.frequency_penalty = 1;
+        draft.bias.has_token_id = draft.bias.has_bias = true;
+        draft.sampling.logit_bias = draft.bias_list;
+        draft.sampling.n_logit_bias = i == 5 ? 1 : 0;
+        assert_ok(create(&draft, &spec, &err), &err);
+        assert_int_equal(job_spec_check_unread(spec, &err), INVALID);
+        snprintf(expected, sizeof expected, "spec.sampling.%s", fields[i]);
+        assert_string_equal(err.field, expected);
+        assert_non_null(strstr(err.message, "args"));
+        job_spec_destroy(spec);
     }
 }
 
@@ -1103,7 +1177,7 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->has_n = spec->has_survivors = spec->has_block_tokens = spec->has_max_tokens = true;
     spec->n = sample ? 1 : 32;
     spec->survivors = sample ? 1 : 8;
-    spec->block_tokens = 4;
+    spec->block_tokens = strcmp(method, "args") == 0 ? 1 : 4;
     spec->max_tokens = 128;
     spec->content_tokens = "as-text";
     spec->has_continue_final_message = true;
@@ -1119,6 +1193,13 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->fallback_cap = 10;
     spec->has_rejection_alpha = true;
     spec->rejection_alpha = 0.5;
+    spec->has_threshold_start = spec->has_accept_temperature = spec->has_entropy_threshold = true;
+    spec->threshold_start = 0.5;
+    spec->accept_temperature = 0.7;
+    spec->entropy_threshold = 3;
+    spec->has_segment_tokens_min = spec->has_omega = true;
+    spec->segment_tokens_min = 4;
+    spec->omega = 2.5;
     spec->has_deadline_ms = true;
     spec->sampling = &draft->sampling;
     draft->sampling.has_temperature = draft->sampling.has_top_k = draft->sampling.has_top_p = true;
@@ -1165,8 +1246,9 @@ static void test_defaults_of_a_channel_make_no_other_job(void **state) {
 
 static void test_default_given_is_the_same_job_as_default_left_out(void **state) {
     (void)state;
-    static const char *const names[] = {"inference-guard", "best-of-n", "beam",
-                                        "sample",          "rejection", "speculative-rejection"};
+    static const char *const names[] = {
+        "inference-guard",       "best-of-n", "beam", "sample", "rejection",
+        "speculative-rejection", "args"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct draft absent;
         struct draft given;
@@ -1219,6 +1301,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_fields_are_refused_by_name_and_limit),
         cmocka_unit_test(test_field_that_the_method_does_not_read_is_refused),
+        cmocka_unit_test(test_options_of_a_draw_are_refused_where_nothing_is_drawn),
         cmocka_unit_test(test_fallback_of_a_step_with_one_try_is_refused),
         cmocka_unit_test(test_what_the_models_lack_is_refused),
         cmocka_unit_test(test_states_that_could_not_be_sent_are_refused),

@@ -16,7 +16,8 @@ struct scripted {
     const char *script;
     uint64_t broken_lineage; // whose logits are no numbers at broken_position; 0: nobody's
     uint32_t broken_position;
-    bool ended_too_early; // drew the end token although it was forbidden
+    bool ended_too_early;  // drew the end token although it was forbidden
+    const char *entropies; // the nats at each position, a digit; NULL: none is asked for
 };
 
 static enum status draw_script(struct proposal *proposal, struct model_context *context,
@@ -28,6 +29,10 @@ static enum status draw_script(struct proposal *proposal, struct model_context *
         char c = scripted->script[rows[i].position];
         rows[i].token_id = c == '$' ? TINY_EOS : (unsigned char)c;
         rows[i].logprob = -1;
+        if (scripted->entropies != NULL) {
+            assert_true(rows[i].wants_entropy);
+            rows[i].entropy = (float)(scripted->entropies[rows[i].position] - '0');
+        }
         rows[i].not_finite = scripted->broken_lineage > 0 &&
                              rows[i].lineage == scripted->broken_lineage &&
                              rows[i].position == scripted->broken_position;
@@ -289,6 +294,110 @@ static void test_where_a_block_is_cut_changes_nothing(void **state) {
     drop(world, world->decoder, &whole);
 }
 
+// Grows the candidate's next segment; returns how many tokens it had.
+static int32_t grow_segment(struct world *world, const struct decode_params *params,
+                            struct candidate *candidate, int32_t grow_tokens, bool *cut) {
+    int32_t before = candidate->response.n_tokens;
+    struct decode_task task = {.params = params,
+                               .sequence = candidate->sequence,
+                               .response = &candidate->response,
+                               .state = candidate->state,
+                               .grow_tokens = grow_tokens,
+                               .lineage = 1,
+                               .entropy_stop = 3,
+                               .entropy_after = 2};
+    struct error error = {0};
+    assert_ok(decoder_grow(world->scripted, &task, 1, &error), &error);
+    assert_ok(task.error.status, &task.error);
+    *cut = task.cut;
+    return candidate->response.n_tokens - before;
+}
+
+static void test_entropy_ends_a_block_before_its_token(void **state) {
+    struct world *world = *state;
+    struct decode_params params = make_params(11);
+    world->script = (struct scripted){
+        .base = world->script.base, .script = "one two thr", .entropies = "99024131199"};
+    struct candidate candidate = start(world, world->scripted, &params);
+    bool cut;
+    assert_int_equal(grow_segment(world, &params, &candidate, 8, &cut), 4); // before the 4, not 9
+    assert_true(cut);
+    assert_int_equal(candidate.response.finish, DECODE_FINISH_NONE);
+    assert_int_equal(grow_segment(world, &params, &candidate, 8, &cut), 2); // 3 is at the border
+    assert_true(cut);
+    assert_int_equal(grow_segment(world, &params, &candidate, 2, &cut), 2);
+    assert_false(cut);
+    // The last tokens have their entropy, but the first two are always taken.
+    assert_int_equal(grow_segment(world, &params, &candidate, 8, &cut), 2);
+    assert_true(cut);
+    assert_int_equal(grow_segment(world, &params, &candidate, 8, &cut), 1);
+    assert_false(cut);
+    assert_int_equal(candidate.response.finish, DECODE_FINISH_LENGTH);
+    assert_memory_equal(candidate.response.text, "one two thr", 11);
+    drop(world, world->scripted, &candidate);
+    world->script.entropies = NULL;
+}
+
+// Segments of the policy itself: what is drawn does not depend on where entropy cuts.
+static void test_segments_join_to_what_a_long_block_gives(void **state) {
+    struct world *world = *state;
+    struct decode_params params = make_params(MAX_TOKENS);
+    struct candidate whole = start(world, world->decoder, &params);
+    grow(world->decoder, &params, &whole, 1, MAX_TOKENS);
+    struct candidate parts = start(world, world->decoder, &params);
+    int n_cuts = 0;
+    while (parts.response.finish == DECODE_FINISH_NONE) {
+        struct decode_task task = {.params = &params,
+                                   .sequence = parts.sequence,
+                                   .response = &parts.response,
+                                   .state = parts.state,
+                                   .grow_tokens = MAX_TOKENS,
+                                   .lineage = 1,
+                                   .entropy_stop = 1,
+                                   .entropy_after = 3};
+        struct error error = {0};
+        assert_ok(decoder_grow(world->decoder, &task, 1, &error), &error);
+        n_cuts += task.cut ? 1 : 0;
+    }
+    assert_true(n_cuts > 1);
+    assert_same_response(&whole.response, &parts.response);
+    drop(world, world->decoder, &parts);
+    drop(world, world->decoder, &whole);
+}
+
+static void test_rank_one_is_greedy_whatever_the_options(void **state) {
+    struct world *world = *state;
+    struct decode_params greedy = make_params(MAX_TOKENS);
+    greedy.sampling.temperature = 0;
+    struct candidate expected = start(world, world->decoder, &greedy);
+    grow(world->decoder, &greedy, &expected, 1, MAX_TOKENS);
+    struct decode_params options = make_params(MAX_TOKENS);
+    options.sampling.repetition_penalty = 5;
+    options.sampling.top_k = 3;
+    struct candidate ranked = start(world, world->decoder, &options);
+    struct decode_task task = {.params = &options,
+                               .sequence = ranked.sequence,
+                               .response = &ranked.response,
+                               .state = ranked.state,
+                               .grow_tokens = MAX_TOKENS,
+                               .lineage = 9,
+                               .rank = 1};
+    struct error error = {0};
+    assert_ok(decoder_grow(world->decoder, &task, 1, &error), &error);
+    assert_same_response(&expected.response, &ranked.response);
+    drop(world, world->decoder, &ranked);
+    struct candidate beyond = start(world, world->decoder, &options);
+    task.sequence = beyond.sequence;
+    task.response = &beyond.response;
+    task.state = beyond.state;
+    task.rank = 100000;
+    assert_ok(decoder_grow(world->decoder, &task, 1, &error), &error);
+    assert_status(STATUS_DEVICE, task.error.status);
+    assert_non_null(strstr(task.error.message, "rank"));
+    drop(world, world->decoder, &beyond);
+    drop(world, world->decoder, &expected);
+}
+
 // Scripts spell one byte a token, so that a stop string or character spans many.
 static void run_script(struct world *world, const char *script, struct decode_params *params,
                        struct candidate *candidate) {
@@ -453,6 +562,9 @@ int main(void) {
         cmocka_unit_test(test_place_of_a_finished_task_is_filled_in_the_same_block),
         cmocka_unit_test(test_task_without_a_next_token_fails_alone),
         cmocka_unit_test(test_where_a_block_is_cut_changes_nothing),
+        cmocka_unit_test(test_entropy_ends_a_block_before_its_token),
+        cmocka_unit_test(test_segments_join_to_what_a_long_block_gives),
+        cmocka_unit_test(test_rank_one_is_greedy_whatever_the_options),
         cmocka_unit_test(test_ends_of_texts),
         cmocka_unit_test(test_text_ends_fall_between_characters),
         cmocka_unit_test(test_end_tokens_are_forbidden_before_min_tokens),

@@ -426,6 +426,76 @@ static void test_rows_without_a_distribution(void **state) {
     assert_true(row.logprob == 0);
 }
 
+// Places of a sorted vocabulary with many ties, some of its tokens forbidden; the draw that they
+// are otherwise subject to has no say.
+static void test_a_rank_is_a_place_of_the_sorted_vocabulary(void **state) {
+    (void)state;
+    enum { VOCAB = 3001, RANKS = 2990 };
+    static float logits[VOCAB];
+    static struct ranked order[VOCAB];
+    const int32_t forbidden[] = {5, 700, 2999};
+    for (int32_t id = 0; id < VOCAB; id++) {
+        logits[id] = 0.25f * (float)(int)(60 * rng_uniform(7, 1, (uint32_t)id, 0));
+        order[id] = (struct ranked){.logit = logits[id], .id = id};
+    }
+    logits[17] = order[17].logit = -INFINITY;
+    for (int32_t i = 0; i < 3; i++) {
+        order[forbidden[i]].logit = -INFINITY;
+    }
+    qsort(order, VOCAB, sizeof order[0], compare_ranked);
+    for (int set = 0; set < n_kernel_sets; set++) {
+        for (int32_t rank = 1; rank <= RANKS; rank += rank < 40 ? 1 : 61) {
+            struct sampling_row row = {.params = &plain,
+                                       .forbidden_ids = forbidden,
+                                       .n_forbidden = 3,
+                                       .lineage = (uint64_t)rank,
+                                       .rank = rank};
+            draw_with(kernel_sets[set], logits, VOCAB, &row);
+            assert_int_equal(row.token_id, order[rank - 1].id);
+        }
+        struct sampling_row last = {
+            .params = &plain, .forbidden_ids = forbidden, .n_forbidden = 3, .rank = VOCAB - 4};
+        draw_with(kernel_sets[set], logits, VOCAB, &last);
+        assert_int_equal(last.token_id, order[VOCAB - 5].id);
+        last.rank = VOCAB - 3; // three are forbidden, one is minus infinity
+        draw_with(kernel_sets[set], logits, VOCAB, &last);
+        assert_int_equal(last.token_id, -1);
+        assert_false(last.not_finite);
+    }
+}
+
+static void test_entropy_is_that_of_the_row_as_it_came(void **state) {
+    (void)state;
+    enum { VOCAB = 1300 };
+    static float logits[VOCAB];
+    struct sampling_params params = plain;
+    const int32_t biased = 3;
+    const float bias = 50;
+    params.temperature = 0.3f;
+    params.top_k = 4;
+    params.bias = (struct token_values){.token_ids = &biased, .values = &bias, .n = 1};
+    for (int spread = 0; spread < 5; spread++) {
+        double total = 0, mean = 0;
+        for (int32_t id = 0; id < VOCAB; id++) {
+            logits[id] = (float)(spread * 6 * rng_uniform(9, 2, (uint32_t)id, 0));
+            total += exp((double)logits[id]);
+            mean += exp((double)logits[id]) * (double)logits[id];
+        }
+        double entropy = log(total) - mean / total;
+        assert_true(spread > 0 || fabs(entropy - log(VOCAB)) < 1e-9);
+        for (int set = 0; set < n_kernel_sets; set++) {
+            struct sampling_row row = {.params = &params, .wants_entropy = true};
+            draw_with(kernel_sets[set], logits, VOCAB, &row);
+            assert_true(fabs((double)row.entropy - entropy) < 1e-5);
+            assert_true(row.token_id == biased);
+        }
+    }
+    const float certain[] = {-INFINITY, 2, -INFINITY};
+    struct sampling_row row = {.params = &plain, .wants_entropy = true};
+    draw_row(certain, 3, &row);
+    assert_true(row.entropy == 0);
+}
+
 static void test_a_draw_is_repeatable_and_keyed(void **state) {
     (void)state;
     enum { VOCAB = 300 };
@@ -511,6 +581,8 @@ int main(void) {
         cmocka_unit_test(test_logprob_ignores_what_shapes_the_draw),
         cmocka_unit_test(test_ids_outside_the_vocabulary_are_ignored),
         cmocka_unit_test(test_rows_without_a_distribution),
+        cmocka_unit_test(test_a_rank_is_a_place_of_the_sorted_vocabulary),
+        cmocka_unit_test(test_entropy_is_that_of_the_row_as_it_came),
         cmocka_unit_test(test_a_draw_is_repeatable_and_keyed),
         cmocka_unit_test(test_frequencies_follow_the_distribution),
     };

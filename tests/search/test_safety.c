@@ -210,6 +210,28 @@ static void test_certain_loss_of_block_modes_counts_the_blocks_left(void **state
     }
 }
 
+// Where entropy may end blocks after one token, as many costs are left as tokens.
+static void test_certain_loss_counts_the_shortest_blocks(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(COST_MODE_BLOCK_END, ADMIT_RULE_TERMINAL, 1.0, 1.0);
+    spec.channels[0].has_cost_min = true;
+    spec.channels[0].cost_min = -0.5;
+    const uint32_t ends[] = {2};
+    const float score = 3.5F;
+    const struct search_scores input = {.n_tokens = 2,
+                                        .block_ends = ends,
+                                        .end_scores = &score,
+                                        .n_blocks = 1,
+                                        .prompt_scores = no_scores};
+    struct safety_state out;
+    safety_evaluate(&spec, &input, &out);
+    assert_true(out.certain_loss); // three costs are left
+    spec.entropy_threshold = 3;
+    spec.segment_tokens_min = 1;
+    safety_evaluate(&spec, &input, &out);
+    assert_false(out.certain_loss); // six are
+}
+
 // No cost of one channel pays for those of another, whatever the modes.
 static void test_no_channel_pays_for_another(void **state) {
     (void)state;
@@ -313,6 +335,7 @@ int main(void) {
         cmocka_unit_test(test_block_discount_advances_once_a_block),
         cmocka_unit_test(test_certain_loss_allows_for_negative_costs),
         cmocka_unit_test(test_certain_loss_of_block_modes_counts_the_blocks_left),
+        cmocka_unit_test(test_certain_loss_counts_the_shortest_blocks),
         cmocka_unit_test(test_no_channel_pays_for_another),
         cmocka_unit_test(test_nearness_is_in_parts_of_the_budgets),
         cmocka_unit_test(test_z_below_zero_says_inadmissible_under_prefix_too),

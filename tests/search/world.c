@@ -45,6 +45,7 @@ struct search_spec world_spec(enum search_method method, enum search_selection s
         .fallback_weight = 1.0,
         .fallback_cap = 10.0,
         .early_stop = true,
+        .segment_tokens_min = 1,
     };
 }
 
@@ -60,6 +61,35 @@ void world_scores(struct search_score out[WORLD_SCORERS], double reward, const f
                                    .token_scores = costs,
                                    .n_token_scores = n,
                                    .from = from};
+}
+
+// The token of a place by logit.
+static uint32_t take_rank(const struct world *world, uint32_t rank) {
+    for (uint32_t v = 0; v < WORLD_VOCAB; v++) {
+        uint32_t before = 0;
+        for (uint32_t other = 0; other < WORLD_VOCAB; other++) {
+            before += world->logits[other] > world->logits[v] ||
+                      (world->logits[other] == world->logits[v] && other < v);
+        }
+        if (before + 1 == rank) {
+            return v;
+        }
+    }
+    fail_msg("there is no token of rank %u", rank);
+    return 0;
+}
+
+double world_logprob(const struct world *world, uint32_t token) {
+    double total = 0.0;
+    for (uint32_t v = 0; v < WORLD_VOCAB; v++) {
+        total += exp(world->logits[v]);
+    }
+    return world->logits[token] - log(total);
+}
+
+// Nats of the next token's distribution, as far as segments ask.
+static double entropy_at(const struct world *world, uint32_t position) {
+    return 6.0 * rng_uniform(world->seed, 6, position, 0);
 }
 
 static uint32_t draw(const struct world *world, const struct search_grow *grow, uint32_t position) {
@@ -107,7 +137,7 @@ double world_cost(const struct world *world, const struct search_spec *spec, con
 static void answer_grow(const struct world *world, const struct search_spec *spec,
                         struct search *search, const struct search_grow *grow) {
     uint32_t tokens[WORLD_TOKENS_MAX];
-    float logprobs[WORLD_TOKENS_MAX] = {0};
+    float logprobs[WORLD_TOKENS_MAX];
     float costs[WORLD_TOKENS_MAX];
     assert_in_range(grow->n_tokens + grow->grow_tokens, 1, WORLD_TOKENS_MAX);
     if (grow->n_tokens > 0) {
@@ -116,7 +146,13 @@ static void answer_grow(const struct world *world, const struct search_spec *spe
     uint32_t end = grow->n_tokens;
     enum search_finish finish = SEARCH_FINISH_NONE;
     while (end < grow->n_tokens + grow->grow_tokens && finish == SEARCH_FINISH_NONE) {
-        tokens[end] = draw(world, grow, end);
+        if (grow->entropy_stop > 0 && end - grow->n_tokens >= grow->entropy_after &&
+            entropy_at(world, end) >= (double)grow->entropy_stop) {
+            break;
+        }
+        tokens[end] =
+            grow->token_rank > 0 ? take_rank(world, grow->token_rank) : draw(world, grow, end);
+        logprobs[end] = (float)world_logprob(world, tokens[end]);
         finish = tokens[end] == WORLD_EOS ? SEARCH_FINISH_EOS : SEARCH_FINISH_NONE;
         end++;
     }
@@ -139,7 +175,7 @@ static void answer_grow(const struct world *world, const struct search_spec *spe
         .candidate_id = grow->candidate_id,
         .text = text,
         .token_ids = tokens + grow->n_tokens,
-        .logprobs = logprobs,
+        .logprobs = logprobs + grow->n_tokens,
         .n_tokens = end - grow->n_tokens,
         .finish = finish,
         .scores = scores,

@@ -38,6 +38,9 @@ double world_cost(const struct world *world, const struct search_spec *spec, con
                   uint32_t n_tokens);
 double world_reward(const struct world *world, const uint32_t *tokens, uint32_t n_tokens);
 
+// Of a token under the logits.
+double world_logprob(const struct world *world, uint32_t token);
+
 struct search *world_open_search(const struct search_spec *spec);
 
 // What a run decided, for comparison.

@@ -102,6 +102,20 @@ static void test_numbers_of_items_are_checked(void **state) {
     make_order(&test);
     test.tokens[1] = 100;
     expect(&test, STATUS_INVALID_ARGUMENT, "order.items[0].tokens");
+    make_order(&test);
+    test.items[1].token_rank = 101; // of 100 tokens
+    expect(&test, STATUS_LIMIT, "order.items[1].token_rank");
+    make_order(&test);
+    test.items[1].entropy_stop = -1;
+    expect(&test, STATUS_INVALID_ARGUMENT, "order.items[1].entropy_stop");
+    test.items[1].entropy_stop = NAN;
+    expect(&test, STATUS_INVALID_ARGUMENT, "order.items[1].entropy_stop");
+    test.items[1].entropy_stop = INFINITY;
+    expect(&test, STATUS_INVALID_ARGUMENT, "order.items[1].entropy_stop");
+    test.items[1].entropy_stop = 3;
+    expect(&test, STATUS_LIMIT, "order.items[1].entropy_after");
+    test.items[1].entropy_after = 17;
+    expect(&test, STATUS_LIMIT, "order.items[1].entropy_after");
 }
 
 static void test_candidate_must_not_be_there_twice(void **state) {

@@ -269,8 +269,10 @@ static void fail_task(struct decode_task *task, const struct sampling_row *row) 
               row->not_finite
                   ? "the logits after %d tokens of the response are NaN or infinite: the "
                     "model's numbers overflow"
-                  : "no token can be drawn after %d tokens of the response: every logit "
-                    "is minus infinity, or its token forbidden",
+              : task->rank > 0 ? "after %d tokens of the response fewer tokens are left than "
+                                 "the rank that is asked for"
+                               : "no token can be drawn after %d tokens of the response: every "
+                                 "logit is minus infinity, or its token forbidden",
               task->response->n_tokens);
 }
 
@@ -300,14 +302,20 @@ static enum status append_token(struct decoder *decoder, const struct decode_tas
     return status;
 }
 
+// What takes a token by its rank takes the raw logits.
+static const struct sampling_params raw_params = {
+    .temperature = 1, .top_p = 1, .repetition_penalty = 1};
+
 static void fill_row(const struct decoder *decoder, const struct decode_task *task,
                      struct sampling_row *row) {
     const struct decode_params *params = task->params;
     const struct response *response = task->response;
     bool may_end = response->n_tokens >= params->min_tokens;
     *row = (struct sampling_row){
-        .params = &params->sampling,
+        .params = task->rank > 0 ? &raw_params : &params->sampling,
         .penalty = task->penalty,
+        .rank = task->rank,
+        .wants_entropy = task->entropy_stop > 0,
         .prompt_ids = params->prompt_ids,
         .n_prompt = params->n_prompt,
         .response_ids = response->token_ids,
@@ -321,7 +329,15 @@ static void fill_row(const struct decoder *decoder, const struct decode_task *ta
     };
 }
 
-// One token for the tasks named by live[count].
+// Whether the block ends before the token that was drawn; `target` is where it ends at the latest.
+static bool ends_before(const struct decode_task *task, int32_t target,
+                        const struct sampling_row *row) {
+    int32_t grown = task->response->n_tokens - (target - task->grow_tokens);
+    return task->entropy_stop > 0 && grown >= task->entropy_after &&
+           row->entropy >= task->entropy_stop;
+}
+
+// One token for the tasks named by live[count], but for those whose block ends before it.
 static enum status step(struct decoder *decoder, struct decode_task *tasks, const int32_t *live,
                         int32_t count, struct error *err) {
     for (int32_t i = 0; i < count; i++) {
@@ -347,6 +363,10 @@ static enum status step(struct decoder *decoder, struct decode_task *tasks, cons
             fail_task(task, &decoder->rows[i]);
             continue;
         }
+        task->cut = ends_before(task, decoder->targets[i], &decoder->rows[i]);
+        if (task->cut) {
+            continue;
+        }
         status = append_token(decoder, task, &decoder->rows[i]);
         if (status != STATUS_OK) {
             return error_set(err, status == STATUS_LIMIT ? STATUS_INTERNAL : status, NULL,
@@ -370,7 +390,9 @@ static int32_t refill(struct decoder *decoder, struct decode_task *tasks, int32_
     while (n_live < decoder->batch_rows && *next < n) {
         struct decode_task *task = &tasks[*next];
         ASSERT(task->grow_tokens > 0 && task->response->finish == DECODE_FINISH_NONE);
+        ASSERT(task->entropy_stop <= 0 || task->entropy_after > 0);
         task->error = (struct error){.status = STATUS_OK};
+        task->cut = false;
         decoder->targets[n_live] = task->response->n_tokens + task->grow_tokens;
         decoder->live[n_live++] = (*next)++;
     }
@@ -389,7 +411,8 @@ enum status decoder_grow(struct decoder *decoder, struct decode_task *tasks, int
         int32_t kept = 0;
         for (int32_t i = 0; i < n_live; i++) {
             const struct decode_task *task = &tasks[decoder->live[i]];
-            if (task->error.status == STATUS_OK && task->response->finish == DECODE_FINISH_NONE &&
+            if (task->error.status == STATUS_OK && !task->cut &&
+                task->response->finish == DECODE_FINISH_NONE &&
                 task->response->n_tokens < decoder->targets[i]) {
                 decoder->targets[kept] = decoder->targets[i];
                 decoder->live[kept++] = decoder->live[i];

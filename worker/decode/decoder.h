@@ -111,19 +111,28 @@ struct decode_task {
     int32_t grow_tokens;       // > 0
     struct token_values penalty; // subtracted from the logits of every step
     uint64_t lineage;
+    // 0 draws; else every token is the one of this place by raw logit: no option but min_tokens
+    // says which can be taken.
+    int32_t rank;
+    // Above 0: the block ends before a token whose distribution, by raw logits at temperature 1,
+    // has so many nats of entropy or more, once it has entropy_after > 0 tokens.
+    float entropy_stop;
+    int32_t entropy_after;
+    bool cut; // out: it did
     // Out: STATUS_OK, or why no next token could be drawn (STATUS_DEVICE): the task grew no
     // further, and its sequence and response are of no use but for being dropped. No other task is
     // touched.
     struct error error;
 };
 
-// Grows each task by at most grow_tokens tokens. At most batch_rows grow at once; the next task
-// takes the place of one that is done in the step after. A response finishes with an end token
-// (EOS, kept as its last token); when a stop string appears in its text (STOP: tokens up to the one
-// that completed it are kept, shown_bytes ends before the earliest match); or at max_tokens
-// (LENGTH). An end token or the limit that leaves a character incomplete makes it U+FFFD, and a
-// stop string that this completes stops the text. STATUS_LIMIT: the KV does not suffice; the tasks
-// are then of no use but for being dropped. The same holds for STATUS_NO_MEMORY and STATUS_DEVICE.
+// Grows each task by at most grow_tokens tokens, fewer where entropy ends its block. At most
+// batch_rows grow at once; the next task takes the place of one that is done in the step after. A
+// response finishes with an end token (EOS, kept as its last token); when a stop string appears in
+// its text (STOP: tokens up to the one that completed it are kept, shown_bytes ends before the
+// earliest match); or at max_tokens (LENGTH). An end token or the limit that leaves a character
+// incomplete makes it U+FFFD, and a stop string that this completes stops the text. STATUS_LIMIT:
+// the KV does not suffice; the tasks are then of no use but for being dropped. The same holds for
+// STATUS_NO_MEMORY and STATUS_DEVICE.
 MUST_CHECK enum status decoder_grow(struct decoder *decoder, struct decode_task *tasks, int32_t n,
                                     struct error *err);
 

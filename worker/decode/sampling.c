@@ -427,6 +427,18 @@ static double weigh_row(struct work *work, const struct plan *plan) {
     return join_blocks(work, work->scale);
 }
 
+// The token at a place of the order; -1 where fewer can be drawn.
+static int32_t take_rank(struct work *work, int32_t rank) {
+    struct sampling_list *list = &work->list;
+    float from = bound_top_k(work, rank);
+    collect(work, from, INFINITY);
+    if (list->n < rank) {
+        return -1;
+    }
+    count_equally(list);
+    return sampling_select_prefix(&work->selection, list, rank, from, work->largest).last_id;
+}
+
 static int32_t sample(struct work *work, const struct plan *plan,
                       const struct sampling_params *params) {
     if (params->temperature == 0) {
@@ -440,6 +452,25 @@ static int32_t sample(struct work *work, const struct plan *plan,
         return sample_top_p(work, (double)params->top_p * total, total);
     }
     return draw_from_blocks(work, no_cut);
+}
+
+// -sum p log p of the row as it came, at temperature 1: blocks in order, in f64.
+static float entropy_of(const struct work *work) {
+    double mean = 0; // of logits relative to the largest
+    for (int32_t block = 0; block < work->n_blocks; block++) {
+        float weights[SAMPLING_BLOCK], sum;
+        const float *logits = work->logits + block * SAMPLING_BLOCK;
+        int32_t n = block_size(work, block);
+        work->kernels->weigh(logits, n, &work->maxima[block], log2_e, &sum, weights);
+        double part = 0;
+        for (int32_t i = 0; i < n; i++) {
+            part += weights[i] > 0
+                        ? (double)weights[i] * ((double)logits[i] - (double)work->largest)
+                        : 0;
+        }
+        mean += part * work->factors[block];
+    }
+    return (float)(log(work->total) - mean / work->total);
 }
 
 void sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_t vocab,
@@ -457,13 +488,18 @@ void sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_
     if (row->not_finite) {
         return;
     }
-    if (plan.edited && work.largest > -INFINITY) {
-        edit_row(&work, row);
+    if (work.largest > -INFINITY) {
+        row->entropy = row->wants_entropy ? entropy_of(&work) : 0;
+        if (plan.edited) {
+            edit_row(&work, row);
+        }
     }
     if (work.largest == -INFINITY) {
         return;
     }
     work.u = rng_uniform(row->seed, row->lineage, row->position, 0);
-    row->token_id = sample(&work, &plan, row->params);
-    row->logprob = (float)((double)sampling_edit_original(&work.edit, row->token_id) - log_sum);
+    row->token_id = row->rank > 0 ? take_rank(&work, row->rank) : sample(&work, &plan, row->params);
+    if (row->token_id >= 0) {
+        row->logprob = (float)((double)sampling_edit_original(&work.edit, row->token_id) - log_sum);
+    }
 }

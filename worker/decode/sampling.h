@@ -1,12 +1,12 @@
-// How one next token is drawn from a row of logits. Pure: the same row, parameters and key give the
-// same token, with Philox numbers keyed by (seed, lineage, position) and no generator state.
-// Order of operations: logit bias, fallback penalty, repetition penalty, frequency penalty,
-// forbidden end tokens, temperature, top-k, top-p, draw. Top-k keeps exactly k tokens and top-p the
-// fewest whose renormalised probability reaches p; both take equal logits by ascending id (Holtzman
-// et al. 2020, section 3.1, for top-p). Ids outside the vocabulary are ignored. Weights are f32,
-// within 2e-7 of exact ones, and their sums have a fixed order (sampling_kernels.h): the token is
-// what exact arithmetic draws unless the uniform number or top-p lies within about 1e-6 of a border
-// between two tokens.
+// How one next token is drawn from a row of logits, or taken by its rank. Pure: the same row,
+// parameters and key give the same token, with Philox numbers keyed by (seed, lineage, position)
+// and no generator state. Order of operations: logit bias, fallback penalty, repetition penalty,
+// frequency penalty, forbidden end tokens, temperature, top-k, top-p, draw. Top-k keeps exactly k
+// tokens and top-p the fewest whose renormalised probability reaches p; both take equal logits by
+// ascending id (Holtzman et al. 2020, section 3.1, for top-p). Ids outside the vocabulary are
+// ignored. Weights are f32, within 2e-7 of exact ones, and their sums have a fixed order
+// (sampling_kernels.h): the token is what exact arithmetic draws unless the uniform number or top-p
+// lies within about 1e-6 of a border between two tokens.
 #ifndef WORKER_DECODE_SAMPLING_H
 #define WORKER_DECODE_SAMPLING_H
 
@@ -46,14 +46,19 @@ struct sampling_row {
     uint64_t seed;
     uint64_t lineage;
     uint32_t position; // index of the drawn token in the response
-    int32_t token_id;  // out; -1 when nothing can be drawn
-    bool not_finite;   // out: a logit is NaN or +inf; nothing is drawn then
-    float logprob;     // out: nats, of token_id under the unmodified logits at temperature 1
+    // 0 draws; else the token of this place in the order (logit descending, id ascending) is taken,
+    // after the edits.
+    int32_t rank;
+    bool wants_entropy;
+    int32_t token_id; // out; -1 when nothing can be drawn
+    bool not_finite;  // out: a logit is NaN or +inf; nothing is drawn then
+    float logprob;    // out: nats, of token_id under the unmodified logits at temperature 1
+    float entropy;    // out, where wanted: nats, of the same distribution
 };
 
 // Draws one row; `logits` [vocab] are overwritten. `scratch` is caller's memory of
 // sampling_scratch_bytes(vocab) bytes, 64-byte aligned. Host memory. When no token is left (all
-// -inf, or all forbidden) or a logit is NaN or +inf, the row's token_id is -1.
+// -inf, or all forbidden, or fewer than the rank) or a logit is NaN or +inf, token_id is -1.
 void sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_t vocab,
                    struct sampling_row *row, void *scratch);
 size_t sampling_scratch_bytes(int32_t vocab);

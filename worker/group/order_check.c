@@ -33,6 +33,20 @@ static enum status check_tokens(const uint32_t *ids, size_t n, uint32_t vocab_si
     return STATUS_OK;
 }
 
+// How the tokens are taken, where they are not only drawn.
+static enum status check_drawing(const Surefoot__OrderItem *item, uint32_t vocab_size,
+                                 struct error *err) {
+    enum status status = check_range(item->token_rank, 0, vocab_size, "token_rank", err);
+    if (status == STATUS_OK && !(item->entropy_stop >= 0 && isfinite(item->entropy_stop))) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "entropy_stop", "%g is no entropy in nats",
+                           (double)item->entropy_stop);
+    }
+    if (status == STATUS_OK && item->entropy_stop > 0) {
+        status = check_range(item->entropy_after, 1, item->grow_tokens, "entropy_after", err);
+    }
+    return status;
+}
+
 static enum status check_item(const Surefoot__Order *order, const Surefoot__OrderItem *item,
                               const struct order_limits *limits, struct error *err) {
     enum status status = check_range(item->candidate_id, 1, UINT64_MAX, "candidate_id", err);
@@ -48,7 +62,7 @@ static enum status check_item(const Surefoot__Order *order, const Surefoot__Orde
     if (status == STATUS_OK) {
         status = check_tokens(item->tokens, item->n_tokens, limits->vocab_size, "tokens", err);
     }
-    return status;
+    return status == STATUS_OK ? check_drawing(item, limits->vocab_size, err) : status;
 }
 
 static enum status check_penalty(const Surefoot__TokenPenalty *penalty, uint32_t vocab_size,

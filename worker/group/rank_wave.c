@@ -261,13 +261,17 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
                             struct error *err) {
     for (int32_t i = 0; i < n; i++) {
         struct rank_candidate *candidate = items[i].candidate;
-        rank->tasks[i] = (struct decode_task){.params = &items[i].job->params,
-                                              .sequence = candidate->sequence,
-                                              .response = &candidate->response,
-                                              .state = candidate->state,
-                                              .grow_tokens = (int32_t)items[i].item->grow_tokens,
-                                              .penalty = items[i].penalty,
-                                              .lineage = items[i].item->candidate_id};
+        rank->tasks[i] =
+            (struct decode_task){.params = &items[i].job->params,
+                                 .sequence = candidate->sequence,
+                                 .response = &candidate->response,
+                                 .state = candidate->state,
+                                 .grow_tokens = (int32_t)items[i].item->grow_tokens,
+                                 .penalty = items[i].penalty,
+                                 .lineage = items[i].item->candidate_id,
+                                 .rank = (int32_t)items[i].item->token_rank,
+                                 .entropy_stop = items[i].item->entropy_stop,
+                                 .entropy_after = (int32_t)items[i].item->entropy_after};
     }
     enum status status = decoder_grow(rank->decoder, rank->tasks, n, err);
     for (int32_t i = 0; i < n && status == STATUS_OK; i++) {
