@@ -83,8 +83,8 @@ static void random_job(struct job *job, uint64_t seed, uint32_t n_methods) {
                                           : row->own_selection;
     uint32_t n = row->n_fixed > 0 ? row->n_fixed : 1 + draw_below(job, 3, 8);
     struct search_spec *spec = &job->spec;
-    *spec = world_spec(method, selection, n, 1 + draw_below(job, 4, 4),
-                       4 + draw_below(job, 5, TOKENS_MAX - 3));
+    uint32_t block_tokens = row->block_fixed ? row->block_tokens : 1 + draw_below(job, 4, 4);
+    *spec = world_spec(method, selection, n, block_tokens, 4 + draw_below(job, 5, TOKENS_MAX - 3));
     spec->survivors = 1 + draw_below(job, 6, n);
     spec->early_stop = draw_below(job, 16, 2) == 0;
     spec->n_channels = 1 + draw_below(job, 7, LIMIT_CHANNELS);
