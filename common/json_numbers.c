@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/status.h"
+
 enum { NUMBER_BYTES_MAX = 1024 }; // a longer number stays as it is, and the parser judges it
 
 // First byte after the string whose opening quote is text[begin].
@@ -77,28 +79,35 @@ void json_numbers_bound(char *text, size_t bytes) {
     }
 }
 
-enum { REAL_BYTES_MAX = 24, DIGITS_MAX = 17 }; // "-2.2250738585072014e-308"
+enum {
+    REAL_BYTES_MAX = 24, // "-2.2250738585072014e-308"
+    REAL_TEXT_BYTES = 64,
+    DIGITS_MAX = 17,
+};
 
 // Writes sign, digits and exponent of `value` as jansson does with 17 digits, a real one always
 // with a point or an exponent. Returns the length.
-static size_t write_real(double value, int n_digits, char *out) {
-    char digits[32];
-    int exponent = 0;
+static size_t write_real(double value, int n_digits, char out[REAL_TEXT_BYTES]) {
+    char digits[REAL_TEXT_BYTES];
     snprintf(digits, sizeof digits, "%.*e", n_digits - 1, fabs(value));
-    exponent = atoi(strchr(digits, 'e') + 1);
+    char *at = strchr(digits, 'e');
+    int exponent = (int)strtol(at + 1, NULL, 10);
     const char *sign = signbit(value) ? "-" : "";
+    int written;
     if (exponent < -4 || exponent >= DIGITS_MAX) {
-        char *at = strchr(digits, 'e');
         *at = '\0';
-        return (size_t)sprintf(out, "%s%se%d", sign, digits, exponent);
+        written = snprintf(out, REAL_TEXT_BYTES, "%s%se%d", sign, digits, exponent);
+    } else {
+        int decimals = n_digits - 1 - exponent;
+        written = snprintf(out, REAL_TEXT_BYTES, "%s%.*f%s", sign, decimals > 0 ? decimals : 0,
+                           fabs(value), decimals > 0 ? "" : ".0");
     }
-    int decimals = n_digits - 1 - exponent;
-    return (size_t)sprintf(out, "%s%.*f%s", sign, decimals > 0 ? decimals : 0, fabs(value),
-                           decimals > 0 ? "" : ".0");
+    ASSERT(written > 0 && written < REAL_TEXT_BYTES);
+    return (size_t)written;
 }
 
 // The shortest form of the real number text[length], in `out`; its length, 0: it stays as it is.
-static size_t shorten(const char *text, size_t length, char out[64]) {
+static size_t shorten(const char *text, size_t length, char out[REAL_TEXT_BYTES]) {
     char number[REAL_BYTES_MAX + 1];
     if (length > REAL_BYTES_MAX || strcspn(text, ".eE") >= length) {
         return 0;
@@ -123,7 +132,7 @@ void json_numbers_shorten(char *text) {
         if (text[i] == '"') {
             i = skip_string(text, bytes, i);
         } else if (text[i] == '-' || (text[i] >= '0' && text[i] <= '9')) {
-            char number[64];
+            char number[REAL_TEXT_BYTES];
             while (i < bytes && in_number(text[i])) {
                 i++;
             }
