@@ -74,13 +74,9 @@ enum status job_start(struct job *job, const struct model_set *models, struct er
     if (status != STATUS_OK) {
         return status;
     }
-    status = search_create(&job->spec->search, &job->search);
-    if (status == STATUS_LIMIT) {
-        return error_set(err, status, "spec.n", "n * steps * tries is above the limit %d",
-                         SEARCH_CANDIDATES_MAX);
-    }
+    status = search_create(&job->spec->search, &job->search, err);
     if (status != STATUS_OK) {
-        return error_set(err, status, NULL, "no memory for the search");
+        return status;
     }
     job->state = SUREFOOT__JOB_STATE__JOB_STATE_RUNNING;
     job->started_ms = clock_monotonic_ms();

@@ -1,10 +1,12 @@
 #include "coordinator/job_result.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/deadline.h"
 #include "coordinator/search/safety.h"
+#include "proto/job_fields.h"
 
 enum status job_check_answer(const struct job *job, const struct search_answer *answer,
                              struct error *err) {
@@ -15,6 +17,7 @@ enum status job_check_answer(const struct job *job, const struct search_answer *
     struct safety_state state;
     safety_evaluate(&job->spec->search, &chosen.scores, &state);
     const struct search_spec *search = &job->spec->search;
+    bool within = search->selection == SEARCH_SELECTION_AUGMENTED || answer->tilt != NULL;
     for (uint32_t i = 0; i < search->n_channels; i++) {
         const struct channel_state *again = &state.channels[i];
         if (again->cost != chosen.channels[i].cost ||
@@ -23,7 +26,7 @@ enum status job_check_answer(const struct job *job, const struct search_answer *
                              "channel %s: cost %.17g on re-check, %.17g in the search",
                              job->spec->channels[i], again->cost, chosen.channels[i].cost);
         }
-        if (search->selection == SEARCH_SELECTION_AUGMENTED && !again->admissible) {
+        if (within && !again->admissible) {
             return error_set(err, STATUS_INTERNAL, NULL,
                              "channel %s: cost %.17g is over the budget %.17g",
                              job->spec->channels[i], again->cost, search->channels[i].budget);
@@ -42,6 +45,7 @@ struct result_parts {
     Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 1];
     Surefoot__ChannelResult channels[LIMIT_CHANNELS];
     Surefoot__ChannelResult *channel_list[LIMIT_CHANNELS];
+    Surefoot__TiltResult tilt;
     Surefoot__CandidateSummary *summaries; // [n_candidates of message], owned
     Surefoot__CandidateSummary **summary_list;
     Surefoot__ChannelResult *summary_channels; // [n_candidates][n_channels of the job], owned
@@ -209,6 +213,37 @@ static void fill_text(const struct search_candidate *chosen, Surefoot__JobResult
     message->n_read_ids = chosen->reading.n_ids;
 }
 
+static bool has_t(enum tilt_transform transform) {
+    return transform == TILT_TRANSFORM_EXP || transform == TILT_TRANSFORM_EXP_NEG;
+}
+
+static void fill_tilt(const struct tilt_spec *spec, const struct search_tilt *tilted,
+                      struct result_parts *parts) {
+    Surefoot__TiltResult *tilt = &parts->tilt;
+    surefoot__tilt_result__init(tilt);
+    tilt->tilt = (char *)job_choice_name(JOB_FIELD_TILT, spec->transform);
+    tilt->has_t = has_t(spec->transform);
+    tilt->t = spec->t;
+    tilt->has_n = tilt->has_beta = tilt->has_draws = tilt->has_ranked = true;
+    tilt->n = spec->n;
+    tilt->beta = tilted->beta;
+    tilt->draws = tilted->n_draws;
+    tilt->ranked = tilted->n_ranked;
+    tilt->has_rank = tilt->has_calibrated_reward = tilt->has_log_inverse_share = true;
+    tilt->rank = tilted->rank;
+    tilt->calibrated_reward = tilted->calibrated;
+    tilt->log_inverse_share = tilted->log_inverse_share;
+    tilt->has_win_rate = tilt->has_kl = tilted->has_law;
+    tilt->has_best_of_n = tilt->has_worst_of_n = tilted->has_law;
+    tilt->win_rate = tilted->law.win_rate;
+    tilt->kl = tilted->law.kl;
+    tilt->best_of_n = tilted->law.best_of_n;
+    tilt->worst_of_n = tilted->law.worst_of_n;
+    tilt->has_rejection_draws = isfinite(tilted->rejection_draws);
+    tilt->rejection_draws = tilted->rejection_draws;
+    parts->message.tilt = tilt;
+}
+
 // What the search found, whatever the job's end: counts, the shown candidate's numbers, and, for a
 // completed job only, its text.
 static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
@@ -255,6 +290,9 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
         message->state_tokens = job->state_tokens;
         message->n_state_tokens = job->n_states;
         fill_scorers(job, &shown.scores, parts);
+        if (answer.tilt != NULL) {
+            fill_tilt(&job->spec->search.tilt, answer.tilt, parts);
+        }
     } else if (outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
         message->rule = (char *)answer.rule;
     }

@@ -203,6 +203,22 @@ static enum status check_required(const Surefoot__JobSpec *spec, struct error *e
     return STATUS_OK;
 }
 
+// What only one of two fields can say.
+static enum status check_tilt(const Surefoot__JobSpec *spec, struct error *err) {
+    double kl = job_field_number(JOB_FIELD_TILT_KL, spec);
+    double beta = job_field_number(JOB_FIELD_TILT_BETA, spec);
+    if (beta > 0 && kl != job_field_fallback(JOB_FIELD_TILT_KL, spec)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.tilt_kl",
+                         "%g, and tilt_beta %g says it otherwise; give one", kl, beta);
+    }
+    bool ranks_all = job_field_number(JOB_FIELD_TILT_RANK_SET, spec) == TILT_RANK_SET_ALL;
+    if (ranks_all && job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.early_stop",
+                         "true, and tilt_rank_set all needs the rewards of answers that it stops");
+    }
+    return STATUS_OK;
+}
+
 static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err) {
     for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
         enum status status = check_job_field(i, spec, "spec", err);
@@ -211,10 +227,26 @@ static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err
         }
     }
     enum status status = check_method(spec, err);
-    return status == STATUS_OK ? check_required(spec, err) : status;
+    if (status == STATUS_OK) {
+        status = check_required(spec, err);
+    }
+    return status == STATUS_OK ? check_tilt(spec, err) : status;
 }
 
 // What the job says, or its defaults; what a model has a say in is resolved later.
+static void take_tilt(const Surefoot__JobSpec *spec, struct tilt_spec *out) {
+    double beta = job_field_number(JOB_FIELD_TILT_BETA, spec);
+    *out = (struct tilt_spec){
+        .transform = (enum tilt_transform)job_field_number(JOB_FIELD_TILT, spec),
+        .t = job_field_number(JOB_FIELD_TILT_T, spec),
+        .n = (uint32_t)job_field_number(JOB_FIELD_TILT_N, spec),
+        .kl = beta > 0 ? 0 : job_field_number(JOB_FIELD_TILT_KL, spec),
+        .beta = beta,
+        .sampler = TILT_SAMPLER_RANKS,
+        .rank_set = (enum tilt_rank_set)job_field_number(JOB_FIELD_TILT_RANK_SET, spec),
+    };
+}
+
 static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) {
     out->method = (enum search_method)job_field_number(JOB_FIELD_METHOD, spec);
     out->selection = (enum search_selection)job_field_number(JOB_FIELD_SELECTION, spec);
@@ -323,6 +355,7 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
     }
     if (status == STATUS_OK) {
         take_fields(spec, &out->search);
+        take_tilt(spec, &out->search.tilt);
         out->deadline_ms = (uint32_t)job_field_number(JOB_FIELD_DEADLINE_MS, spec);
         status = check_sampling(spec->sampling, out->search.max_tokens, err);
     }
@@ -333,6 +366,7 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
         status = check_bound(&out->search, err);
     }
     out->seed = spec->has_seed ? spec->seed : 0;
+    out->search.seed = out->seed;
     if (status == STATUS_OK) {
         status = job_scorers_check(spec, err);
     }
@@ -398,11 +432,12 @@ enum status job_spec_check_unread(const struct job_spec *spec, struct error *err
             char field[ERROR_FIELD_BYTES];
             snprintf(field, sizeof field, "spec.%s", job_field_get(index)->name);
             return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "has no effect on method %s with selection %s and tries %u; leave it "
-                             "out",
+                             "has no effect on method %s with selection %s, tries %u and tilt %s; "
+                             "leave it out",
                              job_choice_name(JOB_FIELD_METHOD, spec->search.method),
                              job_choice_name(JOB_FIELD_SELECTION, spec->search.selection),
-                             spec->search.tries);
+                             spec->search.tries,
+                             job_choice_name(JOB_FIELD_TILT, spec->search.tilt.transform));
         }
     }
     enum status status = job_channels_check_unread(spec->submit->spec, err);

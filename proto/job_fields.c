@@ -16,7 +16,11 @@ enum {
     CARDS = 1 << SEARCH_METHOD_CARDS,
     ARGS = 1 << SEARCH_METHOD_ARGS,
     LAGRANGIAN = 1 << SEARCH_SELECTION_LAGRANGIAN,
+    PLAIN = 1 << SEARCH_SELECTION_PLAIN,
     AUGMENTED = 1 << SEARCH_SELECTION_AUGMENTED,
+    EXPONENTIAL = 1 << TILT_TRANSFORM_EXP | 1 << TILT_TRANSFORM_EXP_NEG,
+    TILTED = EXPONENTIAL | 1 << TILT_TRANSFORM_IDENTITY | 1 << TILT_TRANSFORM_LOG |
+             1 << TILT_TRANSFORM_OPTIMAL_BON | 1 << TILT_TRANSFORM_OPTIMAL_WON,
     SURVIVORS_DIVISOR = 4,
 };
 
@@ -62,6 +66,21 @@ static const char *const fallback_penalties[] = {
     [FALLBACK_PENALTY_COUNT] = "count",
     [FALLBACK_PENALTY_LOG1P] = "log1p",
     [FALLBACK_PENALTY_BINARY] = "binary",
+    NULL,
+};
+static const char *const tilts[] = {
+    [TILT_TRANSFORM_NONE] = "none",
+    [TILT_TRANSFORM_IDENTITY] = "identity",
+    [TILT_TRANSFORM_LOG] = "log",
+    [TILT_TRANSFORM_EXP] = "exp",
+    [TILT_TRANSFORM_EXP_NEG] = "exp_neg",
+    [TILT_TRANSFORM_OPTIMAL_BON] = "optimal_bon",
+    [TILT_TRANSFORM_OPTIMAL_WON] = "optimal_won",
+    NULL,
+};
+static const char *const tilt_rank_sets[] = {
+    [TILT_RANK_SET_ADMISSIBLE] = "admissible",
+    [TILT_RANK_SET_ALL] = "all",
     NULL,
 };
 
@@ -222,6 +241,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                               .fallback = 1,
                               .methods = BEST_OF_N | REJECTION,
                               .selections = AUGMENTED,
+                              .after = ", false where tilt_rank_set is all",
                               .about = "=false: certainly lost candidates grow on"},
     [JOB_FIELD_REJECTION_ALPHA] = {.name = "rejection_alpha",
                                    .kind = JOB_FIELD_KIND_REAL,
@@ -272,6 +292,56 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                          .fallback = 2.5,
                          .methods = ARGS,
                          .about = "weight of the score beside a token's logit"},
+    [JOB_FIELD_TILT] = {.name = "tilt",
+                        .kind = JOB_FIELD_KIND_CHOICE,
+                        .choices = tilts,
+                        .fallback = TILT_TRANSFORM_NONE,
+                        .methods = BEST_OF_N,
+                        .selections = PLAIN | AUGMENTED},
+    [JOB_FIELD_TILT_T] = {.name = "tilt_t",
+                          .kind = JOB_FIELD_KIND_REAL,
+                          .low = 0,
+                          .high = 500,
+                          .above_low = true,
+                          .fallback = 10,
+                          .methods = BEST_OF_N,
+                          .selections = PLAIN | AUGMENTED,
+                          .tilts = EXPONENTIAL,
+                          .about = "t of the tilts exp(t u) and -exp(-t u)"},
+    [JOB_FIELD_TILT_N] = {.name = "tilt_n",
+                          .low = 1,
+                          .high = LIMIT_TILT_N,
+                          .fallback = 4,
+                          .methods = BEST_OF_N,
+                          .selections = PLAIN | AUGMENTED,
+                          .tilts = TILTED,
+                          .about = "N of the best and the worst of N"},
+    [JOB_FIELD_TILT_KL] = {.name = "tilt_kl",
+                           .kind = JOB_FIELD_KIND_REAL,
+                           .low = 0,
+                           .high = 8,
+                           .above_low = true,
+                           .fallback = 0.5,
+                           .methods = BEST_OF_N,
+                           .selections = PLAIN | AUGMENTED,
+                           .tilts = TILTED,
+                           .about = "distance of a tilt from the policy, nats"},
+    [JOB_FIELD_TILT_BETA] = {.name = "tilt_beta",
+                             .kind = JOB_FIELD_KIND_REAL,
+                             .low = 0,
+                             .high = 1e300,
+                             .fallback = 0,
+                             .methods = BEST_OF_N,
+                             .selections = PLAIN | AUGMENTED,
+                             .tilts = TILTED,
+                             .about = "in place of --tilt-kl; 0: what that asks for"},
+    [JOB_FIELD_TILT_RANK_SET] = {.name = "tilt_rank_set",
+                                 .kind = JOB_FIELD_KIND_CHOICE,
+                                 .choices = tilt_rank_sets,
+                                 .fallback = TILT_RANK_SET_ADMISSIBLE,
+                                 .methods = BEST_OF_N,
+                                 .selections = PLAIN | AUGMENTED,
+                                 .tilts = TILTED},
     [JOB_FIELD_DEADLINE_MS] = {.name = "deadline_ms",
                                .low = 0,
                                .high = LIMIT_DEADLINE_MS,
@@ -353,6 +423,8 @@ double job_field_fallback(enum job_field_index index, const Surefoot__JobSpec *s
         uint32_t n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
         return n >= SURVIVORS_DIVISOR ? n / SURVIVORS_DIVISOR : 1;
     }
+    case JOB_FIELD_EARLY_STOP:
+        return job_field_number(JOB_FIELD_TILT_RANK_SET, spec) != TILT_RANK_SET_ALL;
     default:
         return job_field_get(index)->fallback;
     }
@@ -405,6 +477,7 @@ bool job_field_is_read(enum job_field_index index, const Surefoot__JobSpec *spec
     bool retries = job_field_number(JOB_FIELD_TRIES, spec) > 1;
     return is_among(field->methods, job_field_number(JOB_FIELD_METHOD, spec)) &&
            is_among(field->selections, job_field_number(JOB_FIELD_SELECTION, spec)) &&
+           is_among(field->tilts, job_field_number(JOB_FIELD_TILT, spec)) &&
            (retries || !field->of_retries);
 }
 

@@ -39,6 +39,12 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_ENTROPY_THRESHOLD,
     JOB_FIELD_SEGMENT_TOKENS_MIN,
     JOB_FIELD_OMEGA,
+    JOB_FIELD_TILT,
+    JOB_FIELD_TILT_T,
+    JOB_FIELD_TILT_N,
+    JOB_FIELD_TILT_KL,
+    JOB_FIELD_TILT_BETA,
+    JOB_FIELD_TILT_RANK_SET,
     JOB_FIELD_DEADLINE_MS,
     JOB_FIELD_STATES,
     JOB_FIELDS_COUNT,
@@ -65,6 +71,7 @@ struct job_field {
     const char *after;
     unsigned methods;    // that read it, as bits 1 << number; 0: all
     unsigned selections; // under which they do; 0: all
+    unsigned tilts;      // and which tilts; 0: all, and none
     bool of_retries;     // and only where tries is above 1
     bool of_channel;     // a ChannelSpec has the field too
     const char *about;   // for help; NULL: the choices

@@ -182,6 +182,25 @@ static json_t *sampling_json(const Surefoot__JobResult *result) {
     return object;
 }
 
+static json_t *tilt_json(const Surefoot__TiltResult *tilt) {
+    json_t *object = json_object();
+    set_text(object, "tilt", tilt->tilt);
+    set_real(object, "t", tilt->has_t, tilt->t);
+    set_integer(object, "n", tilt->has_n, tilt->n);
+    set_real(object, "beta", tilt->has_beta, tilt->beta);
+    set_integer(object, "draws", tilt->has_draws, tilt->draws);
+    set_integer(object, "ranked", tilt->has_ranked, tilt->ranked);
+    set_real(object, "rank", tilt->has_rank, tilt->rank);
+    set_real(object, "calibrated_reward", tilt->has_calibrated_reward, tilt->calibrated_reward);
+    set_real(object, "win_rate", tilt->has_win_rate, tilt->win_rate);
+    set_real(object, "kl", tilt->has_kl, tilt->kl);
+    set_real(object, "best_of_n", tilt->has_best_of_n, tilt->best_of_n);
+    set_real(object, "worst_of_n", tilt->has_worst_of_n, tilt->worst_of_n);
+    set_real(object, "log_inverse_share", tilt->has_log_inverse_share, tilt->log_inverse_share);
+    set_real(object, "rejection_draws", tilt->has_rejection_draws, tilt->rejection_draws);
+    return object;
+}
+
 json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     json_t *object = json_object();
     set_text(object, "key", result->job_key);
@@ -201,6 +220,9 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_bool(object, "over_budget", result->has_over_budget, result->over_budget);
     set_text(object, "finish_reason", result->finish_reason);
     set_text(object, "rule", result->rule);
+    if (result->tilt != NULL) {
+        json_object_set_new(object, "tilt", tilt_json(result->tilt));
+    }
     set_integer(object, "seed", result->has_seed, result->seed);
     set_integer(object, "candidates_made", result->has_candidates_made, result->candidates_made);
     set_integer(object, "n_finished", result->has_n_finished, result->n_finished);
@@ -396,6 +418,19 @@ static void print_sampling(const Surefoot__JobResult *result, FILE *out) {
     fputc('\n', out);
 }
 
+static void print_tilt(const Surefoot__TiltResult *tilt, FILE *out) {
+    fprintf(out, "tilt        rank %g of %u, calibrated reward %.3f, beta %.5g", tilt->rank,
+            tilt->ranked, tilt->calibrated_reward, tilt->beta);
+    if (tilt->has_kl) {
+        fprintf(out, "; by its law W %.3f, KL %.3f", tilt->win_rate, tilt->kl);
+        if (tilt->log_inverse_share > 0) {
+            fprintf(out, " + %.3f of the budget", tilt->log_inverse_share);
+        }
+        fprintf(out, ", best of %u %.3f, worst %.3f", tilt->n, tilt->best_of_n, tilt->worst_of_n);
+    }
+    fputc('\n', out);
+}
+
 void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out) {
     const char *finish = result->finish_reason;
     fprintf(out, "outcome     %s%s%s%s\n", surefoot_outcome_name(result->outcome),
@@ -435,6 +470,9 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
         fprintf(out, "rule        ");
         print_text(result->rule, true, 0, out);
         fputc('\n', out);
+    }
+    if (result->tilt != NULL) {
+        print_tilt(result->tilt, out);
     }
     fprintf(out, "key         %s\n", result->job_key == NULL ? "" : result->job_key);
     if (result->text != NULL) {

@@ -72,22 +72,33 @@ static enum status copy_exempt_ids(struct search *search) {
     return STATUS_OK;
 }
 
-enum status search_create(const struct search_spec *spec, struct search **out) {
-    ASSERT(spec->n > 0 && spec->block_tokens > 0 && spec->max_tokens > 0 && spec->tries > 0);
-    ASSERT(spec->survivors > 0 && spec->survivors <= spec->n);
-    if (search_candidates_bound(spec) > SEARCH_CANDIDATES_MAX) {
-        return STATUS_LIMIT;
-    }
-    struct search *search = calloc(1, sizeof *search);
-    if (search == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    search->spec = *spec;
-    search->ops = search_method_find(spec->method);
+static enum status start(struct search *search, struct error *err) {
     enum status status = copy_exempt_ids(search);
     if (status == STATUS_OK) {
         status = search->ops->start(search);
     }
+    if (status != STATUS_OK) {
+        return error_set(err, status, NULL, "no memory for the search");
+    }
+    return search->spec.tilt.transform == TILT_TRANSFORM_NONE
+               ? STATUS_OK
+               : tilt_create(&search->spec.tilt, &search->tilt, err);
+}
+
+enum status search_create(const struct search_spec *spec, struct search **out, struct error *err) {
+    ASSERT(spec->n > 0 && spec->block_tokens > 0 && spec->max_tokens > 0 && spec->tries > 0);
+    ASSERT(spec->survivors > 0 && spec->survivors <= spec->n);
+    if (search_candidates_bound(spec) > SEARCH_CANDIDATES_MAX) {
+        return error_set(err, STATUS_LIMIT, "spec.n", "n * steps * tries is above the limit %d",
+                         SEARCH_CANDIDATES_MAX);
+    }
+    struct search *search = calloc(1, sizeof *search);
+    if (search == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the search");
+    }
+    search->spec = *spec;
+    search->ops = search_method_find(spec->method);
+    enum status status = start(search, err);
     if (status != STATUS_OK) {
         search_destroy(search);
         return status;
@@ -109,6 +120,7 @@ void search_destroy(struct search *search) {
     if (search->spec.n_exempt > 0) {
         free((void *)(uintptr_t)search->spec.exempt_ids);
     }
+    tilt_destroy(search->tilt);
     text_set_finish(&search->finished);
     free(search->penalties.token_ids);
     free(search->penalties.values);
@@ -188,12 +200,16 @@ enum status search_finish_candidate(struct search *search, struct candidate *can
         return STATUS_NO_MEMORY;
     }
     note_nearest(search, candidate);
+    bool tilted = search->tilt != NULL;
+    bool answerable = !tilted || candidate->safety.admissible;
     struct candidate *loser = candidate;
-    if (search->best == NULL || preference_compare(&search->spec, candidate, search->best) < 0) {
+    if (answerable &&
+        (search->best == NULL || preference_compare(&search->spec, candidate, search->best) < 0)) {
         loser = search->best;
         search->best = candidate;
     }
-    if (loser != NULL) {
+    // A tilt may take any that is within budget.
+    if (loser != NULL && !(tilted && loser->safety.admissible)) {
         candidate_drop_history(loser);
     }
     return queue_push(&search->released, candidate->id);
@@ -258,6 +274,9 @@ enum status search_on_row(struct search *search, const struct search_row *row, s
     search->n_outstanding--;
     search->n_tokens += row->n_tokens;
     status = search->ops->on_grown(search, candidate);
+    if (status == STATUS_OK && search->tilt != NULL && search_is_done(search)) {
+        status = search_choose_tilted(search);
+    }
     return status == STATUS_OK ? status : error_set(err, status, "", "no memory for the search");
 }
 
@@ -275,6 +294,9 @@ bool search_is_done(const struct search *search) {
 
 static const char *choosing_rule(const struct search *search) {
     const struct search_spec *spec = &search->spec;
+    if (search->tilt != NULL) {
+        return "drawn by a tilt among the finished within budget";
+    }
     if (search->ops->choosing_rule != NULL) {
         return search->ops->choosing_rule;
     }
@@ -312,6 +334,7 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .tries_used = search->tries_used,
         .fallback_fired = search->tries_used > 0,
         .steps = search->steps,
+        .tilt = found && search->tilt != NULL ? &search->tilted : NULL,
     };
 }
 

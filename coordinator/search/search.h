@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "coordinator/search/tilt.h"
 #include "proto/job_choices.h"
 #include "proto/limits.h"
 
@@ -59,6 +60,7 @@ struct search_spec {
     double reward_threshold;     // r*
     double threshold_start;      // alpha, [0, 1]
     double accept_temperature;   // beta, 0: a segment must reach the threshold
+    struct tilt_spec tilt;       // of methods whose candidates are draws of the policy
     double omega;                // args: weight of the score beside the logit
     const int32_t *exempt_ids;   // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
@@ -151,7 +153,8 @@ struct channel_state {
 };
 
 // Summary for provenance. Tokens, scores and text belong to the search and are there for candidates
-// that still grow and for the best finished one; NULL and 0 for all others.
+// that still grow and for the best finished one, with a tilt for all finished within budget; NULL
+// and 0 for all others.
 struct search_candidate {
     uint64_t candidate_id;
     uint64_t parent_id;
@@ -169,6 +172,19 @@ struct search_candidate {
     enum search_finish finish;
 };
 
+// What a tilt chose from.
+struct search_tilt {
+    uint32_t n_draws;  // finished within budget, equal texts counted each
+    uint32_t n_ranked; // those whose ranks counted
+    double rank;       // of the answer, 1 the worst; a mean of equal rewards
+    double calibrated; // its reward, in [0, 1]
+    double beta;       // 0: the best was taken
+    bool has_law;      // the law is that of the draws: no other was ranked
+    struct tilt_law law;
+    double rejection_draws;   // infinite at beta 0
+    double log_inverse_share; // log(candidates / n_draws)
+};
+
 struct search_answer {
     bool found;            // false: nothing admissible (NO_SAFE_CANDIDATE)
     bool over_budget;      // possible only for plain and Lagrangian selection
@@ -180,6 +196,7 @@ struct search_answer {
     uint32_t tries_used;   // extra tries over all steps
     bool fallback_fired;
     uint32_t steps;
+    const struct search_tilt *tilt; // of the search; NULL: none, or nothing found
 };
 
 struct search_progress {
@@ -198,8 +215,10 @@ enum { SEARCH_CANDIDATES_MAX = 1 << 18 };
 // steps times tries for the beam methods.
 uint64_t search_candidates_bound(const struct search_spec *spec);
 
-// Copies `spec`, exempt ids included. STATUS_LIMIT: the bound above exceeds SEARCH_CANDIDATES_MAX.
-MUST_CHECK enum status search_create(const struct search_spec *spec, struct search **out);
+// Copies `spec`, exempt ids included. STATUS_LIMIT: the bound above exceeds SEARCH_CANDIDATES_MAX,
+// or the tilt that is asked for does not exist.
+MUST_CHECK enum status search_create(const struct search_spec *spec, struct search **out,
+                                     struct error *err);
 void search_destroy(struct search *search); // NULL allowed
 
 // Takes the next candidate to grow: those that have begun first, then in the order of creation.

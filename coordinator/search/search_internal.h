@@ -55,9 +55,11 @@ struct search {
     // Nearest to the budgets of the finished and of those given up over budget, for the record of a
     // refusal.
     struct candidate *nearest;
-    uint32_t steps;      // selections done
-    uint32_t tries_used; // tries beyond the first, over all steps
-    uint32_t n_finished; // those kept of equal texts, as n_admissible
+    struct tilt *tilt;         // NULL: none
+    struct search_tilt tilted; // once done and found
+    uint32_t steps;            // selections done
+    uint32_t tries_used;       // tries beyond the first, over all steps
+    uint32_t n_finished;       // those kept of equal texts, as n_admissible
     uint32_t n_admissible;
     uint32_t n_repeats;
     uint32_t n_pruned;
@@ -84,6 +86,9 @@ MUST_CHECK enum status search_mark_ready(struct search *search, struct candidate
 // The candidate has ended its text: counts it, keeps it if it is the best so far, releases it. Of
 // equal texts the better candidate is kept, the other is a duplicate.
 MUST_CHECK enum status search_finish_candidate(struct search *search, struct candidate *candidate);
+
+// Draws the answer of a search that is done and has a tilt, in place of the best.
+MUST_CHECK enum status search_choose_tilted(struct search *search);
 
 // The candidate is given up with `fate`; its KV may be freed.
 MUST_CHECK enum status search_drop_candidate(struct search *search, struct candidate *candidate,

@@ -53,7 +53,7 @@ static void fill_exponents(const struct tilt *tilt, double beta, struct tilt_tab
     for (uint32_t place = 0; place <= last; place++) {
         double u = tilt_calibrated(tilt->spec.sampler, table->places, place);
         double below = tilt_phi_at(&tilt->phi, u) - largest;
-        table->exponents[place] = beta > 0 ? below / beta : -INFINITY;
+        table->exponents[place] = tilt_exponent(below, beta);
     }
 }
 
@@ -77,7 +77,7 @@ enum status tilt_table_create(const struct tilt *tilt, uint32_t count, struct ti
     for (uint32_t i = 0; i < places; i++) {
         values[i] = tilt_phi_at(&tilt->phi, tilt_calibrated(sampler, places, 2 * i));
     }
-    double unit = tilt_phi_unit(&tilt->phi);
+    double unit = tilt->phi.unit;
     double beta = tilt->spec.kl > 0
                       ? tilt_beta_of_few(&tilt->rule, values, places, tilt->spec.kl, p)
                       : tilt->spec.beta / unit;

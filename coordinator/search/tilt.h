@@ -34,7 +34,7 @@ struct tilt_draw {
 // answers under (A), place / 2 of `places` - 1 roll-outs below under (B).
 struct tilt_table {
     uint32_t places;
-    double beta;       // of Phi as the paper writes it; 0 takes the best
+    double beta;       // of Phi as the paper writes it; 0 takes the largest Phi
     double *exponents; // [2 * places - 1], (Phi - its largest) / beta; -inf is no weight; owned
     struct tilt_law law;
     double rejection_draws; // of exact rejection at the same beta; infinite at beta 0

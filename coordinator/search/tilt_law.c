@@ -3,11 +3,10 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     ROOT_STEPS_MAX = 200,
-    BRACKET_STEPS_MAX = 1200,
+    BRACKET_STEPS_MAX = 24,
 };
 
 static bool is_optimum(enum tilt_transform transform) {
@@ -39,10 +38,6 @@ double tilt_phi_at(const struct tilt_phi *phi, double u) {
     return u;
 }
 
-double tilt_phi_unit(const struct tilt_phi *phi) {
-    return phi->transform == TILT_TRANSFORM_EXP ? exp(phi->t) : 1;
-}
-
 // x^n
 static double power(double x, uint32_t n) {
     double product = 1;
@@ -66,7 +61,7 @@ static double find_root(root_fn function, void *context, struct bracket bracket)
     double at_low = bracket.at_low, at_high = bracket.at_high;
     for (int step = 0; step < ROOT_STEPS_MAX && high - low > 1e-12 * (1 + fabs(low)); step++) {
         double x =
-            step % 8 == 7 ? 0.5 * (low + high) : low + (high - low) * at_low / (at_low - at_high);
+            step % 3 == 2 ? 0.5 * (low + high) : low + (high - low) * at_low / (at_low - at_high);
         double at = function(context, x);
         if (fabs(at) <= 1e-13) {
             return x;
@@ -84,21 +79,24 @@ static double find_root(root_fn function, void *context, struct bracket bracket)
     return 0.5 * (low + high);
 }
 
-// The positive number at whose logarithm a function that falls is 0, sought from `start` on; 0 when
-// the function is nowhere positive, or nowhere else.
-static double find_falling(root_fn function, void *context, double start) {
+// The positive number at whose logarithm a function that falls is 0, sought from `start` on in
+// steps that begin with `step` and grow by the factor `growth`; 0 when the function is nowhere
+// positive, or nowhere else.
+static double find_falling(root_fn function, void *context, double start, double step,
+                           double growth) {
     struct bracket bracket = {.low = log(start), .high = log(start)};
     bracket.at_low = bracket.at_high = function(context, bracket.low);
-    for (int i = 0; i < BRACKET_STEPS_MAX && bracket.at_low <= 0; i++) {
+    bool is_low = bracket.at_low <= 0;
+    for (int i = 0; i < BRACKET_STEPS_MAX && is_low && bracket.at_low <= 0; i++, step *= growth) {
         bracket.high = bracket.low;
         bracket.at_high = bracket.at_low;
-        bracket.low -= 1;
+        bracket.low -= step;
         bracket.at_low = function(context, bracket.low);
     }
-    for (int i = 0; i < BRACKET_STEPS_MAX && bracket.at_high > 0; i++) {
+    for (int i = 0; i < BRACKET_STEPS_MAX && !is_low && bracket.at_high > 0; i++, step *= growth) {
         bracket.low = bracket.high;
         bracket.at_low = bracket.at_high;
-        bracket.high += 1;
+        bracket.high += step;
         bracket.at_high = function(context, bracket.high);
     }
     return bracket.at_low > 0 && bracket.at_high <= 0 ? exp(find_root(function, context, bracket))
@@ -111,11 +109,12 @@ static double find_falling(root_fn function, void *context, double start) {
 struct shot {
     bool best;
     uint32_t n;
-    double kl;    // what is asked for, or
-    double beta;  // this where kl is 0
-    double start; // log h(0)
-    double met;   // beta of that start
-    double *path; // [TILT_STEPS + 1] log h at v = 1 - (1 - k / TILT_STEPS)^2, which is dense at 1
+    double kl;     // what is asked for, or
+    double beta;   // this where kl is 0
+    double start;  // log h(0)
+    double met;    // beta of that start, 0: none
+    double missed; // H(1) - 1 at that beta
+    double *path;  // [TILT_STEPS + 1] log h at v = 1 - (1 - k / TILT_STEPS)^2, which is dense at 1
     double distance;
 };
 
@@ -178,8 +177,8 @@ static double excess_of_mass(void *context, double log_beta) {
 static double lack_of_distance(void *context, double log_start) {
     struct shot *shot = context;
     shot->start = (shot->best ? -1 : 1) * exp(log_start);
-    shot->met = find_falling(excess_of_mass, shot, shot->met);
-    (void)shoot(shot, shot->met);
+    shot->met = find_falling(excess_of_mass, shot, shot->met > 0 ? shot->met : 1, 1, 1.5);
+    shot->missed = shoot(shot, shot->met);
     return shot->kl > 0 ? shot->kl - shot->distance : log(shot->met / shot->beta);
 }
 
@@ -193,23 +192,29 @@ static enum status find_optimum(struct tilt_phi *phi, uint32_t n, double kl, dou
         .met = 1,
         .path = phi->optimum,
     };
-    double found = find_falling(lack_of_distance, &shot, 0.5);
+    double found = find_falling(lack_of_distance, &shot, 0.5, 0.5, 1);
     double lack = found > 0 ? lack_of_distance(&shot, log(found)) : INFINITY;
-    if (!(fabs(lack) <= 1e-6)) {
-        return error_set(err, STATUS_LIMIT, NULL, "there is no optimum for N = %u at %s %g", n,
+    if (!(fabs(lack) <= 1e-6 && fabs(shot.missed) <= 1e-6)) {
+        return error_set(err, STATUS_LIMIT, NULL, "no optimum was found for N = %u at %s %g", n,
                          kl > 0 ? "KL" : "beta", kl > 0 ? kl : beta);
     }
     for (int k = TILT_STEPS; k >= 0; k--) {
         double zero = shot.best ? phi->optimum[0] : phi->optimum[TILT_STEPS];
-        phi->optimum[k] = shot.met * (phi->optimum[k] - zero);
+        phi->optimum[k] -= zero;
     }
+    phi->unit = shot.met;
     return STATUS_OK;
 }
 
 enum status tilt_phi_init(struct tilt_phi *phi, enum tilt_transform transform, double t, uint32_t n,
                           double kl, double beta, struct error *err) {
-    *phi = (struct tilt_phi){.transform = transform, .t = t};
+    *phi = (struct tilt_phi){.transform = transform, .t = t, .unit = 1};
     if (!is_optimum(transform)) {
+        phi->unit = transform == TILT_TRANSFORM_EXP ? exp(t) : 1;
+        return STATUS_OK;
+    }
+    if (n == 1) { // the integrals are u
+        phi->transform = TILT_TRANSFORM_IDENTITY;
         return STATUS_OK;
     }
     phi->optimum = malloc((TILT_STEPS + 1) * sizeof *phi->optimum);
@@ -315,16 +320,15 @@ double tilt_rejection_draws(const struct tilt_rule *rule, const struct tilt_phi 
     return 1 / accepted;
 }
 
+double tilt_exponent(double below, double beta) {
+    return below < 0 ? below / beta : 0;
+}
+
 void tilt_weights(const double *values, uint32_t count, double beta, double *p) {
     double largest = values[count - 1];
-    memset(p, 0, count * sizeof *p);
-    if (!(beta > 0)) {
-        p[count - 1] = 1;
-        return;
-    }
     double sum = 0;
     for (uint32_t r = 0; r < count; r++) {
-        p[r] = exp((values[r] - largest) / beta);
+        p[r] = exp(tilt_exponent(values[r] - largest, beta));
         sum += p[r];
     }
     for (uint32_t r = 0; r < count; r++) {
@@ -353,5 +357,5 @@ double tilt_beta_of_few(const struct tilt_rule *rule, const double *values, uint
         return 0;
     }
     struct few few = {.rule = rule, .values = values, .count = count, .kl = kl, .p = p};
-    return find_falling(excess_of_few, &few, 1);
+    return find_falling(excess_of_few, &few, 1, 1, 1.5);
 }

@@ -15,11 +15,13 @@ enum {
     TILT_STEPS = 512, // of the way to an optimum
 };
 
-// Phi. `optimum` is its value at v = 1 - (1 - k / TILT_STEPS)^2, v = u for the best of n and 1 - u
-// for the worst, linear between them; NULL when there is a formula.
+// Phi in a unit of its own, so that no value is above 1. `optimum` is its value at v = 1 - (1 - k /
+// TILT_STEPS)^2, v = u for the best of n and 1 - u for the worst, linear between them; NULL when
+// there is a formula.
 struct tilt_phi {
     enum tilt_transform transform;
     double t;        // of exp(t u) and -exp(-t u)
+    double unit;     // what its values and beta are divided by
     double *optimum; // [TILT_STEPS + 1], owned
 };
 
@@ -37,9 +39,8 @@ MUST_CHECK enum status tilt_phi_init(struct tilt_phi *phi, enum tilt_transform t
                                      uint32_t n, double kl, double beta, struct error *err);
 void tilt_phi_finish(struct tilt_phi *phi);
 
-// Phi(u) / tilt_phi_unit, u in [0, 1].
+// Phi(u) / unit, u in [0, 1].
 double tilt_phi_at(const struct tilt_phi *phi, double u);
-double tilt_phi_unit(const struct tilt_phi *phi);
 
 // Gauss-Legendre on [0, 1].
 struct tilt_rule {
@@ -58,7 +59,11 @@ double tilt_kl_of_few(const struct tilt_rule *rule, const double *p, uint32_t co
 // beta), beta > 0 in the unit of Phi; infinite when it is more than a double holds.
 double tilt_rejection_draws(const struct tilt_rule *rule, const struct tilt_phi *phi, double beta);
 
-// exp((values - the last) / beta), normalised, of values that ascend; beta 0 gives the last all.
+// below / beta for a value of Phi so far below the largest; beta 0 gives none but the largest a
+// weight.
+double tilt_exponent(double below, double beta);
+
+// exp((values - the last) / beta), normalised, of values that ascend.
 void tilt_weights(const double *values, uint32_t count, double beta, double *p);
 
 // The beta at which the weights of values[count], ascending, have the distance `kl`; 0 when those

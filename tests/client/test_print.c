@@ -70,6 +70,37 @@ static void test_json_prints_a_number_with_no_more_digits_than_it_has(void **sta
     free(text);
 }
 
+static void test_a_tilt_is_shown(void **state) {
+    (void)state;
+    Surefoot__JobResult result = sample_result(0);
+    Surefoot__TiltResult tilt = SUREFOOT__TILT_RESULT__INIT;
+    tilt.tilt = "log";
+    tilt.has_n = tilt.has_beta = tilt.has_ranked = tilt.has_rank = tilt.has_calibrated_reward = 1;
+    tilt.n = 4;
+    tilt.beta = 0.25;
+    tilt.ranked = 8;
+    tilt.rank = 7.5;
+    tilt.calibrated_reward = 0.875;
+    result.tilt = &tilt;
+    char *without = printed(&result, false);
+    assert_non_null(
+        strstr(without, "tilt        rank 7.5 of 8, calibrated reward 0.875, beta 0.25\n"));
+    free(without);
+    tilt.has_kl = tilt.has_win_rate = tilt.has_best_of_n = tilt.has_worst_of_n = 1;
+    tilt.kl = 0.5;
+    tilt.has_log_inverse_share = 1;
+    tilt.log_inverse_share = 0.125;
+    char *with = printed(&result, false);
+    assert_non_null(strstr(with, "KL 0.500 + 0.125 of the budget, best of 4"));
+    free(with);
+    json_t *object = print_result_json(&result, false);
+    json_t *shown = json_object_get(object, "tilt");
+    assert_int_equal(json_object_size(shown), 11);
+    assert_true(json_real_value(json_object_get(shown, "rank")) == 7.5);
+    assert_null(json_object_get(shown, "t"));
+    json_decref(object);
+}
+
 static void test_counts_of_one_have_no_plural(void **state) {
     (void)state;
     Surefoot__JobResult result = sample_result(0);
@@ -196,6 +227,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_over_budget_is_masked_unless_asked_for),
         cmocka_unit_test(test_json_prints_a_number_with_no_more_digits_than_it_has),
+        cmocka_unit_test(test_a_tilt_is_shown),
         cmocka_unit_test(test_counts_of_one_have_no_plural),
         cmocka_unit_test(test_text_within_budget_is_shown),
         cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),

@@ -29,6 +29,10 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, entropy_threshold, 3);
     SET(*spec, segment_tokens_min, 4);
     SET(*spec, omega, 2.5);
+    SET(*spec, tilt_t, 10);
+    SET(*spec, tilt_n, 4);
+    SET(*spec, tilt_kl, 0.5);
+    SET(*spec, tilt_beta, 0);
     Surefoot__Sampling *sampling = &draft->sampling;
     SET(*sampling, temperature, 1);
     SET(*sampling, top_k, 0);
@@ -57,6 +61,8 @@ static void draft_init_texts(struct draft *draft) {
     draft->spec.method = "best-of-n";
     draft->spec.selection = "augmented";
     draft->spec.discount_unit = "token";
+    draft->spec.tilt = "exp";
+    draft->spec.tilt_rank_set = "admissible";
     draft->spec.cost_mode = "token_sum_pos";
     draft->spec.admit_rule = "terminal";
     draft->spec.cost_eos = "append";

@@ -30,7 +30,7 @@ static struct model_set models(void) {
 
 // One sample, under the augmented rule unless it asks for states, scored by reward, cost and the
 // rule not to say "no".
-static struct job *start_job_with(const struct model_set *set, bool states) {
+static struct job *start_job_with(const struct model_set *set, bool states, char *tilt) {
     Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
     Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
     Surefoot__LexicalSpec lexical = SUREFOOT__LEXICAL_SPEC__INIT;
@@ -43,6 +43,7 @@ static struct job *start_job_with(const struct model_set *set, bool states) {
     spec.has_states = spec.states = states;
     spec.has_n = spec.has_max_tokens = spec.has_block_tokens = true;
     spec.n = 1;
+    spec.tilt = tilt;
     spec.max_tokens = MAX_TOKENS;
     spec.block_tokens = BLOCK;
     spec.lexical = &lexical;
@@ -64,7 +65,7 @@ static struct job *start_job_with(const struct model_set *set, bool states) {
 }
 
 static struct job *start_job(const struct model_set *set) {
-    return start_job_with(set, false);
+    return start_job_with(set, false, NULL);
 }
 
 // A row with room for other scores than one a token.
@@ -253,7 +254,7 @@ static void give_state(struct draft *draft, uint8_t *bytes, size_t size) {
 static void test_states_of_blocks_come_with_the_result(void **state) {
     (void)state;
     struct model_set set = models();
-    struct job *job = start_job_with(&set, true);
+    struct job *job = start_job_with(&set, true, NULL);
     struct error err = {0};
     struct search_grow grow;
     struct draft draft;
@@ -285,6 +286,30 @@ static void test_states_of_blocks_come_with_the_result(void **state) {
     job_destroy(job);
 }
 
+static void test_a_tilt_says_how_it_chose(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job_with(&set, false, "exp");
+    struct error err = {0};
+    struct draft draft;
+    grow_first_block(job);
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_STOP, 2, 2);
+    assert_ok(job_on_row(job, &draft.row, &err), &err);
+    Surefoot__JobResult *result = finish(job, &set);
+    assert_int_equal(result->outcome, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    const Surefoot__TiltResult *tilt = result->tilt;
+    assert_non_null(tilt);
+    assert_string_equal(tilt->tilt, "exp");
+    assert_true(tilt->has_t && tilt->t == 10 && tilt->n == 4);
+    // One draw is as far from the policy as nothing is.
+    assert_true(tilt->has_beta && tilt->beta == 0 && !tilt->has_rejection_draws);
+    assert_true(tilt->draws == 1 && tilt->ranked == 1 && tilt->rank == 1);
+    assert_true(tilt->calibrated_reward == 0.5 && tilt->log_inverse_share == 0);
+    assert_true(tilt->has_kl && tilt->kl == 0 && tilt->win_rate == 0.5);
+    wire_free(WIRE_JOB_RESULT, result);
+    job_destroy(job);
+}
+
 static void test_states_that_nobody_asked_for_are_refused(void **state) {
     (void)state;
     struct model_set set = models();
@@ -303,6 +328,7 @@ static void test_states_that_nobody_asked_for_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_tilt_says_how_it_chose),
         cmocka_unit_test(test_reading_can_be_longer_than_the_response),
         cmocka_unit_test(test_empty_text_has_one_place),
         cmocka_unit_test(test_readings_that_contradict_the_row_are_refused),

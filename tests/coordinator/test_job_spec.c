@@ -272,6 +272,15 @@ EDIT(threshold, d->spec.has_reward_threshold = true; d->spec.reward_threshold = 
 EDIT(threshold_start, d->spec.has_threshold_start = true; d->spec.threshold_start = 1.5;)
 EDIT(accept_temperature, d->spec.has_accept_temperature = true; d->spec.accept_temperature = -0.1;)
 EDIT(args_many, d->spec.method = "args"; d->spec.has_n = true; d->spec.n = 4096;)
+EDIT(tilt, d->spec.tilt = "square";)
+EDIT(tilt_t, d->spec.has_tilt_t = true;)
+EDIT(tilt_n, d->spec.has_tilt_n = true; d->spec.tilt_n = LIMIT_TILT_N + 1;)
+EDIT(tilt_kl, d->spec.has_tilt_kl = true; d->spec.tilt_kl = NAN;)
+EDIT(tilt_beta, d->spec.has_tilt_beta = true; d->spec.tilt_beta = -1;)
+EDIT(tilt_rank_set, d->spec.tilt_rank_set = "some";)
+EDIT(tilt_twice, d->spec.has_tilt_kl = d->spec.has_tilt_beta = true; d->spec.tilt_kl = 1;
+     d->spec.tilt_beta = 0.1;)
+EDIT(tilt_stop, d->spec.tilt_rank_set = "all"; d->spec.has_early_stop = d->spec.early_stop = true;)
 EDIT(rejection_selection, d->spec.method = "rejection"; d->spec.selection = "plain";)
 EDIT(lambda, d->spec.has_lagrangian_lambda = true; d->spec.lagrangian_lambda = -1;)
 EDIT(penalty, d->spec.fallback_penalty = "square";)
@@ -460,6 +469,14 @@ static const struct bad_input bad_messages[] = {
     {edit_threshold_start, INVALID, "spec.threshold_start", "[0, 1]"},
     {edit_accept_temperature, INVALID, "spec.accept_temperature", "[0, 1e+06]"},
     {edit_args_many, LIMIT, "spec.n", "262144"},
+    {edit_tilt, INVALID, "spec.tilt", "none, identity, log, exp, exp_neg, optimal_bon"},
+    {edit_tilt_t, INVALID, "spec.tilt_t", "(0, 500]"},
+    {edit_tilt_n, LIMIT, "spec.tilt_n", "1024"},
+    {edit_tilt_kl, INVALID, "spec.tilt_kl", "(0, 8]"},
+    {edit_tilt_beta, INVALID, "spec.tilt_beta", "[0, 1e+300]"},
+    {edit_tilt_rank_set, INVALID, "spec.tilt_rank_set", "admissible, all"},
+    {edit_tilt_twice, INVALID, "spec.tilt_kl", "tilt_beta"},
+    {edit_tilt_stop, INVALID, "spec.early_stop", "tilt_rank_set all"},
     {edit_rejection_selection, INVALID, "spec.selection", "rejection is always augmented"},
     {edit_lambda, INVALID, "spec.lagrangian_lambda", "[0, 1e+06]"},
     {edit_penalty, INVALID, "spec.fallback_penalty", "log1p"},
@@ -568,6 +585,10 @@ static void set_omega(Surefoot__JobSpec *spec) {
     spec->omega = 1;
 }
 
+static void set_tilt(Surefoot__JobSpec *spec) {
+    spec->tilt = "log";
+}
+
 static void set_tries(Surefoot__JobSpec *spec) {
     spec->has_tries = true;
     spec->tries = 3;
@@ -619,27 +640,28 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
         {"spec.rejection_alpha", set_alpha},
         {"spec.threshold_start", set_start},
         {"spec.omega", set_omega},
+        {"spec.tilt", set_tilt},
     };
     static const struct {
         char *method;
         char *selection;
         const char *read; // 'x': by the field of that index
     } methods[] = {
-        {"sample", NULL, "-----------"},
-        {"best-of-n", NULL, "-----------"},
-        {"best-of-n", "lagrangian", "------x----"},
-        {"best-of-n", "augmented", "-------x---"},
-        {"beam", NULL, "x----------"},
-        {"beam", "lagrangian", "x-----x----"},
-        {"beam", "augmented", "x----x-----"},
-        {NULL, NULL, "xxxxxx-----"},
-        {"inference-guard", "augmented", "xxxxxx-----"},
-        {"rejection", NULL, "-------x---"},
-        {"speculative-rejection", NULL, "--------x--"},
-        {"speculative-rejection", "lagrangian", "------x-x--"},
-        {"speculative-rejection", "augmented", "--------x--"},
-        {"args", NULL, "----------x"},
-        {"args", "lagrangian", "------x---x"},
+        {"sample", NULL, "------------"},
+        {"best-of-n", NULL, "-----------x"},
+        {"best-of-n", "lagrangian", "------x-----"},
+        {"best-of-n", "augmented", "-------x---x"},
+        {"beam", NULL, "x-----------"},
+        {"beam", "lagrangian", "x-----x-----"},
+        {"beam", "augmented", "x----x------"},
+        {NULL, NULL, "xxxxxx------"},
+        {"inference-guard", "augmented", "xxxxxx------"},
+        {"rejection", NULL, "-------x----"},
+        {"speculative-rejection", NULL, "--------x---"},
+        {"speculative-rejection", "lagrangian", "------x-x---"},
+        {"speculative-rejection", "augmented", "--------x---"},
+        {"args", NULL, "----------x-"},
+        {"args", "lagrangian", "------x---x-"},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
@@ -720,6 +742,70 @@ static void test_fallback_of_a_step_with_one_try_is_refused(void **state) {
         assert_string_equal(err.field, fields[i]);
         assert_non_null(strstr(err.message, "tries 1"));
         job_spec_destroy(spec);
+    }
+}
+
+static void set_tilt_t(Surefoot__JobSpec *spec) {
+    spec->has_tilt_t = true;
+    spec->tilt_t = 5;
+}
+
+static void set_tilt_n(Surefoot__JobSpec *spec) {
+    spec->has_tilt_n = true;
+    spec->tilt_n = 2;
+}
+
+static void set_tilt_kl(Surefoot__JobSpec *spec) {
+    spec->has_tilt_kl = true;
+    spec->tilt_kl = 1;
+}
+
+static void set_tilt_beta(Surefoot__JobSpec *spec) {
+    spec->has_tilt_beta = true;
+    spec->tilt_beta = 1;
+}
+
+static void set_tilt_rank_set(Surefoot__JobSpec *spec) {
+    spec->tilt_rank_set = "all";
+}
+
+static void test_fields_of_a_tilt_that_is_not_there_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *field;
+        void (*set)(Surefoot__JobSpec *spec);
+    } fields[] = {{"spec.tilt_t", set_tilt_t},
+                  {"spec.tilt_n", set_tilt_n},
+                  {"spec.tilt_kl", set_tilt_kl},
+                  {"spec.tilt_beta", set_tilt_beta},
+                  {"spec.tilt_rank_set", set_tilt_rank_set}};
+    static const struct {
+        char *tilt;
+        const char *read;
+    } tilts[] = {{NULL, "-----"},         {"identity", "-xxxx"}, {"log", "-xxxx"},
+                 {"exp", "xxxxx"},        {"exp_neg", "xxxxx"},  {"optimal_bon", "-xxxx"},
+                 {"optimal_won", "-xxxx"}};
+    for (size_t i = 0; i < sizeof tilts / sizeof tilts[0]; i++) {
+        for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
+            struct draft draft;
+            struct job_spec *spec = NULL;
+            struct error err = {0};
+            draft_init(&draft);
+            draft.spec.method = "best-of-n";
+            draft.spec.tilt = tilts[i].tilt;
+            fields[j].set(&draft.spec);
+            assert_ok(create(&draft, &spec, &err), &err);
+            enum status status = job_spec_check_unread(spec, &err);
+            if (tilts[i].read[j] == 'x') {
+                assert_ok(status, &err);
+            } else {
+                assert_int_equal(status, INVALID);
+                assert_string_equal(err.field, fields[j].field);
+                assert_non_null(
+                    strstr(err.message, tilts[i].tilt != NULL ? tilts[i].tilt : "none"));
+            }
+            job_spec_destroy(spec);
+        }
     }
 }
 
@@ -1200,6 +1286,12 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->has_segment_tokens_min = spec->has_omega = true;
     spec->segment_tokens_min = 4;
     spec->omega = 2.5;
+    spec->tilt = "none";
+    spec->has_tilt_t = spec->has_tilt_n = spec->has_tilt_kl = spec->has_tilt_beta = true;
+    spec->tilt_t = 10;
+    spec->tilt_n = 4;
+    spec->tilt_kl = 0.5;
+    spec->tilt_rank_set = "admissible";
     spec->has_deadline_ms = true;
     spec->sampling = &draft->sampling;
     draft->sampling.has_temperature = draft->sampling.has_top_k = draft->sampling.has_top_p = true;
@@ -1303,6 +1395,7 @@ int main(void) {
         cmocka_unit_test(test_field_that_the_method_does_not_read_is_refused),
         cmocka_unit_test(test_options_of_a_draw_are_refused_where_nothing_is_drawn),
         cmocka_unit_test(test_fallback_of_a_step_with_one_try_is_refused),
+        cmocka_unit_test(test_fields_of_a_tilt_that_is_not_there_are_refused),
         cmocka_unit_test(test_what_the_models_lack_is_refused),
         cmocka_unit_test(test_states_that_could_not_be_sent_are_refused),
         cmocka_unit_test(test_cost_mode_and_budget_have_no_silent_default),

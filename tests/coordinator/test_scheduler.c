@@ -594,9 +594,10 @@ static void test_short_blocks_rebuild_no_more_than_long_ones(void **state) {
                                          .survivors = 8,
                                          .block_tokens = blocks[b],
                                          .max_tokens = BEAM_TOKENS,
-                                         .tries = 1};
+                                         .tries = 1,
+                                         .tilt.transform = TILT_TRANSFORM_NONE};
         for (uint64_t id = 1; id <= BEAM_JOBS; id++) {
-            assert_ok(search_create(&spec, &group.searches[id]), NULL);
+            assert_ok(search_create(&spec, &group.searches[id], NULL), NULL);
             assert_ok(scheduler_add_job(group.scheduler, id, 100, 2, beam_next, group.searches[id]),
                       NULL);
         }

@@ -36,6 +36,7 @@ static void readers_text(enum job_field_index index, char out[LINE_BYTES]) {
     const struct job_field *field = job_field_get(index);
     const char *name = NULL;
     int n = 0;
+    int n_under = 0;
     for (int i = 1; (name = job_choice_name(JOB_FIELD_METHOD, i)) != NULL; i++) {
         if ((field->methods & 1U << i) != 0) {
             n += snprintf(out + n, LINE_BYTES - (size_t)n, "%s%s", n > 0 ? ", " : "", name);
@@ -43,7 +44,16 @@ static void readers_text(enum job_field_index index, char out[LINE_BYTES]) {
     }
     for (int i = 1; (name = job_choice_name(JOB_FIELD_SELECTION, i)) != NULL; i++) {
         if ((field->selections & 1U << i) != 0) {
-            n += snprintf(out + n, LINE_BYTES - (size_t)n, " under %s", name);
+            n += snprintf(out + n, LINE_BYTES - (size_t)n, "%s %s", n_under > 0 ? " or" : " under",
+                          name);
+            n_under++;
+        }
+    }
+    for (int i = 1, n_with = 0; (name = job_choice_name(JOB_FIELD_TILT, i)) != NULL; i++) {
+        if ((field->tilts & 1U << i) != 0) {
+            n += snprintf(out + n, LINE_BYTES - (size_t)n, "%s %s",
+                          n_with > 0 ? "," : " with `tilt`", name);
+            n_with++;
         }
     }
     snprintf(out + n, LINE_BYTES - (size_t)n, "%s",

@@ -570,7 +570,7 @@ static void test_too_many_candidates_are_a_limit(void **state) {
         world_spec(SEARCH_METHOD_INFERENCE_GUARD, SEARCH_SELECTION_AUGMENTED, 4096, 1, 64);
     struct search *search = NULL;
     assert_true(search_candidates_bound(&spec) > SEARCH_CANDIDATES_MAX);
-    assert_status(STATUS_LIMIT, search_create(&spec, &search));
+    assert_status(STATUS_LIMIT, search_create(&spec, &search, NULL));
     assert_null(search);
 }
 

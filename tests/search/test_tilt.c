@@ -110,9 +110,8 @@ static void fill_values(const struct row *row, uint32_t n, double kl, double *va
     }
     for (int i = 0; i < CELLS; i++) {
         double u = (i + 0.5) / CELLS;
-        values[i] = row->transform != TILT_TRANSFORM_NONE
-                        ? tilt_phi_at(&phi, u) * tilt_phi_unit(&phi)
-                        : row->t * pow(row->t > 0 ? u : 1 - u, 7);
+        values[i] = row->transform != TILT_TRANSFORM_NONE ? tilt_phi_at(&phi, u) * phi.unit
+                                                          : row->t * pow(row->t > 0 ? u : 1 - u, 7);
     }
     tilt_phi_finish(&phi);
 }
@@ -639,17 +638,23 @@ static void test_answers_without_weight_share_it(void **state) {
     tilt_table_destroy(table);
 }
 
+// Of so many, the worst is held off by any answer that is not among the last: what tells these
+// apart is less than numbers can hold.
 static void test_an_optimum_that_is_not_found_is_refused(void **state) {
     (void)state;
-    struct error err = {0};
-    struct tilt *tilt = NULL;
-    const struct tilt_spec spec = {.transform = TILT_TRANSFORM_OPTIMAL_WON,
-                                   .n = 1000,
-                                   .beta = 1e-300,
-                                   .sampler = TILT_SAMPLER_RANKS};
-    assert_status(STATUS_LIMIT, tilt_create(&spec, &tilt, &err));
-    assert_string_equal("spec.tilt_n", err.field);
-    assert_null(tilt);
+    const struct tilt_spec specs[] = {
+        {.transform = TILT_TRANSFORM_OPTIMAL_WON, .n = 1000, .beta = 1e-300},
+        {.transform = TILT_TRANSFORM_OPTIMAL_WON, .n = 1024, .kl = 3},
+    };
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+        struct error err = {0};
+        struct tilt *tilt = NULL;
+        struct tilt_spec spec = specs[i];
+        spec.sampler = TILT_SAMPLER_RANKS;
+        assert_status(STATUS_LIMIT, tilt_create(&spec, &tilt, &err));
+        assert_string_equal("spec.tilt_n", err.field);
+        assert_null(tilt);
+    }
 }
 
 int main(void) {

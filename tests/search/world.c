@@ -29,6 +29,7 @@ struct search_spec world_spec(enum search_method method, enum search_selection s
         .block_tokens = block_tokens,
         .max_tokens = max_tokens,
         .tries = 2,
+        .tilt.transform = TILT_TRANSFORM_NONE,
         .scorers = {{.weight = 1}, {.is_cost = true, .weight = 1}},
         .n_scorers = WORLD_SCORERS,
         .channels = {{.cost_mode = COST_MODE_TOKEN_SUM_POS,
@@ -250,7 +251,7 @@ uint64_t world_run_search(const struct world *world, const struct search_spec *s
 
 struct search *world_open_search(const struct search_spec *spec) {
     struct search *search = NULL;
-    assert_status(STATUS_OK, search_create(spec, &search));
+    assert_status(STATUS_OK, search_create(spec, &search, NULL));
     return search;
 }
 
