@@ -279,6 +279,8 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->safety_state = shown.safety_state;
     fill_verdict(job->spec, &shown, parts);
     if (outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED) {
+        message->has_tokens_after_choice = true;
+        message->tokens_after_choice = answer.tokens_after_choice;
         ASSERT(shown.text != NULL);
         message->has_over_budget = true;
         message->over_budget = answer.over_budget;

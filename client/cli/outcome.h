@@ -10,7 +10,8 @@
     "budget, cost, safety_state, admissible], over_budget,\n"                                      \
     "finish_reason, rule, seed, n_finished, n_admissible, n_repeats, tries_used, "                 \
     "fallback_fired, date, template_variables, "                                                   \
-    "prompt_tokens,\ntokens_sampled, queue_ms, run_ms, sampling{temperature, top_k, ..., "         \
+    "prompt_tokens,\ntokens_sampled, tokens_after_choice, queue_ms, run_ms, "                      \
+    "sampling{temperature, top_k, ..., "                                                           \
     "from_model}, models{name: hash},\nerror{status, field, "                                      \
     "message}; with --states states (base64 of bf16), state_tokens, n_tokens, "                    \
     "read_from,\nscorers."

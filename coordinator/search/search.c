@@ -127,6 +127,7 @@ void search_destroy(struct search *search) {
     free(search->candidates);
     free(search->ready.ids);
     free(search->released.ids);
+    free(search->block_tokens);
     free(search);
 }
 
@@ -252,6 +253,23 @@ bool search_next(struct search *search, struct search_grow *out) {
     return true;
 }
 
+// Counts the tokens of a candidate's newest block, its n_blocks-th.
+static enum status count_tokens(struct search *search, uint32_t n_blocks, uint32_t n_tokens) {
+    if (n_blocks > search->n_block_tokens) {
+        uint64_t *grown = realloc(search->block_tokens, n_blocks * sizeof *grown);
+        if (grown == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        memset(grown + search->n_block_tokens, 0,
+               (n_blocks - search->n_block_tokens) * sizeof *grown);
+        search->block_tokens = grown;
+        search->n_block_tokens = n_blocks;
+    }
+    search->block_tokens[n_blocks - 1] += n_tokens;
+    search->n_tokens += n_tokens;
+    return STATUS_OK;
+}
+
 enum status search_on_row(struct search *search, const struct search_row *row, struct error *err) {
     struct candidate *candidate = find_candidate(search, row->candidate_id);
     if (candidate == NULL || !candidate->outstanding) {
@@ -272,8 +290,10 @@ enum status search_on_row(struct search *search, const struct search_row *row, s
     }
     candidate->outstanding = false;
     search->n_outstanding--;
-    search->n_tokens += row->n_tokens;
-    status = search->ops->on_grown(search, candidate);
+    status = count_tokens(search, candidate->n_blocks, row->n_tokens);
+    if (status == STATUS_OK) {
+        status = search->ops->on_grown(search, candidate);
+    }
     if (status == STATUS_OK && search->tilt != NULL && search_is_done(search)) {
         status = search_choose_tilted(search);
     }
@@ -315,6 +335,14 @@ static const char *choosing_rule(const struct search *search) {
                : "highest reward of the finished within budget";
 }
 
+static uint64_t tokens_after(const struct search *search, const struct candidate *candidate) {
+    uint64_t count = 0;
+    for (uint32_t i = candidate->n_blocks; i < search->n_block_tokens; i++) {
+        count += search->block_tokens[i];
+    }
+    return count;
+}
+
 void search_get_answer(struct search *search, struct search_answer *out) {
     const struct candidate *best = search->best;
     bool augmented = search->spec.selection == SEARCH_SELECTION_AUGMENTED;
@@ -331,6 +359,7 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .n_finished = search->n_finished,
         .n_admissible = search->n_admissible,
         .n_repeats = search->n_repeats,
+        .tokens_after_choice = found ? tokens_after(search, best) : 0,
         .tries_used = search->tries_used,
         .fallback_fired = search->tries_used > 0,
         .steps = search->steps,

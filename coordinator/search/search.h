@@ -193,7 +193,10 @@ struct search_answer {
     uint32_t n_finished;   // different texts
     uint32_t n_admissible; // among the finished
     uint32_t n_repeats;    // candidates that ended in a text that another had
-    uint32_t tries_used;   // extra tries over all steps
+    // Sampled in later blocks than that in which the chosen candidate ended, blocks counted from
+    // the beginning of each text; 0 when !found.
+    uint64_t tokens_after_choice;
+    uint32_t tries_used; // extra tries over all steps
     bool fallback_fired;
     uint32_t steps;
     const struct search_tilt *tilt; // of the search; NULL: none, or nothing found

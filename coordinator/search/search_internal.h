@@ -64,6 +64,10 @@ struct search {
     uint32_t n_repeats;
     uint32_t n_pruned;
     uint64_t n_tokens; // sampled
+    // [n_block_tokens] of them, in the i-th block of a candidate. It is what tells early from late
+    // tokens, as the order in which rows arrive must decide nothing.
+    uint64_t *block_tokens;
+    uint32_t n_block_tokens;
 };
 
 extern const struct search_method_ops search_sample_ops;

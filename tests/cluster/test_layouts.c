@@ -112,6 +112,14 @@ static void assert_same_result(const Surefoot__JobResult *a, const Surefoot__Job
     assert_same_bits(&a->cost, &b->cost, sizeof a->cost);
     assert_same_bits(&a->safety_state, &b->safety_state, sizeof a->safety_state);
     assert_int_equal(a->tokens_sampled, b->tokens_sampled);
+    assert_int_equal(a->tokens_after_choice, b->tokens_after_choice);
+    assert_int_equal(a->n_channels, b->n_channels);
+    for (size_t i = 0; i < a->n_channels; i++) {
+        assert_string_equal(a->channels[i]->name, b->channels[i]->name);
+        assert_same_bits(&a->channels[i]->cost, &b->channels[i]->cost, sizeof(double));
+        assert_same_bits(&a->channels[i]->safety_state, &b->channels[i]->safety_state,
+                         sizeof(double));
+    }
     assert_int_equal(a->n_candidates, b->n_candidates);
     for (size_t i = 0; i < a->n_candidates; i++) {
         const Surefoot__CandidateSummary *x = a->candidates[i];

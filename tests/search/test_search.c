@@ -574,6 +574,56 @@ static void test_too_many_candidates_are_a_limit(void **state) {
     assert_null(search);
 }
 
+// The first candidate ends in its first block; what the others sample in theirs is no waste yet,
+// what they go on with is, whenever it comes.
+static void test_tokens_after_the_choice_are_counted_by_blocks(void **state) {
+    (void)state;
+    static const uint64_t orders[][3] = {{1, 2, 3}, {3, 2, 1}};
+    struct search_spec spec = world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_PLAIN, 3, 2, 6);
+    for (size_t o = 0; o < 2; o++) {
+        struct search *search = world_open_search(&spec);
+        struct search_grow grow;
+        for (int i = 0; i < 3; i++) {
+            assert_true(search_next(search, &grow));
+        }
+        static const uint32_t tokens[2] = {3, 4};
+        static const float logprobs[2] = {0};
+        static const float costs[6] = {0};
+        static const char *const texts[] = {"a", "b", "c"};
+        for (uint32_t block = 1; block <= 3; block++) {
+            for (size_t i = 0; i < 3; i++) {
+                uint64_t id = orders[o][i];
+                if (id == 1 && block > 1) {
+                    continue;
+                }
+                struct search_score scores[WORLD_SCORERS];
+                uint32_t n = id == 1 ? 1 : 2;
+                world_scores(scores, id == 1 ? 2 : 1, costs, n, 2 * block - 2);
+                const struct search_row row = {
+                    .candidate_id = id,
+                    .token_ids = tokens,
+                    .logprobs = logprobs,
+                    .n_tokens = n,
+                    .finish = id == 1 ? SEARCH_FINISH_EOS : SEARCH_FINISH_NONE,
+                    .text = texts[id - 1],
+                    .scores = scores,
+                    .n_places = 2 * block - 2 + n,
+                };
+                struct error err;
+                assert_ok(search_on_row(search, &row, &err), &err);
+            }
+            while (search_next(search, &grow)) {
+            }
+        }
+        struct search_answer answer;
+        search_get_answer(search, &answer);
+        assert_true(search_is_done(search) && answer.found);
+        assert_int_equal(answer.candidate_id, 1);
+        assert_int_equal(answer.tokens_after_choice, 8);
+        search_destroy(search);
+    }
+}
+
 // The unfinished job reports its nearest candidate and never an answer.
 static void test_cut_short_is_never_an_answer(void **state) {
     (void)state;
@@ -611,6 +661,7 @@ int main(void) {
         cmocka_unit_test(test_what_was_lost_stays_lost),
         cmocka_unit_test(test_rows_that_contradict_the_order_are_refused),
         cmocka_unit_test(test_too_many_candidates_are_a_limit),
+        cmocka_unit_test(test_tokens_after_the_choice_are_counted_by_blocks),
         cmocka_unit_test(test_cut_short_is_never_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
