@@ -8,7 +8,7 @@
 #include "common/date.h"
 #include "coordinator/job_channels.h"
 #include "coordinator/job_scorers.h"
-#include "coordinator/same_job.h"
+#include "proto/same_job.h"
 #include "coordinator/spec_check.h"
 #include "proto/job_fields.h"
 #include "proto/template_variables.h"

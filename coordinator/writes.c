@@ -8,7 +8,7 @@
 #include "common/deadline.h"
 #include "common/log.h"
 #include "coordinator/coordinator_internal.h"
-#include "coordinator/same_job.h"
+#include "proto/same_job.h"
 
 enum { RETRY_FIRST_MS = 100, RETRY_LAST_MS = 5000, EXPIRY_MS = 1000 };
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "coordinator/job_spec.h"
-#include "coordinator/same_job.h"
+#include "proto/same_job.h"
 #include "tests/support/testkit.h"
 
 // A spec that tests edit before it is packed: everything lies in this struct.

@@ -11,7 +11,7 @@
 #include "tests/support/testkit.h"
 #include "worker/model/context.h"
 #include "worker/model/finite.h"
-#include "worker/model/sha256.h"
+#include "common/sha256.h"
 
 static const char weights_name[] = "model.safetensors";
 

@@ -11,7 +11,7 @@
 #include "common/status.h"
 #include "proto/job_choices.h"
 #include "proto/limits.h"
-#include "worker/model/sha256.h"
+#include "common/sha256.h"
 
 enum {
     CRITIC_CHANNELS_MAX = 4,

@@ -3,7 +3,7 @@
 #define WORKER_MODEL_MODEL_PRIVATE_H
 
 #include "worker/model/model.h"
-#include "worker/model/sha256.h"
+#include "common/sha256.h"
 #include "worker/model/weight_files.h"
 
 struct model {

@@ -10,7 +10,7 @@
 
 #include "common/status.h"
 #include "worker/backend/backend.h"
-#include "worker/model/sha256.h"
+#include "common/sha256.h"
 
 enum { WEIGHT_DIMS_MAX = 8 };
 

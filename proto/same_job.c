@@ -1,5 +1,5 @@
 // tests/coordinator/test_job_spec.c goes through all of these defaults.
-#include "coordinator/same_job.h"
+#include "proto/same_job.h"
 
 #include <stdlib.h>
 #include <string.h>

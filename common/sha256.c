@@ -1,4 +1,4 @@
-#include "worker/model/sha256.h"
+#include "common/sha256.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 // Whether two stored specifications ask for the same: a field that is given with its default and
 // one that is absent are no difference. Defaults that come from models are: they are not known for
 // good.
-#ifndef COORDINATOR_SAME_JOB_H
-#define COORDINATOR_SAME_JOB_H
+#ifndef PROTO_SAME_JOB_H
+#define PROTO_SAME_JOB_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 // SHA-256 (FIPS 180-4). Incremental; no allocation; any thread, one per struct. Identifies weight
-// files: provenance, not authentication.
-#ifndef WORKER_MODEL_SHA256_H
-#define WORKER_MODEL_SHA256_H
+// files and certificates: provenance, not authentication.
+#ifndef COMMON_SHA256_H
+#define COMMON_SHA256_H
 
 #include <stddef.h>
 #include <stdint.h>
