@@ -158,3 +158,10 @@ void sha256_finish_hex(struct sha256 *sha, char hex[SHA256_HEX_BYTES]) {
         snprintf(hex + 8 * i, 9, "%08x", sha->state[i]);
     }
 }
+
+void sha256_hex(const void *bytes, size_t size, char hex[SHA256_HEX_BYTES]) {
+    struct sha256 sha;
+    sha256_init(&sha);
+    sha256_update(&sha, bytes, size);
+    sha256_finish_hex(&sha, hex);
+}

@@ -22,4 +22,7 @@ void sha256_init_portable(struct sha256 *sha); // the same without special instr
 void sha256_update(struct sha256 *sha, const void *bytes, size_t size);
 void sha256_finish_hex(struct sha256 *sha, char hex[SHA256_HEX_BYTES]);
 
+// Of bytes that are all there.
+void sha256_hex(const void *bytes, size_t size, char hex[SHA256_HEX_BYTES]);
+
 #endif

@@ -334,13 +334,16 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     message->has_seed = true;
     message->seed = job->seed;
     message->date = (char *)job->date;
+    bool resolved = job->spec != NULL && job->spec->resolved;
     if (job->spec != NULL) {
         message->template_variables = job->spec->submit->spec->template_variables;
         message->n_template_variables = job->spec->submit->spec->n_template_variables;
     }
+    if (resolved && job->spec->submit->spec->certificate != NULL) {
+        message->certificate = job->spec->submit->spec->certificate->id;
+    }
     message->has_prompt_tokens = job->prompt_tokens > 0;
     message->prompt_tokens = job->prompt_tokens;
-    bool resolved = job->spec != NULL && job->spec->resolved;
     message->has_budget = resolved && job->spec->n_channels > 0;
     message->budget = message->has_budget ? job->spec->search.channels[0].budget : 0;
     if (ending->why != NULL) {

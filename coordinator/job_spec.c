@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/date.h"
+#include "coordinator/certificate.h"
 #include "coordinator/job_channels.h"
 #include "coordinator/job_scorers.h"
 #include "proto/same_job.h"
@@ -370,7 +371,10 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
     if (status == STATUS_OK) {
         status = job_scorers_check(spec, err);
     }
-    return status == STATUS_OK ? job_channels_check(spec, err) : status;
+    if (status == STATUS_OK) {
+        status = job_channels_check(spec, err);
+    }
+    return status == STATUS_OK ? certificate_check(spec, err) : status;
 }
 
 enum status job_spec_create(Surefoot__SubmitJob *submit, struct job_spec **out, struct error *err) {
@@ -579,6 +583,10 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     }
     if (status == STATUS_OK) {
         status = check_against_policy(spec, models, err);
+    }
+    if (status == STATUS_OK) {
+        status = certificate_check_models(spec->submit->spec, spec->scorers, spec->n_scorers,
+                                          models, err);
     }
     if (status == STATUS_OK) {
         status = copy_exempt(spec, models, err);

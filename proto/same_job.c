@@ -117,6 +117,56 @@ static void plain_variables(struct plain_job *job) {
     job->spec.template_variables = job->variables;
 }
 
+// Takes of `submit` what is not at its default; borrows the rest.
+static void make_plain(const Surefoot__SubmitJob *submit, struct plain_job *job) {
+    job->submit = *submit;
+    if (submit->spec == NULL) {
+        return;
+    }
+    job->spec = *submit->spec;
+    job->submit.spec = &job->spec;
+    same_job_drop_defaults(&job->spec);
+    plain_scorers(job);
+    plain_channels(job);
+    plain_variables(job);
+    if (job->spec.sampling != NULL) {
+        job->sampling = *job->spec.sampling;
+        plain_sampling(job);
+    }
+}
+
+enum status same_job_fields_hash(const Surefoot__JobSpec *spec, char hex[SHA256_HEX_BYTES]) {
+    Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
+    Surefoot__JobSpec fields = *spec;
+    fields.prompt = fields.rendered_prompt = fields.date = NULL;
+    fields.n_messages = 0;
+    fields.has_continue_final_message = fields.has_seed = fields.has_deadline_ms = 0;
+    fields.certificate = NULL;
+    submit.spec = &fields;
+    struct plain_job job;
+    make_plain(&submit, &job);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status status = wire_pack(WIRE_SUBMIT_JOB, &job.submit, &bytes, &size);
+    if (status == STATUS_OK) {
+        sha256_hex(bytes, size, hex);
+        free(bytes);
+    }
+    return status;
+}
+
+enum status same_job_model_hash(const Surefoot__ModelInfo *model, char hex[SHA256_HEX_BYTES]) {
+    size_t size = surefoot__model_info__get_packed_size(model);
+    uint8_t *bytes = malloc(size + 1);
+    if (bytes == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    surefoot__model_info__pack(model, bytes);
+    sha256_hex(bytes, size, hex);
+    free(bytes);
+    return STATUS_OK;
+}
+
 // Packs the job without what is at its default.
 static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain,
                               size_t *plain_size) {
@@ -126,20 +176,8 @@ static enum status pack_plain(const uint8_t *bytes, size_t size, uint8_t **plain
     if (status != STATUS_OK) {
         return status;
     }
-    const Surefoot__SubmitJob *submit = message;
-    struct plain_job job = {.submit = *submit};
-    if (submit->spec != NULL) {
-        job.spec = *submit->spec;
-        job.submit.spec = &job.spec;
-        same_job_drop_defaults(&job.spec);
-        plain_scorers(&job);
-        plain_channels(&job);
-        plain_variables(&job);
-        if (job.spec.sampling != NULL) {
-            job.sampling = *job.spec.sampling;
-            plain_sampling(&job);
-        }
-    }
+    struct plain_job job;
+    make_plain(message, &job);
     status = wire_pack(WIRE_SUBMIT_JOB, &job.submit, plain, plain_size);
     wire_free(WIRE_SUBMIT_JOB, message);
     return status;
