@@ -250,12 +250,12 @@ static enum status close_recorded(struct study *study, struct error *err) {
     return status;
 }
 
-// The items that have no record under a method: indexes[*count].
-static enum status find_missing(struct study *study, int method, size_t *indexes, size_t *count,
-                                struct error *err) {
+// The items of a range that have no record under a method: indexes[*count].
+static enum status find_missing(struct study *study, int method, const struct study_range *range,
+                                size_t *indexes, size_t *count, struct error *err) {
     enum status status = STATUS_OK;
     *count = 0;
-    for (size_t i = 0; status == STATUS_OK && i < study->items.count; i++) {
+    for (size_t i = range->item_begin; status == STATUS_OK && i < range->item_end; i++) {
         bool recorded = false;
         status = find_record(study, method, i, &recorded, err);
         indexes[*count] = i;
@@ -265,8 +265,8 @@ static enum status find_missing(struct study *study, int method, size_t *indexes
 }
 
 static enum status run_methods(struct cli *cli, struct study *study,
-                               const struct batch_flags *flags, size_t *const *indexes,
-                               const size_t *counts, struct error *err) {
+                               const struct batch_flags *flags, const struct study_range *range,
+                               size_t *const *indexes, const size_t *counts, struct error *err) {
     watch_init(&study->watch, study->session.client, study->session.timeout_ms, flags->patience_ms);
     const struct batch batch = {
         .client = study->session.client,
@@ -277,7 +277,7 @@ static enum status run_methods(struct cli *cli, struct study *study,
         .user = study,
     };
     enum status status = STATUS_OK;
-    for (int i = 0; status == STATUS_OK && i < study->n_methods; i++) {
+    for (int i = range->method_begin; status == STATUS_OK && i < range->method_end; i++) {
         int64_t start_ms = clock_monotonic_ms();
         study->at = i;
         status = batch_run(&batch, indexes[i], counts[i], err);
@@ -328,37 +328,49 @@ enum status study_open(struct study *study, const char *path, enum outfile_kind 
     return status;
 }
 
-enum status study_run(struct cli *cli, struct study *study, const struct batch_flags *flags,
-                      struct error *err) {
+enum status study_start(struct study *study, const struct batch_flags *flags, struct error *err) {
+    enum status status = prepare(study, flags->retry_failed, err);
+    return status == STATUS_OK ? close_recorded(study, err) : status;
+}
+
+enum status study_answer(struct cli *cli, struct study *study, const struct batch_flags *flags,
+                         const struct study_range *range, struct error *err) {
     size_t *indexes[STUDY_METHODS_MAX] = {NULL};
     size_t counts[STUDY_METHODS_MAX] = {0};
+    size_t n_items = range->item_end - range->item_begin;
     size_t left = 0;
-    enum status status = prepare(study, flags->retry_failed, err);
-    for (int i = 0; status == STATUS_OK && i < study->n_methods; i++) {
-        indexes[i] = calloc(study->items.count, sizeof *indexes[i]);
+    enum status status = STATUS_OK;
+    study->progress = (struct progress){0};
+    for (int i = range->method_begin; status == STATUS_OK && i < range->method_end; i++) {
+        indexes[i] = calloc(n_items + 1, sizeof *indexes[i]);
         status = indexes[i] != NULL
-                     ? find_missing(study, i, indexes[i], &counts[i], err)
+                     ? find_missing(study, i, range, indexes[i], &counts[i], err)
                      : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the items");
         left += counts[i];
     }
     if (status == STATUS_OK) {
-        status = close_recorded(study, err);
-    }
-    if (status == STATUS_OK) {
         const struct progress before = study->progress;
-        size_t total = (size_t)study->n_methods * study->items.count;
+        int n_methods = range->method_end - range->method_begin;
+        size_t total = (size_t)n_methods * n_items;
         // The times of several methods differ too much to say how long is left.
         progress_start(&study->progress, stderr, flags->quiet, total, total - left,
-                       study->n_methods == 1 ? flags->in_flight : SIZE_MAX);
+                       n_methods == 1 ? flags->in_flight : SIZE_MAX);
         study->progress.refused = before.refused;
         study->progress.failed = before.failed;
-        status = run_methods(cli, study, flags, indexes, counts, err);
+        status = run_methods(cli, study, flags, range, indexes, counts, err);
         progress_end(&study->progress);
     }
     for (int i = 0; i < study->n_methods; i++) {
         free(indexes[i]);
     }
     return status;
+}
+
+enum status study_run(struct cli *cli, struct study *study, const struct batch_flags *flags,
+                      struct error *err) {
+    const struct study_range all = {.method_end = study->n_methods, .item_end = study->items.count};
+    enum status status = study_start(study, flags, err);
+    return status == STATUS_OK ? study_answer(cli, study, flags, &all, err) : status;
 }
 
 int study_exit_code(const struct study *study) {

@@ -39,7 +39,7 @@ struct study {
     struct study_method methods[STUDY_METHODS_MAX];
     int n_methods;
     bool keep_results;
-    struct progress progress; // items times methods
+    struct progress progress; // of the range that was answered last: items times methods
 
     // Of the run.
     int at; // method that runs
@@ -60,10 +60,27 @@ MUST_CHECK enum status study_open(struct study *study, const char *path, enum ou
                                   const struct batch_flags *flags, struct job_flags *job,
                                   struct error *err);
 
-// Answers what has no record yet, with the methods that the caller has set (label, spec) and its
-// session. STATUS_INVALID_ARGUMENT: the records are of another study, or an item was edited, or two
-// methods are one; STATUS_UNAVAILABLE; errors of batch_run() and of the file. What was recorded is
-// safe in every case.
+// Settles what the records say of the methods that the caller has set (label, spec), with its
+// session, and makes the file ready. STATUS_INVALID_ARGUMENT: the records are of another study, or
+// two methods are one; STATUS_UNAVAILABLE; errors of the file.
+MUST_CHECK enum status study_start(struct study *study, const struct batch_flags *flags,
+                                   struct error *err);
+
+struct study_range { // of methods and items; ends are not in it
+    int method_begin;
+    int method_end;
+    size_t item_begin;
+    size_t item_end;
+};
+
+// Answers what has no record yet, once for each item and method of a study that was started.
+// STATUS_INVALID_ARGUMENT: an item was edited; errors of batch_run() and of the file. What was
+// recorded is safe in every case.
+MUST_CHECK enum status study_answer(struct cli *cli, struct study *study,
+                                    const struct batch_flags *flags,
+                                    const struct study_range *range, struct error *err);
+
+// Both, for everything.
 MUST_CHECK enum status study_run(struct cli *cli, struct study *study,
                                  const struct batch_flags *flags, struct error *err);
 
