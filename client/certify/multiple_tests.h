@@ -1,5 +1,5 @@
 // Which of several hypotheses are refused so that the probability of refusing any true one stays at
-// most delta (Learn then Test, Angelopoulos et al. 2021, sections 2 and 2.1). Pure; any thread.
+// most delta (Learn then Test, Angelopoulos et al. 2021). Pure; any thread.
 #ifndef CLIENT_CERTIFY_MULTIPLE_TESTS_H
 #define CLIENT_CERTIFY_MULTIPLE_TESTS_H
 

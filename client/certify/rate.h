@@ -35,7 +35,7 @@ struct rate_sum {
 // exact: P(X <= losses), X ~ Binomial(n, rate) (Clopper and Pearson 1934).
 // hoeffding-bentkus: min(exp(-n h(min(m, rate), rate)), e P(X <= ceil(losses))), m = losses/n, h
 // the relative entropy of two coins (Bates et al. 2021, section 3.1; Angelopoulos et al. 2021,
-// section 1.1).
+// Angelopoulos et al. 2021).
 // anytime: 1 over rate_evidence_below, at most 1.
 double rate_p_below(enum rate_kind kind, struct rate_sum sum, double rate);
 

@@ -20,6 +20,8 @@ struct compare {
     struct method methods[STUDY_METHODS_MAX];
     int n_methods;
     const Surefoot__JobSpec *base;
+    const char *certified; // the label of the certified method, or NULL
+    char certified_label[2 * METHOD_BYTES];
 };
 
 static enum status check_name(enum job_field_index index, const char *name, struct error *err) {
@@ -71,11 +73,41 @@ static bool takes_selection(const struct method *method) {
     return method->selection == NULL && row_of(method)->chooses_selection;
 }
 
-static void set_method(const struct method *method, Surefoot__JobSpec *spec) {
+// A certificate is of one method: the others have its fields and do not name it.
+static bool is_certified(const struct compare *compare, const struct method *method) {
+    return compare->certified != NULL && strcmp(method->label, compare->certified) == 0;
+}
+
+static void set_method(const struct compare *compare, const struct method *method,
+                       Surefoot__JobSpec *spec) {
     spec->method = (char *)method->name;
     if (!takes_selection(method)) {
         spec->selection = method->selection;
     }
+    if (!is_certified(compare, method)) {
+        spec->certificate = NULL;
+    }
+}
+
+// The method that a certificate is of, named as --methods names it, leaves the fields of all.
+static enum status take_certified(struct compare *compare, Surefoot__JobSpec *base,
+                                  struct error *err) {
+    if (base->certificate == NULL) {
+        return STATUS_OK;
+    }
+    bool chooses = job_method_of(base)->chooses_selection;
+    snprintf(compare->certified_label, sizeof compare->certified_label, "%s%s%s", base->method,
+             chooses ? ":" : "", chooses ? base->selection : "");
+    compare->certified = compare->certified_label;
+    base->method = NULL;
+    base->selection = NULL;
+    for (int i = 0; i < compare->n_methods; i++) {
+        if (is_certified(compare, &compare->methods[i])) {
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_INVALID_ARGUMENT, "--methods",
+                     "%s is not among them, which --certificate certifies", compare->certified);
 }
 
 static enum status check_selections(const struct compare *compare, struct error *err) {
@@ -102,10 +134,11 @@ static enum status check_selections(const struct compare *compare, struct error 
 // One set of flags for all methods: each flag must mean something to one of them.
 static enum status check_read(const struct compare *compare, struct error *err) {
     for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
-        bool read = !job_field_is_set(i, compare->base);
+        // What a certificate sets was given to no method.
+        bool read = compare->certified != NULL || !job_field_is_set(i, compare->base);
         for (int j = 0; !read && j < compare->n_methods; j++) {
             Surefoot__JobSpec spec = *compare->base;
-            set_method(&compare->methods[j], &spec);
+            set_method(compare, &compare->methods[j], &spec);
             read = job_field_is_read(i, &spec);
         }
         if (!read) {
@@ -126,7 +159,7 @@ static void set_methods(struct compare *compare) {
     study->n_methods = compare->n_methods;
     for (int i = 0; i < compare->n_methods; i++) {
         Surefoot__JobSpec spec = *compare->base;
-        set_method(&compare->methods[i], &spec);
+        set_method(compare, &compare->methods[i], &spec);
         for (enum job_field_index j = 0; j < JOB_FIELDS_COUNT; j++) {
             if (!job_field_is_read(j, &spec)) {
                 job_field_clear(j, &spec);
@@ -217,6 +250,9 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
+    }
+    if (status == STATUS_OK) {
+        status = take_certified(compare, &job.spec, &err);
     }
     if (status == STATUS_OK) {
         status = check_selections(compare, &err);

@@ -136,6 +136,9 @@ void job_flags_init(struct job_flags *flags) {
     struct flag *at = add_search_flags(flags->table, flags);
     at = add_sampling_flags(at, flags);
     at = add_scorer_flags(at, flags);
+    at = add(at, "certificate", FLAG_TEXT, &flags->certificate, "FILE",
+             "of `surefoot certify`: its fields, and refused where models or fields are others; "
+             "default none");
     at = add(at, "chat-template", FLAG_TEXT, &flags->spec.chat_template, "NAME",
              "a format, or model for the model's own; default the policy's profile, else its own");
     at = add(at, "content-tokens", FLAG_TEXT, &flags->spec.content_tokens, "NAME",
@@ -296,7 +299,10 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     if (status == STATUS_OK && has_rules(lexical) && !flags->lexical_used) {
         flags->spec.lexical = lexical;
     }
-    return status;
+    return status == STATUS_OK && flags->certificate != NULL
+               ? certified_job_take(flags->certificate, &flags->spec, &flags->turns,
+                                    &flags->certified, err)
+               : status;
 }
 
 void job_flags_fix_date(struct job_flags *flags, const char *recorded) {
@@ -319,6 +325,7 @@ void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {
 void job_flags_destroy(struct job_flags *flags) {
     template_vars_destroy(&flags->variables);
     channel_flags_destroy(&flags->channels);
+    certified_job_finish(&flags->certified);
     free(flags->bias_rows);
     free(flags->bias_list);
 }

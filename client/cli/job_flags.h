@@ -2,6 +2,7 @@
 #ifndef CLIENT_CLI_JOB_FLAGS_H
 #define CLIENT_CLI_JOB_FLAGS_H
 
+#include "client/cli/certified_job.h"
 #include "client/cli/channel_flags.h"
 #include "client/cli/field_flag.h"
 #include "client/cli/flags.h"
@@ -11,7 +12,7 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 28 };
+enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 29 };
 
 struct job_flag_text { // of a field's flag
     char name[FIELD_FLAG_NAME_BYTES];
@@ -26,6 +27,8 @@ struct job_flags {
     struct turns turns;         // what goes around a prompt
     char date[DATE_TEXT_BYTES]; // of job_flags_fix_date
     struct template_vars variables;
+    const char *certificate; // the file, or NULL
+    struct certified_job certified;
     struct flag_list logit_bias;
     struct flag_list stop;
     struct flag_list scorers;
@@ -47,8 +50,8 @@ struct job_flags {
 
 void job_flags_init(struct job_flags *flags);
 
-// Builds the lists of `spec` after parsing. STATUS_INVALID_ARGUMENT, STATUS_LIMIT,
-// STATUS_NO_MEMORY.
+// Builds the lists of `spec` after parsing; with --certificate the job is the certified one.
+// STATUS_INVALID_ARGUMENT, STATUS_LIMIT, STATUS_NO_MEMORY, errors of certified_job_take().
 MUST_CHECK enum status job_flags_finish(struct job_flags *flags, struct error *err);
 
 // Makes the day that templates are told a field of the job, so that many jobs, also ones of another

@@ -107,23 +107,28 @@ static json_t *default_sampling_json(const Surefoot__JobSpec *spec) {
                      (double)DEFAULT_REPETITION_PENALTY, "frequency_penalty", 0.0, "min_tokens", 0);
 }
 
-json_t *job_json(const Surefoot__JobSpec *spec) {
+json_t *job_given_json(const Surefoot__JobSpec *spec) {
     Surefoot__JobSpec shared = *spec;
     shared.prompt = NULL;
     shared.rendered_prompt = NULL;
     shared.has_continue_final_message = 0; // of a prefill, which is none of the job's fields
     shared.n_messages = 0;
     shared.n_template_variables = 0; // below: as an object, whose members have no order
-    json_t *object = default_json(&shared);
-    json_t *sampling = default_sampling_json(&shared);
     json_t *given = message_json(&shared.base);
+    json_t *variables = template_vars_json(spec->template_variables, spec->n_template_variables);
+    if (variables != NULL) {
+        json_object_set_new(given, "template_variables", variables);
+    }
+    return given;
+}
+
+json_t *job_json(const Surefoot__JobSpec *spec) {
+    json_t *object = default_json(spec);
+    json_t *sampling = default_sampling_json(spec);
+    json_t *given = job_given_json(spec);
     json_object_update(sampling, json_object_get(given, "sampling"));
     json_object_update(object, given);
     json_object_set_new(object, "sampling", sampling);
-    json_t *variables = template_vars_json(spec->template_variables, spec->n_template_variables);
-    if (variables != NULL) {
-        json_object_set_new(object, "template_variables", variables);
-    }
     json_decref(given);
     return object;
 }

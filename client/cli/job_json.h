@@ -11,6 +11,9 @@
 // there only when they were given. NULL: no memory.
 json_t *job_json(const Surefoot__JobSpec *spec);
 
+// The same of what was given alone.
+json_t *job_given_json(const Surefoot__JobSpec *spec);
+
 // Owned object {name: {every other field of its ModelInfo}} of the first group that is alive: what
 // its files and its profile say, so that a job is complete with it. Every group of a service has
 // the same models. NULL: no group is alive, or no memory.

@@ -201,6 +201,18 @@ static json_t *tilt_json(const Surefoot__TiltResult *tilt) {
     return object;
 }
 
+// {name: score of the whole answer}.
+static json_t *scores_json(const Surefoot__JobResult *result) {
+    json_t *object = json_object();
+    for (size_t i = 0; i < result->n_scorers; i++) {
+        const Surefoot__ScorerResult *scorer = result->scorers[i];
+        if (scorer->name != NULL) {
+            set_real(object, scorer->name, scorer->has_end_score, scorer->end_score);
+        }
+    }
+    return object;
+}
+
 json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     json_t *object = json_object();
     set_text(object, "key", result->job_key);
@@ -218,11 +230,15 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
                             channels_json(result->channels, result->n_channels));
     }
     set_bool(object, "over_budget", result->has_over_budget, result->over_budget);
+    if (result->n_scorers > 0) {
+        json_object_set_new(object, "scores", scores_json(result));
+    }
     set_text(object, "finish_reason", result->finish_reason);
     set_text(object, "rule", result->rule);
     if (result->tilt != NULL) {
         json_object_set_new(object, "tilt", tilt_json(result->tilt));
     }
+    set_text(object, "certificate", result->certificate);
     set_integer(object, "seed", result->has_seed, result->seed);
     set_integer(object, "candidates_made", result->has_candidates_made, result->candidates_made);
     set_integer(object, "n_finished", result->has_n_finished, result->n_finished);
@@ -475,6 +491,9 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     }
     if (result->tilt != NULL) {
         print_tilt(result->tilt, out);
+    }
+    if (result->certificate != NULL) {
+        fprintf(out, "certificate %s\n", result->certificate);
     }
     fprintf(out, "key         %s\n", result->job_key == NULL ? "" : result->job_key);
     if (result->text != NULL) {
