@@ -1,0 +1,273 @@
+// surefoot-critic: trains a critic on recorded roll-outs, or says what stands in one. `surefoot
+// critic` makes the records and runs it.
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/critic/records.h"
+#include "worker/critic/report.h"
+#include "worker/critic/train.h"
+
+enum exit_code { EXIT_CODE_DONE = 0, EXIT_CODE_FAILED = 1, EXIT_CODE_USAGE = 2 };
+
+enum { THREADS_MAX = 256 };
+
+struct arguments {
+    const char *records;
+    const char *out;
+    double parts, width, batch, epochs, patience, learning_rate, weight_decay, seed, threads;
+};
+
+struct number_row {
+    const char *flag;
+    size_t offset; // of the member
+    double low, high;
+    bool above_low; // low itself is outside
+    bool whole;
+    double fallback;
+    const char *help;
+};
+
+#define NUMBER(name, member, low, high, above, whole, fallback, help)                              \
+    { name, offsetof(struct arguments, member), low, high, above, whole, fallback, help }
+
+static const struct number_row rows[] = {
+    NUMBER("parts", parts, 1, COST_TO_GO_PARTS_MAX, false, true, COST_TO_GO_PARTS_MAX,
+           "logistic parts of each mixture"),
+    NUMBER("width", width, 0, CRITIC_WIDTH_MAX, false, true, 0,
+           "of both inner layers; 0: the hidden size"),
+    NUMBER("batch", batch, 1, CRITIC_BATCH_MAX, false, true, 256, "states of one step"),
+    NUMBER("epochs", epochs, 1, 1e6, false, true, 50, "at most"),
+    NUMBER("patience", patience, 1, 1e6, false, true, 5, "epochs without a better one"),
+    NUMBER("learning-rate", learning_rate, 0, 1, true, false, 1e-3, "of AdamW"),
+    NUMBER("weight-decay", weight_decay, 0, 1, false, false, 0.01, "of AdamW"),
+    NUMBER("seed", seed, 0, 9007199254740991, false, true, 0, "of the split, the start, the order"),
+    NUMBER("threads", threads, 0, THREADS_MAX, false, true, 0, "0: the cores"),
+};
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
+
+static double *member(struct arguments *arguments, const struct number_row *row) {
+    return (double *)((char *)arguments + row->offset);
+}
+
+static enum status set_number(struct arguments *arguments, const struct number_row *row,
+                              const char *text, struct error *err) {
+    char *end = NULL;
+    double value = strtod(text, &end);
+    bool inside = value <= row->high && (row->above_low ? value > row->low : value >= row->low);
+    if (end == text || *end != '\0' || !inside || (row->whole && value != floor(value))) {
+        return error_set(
+            err, STATUS_INVALID_ARGUMENT, row->flag, "\"%.40s\" is not a %snumber in %c%g, %g]",
+            text, row->whole ? "whole " : "", row->above_low ? '(' : '[', row->low, row->high);
+    }
+    *member(arguments, row) = value;
+    return STATUS_OK;
+}
+
+static enum status read_arguments(int argc, char **argv, struct arguments *out, struct error *err) {
+    struct option flags[N_ROWS + 3] = {{"records", required_argument, NULL, 0},
+                                       {"out", required_argument, NULL, 0}};
+    for (int i = 0; i < N_ROWS; i++) {
+        *member(out, &rows[i]) = rows[i].fallback;
+        flags[i + 2] = (struct option){rows[i].flag, required_argument, NULL, 0};
+    }
+    for (;;) {
+        int index = -1;
+        int result = getopt_long(argc, argv, ":", flags, &index);
+        if (result == -1) {
+            break;
+        }
+        if (result != 0) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, argv[optind - 1],
+                             result == ':' ? "needs a value" : "is not a flag of this program");
+        }
+        enum status status = STATUS_OK;
+        if (index < 2) {
+            *(index == 0 ? &out->records : &out->out) = optarg;
+        } else {
+            status = set_number(out, &rows[index - 2], optarg, err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (optind < argc) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, argv[optind], "is no flag");
+    }
+    return out->records != NULL && out->out != NULL
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, out->records == NULL ? "records" : "out",
+                           "is required");
+}
+
+static int threads_of(const struct arguments *arguments) {
+    cpu_set_t cores;
+    int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+    n = arguments->threads > 0 ? (int)arguments->threads : n;
+    return n < THREADS_MAX ? n : THREADS_MAX;
+}
+
+// Epochs until it is done, each followed by a checkpoint, from the one that an earlier run left.
+static enum status train(struct critic_trainer *trainer, const char *checkpoint,
+                         struct critic_epoch *epoch, struct error *err) {
+    enum status status = STATUS_OK;
+    if (access(checkpoint, F_OK) == 0) {
+        status = critic_trainer_resume(trainer, checkpoint, err);
+        fprintf(stderr, "going on from %s\n", checkpoint);
+    }
+    while (status == STATUS_OK && !critic_trainer_is_done(trainer)) {
+        status = critic_trainer_run(trainer, epoch, err);
+        if (status == STATUS_OK) {
+            fprintf(stderr, "epoch %d: loss %.4f, on texts to stop by %.4f (lowest %.4f in %d)\n",
+                    epoch->number, epoch->train_loss, epoch->stop_loss, epoch->best_loss,
+                    epoch->best_number);
+            status = critic_trainer_save(trainer, checkpoint, err);
+        }
+    }
+    return status;
+}
+
+static enum status report(const struct critic_records *records,
+                          const struct critic_trainer *trainer, const char *path,
+                          struct backend *backend, json_t **out, struct error *err) {
+    double budgets[REPORT_BUDGETS_MAX];
+    size_t n_budgets = 0, n = 0, n_train = 0;
+    struct critic *critic = NULL;
+    json_t *list = NULL;
+    const size_t *indexes = critic_trainer_part(trainer, CRITIC_PART_REPORT, &n);
+    const size_t *train_indexes = critic_trainer_part(trainer, CRITIC_PART_TRAIN, &n_train);
+    enum status status =
+        critic_report_budgets(&records->terms, &records->samples, train_indexes, n_train,
+                              records->has_budget ? records->budget : NAN, budgets, &n_budgets);
+    if (status == STATUS_OK) {
+        status = critic_open(path, backend, 256, &critic, err);
+    }
+    if (status == STATUS_OK) {
+        status = critic_report_make(critic, backend, &records->samples, indexes, n, budgets,
+                                    n_budgets, &list, err);
+    }
+    if (status == STATUS_OK) {
+        *out = json_pack("{s:s, s:s, s:I, s:i, s:i, s:i, s:I, s:o, s:o}", "out", path, "hash",
+                         critic_get_hash(critic), "states", (json_int_t)records->samples.n, "texts",
+                         (int)records->n_trajectories, "prompts", (int)records->samples.n_prompts,
+                         "passed_over", (int)records->n_passed_over, "reported_on", (json_int_t)n,
+                         "terms", critic_terms_json(&records->terms), "budgets", list);
+    }
+    critic_close(critic);
+    return status;
+}
+
+static enum status train_records(const struct arguments *arguments, json_t **out,
+                                 struct error *err) {
+    char checkpoint[4096];
+    struct critic_records records = {.states_fd = -1};
+    struct backend *backend = NULL;
+    struct critic_trainer *trainer = NULL;
+    struct critic_epoch epoch = {0};
+    struct critic_net net;
+    snprintf(checkpoint, sizeof checkpoint, "%s.training", arguments->out);
+    enum status status =
+        critic_records_read(arguments->records, (int32_t)arguments->parts, &records, err);
+    if (status == STATUS_OK) {
+        fprintf(stderr, "%zu states of %u texts on %u prompts (%u records without any)\n",
+                records.samples.n, records.n_trajectories, records.samples.n_prompts,
+                records.n_passed_over);
+        status = backend_create("cpu", threads_of(arguments), &backend, err);
+    }
+    int32_t width = arguments->width > 0 ? (int32_t)arguments->width : records.terms.hidden_dim;
+    const struct critic_train_options options = {.widths = {width, width},
+                                                 .batch = (int32_t)arguments->batch,
+                                                 .epochs_max = (int32_t)arguments->epochs,
+                                                 .patience = (int32_t)arguments->patience,
+                                                 .learning_rate = arguments->learning_rate,
+                                                 .weight_decay = arguments->weight_decay,
+                                                 .seed = (uint64_t)arguments->seed};
+    if (status == STATUS_OK) {
+        status = critic_trainer_create(backend, &records.terms, &records.samples, &options,
+                                       &trainer, err);
+    }
+    if (status == STATUS_OK) {
+        status = train(trainer, checkpoint, &epoch, err);
+    }
+    if (status == STATUS_OK) {
+        status = critic_trainer_net(trainer, &net, err);
+    }
+    if (status == STATUS_OK) {
+        status = critic_file_write(arguments->out, &records.terms, &net, err);
+    }
+    if (status == STATUS_OK) {
+        status = report(&records, trainer, arguments->out, backend, out, err);
+    }
+    if (status == STATUS_OK) {
+        unlink(checkpoint);
+    }
+    critic_trainer_destroy(trainer);
+    backend_destroy(backend);
+    critic_records_close(&records);
+    return status;
+}
+
+static enum status check(const char *path, json_t **out, struct error *err) {
+    struct critic_file file;
+    enum status status = critic_file_open(path, &file, err);
+    if (status == STATUS_OK) {
+        const int32_t *dims = file.net.dims;
+        *out = json_pack("{s:s, s:[i, i, i, i], s:o}", "hash", file.hash, "dims", dims[0], dims[1],
+                         dims[2], dims[3], "terms", critic_terms_json(&file.terms));
+    }
+    critic_file_close(&file);
+    return status;
+}
+
+static void print_help(void) {
+    printf(
+        "usage: surefoot-critic train --records FILE.jsonl --out FILE [FLAGS]\n"
+        "       surefoot-critic check FILE\n"
+        "Trains a critic on roll-outs that `surefoot sweep --method sample --states` or `surefoot\n"
+        "critic train` recorded, or prints what is in one. JSON on stdout, progress on stderr. An\n"
+        "interrupted training goes on from FILE.training.\n\n");
+    for (int i = 0; i < N_ROWS; i++) {
+        printf("  --%-16s %s; default %g\n", rows[i].flag, rows[i].help, rows[i].fallback);
+    }
+    printf("\nExit codes: 0 done, 1 failed, 2 bad flags or input.\n");
+}
+
+static int finish(enum status status, json_t *json, const struct error *err) {
+    int code = EXIT_CODE_DONE;
+    if (status == STATUS_OK) {
+        json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10));
+        putchar('\n');
+    } else {
+        bool system = status == STATUS_IO || status == STATUS_NO_MEMORY ||
+                      status == STATUS_DISK_FULL || status == STATUS_DEVICE;
+        fprintf(stderr, "surefoot-critic: %s: %s %s\n", status_name(status), err->field,
+                err->message);
+        code = system ? EXIT_CODE_FAILED : EXIT_CODE_USAGE;
+    }
+    json_decref(json);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    struct error err = {0};
+    json_t *json = NULL;
+    if (argc == 3 && strcmp(argv[1], "check") == 0) {
+        enum status status = check(argv[2], &json, &err);
+        return finish(status, json, &err);
+    }
+    if (argc < 2 || strcmp(argv[1], "train") != 0) {
+        print_help();
+        return argc == 2 && strcmp(argv[1], "--help") == 0 ? EXIT_CODE_DONE : EXIT_CODE_USAGE;
+    }
+    struct arguments arguments = {0};
+    enum status status = read_arguments(argc - 1, argv + 1, &arguments, &err);
+    if (status == STATUS_OK) {
+        status = train_records(&arguments, &json, &err);
+    }
+    return finish(status, json, &err);
+}

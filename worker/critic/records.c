@@ -1,0 +1,569 @@
+#include "worker/critic/records.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/base64.h"
+#include "common/json_numbers.h"
+#include "proto/job_fields.h"
+#include "worker/critic/targets.h"
+#include "worker/model/json_fields.h"
+
+enum { FIRST_SAMPLES = 1024, ID_BYTES = 512 };
+
+// One record while it is taken.
+struct record {
+    const json_t *json;
+    const json_t *scores; // of the cost scorer, array
+    double end_score;
+    double cost;
+    double reward;
+    int32_t n_places; // scores
+    int32_t n_usable; // states before the place where the reading parts from what was written
+};
+
+static const char *text_of(const json_t *object, const char *key) {
+    return json_string_value(json_object_get(object, key));
+}
+
+static enum status copy_text(const char *text, const char *field, char *out, size_t capacity,
+                             struct error *err) {
+    if (text == NULL || strlen(text) >= capacity) {
+        return error_set(err, STATUS_MALFORMED, field, "is missing, or above %zu bytes",
+                         capacity - 1);
+    }
+    memcpy(out, text, strlen(text) + 1);
+    return STATUS_OK;
+}
+
+// The job's word, else the cost model's, else `fallback`.
+static const char *word(const json_t *job, const json_t *model, const char *key,
+                        const char *fallback) {
+    const char *found = text_of(job, key) != NULL ? text_of(job, key) : text_of(model, key);
+    return found != NULL ? found : fallback;
+}
+
+static enum status choose(enum job_field_index index, const char *name, int *out,
+                          struct error *err) {
+    *out = name != NULL ? job_choice_parse(index, name) : 0;
+    return *out != 0 ? STATUS_OK
+                     : error_set(err, STATUS_MALFORMED, job_field_get(index)->name,
+                                 "\"%.40s\" is unknown", name != NULL ? name : "");
+}
+
+static enum status read_channel(const json_t *job, const json_t *model,
+                                struct critic_channel *channel, struct error *err) {
+    int mode = 0, eos = 0, rule = 0, unit = 0;
+    enum status status =
+        choose(JOB_FIELD_COST_MODE, word(job, model, "cost_mode", NULL), &mode, err);
+    if (status == STATUS_OK) {
+        status = choose(JOB_FIELD_COST_EOS, word(job, model, "cost_eos", "none"), &eos, err);
+    }
+    if (status == STATUS_OK) {
+        status = choose(JOB_FIELD_ADMIT_RULE, text_of(job, "admit_rule"), &rule, err);
+    }
+    if (status == STATUS_OK) {
+        status = choose(JOB_FIELD_DISCOUNT_UNIT, text_of(job, "discount_unit"), &unit, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    channel->cost_mode = (enum cost_mode)mode;
+    channel->cost_eos = (enum cost_eos)eos;
+    channel->admit_rule = (enum admit_rule)rule;
+    channel->discount_unit = (enum discount_unit)unit;
+    channel->discount = job_field_get(JOB_FIELD_DISCOUNT)->fallback;
+    status = json_number_get(model, "discount", false, 0, 1, &channel->discount, err);
+    if (status == STATUS_OK) {
+        status = json_number_get(job, "discount", false, 0, 1, &channel->discount, err);
+    }
+    int32_t block = 0;
+    if (status == STATUS_OK) {
+        status = json_int_get(job, "block_tokens", true, 1, LIMIT_BLOCK_TOKENS, &block, err);
+    }
+    channel->block_tokens = critic_channel_needs_blocks(channel) ? block : 0;
+    bool of_blocks = mode != COST_MODE_TOKEN_SUM && mode != COST_MODE_TOKEN_SUM_POS;
+    if (status == STATUS_OK && of_blocks && eos == COST_EOS_APPEND) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "cost_eos",
+                         "append under cost_mode %s: the scores on an appended end token are in no "
+                         "record",
+                         job_choice_name(JOB_FIELD_COST_MODE, mode));
+    }
+    return status;
+}
+
+// The weight that the job gives a scorer; 1 where it names none.
+static enum status find_weight(const json_t *job, const char *name, double *out,
+                               struct error *err) {
+    const json_t *list = json_object_get(job, "scorers");
+    *out = 1;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *scorer = json_array_get(list, i);
+        if (text_of(scorer, "name") != NULL && strcmp(text_of(scorer, "name"), name) == 0) {
+            return json_number_get(scorer, "weight", false, 0, 1e6, out, err);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status take_scorer(struct critic_terms *terms, const json_t *job, const json_t *models,
+                               const json_t *scorer, struct error *err) {
+    const char *name = text_of(scorer, "name"), *role = text_of(scorer, "role");
+    const json_t *model = json_object_get(models, name != NULL ? name : "");
+    bool is_cost = role != NULL && strcmp(role, "cost") == 0;
+    if (model == NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
+                         "%.64s is no model of the service: a critic learns what models say",
+                         name != NULL ? name : "one without a name");
+    }
+    if (is_cost ? terms->n_channels == 1 : terms->n_rewards == CRITIC_REWARDS_MAX) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
+                         "more than %d %s scorers: a critic learns no more", is_cost ? 1 : 8, role);
+    }
+    struct critic_scorer *out = is_cost ? &terms->channels[terms->n_channels++].scorer
+                                        : &terms->rewards[terms->n_rewards++];
+    enum status status = copy_text(name, "scorers.name", out->name, sizeof out->name, err);
+    if (status == STATUS_OK) {
+        status = copy_text(text_of(model, "hash"), "models.hash", out->hash, sizeof out->hash, err);
+    }
+    if (status == STATUS_OK) {
+        status = find_weight(job, name, &out->weight, err);
+    }
+    if (status == STATUS_OK && is_cost && !(out->weight > 0)) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "%s has weight 0", name);
+    }
+    return status == STATUS_OK && is_cost ? read_channel(job, model, &terms->channels[0], err)
+                                          : status;
+}
+
+static const json_t *find_policy(const json_t *models) {
+    const char *name;
+    json_t *model;
+    json_object_foreach((json_t *)(uintptr_t)models, name, model) {
+        if (text_of(model, "role") != NULL && strcmp(text_of(model, "role"), "policy") == 0) {
+            return model;
+        }
+    }
+    return NULL;
+}
+
+static enum status read_terms(const json_t *record, const json_t *settings, int32_t n_parts,
+                              struct critic_records *out, struct error *err) {
+    struct critic_terms *terms = &out->terms;
+    const json_t *job = json_object_get(settings, "job");
+    const json_t *models = json_object_get(settings, "models");
+    const json_t *policy = find_policy(models);
+    static const char *const unlearned[] = {"channels", "lexical"};
+    for (size_t i = 0; i < 2; i++) {
+        if (json_object_get(job, unlearned[i]) != NULL) {
+            return error_set(
+                err, STATUS_INVALID_ARGUMENT, unlearned[i],
+                "a critic learns the cost of one model; leave it out of the roll-outs");
+        }
+    }
+    terms->n_parts = n_parts;
+    const char *template = text_of(policy, "chat_template");
+    template = text_of(job, "chat_template") != NULL ? text_of(job, "chat_template") : template;
+    enum status status = copy_text(text_of(policy, "hash"), "models.policy.hash",
+                                   terms->policy_hash, sizeof terms->policy_hash, err);
+    if (status == STATUS_OK) {
+        status = copy_text(template != NULL ? template : "", "chat_template", terms->chat_template,
+                           sizeof terms->chat_template, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            json_int_get(policy, "hidden_dim", true, 1, CRITIC_HIDDEN_MAX, &terms->hidden_dim, err);
+    }
+    const json_t *scorers = json_object_get(record, "scorers");
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(scorers); i++) {
+        status = take_scorer(terms, job, models, json_array_get(scorers, i), err);
+    }
+    if (status == STATUS_OK && terms->n_channels == 0) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "there is no cost scorer");
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const json_t *of_model =
+        json_object_get(json_object_get(models, terms->channels[0].scorer.name), "budget");
+    const json_t *budget = json_object_get(job, "budget");
+    budget = budget != NULL ? budget : of_model;
+    out->has_budget = json_is_number(budget);
+    out->budget = json_number_value(budget);
+    return STATUS_OK;
+}
+
+// What all records must have in common: their settings, but for the seeds of roll-outs.
+static json_t *comparable(const json_t *settings) {
+    json_t *copy = json_deep_copy(settings);
+    json_object_del(json_object_get(copy, "job"), "seed");
+    return copy;
+}
+
+static enum status check_settings(const json_t *json, int32_t n_parts, struct critic_records *out,
+                                  struct error *err) {
+    const json_t *found = json_object_get(json, "settings");
+    json_t *settings = json_is_object(found) ? comparable(found) : NULL;
+    if (settings == NULL) {
+        return error_set(err, STATUS_MALFORMED, "settings", "is missing");
+    }
+    if (out->settings == NULL) {
+        out->settings = settings;
+        return read_terms(json, settings, n_parts, out, err);
+    }
+    bool same = json_equal(out->settings, settings);
+    json_decref(settings);
+    return same ? STATUS_OK
+                : error_set(err, STATUS_INVALID_ARGUMENT, "settings",
+                            "are others than in the first record");
+}
+
+static const json_t *find_scorer(const json_t *json, const char *name) {
+    const json_t *scorers = json_object_get(json, "scorers");
+    for (size_t i = 0; i < json_array_size(scorers); i++) {
+        const json_t *scorer = json_array_get(scorers, i);
+        if (text_of(scorer, "name") != NULL && strcmp(text_of(scorer, "name"), name) == 0) {
+            return scorer;
+        }
+    }
+    return NULL;
+}
+
+static enum status read_record(const struct critic_records *records, const json_t *json,
+                               struct record *out, struct error *err) {
+    const json_t *scorer = find_scorer(json, records->terms.channels[0].scorer.name);
+    int32_t n_tokens = 0, read_from = LIMIT_CONTEXT_TOKENS;
+    *out = (struct record){.json = json, .scores = json_object_get(scorer, "token_scores")};
+    out->n_places = (int32_t)json_array_size(out->scores);
+    if (out->n_places < 1 || out->n_places > LIMIT_CONTEXT_TOKENS) {
+        return error_set(err, STATUS_MALFORMED, "token_scores", "are missing");
+    }
+    enum status status =
+        json_number_get(scorer, "end_score", true, -1e30, 1e30, &out->end_score, err);
+    if (status == STATUS_OK) {
+        status = json_number_get(json, "cost", true, -1e30, 1e30, &out->cost, err);
+    }
+    if (status == STATUS_OK && records->terms.n_rewards > 0) {
+        status = json_number_get(json, "reward", true, -1e30, 1e30, &out->reward, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_int_get(json, "n_tokens", true, 1, LIMIT_MAX_TOKENS, &n_tokens, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_int_get(json, "read_from", false, 0, LIMIT_CONTEXT_TOKENS, &read_from, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    // Places of another reading are not those of the states; blocks end elsewhere in it.
+    bool otherwise = read_from < n_tokens;
+    out->n_usable = !otherwise                                                 ? n_tokens
+                    : critic_channel_needs_blocks(&records->terms.channels[0]) ? 0
+                                                                               : read_from;
+    return STATUS_OK;
+}
+
+static bool grow(struct critic_records *records, size_t n) {
+    struct critic_samples *samples = &records->samples;
+    if (n <= records->capacity) {
+        return true;
+    }
+    size_t capacity = 2 * records->capacity > FIRST_SAMPLES ? 2 * records->capacity : FIRST_SAMPLES;
+    capacity = capacity > n ? capacity : n;
+    float **const floats[] = {&samples->costs, &samples->rewards, &samples->spent,
+                              &samples->weights, &samples->places};
+    uint32_t **const numbers[] = {&samples->prompts, &samples->trajectories};
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
+        float *grown = realloc(*floats[i], capacity * sizeof *grown);
+        if (grown == NULL) {
+            return false;
+        }
+        *floats[i] = grown;
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        uint32_t *grown = realloc(*numbers[i], capacity * sizeof *grown);
+        if (grown == NULL) {
+            return false;
+        }
+        *numbers[i] = grown;
+    }
+    records->capacity = capacity;
+    return true;
+}
+
+static enum status write_states(struct critic_records *records, const char *bytes, size_t size,
+                                struct error *err) {
+    while (size > 0) {
+        ssize_t n = write(records->states_fd, bytes, size);
+        if (n < 0 && errno != EINTR) {
+            return error_set(err, status_from_errno(errno), NULL,
+                             "cannot write states beside the records: %s", strerror(errno));
+        }
+        bytes += n > 0 ? n : 0;
+        size -= n > 0 ? (size_t)n : 0;
+    }
+    return STATUS_OK;
+}
+
+// The bytes of the record's states, owned; n of them.
+static enum status decode_states(const struct critic_records *records, const json_t *json, size_t n,
+                                 char **out, struct error *err) {
+    const char *text = text_of(json, "states");
+    size_t want = n * 2 * (size_t)records->terms.hidden_dim, count = 0;
+    char *bytes = malloc(want + 1);
+    if (bytes == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, "states", "no memory for %zu bytes", want);
+    }
+    if (text == NULL || !base64_decode(text, strlen(text), bytes, want, &count) || count != want) {
+        free(bytes);
+        return error_set(err, STATUS_MALFORMED, "states",
+                         "are not %zu states of %d numbers in base64", n,
+                         records->terms.hidden_dim);
+    }
+    *out = bytes;
+    return STATUS_OK;
+}
+
+static enum status find_prompt(struct critic_records *records, const json_t *json, uint32_t *out,
+                               struct error *err) {
+    char *id = json_dumps(json_object_get(json, "id"), JSON_ENCODE_ANY | JSON_COMPACT);
+    if (id == NULL) {
+        return error_set(err, STATUS_MALFORMED, "id", "is missing");
+    }
+    const json_t *known = json_object_get(records->prompts, id);
+    *out = known != NULL ? (uint32_t)json_integer_value(known) : records->samples.n_prompts;
+    int failed = known != NULL ? 0
+                               : json_object_set_new(records->prompts, id,
+                                                     json_integer(records->samples.n_prompts++));
+    free(id);
+    return failed == 0 ? STATUS_OK : error_set(err, STATUS_NO_MEMORY, "id", "no memory for ids");
+}
+
+// What the record's costs come to at each place.
+struct walk {
+    double *costs, *discounts; // [n]
+    double *terminal, *to_go;  // [n] R_t; R_t or M_t
+    float *scores;             // [n]
+};
+
+static enum status walk_record(const struct critic_channel *channel, const struct record *record,
+                               double *memory, float *scores, struct walk *walk,
+                               struct error *err) {
+    size_t n = (size_t)record->n_places;
+    *walk = (struct walk){memory, memory + n, memory + 2 * n, memory + 3 * n, scores};
+    for (size_t i = 0; i < n; i++) {
+        const json_t *score = json_array_get(record->scores, i);
+        scores[i] = (float)json_number_value(score);
+        if (!json_is_number(score) || !isfinite(scores[i])) {
+            return error_set(err, STATUS_MALFORMED, "token_scores", "place %zu is no number", i);
+        }
+    }
+    critic_costs(channel, scores, (float)record->end_score, record->n_places, walk->costs,
+                 walk->discounts);
+    critic_cost_to_go(ADMIT_RULE_TERMINAL, walk->costs, walk->discounts, record->n_places,
+                      walk->terminal);
+    critic_cost_to_go(channel->admit_rule, walk->costs, walk->discounts, record->n_places,
+                      walk->to_go);
+    // Block modes: what the first block cost depends on a score of the prompt, which no record has.
+    bool whole = channel->cost_mode == COST_MODE_TOKEN_SUM ||
+                 channel->cost_mode == COST_MODE_TOKEN_SUM_POS ||
+                 channel->cost_mode == COST_MODE_BLOCK_END;
+    if (whole && fabs(walk->terminal[0] - record->cost) > 1e-4 * fmax(1, fabs(record->cost))) {
+        return error_set(err, STATUS_MALFORMED, "cost",
+                         "is %g, the scores of its tokens come to %g", record->cost,
+                         walk->terminal[0]);
+    }
+    return STATUS_OK;
+}
+
+// A state after `t` of the record's tokens.
+static void add_sample(struct critic_records *records, const struct record *record,
+                       const struct walk *walk, int32_t t, uint32_t prompt) {
+    struct critic_samples *samples = &records->samples;
+    size_t at = samples->n++;
+    double weight = 1, left = 1; // gamma^t, gamma^(T-t)
+    for (int32_t i = 0; i < record->n_places; i++) {
+        *(i < t ? &weight : &left) *= walk->discounts[i];
+    }
+    samples->costs[at] = (float)walk->to_go[t];
+    samples->rewards[at] = (float)(left * record->reward);
+    samples->spent[at] = (float)(record->cost - weight * walk->terminal[t]);
+    samples->weights[at] = (float)weight;
+    samples->places[at] = (float)t / (float)record->n_places;
+    samples->prompts[at] = prompt;
+    samples->trajectories[at] = records->n_trajectories;
+}
+
+static enum status add_samples(struct critic_records *records, const struct record *record,
+                               const struct walk *walk, const char *states, struct error *err) {
+    const json_t *tokens = json_object_get(record->json, "state_tokens");
+    size_t bytes = 2 * (size_t)records->terms.hidden_dim, before = records->samples.n;
+    uint32_t prompt = 0;
+    enum status status = find_prompt(records, record->json, &prompt, err);
+    json_int_t last = 0;
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(tokens); i++) {
+        json_int_t t = json_integer_value(json_array_get(tokens, i));
+        if (t <= last) {
+            return error_set(err, STATUS_MALFORMED, "state_tokens", "do not ascend from 1 on");
+        }
+        last = t;
+        if (t > record->n_usable || t >= record->n_places) {
+            break;
+        }
+        if (!grow(records, records->samples.n + 1)) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu states",
+                             records->samples.n + 1);
+        }
+        status = write_states(records, states + i * bytes, bytes, err);
+        if (status == STATUS_OK) {
+            add_sample(records, record, walk, (int32_t)t, prompt);
+        }
+    }
+    records->n_trajectories += records->samples.n > before ? 1 : 0;
+    records->n_passed_over += records->samples.n > before ? 0 : 1;
+    return status;
+}
+
+static enum status take_record(struct critic_records *records, const json_t *json, int32_t n_parts,
+                               struct error *err) {
+    struct record record;
+    struct walk walk = {0};
+    char *states = NULL;
+    size_t n_states = json_array_size(json_object_get(json, "state_tokens"));
+    const char *outcome = text_of(json, "outcome");
+    if (outcome == NULL) {
+        return error_set(err, STATUS_MALFORMED, "outcome", "is missing");
+    }
+    const json_t *job = json_object_get(json_object_get(json, "settings"), "job");
+    if (!json_is_true(json_object_get(job, "states"))) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "states",
+                         "were not asked for: sweep with --method sample --states");
+    }
+    if (strcmp(outcome, "COMPLETED") != 0 || n_states == 0) {
+        records->n_passed_over++;
+        return STATUS_OK;
+    }
+    enum status status = check_settings(json, n_parts, records, err);
+    if (status == STATUS_OK) {
+        status = read_record(records, json, &record, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    size_t n = (size_t)record.n_places;
+    double *memory = calloc(4 * n, sizeof *memory);
+    float *scores = calloc(n, sizeof *scores);
+    status = memory != NULL && scores != NULL
+                 ? walk_record(&records->terms.channels[0], &record, memory, scores, &walk, err)
+                 : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
+    if (status == STATUS_OK) {
+        status = decode_states(records, json, n_states, &states, err);
+    }
+    if (status == STATUS_OK) {
+        status = add_samples(records, &record, &walk, states, err);
+    }
+    free(states);
+    free(memory);
+    free(scores);
+    return status;
+}
+
+static enum status take_lines(FILE *file, int32_t n_parts, struct critic_records *out,
+                              struct error *err) {
+    char *line = NULL;
+    size_t capacity = 0, number = 0;
+    ssize_t length;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && (length = getline(&line, &capacity, file)) >= 0) {
+        json_error_t where;
+        char place[32];
+        snprintf(place, sizeof place, "line %zu", ++number);
+        json_numbers_bound(line, (size_t)length);
+        json_t *json = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, &where);
+        status = json != NULL ? take_record(out, json, n_parts, err)
+                              : error_set(err, STATUS_MALFORMED, NULL, "column %d: %s",
+                                          where.column, where.text);
+        json_decref(json);
+        if (status != STATUS_OK) {
+            error_prefix_field(err, place);
+        }
+    }
+    free(line);
+    if (status == STATUS_OK && ferror(file)) {
+        status = error_set(err, STATUS_IO, NULL, "the records cannot be read");
+    }
+    return status;
+}
+
+// A file without a name, in the folder of the records.
+static enum status open_states(const char *path, int *out, struct error *err) {
+    char name[4096];
+    if (snprintf(name, sizeof name, "%s.states-XXXXXX", path) >= (int)sizeof name) {
+        return error_set(err, STATUS_LIMIT, NULL, "a path of %zu bytes is too long", strlen(path));
+    }
+    *out = mkstemp(name);
+    if (*out < 0) {
+        return error_set(err, status_from_errno(errno), NULL, "cannot make %.200s: %s", name,
+                         strerror(errno));
+    }
+    unlink(name);
+    return STATUS_OK;
+}
+
+enum status critic_records_read(const char *path, int32_t n_parts, struct critic_records *out,
+                                struct error *err) {
+    *out = (struct critic_records){.states_fd = -1, .prompts = json_object()};
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return error_set(err, status_from_errno(errno), NULL, "cannot open %.200s: %s", path,
+                         strerror(errno));
+    }
+    enum status status = open_states(path, &out->states_fd, err);
+    if (status == STATUS_OK) {
+        status = take_lines(file, n_parts, out, err);
+    }
+    fclose(file);
+    if (status == STATUS_OK && out->samples.n == 0) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "states", "no record has one that counts");
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out->states_bytes = out->samples.n * 2 * (size_t)out->terms.hidden_dim;
+    void *states = mmap(NULL, out->states_bytes, PROT_READ, MAP_SHARED, out->states_fd, 0);
+    if (states == MAP_FAILED) {
+        return error_set(err, status_from_errno(errno), "states", "cannot map %zu bytes: %s",
+                         out->states_bytes, strerror(errno));
+    }
+    out->samples.states = states;
+    if (out->terms.n_rewards == 0) {
+        free(out->samples.rewards);
+        out->samples.rewards = NULL;
+    }
+    return STATUS_OK;
+}
+
+void critic_records_close(struct critic_records *records) {
+    struct critic_samples *samples = &records->samples;
+    if (samples->states != NULL) {
+        munmap((void *)(uintptr_t)samples->states, records->states_bytes);
+    }
+    if (records->states_fd >= 0) {
+        close(records->states_fd);
+    }
+    free(samples->costs);
+    free(samples->rewards);
+    free(samples->spent);
+    free(samples->weights);
+    free(samples->places);
+    free(samples->prompts);
+    free(samples->trajectories);
+    json_decref(records->settings);
+    json_decref(records->prompts);
+    *records = (struct critic_records){.states_fd = -1};
+}

@@ -1,0 +1,34 @@
+// Samples from the records of a sweep or comparison that asked for states (client/cli/outfile.h):
+// jobs of method sample, one roll-out each. Each record is read once; states go to a file without a
+// name beside the records, which is mapped, so that memory holds only what is a few numbers a
+// state. What the records say of jobs and models makes the critic's terms. One thread.
+#ifndef WORKER_CRITIC_RECORDS_H
+#define WORKER_CRITIC_RECORDS_H
+
+#include "worker/critic/samples.h"
+
+struct critic_records {
+    struct critic_terms terms;
+    struct critic_samples samples; // its arrays are owned
+    bool has_budget;
+    double budget;           // of the jobs, or of the cost model's profile
+    uint32_t n_trajectories; // that gave states
+    uint32_t n_passed_over;  // without an answer, or without a state before its end
+    // Private.
+    size_t capacity; // samples
+    int states_fd;
+    size_t states_bytes; // mapped
+    json_t *settings;    // of the first record, without what differs between roll-outs
+    json_t *prompts;     // id as text -> number
+};
+
+// Reads them; the mixtures will have n_parts parts. Errors name the line and the field:
+// STATUS_MALFORMED, STATUS_INVALID_ARGUMENT: no states were asked for, jobs or models that differ,
+// more than one cost scorer, rules of words, channels, a cost mode whose costs no record holds;
+// STATUS_LIMIT, STATUS_IO, STATUS_DISK_FULL, STATUS_NO_MEMORY. Release with critic_records_close,
+// on failure too.
+MUST_CHECK enum status critic_records_read(const char *path, int32_t n_parts,
+                                           struct critic_records *out, struct error *err);
+void critic_records_close(struct critic_records *records);
+
+#endif
