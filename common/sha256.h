@@ -1,5 +1,5 @@
 // SHA-256 (FIPS 180-4). Incremental; no allocation; any thread, one per struct. Identifies weight
-// files and certificates: provenance, not authentication.
+// files, certificates and calibrations: provenance, not authentication.
 #ifndef COMMON_SHA256_H
 #define COMMON_SHA256_H
 

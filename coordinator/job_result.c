@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/deadline.h"
+#include "coordinator/job_calibration.h"
 #include "coordinator/search/safety.h"
 #include "proto/job_fields.h"
 
@@ -46,6 +47,8 @@ struct result_parts {
     Surefoot__ChannelResult channels[LIMIT_CHANNELS];
     Surefoot__ChannelResult *channel_list[LIMIT_CHANNELS];
     Surefoot__TiltResult tilt;
+    struct job_conditions conditions;
+    float *rewards;                        // [n_rewards of conditions], owned
     Surefoot__CandidateSummary *summaries; // [n_candidates of message], owned
     Surefoot__CandidateSummary **summary_list;
     Surefoot__ChannelResult *summary_channels; // [n_candidates][n_channels of the job], owned
@@ -213,6 +216,40 @@ static void fill_text(const struct search_candidate *chosen, Surefoot__JobResult
     message->n_read_ids = chosen->reading.n_ids;
 }
 
+static double calibrate(const struct search_spec *spec, double reward) {
+    struct tilt_draw draw = {.reward = reward};
+    tilt_place_by_rollouts(&draw, 1, spec->rollouts, spec->n_rollouts);
+    return tilt_calibrated(TILT_SAMPLER_ROLLOUTS, spec->n_rollouts + 1, draw.place);
+}
+
+static int compare_floats(const void *left, const void *right) {
+    const float *a = left;
+    const float *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+// The rewards of all candidates, of a job that asks for them.
+static enum status fill_calibration(const struct job *job, const struct model_set *models,
+                                    struct result_parts *parts) {
+    size_t total = search_candidate_count(job->search);
+    parts->rewards = malloc(total * sizeof *parts->rewards);
+    if (parts->rewards == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; i < total; i++) {
+        struct search_candidate candidate;
+        search_get_candidate(job->search, i, &candidate);
+        ASSERT(candidate.finish != SEARCH_FINISH_NONE);
+        parts->rewards[i] = (float)candidate.reward;
+    }
+    qsort(parts->rewards, total, sizeof *parts->rewards, compare_floats);
+    job_conditions_fill(job->spec, models, &parts->conditions);
+    parts->conditions.message.rewards = parts->rewards;
+    parts->conditions.message.n_rewards = total;
+    parts->message.calibration = &parts->conditions.message;
+    return STATUS_OK;
+}
+
 static bool has_t(enum tilt_transform transform) {
     return transform == TILT_TRANSFORM_EXP || transform == TILT_TRANSFORM_EXP_NEG;
 }
@@ -229,7 +266,9 @@ static void fill_tilt(const struct tilt_spec *spec, const struct search_tilt *ti
     tilt->beta = tilted->beta;
     tilt->draws = tilted->n_draws;
     tilt->ranked = tilted->n_ranked;
-    tilt->has_rank = tilt->has_calibrated_reward = tilt->has_log_inverse_share = true;
+    tilt->sampler = (char *)job_choice_name(JOB_FIELD_TILT_SAMPLER, spec->sampler);
+    tilt->has_rank = spec->sampler == TILT_SAMPLER_RANKS;
+    tilt->has_calibrated_reward = tilt->has_log_inverse_share = true;
     tilt->rank = tilted->rank;
     tilt->calibrated_reward = tilted->calibrated;
     tilt->log_inverse_share = tilted->log_inverse_share;
@@ -295,6 +334,9 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
         if (answer.tilt != NULL) {
             fill_tilt(&job->spec->search.tilt, answer.tilt, parts);
         }
+        message->has_calibrated_reward = job->spec->search.rollouts != NULL;
+        message->calibrated_reward =
+            message->has_calibrated_reward ? calibrate(&job->spec->search, shown.reward) : 0;
     } else if (outcome == SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE) {
         message->rule = (char *)answer.rule;
     }
@@ -360,9 +402,16 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
         fill_models(job, ending->models, parts);
     }
     enum status status = job->search != NULL ? fill_search(job, ending->outcome, parts) : STATUS_OK;
+    bool calibrates = resolved && ending->models != NULL &&
+                      ending->outcome == SUREFOOT__OUTCOME__OUTCOME_COMPLETED &&
+                      job_field_number(JOB_FIELD_CALIBRATE, job->spec->submit->spec) != 0;
+    if (status == STATUS_OK && calibrates) {
+        status = fill_calibration(job, ending->models, parts);
+    }
     if (status == STATUS_OK) {
         status = wire_pack(WIRE_JOB_RESULT, message, bytes, size);
     }
+    free(parts->rewards);
     free(parts->summaries);
     free(parts->summary_list);
     free(parts->summary_channels);

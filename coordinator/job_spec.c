@@ -8,6 +8,7 @@
 #include "common/date.h"
 #include "coordinator/certificate.h"
 #include "coordinator/job_channels.h"
+#include "coordinator/job_calibration.h"
 #include "coordinator/job_scorers.h"
 #include "proto/same_job.h"
 #include "coordinator/spec_check.h"
@@ -212,7 +213,16 @@ static enum status check_tilt(const Surefoot__JobSpec *spec, struct error *err) 
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.tilt_kl",
                          "%g, and tilt_beta %g says it otherwise; give one", kl, beta);
     }
+    bool by_rollouts = job_field_number(JOB_FIELD_TILT_SAMPLER, spec) == TILT_SAMPLER_ROLLOUTS;
+    if (by_rollouts && spec->calibration == NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.calibration",
+                         "is missing, and tilt_sampler rollouts compares with its rewards");
+    }
     bool ranks_all = job_field_number(JOB_FIELD_TILT_RANK_SET, spec) == TILT_RANK_SET_ALL;
+    if (ranks_all && by_rollouts) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.tilt_rank_set",
+                         "all, and tilt_sampler rollouts ranks nothing");
+    }
     if (ranks_all && job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.early_stop",
                          "true, and tilt_rank_set all needs the rewards of answers that it stops");
@@ -243,7 +253,7 @@ static void take_tilt(const Surefoot__JobSpec *spec, struct tilt_spec *out) {
         .n = (uint32_t)job_field_number(JOB_FIELD_TILT_N, spec),
         .kl = beta > 0 ? 0 : job_field_number(JOB_FIELD_TILT_KL, spec),
         .beta = beta,
-        .sampler = TILT_SAMPLER_RANKS,
+        .sampler = (enum tilt_sampler)job_field_number(JOB_FIELD_TILT_SAMPLER, spec),
         .rank_set = (enum tilt_rank_set)job_field_number(JOB_FIELD_TILT_RANK_SET, spec),
     };
 }
@@ -374,7 +384,10 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
     if (status == STATUS_OK) {
         status = job_channels_check(spec, err);
     }
-    return status == STATUS_OK ? certificate_check(spec, err) : status;
+    if (status == STATUS_OK) {
+        status = certificate_check(spec, err);
+    }
+    return status == STATUS_OK ? job_calibration_check(spec, err) : status;
 }
 
 enum status job_spec_create(Surefoot__SubmitJob *submit, struct job_spec **out, struct error *err) {
@@ -598,6 +611,9 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
         spec->search.block_tokens = models->block_tokens_max;
     }
     status = resolve_states(spec, models, err);
+    if (status == STATUS_OK) {
+        status = job_calibration_resolve(spec, models, err);
+    }
     if (status != STATUS_OK) {
         return status;
     }

@@ -78,6 +78,11 @@ static const char *const tilts[] = {
     [TILT_TRANSFORM_OPTIMAL_WON] = "optimal_won",
     NULL,
 };
+static const char *const tilt_samplers[] = {
+    [TILT_SAMPLER_RANKS] = "ranks",
+    [TILT_SAMPLER_ROLLOUTS] = "rollouts",
+    NULL,
+};
 static const char *const tilt_rank_sets[] = {
     [TILT_RANK_SET_ADMISSIBLE] = "admissible",
     [TILT_RANK_SET_ALL] = "all",
@@ -335,6 +340,19 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                              .selections = PLAIN | AUGMENTED,
                              .tilts = TILTED,
                              .about = "in place of --tilt-kl; 0: what that asks for"},
+    [JOB_FIELD_TILT_SAMPLER] = {.name = "tilt_sampler",
+                                .kind = JOB_FIELD_KIND_CHOICE,
+                                .choices = tilt_samplers,
+                                .fallback = TILT_SAMPLER_RANKS,
+                                .methods = BEST_OF_N,
+                                .selections = PLAIN | AUGMENTED,
+                                .tilts = TILTED},
+    [JOB_FIELD_CALIBRATE] = {.name = "calibrate",
+                             .kind = JOB_FIELD_KIND_BOOL,
+                             .fallback = 0,
+                             .methods = BEST_OF_N,
+                             .selections = PLAIN,
+                             .about = "the result has all candidates' rewards"},
     [JOB_FIELD_TILT_RANK_SET] = {.name = "tilt_rank_set",
                                  .kind = JOB_FIELD_KIND_CHOICE,
                                  .choices = tilt_rank_sets,

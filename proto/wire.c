@@ -42,6 +42,7 @@ static const struct wire_row wire_rows[] = {
     [WIRE_GATHERED] = GROUP_ROW(gathered),
     [WIRE_SUBMIT_JOB] = CLIENT_ROW(submit_job),
     [WIRE_JOB_RESULT] = CLIENT_ROW(job_result),
+    [WIRE_CALIBRATION_ENTRY] = CLIENT_ROW(calibration_entry),
 };
 
 static const struct wire_row *row_of(enum wire_type type) {

@@ -15,14 +15,15 @@
 enum { WIRE_SCHEMA_MAJOR = 1, WIRE_SCHEMA_MINOR = 5 };
 
 enum wire_type {
-    WIRE_CLIENT_REQUEST, // Surefoot__ClientRequest
-    WIRE_CLIENT_REPLY,   // Surefoot__ClientReply
-    WIRE_GROUP_MESSAGE,  // Surefoot__GroupMessage
-    WIRE_GROUP_COMMAND,  // Surefoot__GroupCommand
-    WIRE_ORDER,          // Surefoot__Order
-    WIRE_GATHERED,       // Surefoot__Gathered
-    WIRE_SUBMIT_JOB,     // Surefoot__SubmitJob
-    WIRE_JOB_RESULT,     // Surefoot__JobResult
+    WIRE_CLIENT_REQUEST,    // Surefoot__ClientRequest
+    WIRE_CLIENT_REPLY,      // Surefoot__ClientReply
+    WIRE_GROUP_MESSAGE,     // Surefoot__GroupMessage
+    WIRE_GROUP_COMMAND,     // Surefoot__GroupCommand
+    WIRE_ORDER,             // Surefoot__Order
+    WIRE_GATHERED,          // Surefoot__Gathered
+    WIRE_SUBMIT_JOB,        // Surefoot__SubmitJob
+    WIRE_JOB_RESULT,        // Surefoot__JobResult
+    WIRE_CALIBRATION_ENTRY, // Surefoot__CalibrationEntry
 };
 
 // Packs `message` (the protobuf-c struct of `type`). Returns owned bytes in *bytes, released with

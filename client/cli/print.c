@@ -185,6 +185,7 @@ static json_t *sampling_json(const Surefoot__JobResult *result) {
 static json_t *tilt_json(const Surefoot__TiltResult *tilt) {
     json_t *object = json_object();
     set_text(object, "tilt", tilt->tilt);
+    set_text(object, "sampler", tilt->sampler);
     set_real(object, "t", tilt->has_t, tilt->t);
     set_integer(object, "n", tilt->has_n, tilt->n);
     set_real(object, "beta", tilt->has_beta, tilt->beta);
@@ -222,6 +223,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     }
     set_text(object, "text", result->text);
     set_real(object, "reward", result->has_reward, result->reward);
+    set_real(object, "calibrated_reward", result->has_calibrated_reward, result->calibrated_reward);
     set_real(object, "cost", result->has_cost, result->cost);
     set_real(object, "safety_state", result->has_safety_state, result->safety_state);
     set_real(object, "budget", result->has_budget, result->budget);
@@ -437,8 +439,13 @@ static void print_sampling(const Surefoot__JobResult *result, FILE *out) {
 }
 
 static void print_tilt(const Surefoot__TiltResult *tilt, FILE *out) {
-    fprintf(out, "tilt        rank %g of %u, calibrated reward %.3f, beta %.5g", tilt->rank,
-            tilt->ranked, tilt->calibrated_reward, tilt->beta);
+    fprintf(out, "tilt        ");
+    if (tilt->has_rank) {
+        fprintf(out, "rank %g of %u", tilt->rank, tilt->ranked);
+    } else {
+        fprintf(out, "by %u roll-outs", tilt->ranked);
+    }
+    fprintf(out, ", calibrated reward %.3f, beta %.5g", tilt->calibrated_reward, tilt->beta);
     if (tilt->has_kl) {
         fprintf(out, "; by its law W %.3f, KL %.3f", tilt->win_rate, tilt->kl);
         if (tilt->log_inverse_share > 0) {

@@ -60,9 +60,11 @@ struct search_spec {
     double reward_threshold;     // r*
     double threshold_start;      // alpha, [0, 1]
     double accept_temperature;   // beta, 0: a segment must reach the threshold
-    struct tilt_spec tilt;       // of methods whose candidates are draws of the policy
-    double omega;                // args: weight of the score beside the logit
-    const int32_t *exempt_ids;   // special tokens that the fallback never penalises; borrowed
+    const float *rollouts;       // [n_rollouts] other answers' rewards, ascending; borrowed
+    uint32_t n_rollouts;
+    struct tilt_spec tilt;     // of methods whose candidates are draws of the policy
+    double omega;              // args: weight of the score beside the logit
+    const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
 };
 
@@ -175,7 +177,7 @@ struct search_candidate {
 // What a tilt chose from.
 struct search_tilt {
     uint32_t n_draws;  // finished within budget, equal texts counted each
-    uint32_t n_ranked; // those whose ranks counted
+    uint32_t n_ranked; // those whose ranks counted, or roll-outs
     double rank;       // of the answer, 1 the worst; a mean of equal rewards
     double calibrated; // its reward, in [0, 1]
     double beta;       // 0: the best was taken

@@ -24,16 +24,25 @@ static uint32_t collect(const struct search *search, struct tilt_draw *draws,
     return count;
 }
 
+// The law is that of the answers within budget when these alone were ranked, and that of roll-outs,
+// which are of all answers, when all are within budget.
+static bool has_law(const struct search *search, uint32_t n_ranked, uint32_t n_draws) {
+    return search->spec.tilt.sampler == TILT_SAMPLER_RANKS ? n_draws == n_ranked
+                                                           : n_draws == search->n_candidates;
+}
+
 static void note_choice(struct search *search, const struct tilt_table *table,
                         const struct tilt_draw *chosen, uint32_t n_draws) {
+    bool by_ranks = search->spec.tilt.sampler == TILT_SAMPLER_RANKS;
+    uint32_t n_ranked = by_ranks ? table->places : search->spec.n_rollouts;
     search->best = search->candidates[chosen->candidate_id - 1];
     search->tilted = (struct search_tilt){
         .n_draws = n_draws,
-        .n_ranked = table->places,
+        .n_ranked = n_ranked,
         .rank = 1 + 0.5 * chosen->place,
         .calibrated = tilt_calibrated(search->spec.tilt.sampler, table->places, chosen->place),
         .beta = table->beta,
-        .has_law = n_draws == table->places,
+        .has_law = has_law(search, n_ranked, n_draws),
         .law = table->law,
         .rejection_draws = table->rejection_draws,
         .log_inverse_share = log((double)search->n_candidates / n_draws),
@@ -41,6 +50,8 @@ static void note_choice(struct search *search, const struct tilt_table *table,
 }
 
 enum status search_choose_tilted(struct search *search) {
+    const struct search_spec *spec = &search->spec;
+    bool by_ranks = spec->tilt.sampler == TILT_SAMPLER_RANKS;
     struct tilt_draw *draws = malloc(search->n_candidates * sizeof *draws);
     if (draws == NULL) {
         return STATUS_NO_MEMORY;
@@ -50,10 +61,14 @@ enum status search_choose_tilted(struct search *search) {
     enum status status = STATUS_OK;
     struct tilt_table *table = NULL;
     if (n_eligible > 0) {
-        status = tilt_table_create(search->tilt, count, &table);
+        status = tilt_table_create(search->tilt, by_ranks ? count : spec->n_rollouts, &table);
+    }
+    if (table != NULL && by_ranks) {
+        tilt_place_by_rank(draws, count);
+    } else if (table != NULL) {
+        tilt_place_by_rollouts(draws, count, spec->rollouts, spec->n_rollouts);
     }
     if (table != NULL) {
-        tilt_place_by_rank(draws, count);
         size_t at = tilt_choose(table, draws, count, search->spec.seed);
         note_choice(search, table, &draws[at], n_eligible);
     }

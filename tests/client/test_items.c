@@ -709,6 +709,7 @@ static void test_job_has_every_field_given_or_default(void **state) {
                 "\"entropy_threshold\":3.0,\"segment_tokens_min\":4,\"omega\":2.5,\"states\":false,"
                 "\"rejection_alpha\":0.5,\"tilt\":\"none\",\"tilt_t\":10.0,\"tilt_n\":4,"
                 "\"tilt_kl\":0.5,\"tilt_beta\":0.0,\"tilt_rank_set\":\"admissible\","
+                "\"tilt_sampler\":\"ranks\",\"calibrate\":false,"
                 "\"sampling\":{\"frequency_penalty\":0.0,\"min_tokens\":0}}");
     json_decref(job);
     Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;

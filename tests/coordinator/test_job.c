@@ -12,6 +12,7 @@ static struct model_set models(void) {
     return (struct model_set){
         .policy = {.name = "policy",
                    .role = "policy",
+                   .hash = "p",
                    .context_length = 512,
                    .vocab_size = 1000,
                    .hidden_dim = HIDDEN},
@@ -28,39 +29,50 @@ static struct model_set models(void) {
     };
 }
 
-// One sample, under the augmented rule unless it asks for states, scored by reward, cost and the
-// rule not to say "no".
-static struct job *start_job_with(const struct model_set *set, bool states, char *tilt) {
-    Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
-    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
-    Surefoot__LexicalSpec lexical = SUREFOOT__LEXICAL_SPEC__INIT;
-    char *forbidden = "no";
-    submit.job_key = "job";
-    submit.spec = &spec;
-    spec.prompt = "say yes";
-    spec.method = states ? "sample" : "best-of-n";
-    spec.selection = states ? NULL : "augmented";
-    spec.has_states = spec.states = states;
-    spec.has_n = spec.has_max_tokens = spec.has_block_tokens = true;
-    spec.n = 1;
-    spec.tilt = tilt;
-    spec.max_tokens = MAX_TOKENS;
-    spec.block_tokens = BLOCK;
-    spec.lexical = &lexical;
+// One sample under the augmented rule, scored by reward, cost and the rule not to say "no".
+static void fill_spec(Surefoot__JobSpec *spec) {
+    static char *forbidden = "no";
+    static Surefoot__LexicalSpec lexical = SUREFOOT__LEXICAL_SPEC__INIT;
     lexical.forbidden = &forbidden;
     lexical.n_forbidden = 1;
+    spec->prompt = "say yes";
+    spec->method = "best-of-n";
+    spec->selection = "augmented";
+    spec->has_n = spec->has_max_tokens = spec->has_block_tokens = true;
+    spec->n = 1;
+    spec->max_tokens = MAX_TOKENS;
+    spec->block_tokens = BLOCK;
+    spec->lexical = &lexical;
+}
+
+static enum status start_spec(const struct model_set *set, Surefoot__JobSpec *spec,
+                              struct job **out, struct error *err) {
+    Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
+    submit.job_key = "job";
+    submit.spec = spec;
     uint8_t *bytes = NULL;
     size_t size = 0;
     void *message = NULL;
-    struct error err = {0};
     struct job_spec *checked = NULL;
-    struct job *job = NULL;
     assert_ok(wire_pack(WIRE_SUBMIT_JOB, &submit, &bytes, &size), NULL);
-    assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, &err), &err);
+    assert_ok(wire_unpack(WIRE_SUBMIT_JOB, bytes, size, &message, err), err);
     free(bytes);
-    assert_ok(job_spec_create(message, &checked, &err), &err);
-    assert_ok(job_create(1, checked, size, 0, 0, &job), NULL);
-    assert_ok(job_start(job, set, &err), &err);
+    assert_ok(job_spec_create(message, &checked, err), err);
+    assert_ok(job_create(1, checked, size, 0, 0, out), NULL);
+    return job_start(*out, set, err);
+}
+
+// That sample, or one that asks for states, or one with a tilt.
+static struct job *start_job_with(const struct model_set *set, bool states, char *tilt) {
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    fill_spec(&spec);
+    spec.method = states ? "sample" : spec.method;
+    spec.selection = states ? NULL : spec.selection;
+    spec.has_states = spec.states = states;
+    spec.tilt = tilt;
+    struct job *job = NULL;
+    struct error err = {0};
+    assert_ok(start_spec(set, &spec, &job, &err), &err);
     return job;
 }
 
@@ -286,6 +298,124 @@ static void test_states_of_blocks_come_with_the_result(void **state) {
     job_destroy(job);
 }
 
+// A job of one candidate in two blocks whose reward is `reward`; NULL when it does not start.
+static Surefoot__JobResult *run_with(const struct model_set *set, Surefoot__JobSpec *spec,
+                                     struct error *err) {
+    struct job *job = NULL;
+    if (start_spec(set, spec, &job, err) != STATUS_OK) {
+        job_destroy(job);
+        return NULL;
+    }
+    struct draft draft;
+    grow_first_block(job);
+    draft_row(&draft, SUREFOOT__FINISH__FINISH_STOP, 2, 2);
+    draft.scores[0].end_score = 1.5F;
+    assert_ok(job_on_row(job, &draft.row, err), err);
+    Surefoot__JobResult *result = finish(job, set);
+    job_destroy(job);
+    return result;
+}
+
+static void test_rewards_of_one_job_calibrate_another(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct error err = {0};
+    Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+    fill_spec(&spec);
+    spec.selection = "plain";
+    spec.has_calibrate = spec.calibrate = true;
+    Surefoot__JobResult *made = run_with(&set, &spec, &err);
+    assert_non_null(made);
+    assert_non_null(made->calibration);
+    assert_int_equal(made->calibration->n_rewards, 1);
+    assert_true(made->calibration->rewards[0] == 1.5F);
+    assert_string_equal(made->calibration->policy->hash, "p");
+    assert_int_equal(made->calibration->n_scorers, 1);
+    assert_int_equal(made->calibration->max_tokens, MAX_TOKENS);
+    float rewards[] = {-1, 1.5F, 1.5F, 2};
+    spec.calibration = made->calibration;
+    free(spec.calibration->rewards);
+    spec.calibration->rewards = rewards;
+    spec.calibration->n_rewards = 4;
+    spec.has_calibrate = false;
+    spec.tilt = "identity";
+    spec.tilt_sampler = "rollouts";
+    Surefoot__JobResult *tilted = run_with(&set, &spec, &err);
+    assert_non_null(tilted);
+    assert_true(tilted->has_calibrated_reward && tilted->calibrated_reward == 0.5);
+    assert_string_equal(tilted->tilt->sampler, "rollouts");
+    assert_int_equal(tilted->tilt->ranked, 4);
+    assert_true(!tilted->tilt->has_rank && tilted->tilt->calibrated_reward == 0.5);
+    wire_free(WIRE_JOB_RESULT, tilted);
+    spec.calibration->rewards = NULL;
+    spec.calibration->n_rewards = 0;
+    wire_free(WIRE_JOB_RESULT, made);
+}
+
+static void set_text(char **text, const char *value) {
+    free(*text);
+    *text = strdup(value);
+    assert_non_null(*text);
+}
+
+static void change_policy(Surefoot__Calibration *calibration) {
+    set_text(&calibration->policy->hash, "other");
+}
+
+static void change_template(Surefoot__Calibration *calibration) {
+    set_text(&calibration->policy->chat_template, "raw");
+}
+
+static void change_reward(Surefoot__Calibration *calibration) {
+    set_text(&calibration->scorers[0]->hash, "other");
+}
+
+static void change_precision(Surefoot__Calibration *calibration) {
+    set_text(&calibration->scorers[0]->precision, "int8");
+}
+
+static void change_weight(Surefoot__Calibration *calibration) {
+    calibration->scorers[0]->weight = 2;
+}
+
+static void change_temperature(Surefoot__Calibration *calibration) {
+    calibration->sampling->temperature = 0.7;
+}
+
+static void change_length(Surefoot__Calibration *calibration) {
+    calibration->max_tokens++;
+}
+
+static void test_a_calibration_of_something_else_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        void (*change)(Surefoot__Calibration *calibration);
+        const char *field;
+    } cases[] = {{change_policy, "spec.calibration.policy.hash"},
+                 {change_template, "spec.calibration.policy.chat_template"},
+                 {change_reward, "spec.calibration.scorers[0].hash"},
+                 {change_precision, "spec.calibration.scorers[0].precision"},
+                 {change_weight, "spec.calibration.scorers[0].weight"},
+                 {change_temperature, "spec.calibration.sampling.temperature"},
+                 {change_length, "spec.calibration.max_tokens"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_set set = models();
+        struct error err = {0};
+        Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+        fill_spec(&spec);
+        spec.selection = "plain";
+        spec.has_calibrate = spec.calibrate = true;
+        Surefoot__JobResult *made = run_with(&set, &spec, &err);
+        assert_non_null(made);
+        spec.has_calibrate = false;
+        spec.calibration = made->calibration;
+        cases[i].change(made->calibration);
+        assert_null(run_with(&set, &spec, &err));
+        assert_string_equal(cases[i].field, err.field);
+        wire_free(WIRE_JOB_RESULT, made);
+    }
+}
+
 static void test_a_tilt_says_how_it_chose(void **state) {
     (void)state;
     struct model_set set = models();
@@ -329,6 +459,8 @@ static void test_states_that_nobody_asked_for_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_tilt_says_how_it_chose),
+        cmocka_unit_test(test_rewards_of_one_job_calibrate_another),
+        cmocka_unit_test(test_a_calibration_of_something_else_is_refused),
         cmocka_unit_test(test_reading_can_be_longer_than_the_response),
         cmocka_unit_test(test_empty_text_has_one_place),
         cmocka_unit_test(test_readings_that_contradict_the_row_are_refused),

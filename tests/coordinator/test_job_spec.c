@@ -280,6 +280,25 @@ EDIT(tilt_beta, d->spec.has_tilt_beta = true; d->spec.tilt_beta = -1;)
 EDIT(tilt_rank_set, d->spec.tilt_rank_set = "some";)
 EDIT(tilt_twice, d->spec.has_tilt_kl = d->spec.has_tilt_beta = true; d->spec.tilt_kl = 1;
      d->spec.tilt_beta = 0.1;)
+static float bad_rewards[] = {1, NAN, 3, 2};
+static Surefoot__CalibratedModel any_model = SUREFOOT__CALIBRATED_MODEL__INIT;
+static Surefoot__Sampling any_sampling = SUREFOOT__SAMPLING__INIT;
+static Surefoot__Calibration calibration = SUREFOOT__CALIBRATION__INIT;
+
+// A calibration of `count` of the rewards from `from` on.
+static void use_rewards(struct draft *draft, size_t from, size_t count) {
+    calibration.policy = &any_model;
+    calibration.sampling = &any_sampling;
+    calibration.rewards = bad_rewards + from;
+    calibration.n_rewards = count;
+    draft->spec.calibration = &calibration;
+}
+EDIT(rewards_none, use_rewards(d, 0, 0);)
+EDIT(rewards_nan, use_rewards(d, 0, 2);)
+EDIT(rewards_fall, use_rewards(d, 2, 2);)
+EDIT(rollouts_none, d->spec.tilt_sampler = "rollouts";)
+EDIT(rollouts_ranked, use_rewards(d, 0, 1); d->spec.tilt_sampler = "rollouts";
+     d->spec.tilt_rank_set = "all";)
 EDIT(tilt_stop, d->spec.tilt_rank_set = "all"; d->spec.has_early_stop = d->spec.early_stop = true;)
 EDIT(rejection_selection, d->spec.method = "rejection"; d->spec.selection = "plain";)
 EDIT(lambda, d->spec.has_lagrangian_lambda = true; d->spec.lagrangian_lambda = -1;)
@@ -476,6 +495,11 @@ static const struct bad_input bad_messages[] = {
     {edit_tilt_beta, INVALID, "spec.tilt_beta", "[0, 1e+300]"},
     {edit_tilt_rank_set, INVALID, "spec.tilt_rank_set", "admissible, all"},
     {edit_tilt_twice, INVALID, "spec.tilt_kl", "tilt_beta"},
+    {edit_rewards_none, INVALID, "spec.calibration.rewards", "missing"},
+    {edit_rewards_nan, INVALID, "spec.calibration.rewards[1]", "nan"},
+    {edit_rewards_fall, INVALID, "spec.calibration.rewards[1]", "2 is not"},
+    {edit_rollouts_none, INVALID, "spec.calibration", "rollouts"},
+    {edit_rollouts_ranked, INVALID, "spec.tilt_rank_set", "rollouts"},
     {edit_tilt_stop, INVALID, "spec.early_stop", "tilt_rank_set all"},
     {edit_rejection_selection, INVALID, "spec.selection", "rejection is always augmented"},
     {edit_lambda, INVALID, "spec.lagrangian_lambda", "[0, 1e+06]"},
@@ -1291,7 +1315,9 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->tilt_t = 10;
     spec->tilt_n = 4;
     spec->tilt_kl = 0.5;
+    spec->tilt_sampler = "ranks";
     spec->tilt_rank_set = "admissible";
+    spec->has_calibrate = true;
     spec->has_deadline_ms = true;
     spec->sampling = &draft->sampling;
     draft->sampling.has_temperature = draft->sampling.has_top_k = draft->sampling.has_top_p = true;
