@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
     {"sweep", verb_sweep, "answer every prompt of a file; goes on where it was interrupted"},
     {"compare", verb_compare, "answer them with several methods side by side; goes on likewise"},
     {"certify", verb_certify, "certify how often answers are unsafe, as a judge outside sees it"},
+    {"critic", verb_critic, "critic train FILE: predict how texts will end; critic check FILE"},
     {"models", verb_models,
      "models check MODEL: can it be served? models render MODEL: its chat template"},
 };

@@ -14,11 +14,11 @@
 enum { MISSING_PROGRAM = 127 /* as a shell has it */ };
 
 // In the child: never returns.
-static void run_child(char *const *argv, int out) {
+static void run_child(char *const *argv, int out, bool both) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (dup2(out, 1) >= 0 && dup2(out, 2) >= 0) {
+    if (dup2(out, 1) >= 0 && (!both || dup2(out, 2) >= 0)) {
         execv(argv[0], argv);
     }
     fprintf(stderr, "cannot run %s: %s\n", argv[0], strerror(errno));
@@ -42,7 +42,7 @@ static enum status make_room(struct worker_run *run, struct error *err) {
 }
 
 // Reads all that the child prints, until it ends, the deadline passes or a signal comes.
-static enum status read_output(struct cli *cli, struct worker_run *run, int in, uint32_t timeout_ms,
+static enum status read_output(struct cli *cli, struct worker_run *run, int in, int64_t timeout_ms,
                                struct error *err) {
     int64_t deadline = deadline_after_ms(timeout_ms);
     char rest[256]; // what is above the limit is read and dropped
@@ -50,8 +50,8 @@ static enum status read_output(struct cli *cli, struct worker_run *run, int in, 
         struct pollfd ready[] = {{.fd = in, .events = POLLIN},
                                  {.fd = cli->signal_fd, .events = POLLIN}};
         if (poll(ready, 2, deadline_left_ms(deadline)) <= 0) {
-            return error_set(err, STATUS_DEADLINE, "--timeout-ms", "the check took above %u ms",
-                             timeout_ms);
+            return error_set(err, STATUS_DEADLINE, "--timeout-ms", "the check took above %lld ms",
+                             (long long)timeout_ms);
         }
         if (ready[1].revents != 0) {
             return error_set(err, STATUS_CANCELLED, NULL, "interrupted");
@@ -71,8 +71,8 @@ static enum status read_output(struct cli *cli, struct worker_run *run, int in, 
     }
 }
 
-enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
-                       struct worker_run *run, struct error *err) {
+static enum status run_program(struct cli *cli, char *const *argv, int64_t timeout_ms, bool both,
+                               struct worker_run *run, struct error *err) {
     int ends[2];
     *run = (struct worker_run){0};
     enum status status = make_room(run, err);
@@ -86,7 +86,7 @@ enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
     pid_t pid = fork();
     if (pid == 0) {
         close(ends[0]);
-        run_child(argv, ends[1]);
+        run_child(argv, ends[1], both);
     }
     close(ends[1]);
     status = pid < 0 ? error_set(err, status_from_errno(errno), NULL, "fork: %s", strerror(errno))
@@ -102,9 +102,20 @@ enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
     waitpid(pid, &state, 0);
     run->good = WIFEXITED(state) && WEXITSTATUS(state) == 0;
     if (status == STATUS_OK && WIFEXITED(state) && WEXITSTATUS(state) == MISSING_PROGRAM) {
-        return error_set(err, STATUS_IO, NULL, "%.200s", run->output);
+        return error_set(err, STATUS_IO, NULL, "%.200s",
+                         run->output[0] != '\0' ? run->output : argv[0]);
     }
     return status;
+}
+
+enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
+                       struct worker_run *run, struct error *err) {
+    return run_program(cli, argv, timeout_ms, true, run, err);
+}
+
+enum status worker_run_at_length(struct cli *cli, char *const *argv, struct worker_run *run,
+                                 struct error *err) {
+    return run_program(cli, argv, INT64_MAX, false, run, err);
 }
 
 void worker_run_finish(struct worker_run *run) {

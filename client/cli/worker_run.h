@@ -1,4 +1,4 @@
-// Runs the worker program, which alone reads models, and takes what it prints.
+// Runs a program of the worker's, which alone read models and train, and takes what it prints.
 #ifndef CLIENT_CLI_WORKER_RUN_H
 #define CLIENT_CLI_WORKER_RUN_H
 
@@ -11,7 +11,7 @@
 enum { WORKER_OUTPUT_BYTES_MAX = 64 << 20 }; // what is above it is dropped
 
 struct worker_run {
-    char *output; // [size], owned, NUL-terminated: both streams
+    char *output; // [size], owned, NUL-terminated: both streams, or stdout alone
     size_t size;
     size_t capacity;
     bool good; // it ended with 0
@@ -22,6 +22,10 @@ struct worker_run {
 // failure too. Blocks.
 MUST_CHECK enum status worker_run(struct cli *cli, char *const *argv, uint32_t timeout_ms,
                                   struct worker_run *run, struct error *err);
+
+// The same, as long as it takes, with stderr left to the program: it shows its progress there.
+MUST_CHECK enum status worker_run_at_length(struct cli *cli, char *const *argv,
+                                            struct worker_run *run, struct error *err);
 void worker_run_finish(struct worker_run *run);
 
 #endif

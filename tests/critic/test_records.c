@@ -19,19 +19,17 @@ static json_t *make_record(const char *id, int seed) {
     memset(hash, 'a', 64);
     hash[64] = '\0';
     json_t *record = json_pack(
-        "{s:s, s:s, s:i, s:f, s:f, s:s, s:[i, i], s:[{s:s, s:s, s:f, s:[]}, {s:s, s:s, s:f, s:[f, "
-        "f, "
-        "f, f, f]}], s:{s:{s:b, s:i, s:s, s:s, s:i}, s:{s:{s:s, s:s, s:i, s:s}, s:{s:s, s:s}, "
-        "s:{s:s, "
-        "s:s, s:s, s:f, s:f}}}}",
-        "id", id, "outcome", "COMPLETED", "n_tokens", 5, "cost", 2.25, "reward", 8.0, "states",
-        states, "state_tokens", 2, 4, "scorers", "name", "reward", "role", "reward", "end_score",
-        8.0, "token_scores", "name", "cost", "role", "cost", "end_score", 4.0, "token_scores", 1.0,
-        -2.0, 5.0, -1.0, 0.0, "settings", "job", "states", 1, "seed", seed, "admit_rule",
-        "terminal", "discount_unit", "token", "block_tokens", 2, "models", "policy", "role",
-        "policy", "hash", hash, "hidden_dim", 2, "chat_template", "beaver", "reward", "role",
-        "reward", "hash", hash, "cost", "role", "cost", "hash", hash, "cost_mode", "token_sum_pos",
-        "discount", 0.5, "budget", 3.0);
+        "{s:s, s:s, s:i, s:i, s:f, s:f, s:s, s:[i, i], s:[{s:s, s:s, s:f, s:[]}, {s:s, s:s, s:f, "
+        "s:[f, f, f, f, f]}], s:{s:{s:b, s:i, s:s, s:s, s:i}, s:{s:{s:s, s:s, s:i, s:s}, s:{s:s, "
+        "s:s}, s:{s:s, s:s, s:s, s:f, s:f}}}}",
+        "id", id, "outcome", "COMPLETED", "n_tokens", 5, "seed", seed, "cost", 2.25, "reward", 8.0,
+        "states", states, "state_tokens", 2, 4, "scorers", "name", "reward", "role", "reward",
+        "end_score", 8.0, "token_scores", "name", "cost", "role", "cost", "end_score", 4.0,
+        "token_scores", 1.0, -2.0, 5.0, -1.0, 0.0, "settings", "job", "states", 1, "seed", seed,
+        "admit_rule", "terminal", "discount_unit", "token", "block_tokens", 2, "models", "policy",
+        "role", "policy", "hash", hash, "hidden_dim", 2, "chat_template", "beaver", "reward",
+        "role", "reward", "hash", hash, "cost", "role", "cost", "hash", hash, "cost_mode",
+        "token_sum_pos", "discount", 0.5, "budget", 3.0);
     assert_non_null(record);
     return record;
 }
@@ -66,9 +64,10 @@ static void assert_close(float got, double want) {
 
 static void test_samples_say_what_is_still_to_come(void **state) {
     (void)state;
-    struct lines lines = {.records = {make_record("a", 1), make_record("b", 1), make_record("a", 2),
+    struct lines lines = {.records = {make_record("b", 1), make_record("a", 2), make_record("a", 1),
                                       make_record("c", 1)},
                           .n = 4};
+    json_object_set_new(lines.records[1], "reward", json_real(16));
     json_object_set_new(lines.records[3], "outcome", json_string("FAILED"));
     struct critic_records records;
     struct error err = {0};
@@ -79,18 +78,19 @@ static void test_samples_say_what_is_still_to_come(void **state) {
     assert_int_equal(records.n_trajectories, 3);
     assert_int_equal(records.n_passed_over, 1);
     assert_true(records.has_budget && records.budget == 3);
-    static const uint32_t prompts[] = {0, 0, 1, 1, 0, 0};
+    static const uint32_t prompts[] = {0, 0, 0, 0, 1, 1};
+    static const double rewards[] = {8, 16, 8};
     for (size_t i = 0; i < 6; i += 2) {
         // Costs 1, 0, 5, 0, 0 at gamma 0.5: S_2 = 1, R_2 = 5; S_4 = 1 + 5/4, R_4 = 0.
         assert_close(samples->costs[i], 5);
         assert_close(samples->spent[i], 1);
         assert_close(samples->weights[i], 0.25);
         assert_close(samples->places[i], 0.4);
-        assert_close(samples->rewards[i], 8.0 / 8);
+        assert_close(samples->rewards[i], rewards[i / 2] / 8);
         assert_close(samples->costs[i + 1], 0);
         assert_close(samples->spent[i + 1], 2.25);
         assert_close(samples->weights[i + 1], 1.0 / 16);
-        assert_close(samples->rewards[i + 1], 4);
+        assert_close(samples->rewards[i + 1], rewards[i / 2] / 2);
         assert_int_equal(samples->prompts[i], prompts[i]);
         assert_int_equal(samples->trajectories[i + 1], i / 2);
         static const uint16_t bits[] = {0x3F80, 0x4000, 0x4040, 0xC080};

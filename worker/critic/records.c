@@ -473,30 +473,139 @@ static enum status take_record(struct critic_records *records, const json_t *jso
     return status;
 }
 
-static enum status take_lines(FILE *file, int32_t n_parts, struct critic_records *out,
-                              struct error *err) {
-    char *line = NULL;
-    size_t capacity = 0, number = 0;
-    ssize_t length;
+// Where a record stands. Answers are recorded as they come: samples are in the order of ids and
+// seeds, so that what is trained does not depend on when they came.
+struct line {
+    char *id; // owned, as JSON text
+    uint64_t seed;
+    off_t offset;
+    size_t number; // from 1
+};
+
+struct lines {
+    struct line *items; // [count], owned
+    size_t count;
+    size_t capacity;
+};
+
+static int compare_lines(const void *left, const void *right) {
+    const struct line *a = left, *b = right;
+    int order = strcmp(a->id, b->id);
+    if (order == 0) {
+        order = a->seed < b->seed ? -1 : a->seed > b->seed;
+    }
+    return order != 0 ? order : a->number < b->number ? -1 : 1;
+}
+
+static void lines_finish(struct lines *lines) {
+    for (size_t i = 0; i < lines->count; i++) {
+        free(lines->items[i].id);
+    }
+    free(lines->items);
+}
+
+static bool lines_add(struct lines *lines, const struct line *line) {
+    if (lines->count == lines->capacity) {
+        size_t capacity = lines->capacity > 0 ? 2 * lines->capacity : FIRST_SAMPLES;
+        struct line *grown = realloc(lines->items, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return false;
+        }
+        lines->items = grown;
+        lines->capacity = capacity;
+    }
+    lines->items[lines->count++] = *line;
+    return true;
+}
+
+// The record that begins where `file` stands; owned. NULL with STATUS_OK: there is none.
+static enum status read_line(FILE *file, char **text, size_t *capacity, json_t **out,
+                             struct error *err) {
+    json_error_t where;
+    ssize_t length = getline(text, capacity, file);
+    *out = NULL;
+    if (length < 0) {
+        return ferror(file) ? error_set(err, STATUS_IO, NULL, "the records cannot be read")
+                            : STATUS_OK;
+    }
+    json_numbers_bound(*text, (size_t)length);
+    *out = json_loadb(*text, (size_t)length, JSON_REJECT_DUPLICATES, &where);
+    return *out != NULL
+               ? STATUS_OK
+               : error_set(err, STATUS_MALFORMED, NULL, "column %d: %s", where.column, where.text);
+}
+
+static enum status note_line(struct lines *lines, const json_t *json, struct line line,
+                             struct error *err) {
+    // A seed above 63 bits is a text (docs/operations.md, --json).
+    const json_t *seed = json_object_get(json, "seed");
+    line.seed = json_is_string(seed) ? strtoull(json_string_value(seed), NULL, 10)
+                                     : (uint64_t)json_integer_value(seed);
+    line.id = json_dumps(json_object_get(json, "id"), JSON_ENCODE_ANY | JSON_COMPACT);
+    if (line.id == NULL) {
+        return error_set(err, STATUS_MALFORMED, "id", "is missing");
+    }
+    if (!lines_add(lines, &line)) {
+        free(line.id);
+        return error_set(err, STATUS_NO_MEMORY, "id", "no memory for %zu records", lines->count);
+    }
+    return STATUS_OK;
+}
+
+static void prefix_line(size_t number, struct error *err) {
+    char place[32];
+    snprintf(place, sizeof place, "line %zu", number);
+    error_prefix_field(err, place);
+}
+
+static enum status find_lines(FILE *file, struct lines *lines, struct error *err) {
+    char *text = NULL;
+    size_t capacity = 0;
+    json_t *json = NULL;
     enum status status = STATUS_OK;
-    while (status == STATUS_OK && (length = getline(&line, &capacity, file)) >= 0) {
-        json_error_t where;
-        char place[32];
-        snprintf(place, sizeof place, "line %zu", ++number);
-        json_numbers_bound(line, (size_t)length);
-        json_t *json = json_loadb(line, (size_t)length, JSON_REJECT_DUPLICATES, &where);
-        status = json != NULL ? take_record(out, json, n_parts, err)
-                              : error_set(err, STATUS_MALFORMED, NULL, "column %d: %s",
-                                          where.column, where.text);
+    for (size_t number = 1; status == STATUS_OK; number++) {
+        struct line line = {.offset = ftello(file), .number = number};
+        status = read_line(file, &text, &capacity, &json, err);
+        if (status == STATUS_OK && json == NULL) {
+            break;
+        }
+        if (status == STATUS_OK) {
+            status = note_line(lines, json, line, err);
+        }
         json_decref(json);
         if (status != STATUS_OK) {
-            error_prefix_field(err, place);
+            prefix_line(number, err);
         }
     }
-    free(line);
-    if (status == STATUS_OK && ferror(file)) {
-        status = error_set(err, STATUS_IO, NULL, "the records cannot be read");
+    free(text);
+    if (status == STATUS_OK && lines->count > 0) {
+        qsort(lines->items, lines->count, sizeof *lines->items, compare_lines);
     }
+    return status;
+}
+
+static enum status take_lines(FILE *file, const struct lines *lines, int32_t n_parts,
+                              struct critic_records *out, struct error *err) {
+    char *text = NULL;
+    size_t capacity = 0;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < lines->count; i++) {
+        json_t *json = NULL;
+        status = fseeko(file, lines->items[i].offset, SEEK_SET) == 0
+                     ? read_line(file, &text, &capacity, &json, err)
+                     : error_set(err, STATUS_IO, NULL, "the records cannot be read again");
+        if (status == STATUS_OK && json == NULL) {
+            status = error_set(err, STATUS_IO, NULL, "the record is gone");
+        }
+        if (status == STATUS_OK) {
+            status = take_record(out, json, n_parts, err);
+        }
+        json_decref(json);
+        if (status != STATUS_OK) {
+            prefix_line(lines->items[i].number, err);
+        }
+    }
+    free(text);
     return status;
 }
 
@@ -524,9 +633,14 @@ enum status critic_records_read(const char *path, int32_t n_parts, struct critic
                          strerror(errno));
     }
     enum status status = open_states(path, &out->states_fd, err);
+    struct lines lines = {0};
     if (status == STATUS_OK) {
-        status = take_lines(file, n_parts, out, err);
+        status = find_lines(file, &lines, err);
     }
+    if (status == STATUS_OK) {
+        status = take_lines(file, &lines, n_parts, out, err);
+    }
+    lines_finish(&lines);
     fclose(file);
     if (status == STATUS_OK && out->samples.n == 0) {
         status = error_set(err, STATUS_INVALID_ARGUMENT, "states", "no record has one that counts");

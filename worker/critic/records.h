@@ -1,7 +1,7 @@
 // Samples from the records of a sweep or comparison that asked for states (client/cli/outfile.h):
-// jobs of method sample, one roll-out each. Each record is read once; states go to a file without a
-// name beside the records, which is mapped, so that memory holds only what is a few numbers a
-// state. What the records say of jobs and models makes the critic's terms. One thread.
+// jobs of method sample, one roll-out each, in whatever order they were answered. States go to a
+// file without a name beside the records, which is mapped, so that memory holds only what is a few
+// numbers a state. What the records say of jobs and models makes the critic's terms. One thread.
 #ifndef WORKER_CRITIC_RECORDS_H
 #define WORKER_CRITIC_RECORDS_H
 

@@ -1,0 +1,147 @@
+// surefoot critic: the real programs over the shipped models. The same critic comes out on one rank
+// and on two, whole or interrupted; it predicts better than the safety state; bad input is refused.
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/process.h"
+#include "tests/support/testkit.h"
+
+enum { WAIT_MS = 240000, PROMPTS = 30, ARGUMENTS_MAX = 24, PATH_BYTES = 4200 };
+
+struct place {
+    char *directory;
+    char prompts[PATH_BYTES];
+};
+
+static int set_up(void **state) {
+    struct place *place = calloc(1, sizeof *place);
+    place->directory = testkit_make_directory();
+    snprintf(place->prompts, sizeof place->prompts, "%s/prompts.jsonl", place->directory);
+    char *all = testkit_read_file(testkit_source_path("models/demo/prompts.jsonl"), NULL);
+    char *end = all;
+    for (int i = 0; i < PROMPTS; i++) {
+        end = strchr(end, '\n') + 1;
+    }
+    testkit_write_file(place->prompts, all, (size_t)(end - all));
+    free(all);
+    *state = place;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct place *place = *state;
+    testkit_remove_tree(place->directory);
+    free(place);
+    return 0;
+}
+
+static void start(struct process *process, const struct place *place, const char *out,
+                  const char *const *more) {
+    static char program[PATH_BYTES], state_dir[PATH_BYTES];
+    char log_path[PATH_BYTES];
+    snprintf(program, sizeof program, "%s", testkit_binary_path("bin/surefoot"));
+    snprintf(state_dir, sizeof state_dir, "%s/none", place->directory);
+    snprintf(log_path, sizeof log_path, "%s.log", out);
+    unlink(log_path);
+    const char *argv[ARGUMENTS_MAX] = {program,      "critic", "train",  place->prompts,
+                                       "--out",      out,      "--dir",  state_dir,
+                                       "--rollouts", "2",      "--seed", "3",
+                                       "--epochs",   "4",      "--json"};
+    int n = 15;
+    for (int i = 0; more[i] != NULL; i++) {
+        argv[n++] = more[i];
+    }
+    process_start(process, log_path, (char *const *)(uintptr_t)argv);
+}
+
+// The JSON that it printed in the end; owned.
+static json_t *run(const struct place *place, const char *out, const char *const *more,
+                   int wanted) {
+    struct process process = {.pid = 0};
+    int code = -1;
+    start(&process, place, out, more);
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    char *log = testkit_read_file(process.log_path, NULL);
+    if (code != wanted) {
+        fail_msg("code %d, not %d:\n%s", code, wanted, log);
+    }
+    char *line = strstr(log, "\n{");
+    json_t *report = line != NULL ? json_loads(line, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+    free(log);
+    return report;
+}
+
+static void assert_equal_files(const char *a, const char *b) {
+    size_t size_a, size_b;
+    char *bytes_a = testkit_read_file(a, &size_a), *bytes_b = testkit_read_file(b, &size_b);
+    assert_int_equal(size_a, size_b);
+    assert_memory_equal(bytes_a, bytes_b, size_a);
+    free(bytes_a);
+    free(bytes_b);
+}
+
+static bool has_checkpoint(void *context) {
+    return access(context, F_OK) == 0;
+}
+
+static void test_one_critic_on_any_ranks_whole_or_interrupted(void **state) {
+    const struct place *place = *state;
+    char one[PATH_BYTES], two[PATH_BYTES], checkpoint[PATH_BYTES + 16];
+    snprintf(one, sizeof one, "%s/one", place->directory);
+    snprintf(two, sizeof two, "%s/two", place->directory);
+    snprintf(checkpoint, sizeof checkpoint, "%s.training", two);
+    json_t *whole = run(place, one, (const char *const[]){"--ranks", "1", NULL}, 0);
+    assert_non_null(whole);
+    assert_int_equal(json_integer_value(json_object_get(whole, "prompts")), PROMPTS);
+    const json_t *budget = json_array_get(json_object_get(whole, "budgets"), 0);
+    assert_true(json_number_value(json_object_get(budget, "budget")) == 1); // the profile's
+    assert_int_equal(json_array_size(json_object_get(budget, "at")), 3);
+
+    // Two ranks; ended once while it trains, and gone on with.
+    static const char *const ranks[] = {"--ranks", "2", NULL};
+    struct process process = {.pid = 0};
+    start(&process, place, two, ranks);
+    assert_true(process_wait_until(has_checkpoint, checkpoint, WAIT_MS) || access(two, F_OK) == 0);
+    process_signal(&process, SIGTERM);
+    int code = -1;
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    assert_true(code == 0 || code == 5);
+    json_t *parts = run(place, two, ranks, 0);
+    assert_equal_files(one, two);
+    assert_int_equal(access(checkpoint, F_OK), -1);
+    json_object_del(whole, "out");
+    json_object_del(parts, "out");
+    assert_true(json_equal(whole, parts));
+    json_decref(whole);
+    json_decref(parts);
+}
+
+static void test_what_is_no_roll_out_is_refused(void **state) {
+    const struct place *place = *state;
+    char out[PATH_BYTES], log_path[PATH_BYTES + 32];
+    snprintf(out, sizeof out, "%s/bad", place->directory);
+    snprintf(log_path, sizeof log_path, "%s.log", out);
+    json_t *report = run(place, out, (const char *const[]){"--method", "beam", NULL}, 2);
+    const json_t *error = json_object_get(report, "error");
+    assert_string_equal(json_string_value(json_object_get(error, "field")), "--method");
+    json_decref(report);
+    report = run(place, out, (const char *const[]){"--forbid", "dog", NULL}, 2);
+    char *log = testkit_read_file(log_path, NULL);
+    assert_non_null(strstr(log, "lexical"));
+    free(log);
+    json_decref(report);
+    assert_int_equal(access(out, F_OK), -1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_one_critic_on_any_ranks_whole_or_interrupted, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_no_roll_out_is_refused, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
