@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/cli/compare_table.h"
+#include "client/cli/presets.h"
 #include "client/cli/print.h"
 #include "client/cli/study.h"
 #include "proto/job_fields.h"
@@ -10,9 +11,11 @@
 enum { METHOD_BYTES = 64, DEFAULT_IN_FLIGHT = 4 };
 
 struct method {
-    char label[METHOD_BYTES]; // as given: NAME or NAME:SELECTION
+    char label[METHOD_BYTES]; // as given: NAME, NAME:SELECTION or a preset's name
     char name[METHOD_BYTES];
-    char *selection; // in `name`, or NULL
+    char *selection; // in `name` or of the preset, or NULL
+    const struct preset *preset;
+    Surefoot__Sampling sampling; // what it reads of the job's, and the preset's
 };
 
 struct compare {
@@ -34,6 +37,19 @@ static enum status check_name(enum job_field_index index, const char *name, stru
                      job_field_get(index)->name, name, choices);
 }
 
+// A method whose name has a slash is a preset: its method and selection.
+static enum status read_preset(struct method *method, struct error *err) {
+    enum status status = preset_find(method->label, "--methods", &method->preset, err);
+    if (status == STATUS_OK) {
+        Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
+        Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;
+        preset_apply(method->preset, &spec, &sampling);
+        snprintf(method->name, sizeof method->name, "%s", spec.method);
+        method->selection = spec.selection;
+    }
+    return status;
+}
+
 static enum status read_methods(const char *list, struct compare *compare, struct error *err) {
     while (*list != '\0') {
         size_t length = strcspn(list, ",");
@@ -44,6 +60,14 @@ static enum status read_methods(const char *list, struct compare *compare, struc
         }
         struct method *method = &compare->methods[compare->n_methods++];
         snprintf(method->label, sizeof method->label, "%.*s", (int)length, list);
+        list += length + (list[length] == ',');
+        if (strchr(method->label, '/') != NULL) {
+            enum status status = read_preset(method, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            continue;
+        }
         memcpy(method->name, method->label, sizeof method->name);
         char *colon = strchr(method->name, ':');
         if (colon != NULL) {
@@ -57,7 +81,6 @@ static enum status read_methods(const char *list, struct compare *compare, struc
         if (status != STATUS_OK) {
             return status;
         }
-        list += length + (list[length] == ',');
     }
     return compare->n_methods > 0
                ? STATUS_OK
@@ -78,14 +101,34 @@ static bool is_certified(const struct compare *compare, const struct method *met
     return compare->certified != NULL && strcmp(method->label, compare->certified) == 0;
 }
 
+// What a method reads of the options of a draw.
+static Surefoot__Sampling sampling_of(const struct method *method, const Surefoot__JobSpec *spec) {
+    Surefoot__Sampling sampling = SUREFOOT__SAMPLING__INIT;
+    if (spec->sampling != NULL) {
+        sampling = *spec->sampling;
+    }
+    if (row_of(method)->takes_by_rank) {
+        sampling.has_temperature = sampling.has_top_k = sampling.has_top_p = 0;
+        sampling.has_repetition_penalty = sampling.has_frequency_penalty = 0;
+        sampling.n_logit_bias = 0;
+    }
+    return sampling;
+}
+
+// Makes of the fields that all methods are given those of one; *sampling is its own.
 static void set_method(const struct compare *compare, const struct method *method,
-                       Surefoot__JobSpec *spec) {
+                       Surefoot__JobSpec *spec, Surefoot__Sampling *sampling) {
     spec->method = (char *)method->name;
     if (!takes_selection(method)) {
         spec->selection = method->selection;
     }
     if (!is_certified(compare, method)) {
         spec->certificate = NULL;
+    }
+    *sampling = sampling_of(method, spec);
+    spec->sampling = sampling;
+    if (method->preset != NULL) {
+        preset_apply(method->preset, spec, sampling);
     }
 }
 
@@ -138,7 +181,8 @@ static enum status check_read(const struct compare *compare, struct error *err) 
         bool read = compare->certified != NULL || !job_field_is_set(i, compare->base);
         for (int j = 0; !read && j < compare->n_methods; j++) {
             Surefoot__JobSpec spec = *compare->base;
-            set_method(compare, &compare->methods[j], &spec);
+            Surefoot__Sampling sampling;
+            set_method(compare, &compare->methods[j], &spec, &sampling);
             read = job_field_is_read(i, &spec);
         }
         if (!read) {
@@ -159,7 +203,7 @@ static void set_methods(struct compare *compare) {
     study->n_methods = compare->n_methods;
     for (int i = 0; i < compare->n_methods; i++) {
         Surefoot__JobSpec spec = *compare->base;
-        set_method(compare, &compare->methods[i], &spec);
+        set_method(compare, &compare->methods[i], &spec, &compare->methods[i].sampling);
         for (enum job_field_index j = 0; j < JOB_FIELDS_COUNT; j++) {
             if (!job_field_is_read(j, &spec)) {
                 job_field_clear(j, &spec);
@@ -203,7 +247,8 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
          .kind = FLAG_TEXT,
          .target = &methods,
          .value = "A,B,..",
-         .help = "each NAME or NAME:SELECTION; default sample,best-of-n,inference-guard"},
+         .help = "each NAME, NAME:SELECTION or a preset (surefoot help presets); default "
+                 "sample,best-of-n,inference-guard"},
         {.name = "show-unsafe",
          .kind = FLAG_SWITCH,
          .target = &show_unsafe,
@@ -244,6 +289,10 @@ int verb_compare(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK && help) {
         flags_print_help(&line, stdout);
         goto out;
+    }
+    if (status == STATUS_OK && job.preset != NULL) {
+        status = error_set(&err, STATUS_INVALID_ARGUMENT, "--preset",
+                           "has no effect here; name presets in --methods");
     }
     if (status == STATUS_OK) {
         status = read_methods(methods, compare, &err);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/cli/presets.h"
 #include "common/deadline.h"
 
 static struct flag *add(struct flag *at, const char *name, enum flag_kind kind, void *target,
@@ -133,7 +134,10 @@ void job_flags_init(struct job_flags *flags) {
     surefoot__job_spec__init(&flags->spec);
     surefoot__sampling__init(&flags->sampling);
     surefoot__lexical_spec__init(&flags->lexical);
-    struct flag *at = add_search_flags(flags->table, flags);
+    struct flag *at = add(flags->table, "preset", FLAG_TEXT, &flags->preset, "NAME",
+                          "published settings for what is not given: surefoot help presets; "
+                          "default none");
+    at = add_search_flags(at, flags);
     at = add_sampling_flags(at, flags);
     at = add_scorer_flags(at, flags);
     at = add(at, "certificate", FLAG_TEXT, &flags->certificate, "FILE",
@@ -273,6 +277,13 @@ static bool has_rules(const Surefoot__LexicalSpec *lexical) {
 
 enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     Surefoot__LexicalSpec *lexical = &flags->lexical;
+    const struct preset *preset = NULL;
+    if (flags->preset != NULL) {
+        if (preset_find(flags->preset, "--preset", &preset, err) != STATUS_OK) {
+            return STATUS_INVALID_ARGUMENT;
+        }
+        preset_apply(preset, &flags->spec, &flags->sampling);
+    }
     set_list(&flags->required, &lexical->n_required, &lexical->required);
     set_list(&flags->forbidden, &lexical->n_forbidden, &lexical->forbidden);
     set_list(&flags->required_regex, &lexical->n_required_regex, &lexical->required_regex);

@@ -22,6 +22,7 @@ struct job_flag_text { // of a field's flag
 struct job_flags {
     struct flag table[JOB_FLAGS_COUNT]; // targets lie in this struct: it must not be moved
     struct job_flag_text texts[JOB_FIELDS_COUNT];
+    const char *preset;     // NULL: none
     Surefoot__JobSpec spec; // complete after job_flags_finish, but for the prompt
     Surefoot__Sampling sampling;
     struct turns turns;         // what goes around a prompt
@@ -50,8 +51,9 @@ struct job_flags {
 
 void job_flags_init(struct job_flags *flags);
 
-// Builds the lists of `spec` after parsing; with --certificate the job is the certified one.
-// STATUS_INVALID_ARGUMENT, STATUS_LIMIT, STATUS_NO_MEMORY, errors of certified_job_take().
+// Fills in the preset and builds the lists of `spec` after parsing; with --certificate the job is
+// the certified one. STATUS_INVALID_ARGUMENT, STATUS_LIMIT, STATUS_NO_MEMORY, errors of
+// certified_job_take().
 MUST_CHECK enum status job_flags_finish(struct job_flags *flags, struct error *err);
 
 // Makes the day that templates are told a field of the job, so that many jobs, also ones of another

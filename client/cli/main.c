@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/presets.h"
 
 struct verb {
     const char *name;
@@ -37,7 +38,8 @@ static void print_help(FILE *out) {
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
     }
-    fprintf(out, "  %-8s %s\n", "help", "help VERB: what it does, and its flags");
+    fprintf(out, "  %-8s %s\n", "help",
+            "help VERB: what it does, and its flags; help presets: published settings");
     fprintf(out,
             "\n`surefoot VERB --help` does too; `surefoot --version` prints the version.\n"
             "Exit codes: 0 done, 1 system error, 2 bad flags or input, 3 a job failed,\n"
@@ -61,10 +63,14 @@ static int run_verb(int argc, char **argv) {
     return CLI_EXIT_USAGE;
 }
 
-// help, help VERB, help models render: each is --help of what it names.
+// help, help presets; help VERB, help models render: each is --help of what it names.
 static int help(int argc, char **argv) {
     if (argc == 0) {
         print_help(stdout);
+        return CLI_EXIT_OK;
+    }
+    if (argc == 1 && strcmp(argv[0], "presets") == 0) {
+        presets_print(stdout);
         return CLI_EXIT_OK;
     }
     if (argc > HELP_WORDS_MAX) {

@@ -160,6 +160,10 @@ static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
            "--methods", "sample,foo");
     EXPECT(2, "--methods: unknown selection \"foo\"; one of plain, ", "compare", "x.jsonl",
            "--methods", "beam:foo");
+    EXPECT(2, "--methods: unknown preset \"paper/foo\"", "compare", "x.jsonl", "--methods",
+           "sample,paper/foo");
+    EXPECT(2, "--preset: has no effect here", "compare", "x.jsonl", "--preset", "paper/args");
+    EXPECT(2, "--preset: unknown preset \"foo\"", "run", "hello", "--preset", "foo");
     EXPECT(2, "no such verb", "--jump");
     EXPECT(2, "jump: no such verb", "help", "jump");
     EXPECT(2, "x: one argument too many", "help", "models", "check", "x");
@@ -170,6 +174,7 @@ static void test_help_and_version_exit_with_0(void **state) {
     EXPECT(0, "Exit codes", "help");
     EXPECT(0, "surefoot ", "--version");
     EXPECT(0, "usage: surefoot sweep FILE|- --out", "help", "sweep");
+    EXPECT(0, "paper/inference-guard (Ji", "help", "presets");
     EXPECT(0, "usage: surefoot models check", "help", "models");
     EXPECT(0, "usage: surefoot models render", "help", "models", "render");
     EXPECT(0, "--lagrangian-lambda", "run", "--help");
