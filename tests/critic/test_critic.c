@@ -231,6 +231,73 @@ static void test_wrong_terms_are_named(void **state) {
     }
 }
 
+static void edit_policy(struct critic_terms *terms) {
+    terms->policy_hash[3] = 'c';
+}
+static void edit_template(struct critic_terms *terms) {
+    terms->chat_template[0] = 'L';
+}
+static void edit_cost(struct critic_terms *terms) {
+    terms->channels[1].scorer.hash[9] = 'c';
+}
+static void edit_weight(struct critic_terms *terms) {
+    terms->channels[1].scorer.weight = 2;
+}
+static void edit_mode(struct critic_terms *terms) {
+    terms->channels[1].cost_mode = COST_MODE_TOKEN_SUM;
+}
+static void edit_eos(struct critic_terms *terms) {
+    terms->channels[0].cost_eos = COST_EOS_APPEND;
+}
+static void edit_rule(struct critic_terms *terms) {
+    terms->channels[0].admit_rule = ADMIT_RULE_PREFIX;
+}
+static void edit_discount(struct critic_terms *terms) {
+    terms->channels[0].discount = 0.99;
+}
+static void edit_unit(struct critic_terms *terms) {
+    terms->channels[0].discount_unit = DISCOUNT_UNIT_BLOCK;
+}
+static void edit_blocks(struct critic_terms *terms) {
+    terms->channels[0].block_tokens = 8;
+}
+static void edit_channels(struct critic_terms *terms) {
+    terms->n_channels = 1;
+}
+static void edit_reward(struct critic_terms *terms) {
+    terms->rewards[0].hash[0] = 'c';
+}
+
+static void test_another_model_mode_or_gamma_is_refused_by_name(void **state) {
+    struct fixture *fixture = *state;
+    static const struct {
+        void (*edit)(struct critic_terms *terms);
+        const char *field;
+    } cases[] = {
+        {edit_policy, "policy_hash"},
+        {edit_template, "chat_template"},
+        {edit_cost, "channels[1].scorer.hash"},
+        {edit_weight, "channels[1].scorer.weight"},
+        {edit_mode, "channels[1].cost_mode"},
+        {edit_eos, "channels[0].cost_eos"},
+        {edit_rule, "channels[0].admit_rule"},
+        {edit_discount, "channels[0].discount"},
+        {edit_unit, "channels[0].discount_unit"},
+        {edit_blocks, "channels[0].block_tokens"},
+        {edit_channels, "channels"},
+        {edit_reward, "rewards[0].hash"},
+    };
+    const struct critic_terms *terms = &fixture->critic.terms;
+    struct error err = {0};
+    assert_ok(critic_terms_agree(terms, terms, &err), &err);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct critic_terms other = *terms;
+        cases[i].edit(&other);
+        assert_status(STATUS_INVALID_ARGUMENT, critic_terms_agree(terms, &other, &err));
+        assert_string_equal(err.field, cases[i].field);
+    }
+}
+
 static void test_another_policy_is_refused(void **state) {
     struct fixture *fixture = *state;
     struct backend *backend = NULL;
@@ -277,6 +344,7 @@ int main(void) {
         CASE(test_a_file_that_cannot_be_written_leaves_nothing),
         CASE(test_wrong_tensors_are_named),
         CASE(test_wrong_terms_are_named),
+        CASE(test_another_model_mode_or_gamma_is_refused_by_name),
         CASE(test_another_policy_is_refused),
         CASE(test_outputs_that_are_no_numbers_are_an_error),
     };

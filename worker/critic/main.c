@@ -1,5 +1,5 @@
-// surefoot-critic: trains a critic on recorded roll-outs, or says what stands in one. `surefoot
-// critic` makes the records and runs it.
+// surefoot-critic: trains a critic on recorded roll-outs, says how one does on others, or what is
+// in one. `surefoot critic` makes the records and runs it.
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -132,20 +132,22 @@ static enum status train(struct critic_trainer *trainer, const char *checkpoint,
     return status;
 }
 
-static enum status report(const struct critic_records *records,
-                          const struct critic_trainer *trainer, const char *path,
-                          struct backend *backend, json_t **out, struct error *err) {
+// What the records say of how well the critic at `path` does on samples indexes [n].
+static enum status report(const struct critic_records *records, const size_t *indexes, size_t n,
+                          const char *path, struct backend *backend, json_t **out,
+                          struct error *err) {
     double budgets[REPORT_BUDGETS_MAX];
-    size_t n_budgets = 0, n = 0, n_train = 0;
+    size_t n_budgets = 0;
     struct critic *critic = NULL;
     json_t *list = NULL;
-    const size_t *indexes = critic_trainer_part(trainer, CRITIC_PART_REPORT, &n);
-    const size_t *train_indexes = critic_trainer_part(trainer, CRITIC_PART_TRAIN, &n_train);
     enum status status =
-        critic_report_budgets(&records->terms, &records->samples, train_indexes, n_train,
+        critic_report_budgets(&records->terms, &records->samples, indexes, n,
                               records->has_budget ? records->budget : NAN, budgets, &n_budgets);
     if (status == STATUS_OK) {
         status = critic_open(path, backend, 256, &critic, err);
+    }
+    if (status == STATUS_OK) {
+        status = critic_terms_agree(critic_get_terms(critic), &records->terms, err);
     }
     if (status == STATUS_OK) {
         status = critic_report_make(critic, backend, &records->samples, indexes, n, budgets,
@@ -156,9 +158,35 @@ static enum status report(const struct critic_records *records,
                          critic_get_hash(critic), "states", (json_int_t)records->samples.n, "texts",
                          (int)records->n_trajectories, "prompts", (int)records->samples.n_prompts,
                          "passed_over", (int)records->n_passed_over, "reported_on", (json_int_t)n,
-                         "terms", critic_terms_json(&records->terms), "budgets", list);
+                         "terms", critic_terms_json(critic_get_terms(critic)), "budgets", list);
     }
     critic_close(critic);
+    return status;
+}
+
+// On all that the records hold.
+static enum status report_records(const char *path, const char *records_path, json_t **out,
+                                  struct error *err) {
+    struct critic_records records = {.states_fd = -1};
+    struct backend *backend = NULL;
+    const struct arguments none = {0};
+    enum status status = critic_records_read(records_path, 1, &records, err);
+    size_t *indexes = calloc(records.samples.n + 1, sizeof *indexes);
+    if (status == STATUS_OK && indexes == NULL) {
+        status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the samples");
+    }
+    for (size_t i = 0; status == STATUS_OK && i < records.samples.n; i++) {
+        indexes[i] = i;
+    }
+    if (status == STATUS_OK) {
+        status = backend_create("cpu", threads_of(&none), &backend, err);
+    }
+    if (status == STATUS_OK) {
+        status = report(&records, indexes, records.samples.n, path, backend, out, err);
+    }
+    free(indexes);
+    backend_destroy(backend);
+    critic_records_close(&records);
     return status;
 }
 
@@ -201,7 +229,9 @@ static enum status train_records(const struct arguments *arguments, json_t **out
         status = critic_file_write(arguments->out, &records.terms, &net, err);
     }
     if (status == STATUS_OK) {
-        status = report(&records, trainer, arguments->out, backend, out, err);
+        size_t n = 0;
+        const size_t *indexes = critic_trainer_part(trainer, CRITIC_PART_REPORT, &n);
+        status = report(&records, indexes, n, arguments->out, backend, out, err);
     }
     if (status == STATUS_OK) {
         unlink(checkpoint);
@@ -229,7 +259,8 @@ static void print_help(void) {
         "usage: surefoot-critic train --records FILE.jsonl --out FILE [FLAGS]\n"
         "       surefoot-critic check FILE\n"
         "Trains a critic on roll-outs that `surefoot sweep --method sample --states` or `surefoot\n"
-        "critic train` recorded, or prints what is in one. JSON on stdout, progress on stderr. An\n"
+        "critic train` recorded, says how one does on others, or what is in one. JSON on stdout, "
+        "progress on stderr. An\n"
         "interrupted training goes on from FILE.training.\n\n");
     for (int i = 0; i < N_ROWS; i++) {
         printf("  --%-16s %s; default %g\n", rows[i].flag, rows[i].help, rows[i].fallback);
@@ -258,6 +289,10 @@ int main(int argc, char **argv) {
     json_t *json = NULL;
     if (argc == 3 && strcmp(argv[1], "check") == 0) {
         enum status status = check(argv[2], &json, &err);
+        return finish(status, json, &err);
+    }
+    if (argc == 4 && strcmp(argv[1], "report") == 0) {
+        enum status status = report_records(argv[2], argv[3], &json, &err);
         return finish(status, json, &err);
     }
     if (argc < 2 || strcmp(argv[1], "train") != 0) {

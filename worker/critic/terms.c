@@ -232,3 +232,91 @@ enum status critic_terms_read(const json_t *json, struct critic_terms *out, stru
     }
     return status;
 }
+
+static enum status differ(const char *field, const char *have, const char *want,
+                          struct error *err) {
+    return error_set(err, STATUS_INVALID_ARGUMENT, field,
+                     "the critic was trained for %.72s, this is %.72s",
+                     have[0] != '\0' ? have : "none", want[0] != '\0' ? want : "none");
+}
+
+static enum status agree_texts(const char *field, const char *have, const char *want,
+                               struct error *err) {
+    return strcmp(have, want) == 0 ? STATUS_OK : differ(field, have, want, err);
+}
+
+static enum status agree_numbers(const char *field, double have, double want, struct error *err) {
+    char texts[2][32];
+    snprintf(texts[0], sizeof texts[0], "%.10g", have);
+    snprintf(texts[1], sizeof texts[1], "%.10g", want);
+    return have == want ? STATUS_OK : differ(field, texts[0], texts[1], err);
+}
+
+static enum status agree_choices(enum job_field_index index, int have, int want,
+                                 struct error *err) {
+    return have == want ? STATUS_OK
+                        : differ(job_field_get(index)->name, job_choice_name(index, have),
+                                 job_choice_name(index, want), err);
+}
+
+static enum status agree_scorers(const struct critic_scorer *have, const struct critic_scorer *want,
+                                 struct error *err) {
+    enum status status = agree_texts("hash", have->hash, want->hash, err);
+    return status == STATUS_OK ? agree_numbers("weight", have->weight, want->weight, err) : status;
+}
+
+static enum status agree_channels(const struct critic_channel *have,
+                                  const struct critic_channel *want, struct error *err) {
+    enum status status = agree_scorers(&have->scorer, &want->scorer, err);
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "scorer");
+        return status;
+    }
+    status = agree_choices(JOB_FIELD_COST_MODE, have->cost_mode, want->cost_mode, err);
+    if (status == STATUS_OK) {
+        status = agree_choices(JOB_FIELD_COST_EOS, have->cost_eos, want->cost_eos, err);
+    }
+    if (status == STATUS_OK) {
+        status = agree_choices(JOB_FIELD_ADMIT_RULE, have->admit_rule, want->admit_rule, err);
+    }
+    if (status == STATUS_OK) {
+        status = agree_numbers("discount", have->discount, want->discount, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            agree_choices(JOB_FIELD_DISCOUNT_UNIT, have->discount_unit, want->discount_unit, err);
+    }
+    return status == STATUS_OK
+               ? agree_numbers("block_tokens", have->block_tokens, want->block_tokens, err)
+               : status;
+}
+
+enum status critic_terms_agree(const struct critic_terms *terms, const struct critic_terms *wanted,
+                               struct error *err) {
+    char place[32] = "";
+    enum status status = agree_texts("policy_hash", terms->policy_hash, wanted->policy_hash, err);
+    if (status == STATUS_OK) {
+        status = agree_texts("chat_template", terms->chat_template, wanted->chat_template, err);
+    }
+    if (status == STATUS_OK) {
+        status = agree_numbers("hidden_dim", terms->hidden_dim, wanted->hidden_dim, err);
+    }
+    if (status == STATUS_OK) {
+        status = agree_numbers("channels", terms->n_channels, wanted->n_channels, err);
+    }
+    if (status == STATUS_OK) {
+        status = agree_numbers("rewards", terms->n_rewards, wanted->n_rewards, err);
+    }
+    for (int32_t i = 0; status == STATUS_OK && i < terms->n_channels; i++) {
+        snprintf(place, sizeof place, "channels[%d]", i);
+        status = agree_channels(&terms->channels[i], &wanted->channels[i], err);
+    }
+    for (int32_t i = 0; status == STATUS_OK && i < terms->n_rewards; i++) {
+        snprintf(place, sizeof place, "rewards[%d]", i);
+        status = agree_scorers(&terms->rewards[i], &wanted->rewards[i], err);
+    }
+    if (status != STATUS_OK && place[0] != '\0') {
+        error_prefix_field(err, place);
+    }
+    return status;
+}

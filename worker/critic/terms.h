@@ -53,6 +53,13 @@ bool critic_channel_needs_blocks(const struct critic_channel *channel);
 // Owned; NULL: no memory.
 json_t *critic_terms_json(const struct critic_terms *terms);
 
+// STATUS_INVALID_ARGUMENT unless a critic of these terms predicts what `wanted` says: the same
+// policy and template, and the same costs and rewards, by hash, weight, mode and discount; names of
+// scorers and the parts of mixtures may differ. The error names the first field that differs, and
+// both values.
+MUST_CHECK enum status critic_terms_agree(const struct critic_terms *terms,
+                                          const struct critic_terms *wanted, struct error *err);
+
 // Reads what critic_terms_json wrote. Every field is checked, unknown ones are refused; errors name
 // it, as "channels[0].discount". STATUS_MALFORMED, STATUS_LIMIT, STATUS_INVALID_ARGUMENT.
 MUST_CHECK enum status critic_terms_read(const json_t *json, struct critic_terms *out,
