@@ -39,6 +39,7 @@ struct job {
     int64_t started_ms;
     int64_t deadline_ms; // INT64_MAX none
     uint32_t prompt_tokens;
+    uint64_t rebuilt_tokens; // of its responses, that groups read again
     uint8_t *states;        // [n_states, spec->state_bytes] of its only candidate; NULL: none
     uint32_t *state_tokens; // [n_states]
     size_t n_states;

@@ -302,6 +302,8 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->tries_used = answer.tries_used;
     message->has_fallback_fired = true;
     message->fallback_fired = answer.fallback_fired;
+    message->has_rebuilt_tokens = true;
+    message->rebuilt_tokens = job->rebuilt_tokens;
     message->has_tokens_sampled = true;
     message->tokens_sampled = progress.tokens;
     if (outcome == SUREFOOT__OUTCOME__OUTCOME_REJECTED) {

@@ -241,6 +241,22 @@ static const Surefoot__Row *find_row(const Surefoot__Gathered *gathered,
     return NULL;
 }
 
+// Before the rows, of which one may end a job.
+static void count_rebuilt(struct coordinator *coordinator, const Surefoot__Gathered *gathered) {
+    if (gathered->n_rebuilt_jobs != gathered->n_rebuilt_job_tokens) {
+        log_limited(&coordinator->groups_log, LOG_LEVEL_WARN,
+                    "gathered.rebuilt_jobs: %zu jobs with %zu numbers of tokens; none is counted",
+                    gathered->n_rebuilt_jobs, gathered->n_rebuilt_job_tokens);
+        return;
+    }
+    for (size_t i = 0; i < gathered->n_rebuilt_jobs; i++) {
+        struct job *job = job_table_find_id(coordinator->jobs, gathered->rebuilt_jobs[i]);
+        if (job != NULL && job->state == SUREFOOT__JOB_STATE__JOB_STATE_RUNNING) {
+            job->rebuilt_tokens += gathered->rebuilt_job_tokens[i];
+        }
+    }
+}
+
 static void on_gathered(struct coordinator *coordinator, int group,
                         const Surefoot__Gathered *gathered) {
     struct scheduler_order *order =
@@ -250,6 +266,7 @@ static void on_gathered(struct coordinator *coordinator, int group,
         return;
     }
     groups_count_order(coordinator->groups, group, gathered);
+    count_rebuilt(coordinator, gathered);
     struct error cause = {.status = STATUS_UNAVAILABLE, .message = "the group gave no row for it"};
     if (gathered->error != NULL) {
         wire_error_read(gathered->error, &cause);

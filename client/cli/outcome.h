@@ -10,7 +10,7 @@
     "budget, cost, safety_state, admissible], over_budget, scores{scorer: score of the answer},\n" \
     "finish_reason, rule, certificate, seed, n_finished, n_admissible, n_repeats, tries_used, "    \
     "fallback_fired, date, template_variables, "                                                   \
-    "prompt_tokens,\ntokens_sampled, tokens_after_choice, queue_ms, run_ms, "                      \
+    "prompt_tokens,\ntokens_sampled, tokens_after_choice, rebuilt_tokens, queue_ms, run_ms, "      \
     "sampling{temperature, top_k, ..., "                                                           \
     "from_model}, models{name: hash},\nerror{status, field, "                                      \
     "message}; with --states states (base64 of bf16), state_tokens, n_tokens, "                    \

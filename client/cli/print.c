@@ -261,6 +261,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "tokens_sampled", result->has_tokens_sampled, result->tokens_sampled);
     set_integer(object, "tokens_after_choice", result->has_tokens_after_choice,
                 result->tokens_after_choice);
+    set_integer(object, "rebuilt_tokens", result->has_rebuilt_tokens, result->rebuilt_tokens);
     set_real(object, "queue_ms", result->has_queue_ms, result->queue_ms);
     set_real(object, "run_ms", result->has_run_ms, result->run_ms);
     json_object_set_new(object, "models", print_models_json(result->models, result->n_models));

@@ -277,6 +277,11 @@ static void answer_order(struct fake_group *group, const Surefoot__Order *order)
     gathered.collective_ms = INFINITY; // what no group should say
     gathered.has_rebuilt_tokens = true;
     gathered.rebuilt_tokens = HARNESS_REBUILT_TOKENS;
+    uint64_t rebuilt_job = order->n_items > 0 ? order->items[0]->job_id : 0;
+    gathered.rebuilt_jobs = &rebuilt_job;
+    gathered.n_rebuilt_jobs = 1;
+    gathered.rebuilt_job_tokens = &gathered.rebuilt_tokens;
+    gathered.n_rebuilt_job_tokens = 1;
     gathered.has_order_ms = true;
     gathered.order_ms = HARNESS_ORDER_MS;
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;

@@ -974,7 +974,9 @@ static void test_status_tells_where_time_went(void **state) {
     harness_connect(harness, 0, 64);
     Surefoot__JobSpec spec = make_spec("best-of-n", NULL, 3);
     harness_accept(harness, "job", &spec);
-    harness_free(harness_result(harness, "job"));
+    Surefoot__ClientReply *done = harness_result(harness, "job");
+    uint64_t rebuilt_tokens = done->result->rebuilt_tokens;
+    harness_free(done);
     Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.status = &get;
@@ -988,6 +990,7 @@ static void test_status_tells_where_time_went(void **state) {
     assert_true(group->order_ms == n_orders * HARNESS_ORDER_MS);
     assert_true(group->has_collective_ms && group->collective_ms == 0); // no time: left out
     assert_int_equal(group->rebuilt_tokens, group->orders_done * HARNESS_REBUILT_TOKENS);
+    assert_int_equal(rebuilt_tokens, group->rebuilt_tokens); // the only job's
     assert_true(group->has_joined_ms && group->joined_ms >= 0);
     assert_true(group->joined_ms <= status->uptime_ms);
     assert_true(status->busy_ms > 0 && status->busy_ms <= status->uptime_ms);

@@ -167,6 +167,11 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
     gathered->decode_ms = 1 + rank_index;
     gathered->has_rebuilt_tokens = true;
     gathered->rebuilt_tokens = 5 + (uint64_t)rank_index;
+    gathered->rebuilt_jobs = calloc(1, sizeof *gathered->rebuilt_jobs);
+    gathered->rebuilt_job_tokens = calloc(1, sizeof *gathered->rebuilt_job_tokens);
+    gathered->rebuilt_jobs[0] = 7;
+    gathered->rebuilt_job_tokens[0] = gathered->rebuilt_tokens;
+    gathered->n_rebuilt_jobs = gathered->n_rebuilt_job_tokens = 1;
     gathered->score_ms = 3 - 0.25 * rank_index; // the slowest rank is not the slowest at this
     *out = gathered;
     return STATUS_OK;

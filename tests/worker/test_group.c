@@ -69,6 +69,12 @@ static void expect_rows(struct group_fixture *group, const struct test_order *te
     assert_true(gathered->score_ms == 3 - 0.25 * (group->n_ranks - 1)); // likewise
     uint64_t n = (uint64_t)group->n_ranks;
     assert_int_equal(gathered->rebuilt_tokens, 5 * n + n * (n - 1) / 2); // all of them
+    assert_int_equal(gathered->n_rebuilt_jobs, n);
+    assert_int_equal(gathered->n_rebuilt_job_tokens, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(gathered->rebuilt_jobs[i], 7);
+        assert_int_equal(gathered->rebuilt_job_tokens[i], 5 + i);
+    }
     assert_true(gathered->has_collective_ms && gathered->collective_ms >= 0);
     assert_true(gathered->order_ms > gathered->collective_ms);
     wire_free(WIRE_GROUP_MESSAGE, message);

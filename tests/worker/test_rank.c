@@ -184,6 +184,11 @@ static void test_rebuilt_candidates_equal_held_ones(void **state) {
         assert_int_equal(held->n_rows, 3 * n_held);
         assert_int_equal(held->rebuilt_tokens, 0);
         assert_true(rebuilt->rebuilt_tokens > 0);
+        assert_int_equal(held->n_rebuilt_jobs, 0);
+        assert_int_equal(rebuilt->n_rebuilt_jobs, 1);
+        assert_int_equal(rebuilt->rebuilt_jobs[0], rank_fixture_jobs[j].id);
+        assert_int_equal(rebuilt->n_rebuilt_job_tokens, 1);
+        assert_int_equal(rebuilt->rebuilt_job_tokens[0], rebuilt->rebuilt_tokens);
         assert_gathered_equal(held, rebuilt);
         wire_free(WIRE_GATHERED, first);
         wire_free(WIRE_GATHERED, held);

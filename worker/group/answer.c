@@ -19,6 +19,8 @@ void answer_finish(struct answer *answer) {
     free(answer->parts);
     free(answer->gathered.rows);
     free(answer->gathered.unknown_jobs);
+    free(answer->gathered.rebuilt_jobs);
+    free(answer->gathered.rebuilt_job_tokens);
 }
 
 void answer_fail(struct answer *answer, const struct error *error) {
@@ -77,6 +79,32 @@ static void take_measures(struct answer *answer) {
         }
         out->rebuilt_tokens += part->rebuilt_tokens;
     }
+}
+
+static enum status take_rebuilt(struct answer *answer) {
+    Surefoot__Gathered *out = &answer->gathered;
+    size_t count = 0;
+    for (int i = 0; i < answer->n_parts; i++) {
+        const Surefoot__Gathered *part = answer->parts[i];
+        ASSERT(part->n_rebuilt_jobs == part->n_rebuilt_job_tokens); // a rank of this program
+        count += part->n_rebuilt_jobs;
+    }
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    out->rebuilt_jobs = malloc(count * sizeof *out->rebuilt_jobs);
+    out->rebuilt_job_tokens = malloc(count * sizeof *out->rebuilt_job_tokens);
+    if (out->rebuilt_jobs == NULL || out->rebuilt_job_tokens == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    for (int i = 0; i < answer->n_parts; i++) {
+        const Surefoot__Gathered *part = answer->parts[i];
+        for (size_t k = 0; k < part->n_rebuilt_jobs; k++) {
+            out->rebuilt_jobs[out->n_rebuilt_jobs++] = part->rebuilt_jobs[k];
+            out->rebuilt_job_tokens[out->n_rebuilt_job_tokens++] = part->rebuilt_job_tokens[k];
+        }
+    }
+    return STATUS_OK;
 }
 
 static int compare_ids(const void *left, const void *right) {
@@ -164,6 +192,9 @@ enum status answer_merge(struct answer *answer, const Surefoot__Order *order, co
     if (answer->gathered.error != NULL) {
         return STATUS_OK;
     }
-    status = take_unknown_jobs(answer);
+    status = take_rebuilt(answer);
+    if (status == STATUS_OK) {
+        status = take_unknown_jobs(answer);
+    }
     return status == STATUS_OK ? take_rows(answer, order) : status;
 }

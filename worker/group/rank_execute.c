@@ -256,6 +256,29 @@ static enum status run_order(struct rank *rank, const Surefoot__Order *order, in
     return status;
 }
 
+// What was read again, by job. Counts start anew.
+static enum status take_rebuilt(struct rank *rank, const Surefoot__Order *order,
+                                Surefoot__Gathered *gathered) {
+    for (size_t i = 0; i < order->n_items; i++) {
+        struct rank_job *job = rank_job_find(rank, order->items[i]->job_id);
+        if (job == NULL || job->rebuilt_tokens == 0) {
+            continue;
+        }
+        if (gathered->rebuilt_jobs == NULL) {
+            gathered->rebuilt_jobs = malloc(order->n_items * sizeof *gathered->rebuilt_jobs);
+            gathered->rebuilt_job_tokens =
+                malloc(order->n_items * sizeof *gathered->rebuilt_job_tokens);
+        }
+        if (gathered->rebuilt_jobs == NULL || gathered->rebuilt_job_tokens == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+        gathered->rebuilt_jobs[gathered->n_rebuilt_jobs++] = job->id;
+        gathered->rebuilt_job_tokens[gathered->n_rebuilt_job_tokens++] = job->rebuilt_tokens;
+        job->rebuilt_tokens = 0;
+    }
+    return STATUS_OK;
+}
+
 enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int rank_index,
                          Surefoot__Gathered **out, struct error *err) {
     if (order->n_ranks != 0 && order->n_ranks != order->n_items) {
@@ -274,6 +297,9 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
     int64_t rebuilt = rank->counts.rebuilt_tokens;
     enum status status = run_order(rank, order, rank_index, items, gathered, err);
     free(items);
+    if (status == STATUS_OK) {
+        status = take_rebuilt(rank, order, gathered);
+    }
     if (status != STATUS_OK) {
         wire_free(WIRE_GATHERED, gathered);
         return status == STATUS_NO_MEMORY ? error_set(err, status, NULL, "out of memory") : status;

@@ -50,6 +50,7 @@ struct rank_job {
     int32_t state;             // row of o_t at the end of the prompt, -1 while not prepared
     uint64_t used;             // clock of the last use
     uint64_t pin;              // wave that needs it
+    uint64_t rebuilt_tokens;   // response tokens read again in this order
 };
 
 // A candidate that stays held after its block: a continuation or fork of it needs no prefill.

@@ -201,6 +201,7 @@ static enum status rebuild(struct rank *rank, struct rank_item *items, int32_t n
             return error_set(err, status, NULL, "a candidate could not be rebuilt");
         }
         rank->counts.rebuilt_tokens += item->n_before;
+        item->job->rebuilt_tokens += (uint64_t)item->n_before;
         rank->prefills[n_prefills++] =
             (struct decode_prefill){.sequence = item->candidate->sequence,
                                     .token_ids = item->candidate->response.token_ids,
