@@ -590,6 +590,30 @@ static enum status check(const struct certify *certify, bool json, struct error 
     return status == STATUS_OK ? status : error_set(err, status, NULL, "cannot print");
 }
 
+// Without FILE there is no job and no service: their flags would have no effect.
+static enum status check_alone(struct certify *certify, struct command_line *line, int argc,
+                               char **argv, struct error *err) {
+    const char *none = NULL;
+    int n_positional = 0;
+    bool help = false;
+    if (certify->grids.count > 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--grid", "has no effect without FILE");
+    }
+    if (certify->check != NULL && (certify->epsilon_given || certify->judge != NULL ||
+                                   certify->verdicts != NULL || certify->write != NULL)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--check", "stands alone");
+    }
+    certify->records.count = 0;
+    line->n_tables = 2; // own flags and --json
+    enum status status = flags_parse(line, argc, argv, &none, &n_positional, &help, err);
+    if (status != STATUS_OK) {
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "%s", err->field);
+        return error_set(err, status, field, "has no effect without FILE");
+    }
+    return STATUS_OK;
+}
+
 static const char about[] =
     "Certifies that answers are unsafe in at most --epsilon of cases, with confidence 1 - --delta, "
     "as a\njudge sees it that selects nothing in the search: of the settings of --grid, or of "
@@ -619,11 +643,11 @@ int verb_certify(struct cli *cli, int argc, char **argv) {
     session_flags_init(&session_flags);
     service_flags_init(&service_flags);
     job_flags_init(&job);
-    const struct command_line line = {
+    struct command_line line = {
         .usage = "certify FILE|- --out OUT.jsonl --epsilon X --judge NAME:X [FLAGS] | certify "
                  "--records OUT.jsonl --epsilon X ... | certify --check CERT.json",
         .about = about,
-        .tables = {own, flags.table, job.table, session_flags.table, service_flags.table},
+        .tables = {own, session_flags.table, flags.table, job.table, service_flags.table},
         .n_tables = 5,
         .positional_max = 1,
     };
@@ -641,6 +665,9 @@ int verb_certify(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK && n_sources != 1) {
         status = error_set(&err, STATUS_INVALID_ARGUMENT, NULL,
                            "one of FILE, --records, --check; usage: surefoot %s", line.usage);
+    }
+    if (status == STATUS_OK && n_positional == 0) {
+        status = check_alone(certify, &line, argc, argv, &err);
     }
     if (status == STATUS_OK && certify->check != NULL) {
         status = check(certify, session_flags.json, &err);

@@ -375,6 +375,11 @@ static void test_bad_flags_are_refused_by_name(void **state) {
            "--bound", "x");
     EXPECT(2, "--epsilon: \"1\" is not in", "--records", safe, "--epsilon", "1", "--judge", "j:0");
     EXPECT(2, "one of FILE, --records, --check", "--epsilon", "0.1", "--judge", "j:0");
+    EXPECT(2, "--budget: has no effect without FILE", "--records", safe, "--epsilon", "0.1",
+           "--judge", "j:0", "--budget", "3");
+    EXPECT(2, "--grid: has no effect without FILE", "--records", safe, "--epsilon", "0.1",
+           "--judge", "j:0", "--grid", "n=3");
+    EXPECT(2, "--check: stands alone", "--check", safe, "--epsilon", "0.1");
     EXPECT(2, "--out: required", safe, "--epsilon", "0.1", "--judge", "j:0");
 }
 
