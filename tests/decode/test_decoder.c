@@ -199,6 +199,89 @@ static void test_candidate_alone_equals_among_forty(void **state) {
 }
 
 // Six of seven tasks are done after three tokens: others take their places beside the long one.
+// Whether an earlier response begins with the same n tokens.
+static bool is_shared(const struct candidate *candidates, int32_t index, int32_t n) {
+    for (int32_t i = 0; i < index; i++) {
+        if (candidates[i].response.n_tokens >= n &&
+            memcmp(candidates[i].response.token_ids, candidates[index].response.token_ids,
+                   (size_t)n * sizeof(int32_t)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Grows equal candidates by 3 to 6 tokens, the first of them least or most, in blocks that entropy
+// may end, and then each by itself: the model reads every beginning once, and each candidate goes
+// on as if it had been alone.
+static void check_equal_tasks(struct world *world, float temperature, bool first_leaves_first,
+                              float entropy_stop) {
+    struct decode_params params = make_params(MAX_TOKENS);
+    params.sampling.temperature = temperature;
+    struct candidate all[BATCH_ROWS];
+    struct decode_task tasks[BATCH_ROWS];
+    for (int32_t i = 0; i < BATCH_ROWS; i++) {
+        all[i] = start(world, world->decoder, &params);
+        tasks[i] = (struct decode_task){.params = &params,
+                                        .sequence = all[i].sequence,
+                                        .response = &all[i].response,
+                                        .state = all[i].state,
+                                        .grow_tokens = first_leaves_first ? 3 + i / 2 : 6 - i / 2,
+                                        .entropy_stop = entropy_stop,
+                                        .entropy_after = 2,
+                                        .lineage = (uint64_t)i + 1};
+    }
+    struct decoder_counts before, after;
+    decoder_get_counts(world->decoder, &before);
+    struct error error = {0};
+    assert_ok(decoder_grow(world->decoder, tasks, BATCH_ROWS, &error), &error);
+    decoder_get_counts(world->decoder, &after);
+    int64_t beginnings = 0;
+    bool cut = false;
+    for (int32_t i = 0; i < BATCH_ROWS; i++) {
+        cut = cut || tasks[i].cut;
+        const struct response *response = &all[i].response;
+        bool finished = response->finish != DECODE_FINISH_NONE;
+        for (int32_t n = 1; n <= response->n_tokens - (finished ? 1 : 0); n++) {
+            beginnings += is_shared(all, i, n) ? 0 : 1;
+        }
+    }
+    assert_int_equal(after.read_tokens - before.read_tokens, beginnings);
+    assert_true(beginnings < after.sampled_tokens - before.sampled_tokens);
+    assert_true(cut == (entropy_stop > 0));
+    for (int32_t i = BATCH_ROWS - 1; i >= 0; i--) {
+        struct candidate alone = start(world, world->decoder, &params);
+        struct decode_task task = tasks[i];
+        task.sequence = alone.sequence;
+        task.response = &alone.response;
+        task.state = alone.state;
+        task.grow_tokens = 5;
+        task.entropy_stop = tasks[i].entropy_stop = 0;
+        if (all[i].response.finish == DECODE_FINISH_NONE) {
+            task.grow_tokens += all[i].response.n_tokens;
+        }
+        assert_ok(decoder_grow(world->decoder, &task, 1, &error), &error);
+        tasks[i].grow_tokens = 5;
+        if (all[i].response.finish == DECODE_FINISH_NONE) {
+            assert_ok(decoder_grow(world->decoder, &tasks[i], 1, &error), &error);
+        }
+        assert_same_response(&alone.response, &all[i].response);
+        drop(world, world->decoder, &alone);
+    }
+    for (int32_t i = 0; i < BATCH_ROWS; i++) {
+        drop(world, world->decoder, &all[i]);
+    }
+}
+
+static void test_tasks_with_equal_tokens_are_read_once(void **state) {
+    for (int first_leaves_first = 0; first_leaves_first < 2; first_leaves_first++) {
+        check_equal_tasks(*state, 0, first_leaves_first == 1, 0);
+        check_equal_tasks(*state, 0.3f, first_leaves_first == 1, 0);
+        check_equal_tasks(*state, 1, first_leaves_first == 1, 0);
+        check_equal_tasks(*state, 0.3f, first_leaves_first == 1, 0.5f);
+    }
+}
+
 static void test_place_of_a_finished_task_is_filled_in_the_same_block(void **state) {
     struct world *world = *state;
     struct decode_params params = make_params(MAX_TOKENS);
@@ -559,6 +642,7 @@ static void test_states_are_counted(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_candidate_alone_equals_among_forty),
+        cmocka_unit_test(test_tasks_with_equal_tokens_are_read_once),
         cmocka_unit_test(test_place_of_a_finished_task_is_filled_in_the_same_block),
         cmocka_unit_test(test_task_without_a_next_token_fails_alone),
         cmocka_unit_test(test_where_a_block_is_cut_changes_nothing),

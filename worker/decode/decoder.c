@@ -5,6 +5,13 @@
 
 #include "worker/backend/backend.h"
 
+// A live task on its way to a new leader.
+struct follower {
+    const struct decode_task *task;
+    int32_t slot;   // in `live`
+    int32_t leader; // before
+};
+
 struct decoder {
     struct model_context *context;
     struct proposal *proposal;
@@ -25,6 +32,10 @@ struct decoder {
     int32_t *row_index;         // [batch_rows]
     int32_t *live;              // [batch_rows], indices of the tasks that grow
     int32_t *targets;           // [batch_rows], tokens that each of them grows to
+    int32_t *leaders;           // [batch_rows], task that was read for each of them: itself, or one
+                                // of the same tokens, whose sequence and o_t stand for its own
+    struct follower *followers; // [batch_rows], scratch of a step
+    int32_t *copies;            // [2, batch_rows], scratch: states from, to
     struct decoder_counts counts;
 };
 
@@ -46,7 +57,8 @@ size_t decoder_bytes(const struct model_context *context, const struct decoder_o
     int32_t hidden = model_get_config(model_context_model(context))->hidden_dim;
     size_t states = (size_t)options->n_states, rows = (size_t)options->batch_rows;
     return (states + rows) * (size_t)hidden * sizeof(float) + states * sizeof(int32_t) +
-           rows * (sizeof(struct sampling_row) + sizeof(struct forward_item) + 3 * sizeof(int32_t));
+           rows * (sizeof(struct sampling_row) + sizeof(struct forward_item) +
+                   sizeof(struct follower) + 6 * sizeof(int32_t));
 }
 
 static bool is_end_id(const struct model_config *config, const struct tokenizer *tokenizer,
@@ -99,6 +111,12 @@ static enum status allocate(struct decoder *decoder, const struct decoder_option
     decoder->row_index = malloc(rows * sizeof *decoder->row_index);
     decoder->live = malloc(rows * sizeof *decoder->live);
     decoder->targets = malloc(rows * sizeof *decoder->targets);
+    decoder->leaders = malloc(rows * sizeof *decoder->leaders);
+    decoder->followers = malloc(rows * sizeof *decoder->followers);
+    decoder->copies = malloc(2 * rows * sizeof *decoder->copies);
+    if (decoder->leaders == NULL || decoder->followers == NULL || decoder->copies == NULL) {
+        return STATUS_NO_MEMORY;
+    }
     if (decoder->free_states == NULL || decoder->rows == NULL || decoder->items == NULL ||
         decoder->row_index == NULL || decoder->live == NULL || decoder->targets == NULL) {
         return STATUS_NO_MEMORY;
@@ -160,6 +178,9 @@ void decoder_destroy(struct decoder *decoder) {
     free(decoder->row_index);
     free(decoder->live);
     free(decoder->targets);
+    free(decoder->leaders);
+    free(decoder->followers);
+    free(decoder->copies);
     free(decoder);
 }
 
@@ -194,10 +215,9 @@ void decoder_state_copy(struct decoder *decoder, const int32_t *from, const int3
 enum status decoder_state_read(const struct decoder *decoder, int32_t state, float *out) {
     size_t hidden = (size_t)decoder->states.cols;
     ASSERT(state >= 0 && state < decoder->states.rows);
-    return decoder->backend->ops->download(decoder->backend, out,
-                                           (const float *)decoder->states.data +
-                                               (size_t)state * hidden,
-                                           hidden * sizeof *out);
+    return decoder->backend->ops->download(
+        decoder->backend, out, (const float *)decoder->states.data + (size_t)state * hidden,
+        hidden * sizeof *out);
 }
 
 bool decoder_is_end(const struct decoder *decoder, int32_t token_id) {
@@ -337,12 +357,61 @@ static bool ends_before(const struct decode_task *task, int32_t target,
            row->entropy >= task->entropy_stop;
 }
 
+static int compare_numbers(int64_t a, int64_t b) {
+    return a < b ? -1 : a > b ? 1 : 0;
+}
+
+static uint32_t newest_token(const struct decode_task *task) {
+    return (uint32_t)task->response->token_ids[task->response->n_tokens - 1];
+}
+
+// By the leader so far and the token that was drawn since, then by slot.
+static int compare_followers(const void *left, const void *right) {
+    const struct follower *a = left;
+    const struct follower *b = right;
+    int order = compare_numbers(a->leader, b->leader);
+    order = order != 0 ? order : compare_numbers(newest_token(a->task), newest_token(b->task));
+    return order != 0 ? order : compare_numbers(a->slot, b->slot);
+}
+
+// Those of followers[n] that drew the same token after the same ones get one leader, which the
+// model is to read: lists it in items. Returns how many are listed.
+static int32_t choose_leaders(struct decoder *decoder, struct decode_task *tasks,
+                              const int32_t *live, int32_t n) {
+    struct follower *followers = decoder->followers;
+    qsort(followers, (size_t)n, sizeof *followers, compare_followers);
+    int32_t n_items = 0;
+    for (int32_t begin = 0, end = 0; begin < n; begin = end) {
+        int32_t before = followers[begin].leader;
+        int32_t leader = live[followers[begin].slot];
+        for (; end < n && followers[end].leader == before &&
+               newest_token(followers[end].task) == newest_token(followers[begin].task);
+             end++) {
+            leader = live[followers[end].slot] == before ? before : leader;
+        }
+        if (leader != before) {
+            sequence_assign(decoder->context, tasks[leader].sequence, tasks[before].sequence);
+        }
+        for (int32_t i = begin; i < end; i++) {
+            decoder->leaders[followers[i].slot] = leader;
+        }
+        const struct response *response = tasks[leader].response;
+        decoder->items[n_items] =
+            (struct forward_item){.sequence = tasks[leader].sequence,
+                                  .token_ids = &response->token_ids[response->n_tokens - 1],
+                                  .n_tokens = 1,
+                                  .output = FORWARD_OUTPUT_LAST};
+        decoder->row_index[n_items++] = tasks[leader].state;
+    }
+    return n_items;
+}
+
 // One token for the tasks named by live[count], but for those whose block ends before it.
 static enum status step(struct decoder *decoder, struct decode_task *tasks, const int32_t *live,
                         int32_t count, struct error *err) {
     for (int32_t i = 0; i < count; i++) {
         const struct decode_task *task = &tasks[live[i]];
-        decoder->row_index[i] = task->state;
+        decoder->row_index[i] = tasks[decoder->leaders[i]].state;
         fill_row(decoder, task, &decoder->rows[i]);
     }
     struct tensor batch = decoder->batch;
@@ -356,7 +425,7 @@ static enum status step(struct decoder *decoder, struct decode_task *tasks, cons
     }
     decoder->counts.steps++;
     decoder->counts.sampled_tokens += count;
-    int32_t n_items = 0;
+    int32_t n_going = 0;
     for (int32_t i = 0; i < count; i++) {
         struct decode_task *task = &tasks[live[i]];
         if (decoder->rows[i].token_id < 0) {
@@ -373,20 +442,66 @@ static enum status step(struct decoder *decoder, struct decode_task *tasks, cons
                              "token %d could not be appended", decoder->rows[i].token_id);
         }
         if (task->response->finish == DECODE_FINISH_NONE) {
-            decoder->items[n_items] = (struct forward_item){
-                .sequence = task->sequence,
-                .token_ids = &task->response->token_ids[task->response->n_tokens - 1],
-                .n_tokens = 1,
-                .output = FORWARD_OUTPUT_LAST};
-            decoder->row_index[n_items++] = task->state;
+            decoder->followers[n_going++] =
+                (struct follower){.task = task, .slot = i, .leader = decoder->leaders[i]};
         }
     }
+    int32_t n_items = choose_leaders(decoder, tasks, live, n_going);
+    decoder->counts.read_tokens += n_items;
     return n_items > 0 ? forward_and_keep(decoder, n_items, err) : STATUS_OK;
+}
+
+// By job, tokens and what ends a block, so that blocks of those that are read as one end together;
+// then by slot.
+static int compare_texts(const void *left, const void *right) {
+    const struct follower *a = left;
+    const struct follower *b = right;
+    const struct decode_task *x = a->task;
+    const struct decode_task *y = b->task;
+    const int64_t keys[][2] = {
+        {(intptr_t)x->params, (intptr_t)y->params},
+        {x->entropy_after, y->entropy_after},
+        {x->response->n_tokens, y->response->n_tokens},
+    };
+    int order = x->entropy_stop < y->entropy_stop ? -1 : x->entropy_stop > y->entropy_stop ? 1 : 0;
+    for (size_t i = 0; order == 0 && i < sizeof keys / sizeof keys[0]; i++) {
+        order = compare_numbers(keys[i][0], keys[i][1]);
+    }
+    if (order == 0 && x->response->n_tokens > 0) {
+        order = memcmp(x->response->token_ids, y->response->token_ids,
+                       (size_t)x->response->n_tokens * sizeof *x->response->token_ids);
+    }
+    return order != 0 ? order : compare_numbers(a->slot, b->slot);
+}
+
+static bool same_text(const struct follower *a, const struct follower *b) {
+    struct follower other = *b;
+    other.slot = a->slot;
+    return compare_texts(a, &other) == 0;
+}
+
+// Of the tasks from live[first] on, those of one job with the same tokens follow the first of them.
+static void lead_newcomers(struct decoder *decoder, const struct decode_task *tasks, int32_t first,
+                           int32_t n_live) {
+    struct follower *followers = decoder->followers;
+    int32_t n = n_live - first;
+    for (int32_t i = 0; i < n; i++) {
+        followers[i] =
+            (struct follower){.task = &tasks[decoder->live[first + i]], .slot = first + i};
+    }
+    qsort(followers, (size_t)n, sizeof *followers, compare_texts);
+    for (int32_t i = 0; i < n; i++) {
+        bool follows = i > 0 && same_text(&followers[i - 1], &followers[i]);
+        int32_t leader =
+            follows ? decoder->leaders[followers[i - 1].slot] : decoder->live[followers[i].slot];
+        decoder->leaders[followers[i].slot] = leader;
+    }
 }
 
 // Fills free places of the batch with the next tasks; returns how many it has now.
 static int32_t refill(struct decoder *decoder, struct decode_task *tasks, int32_t n, int32_t *next,
                       int32_t n_live) {
+    int32_t first = n_live;
     while (n_live < decoder->batch_rows && *next < n) {
         struct decode_task *task = &tasks[*next];
         ASSERT(task->grow_tokens > 0 && task->response->finish == DECODE_FINISH_NONE);
@@ -396,7 +511,42 @@ static int32_t refill(struct decoder *decoder, struct decode_task *tasks, int32_
         decoder->targets[n_live] = task->response->n_tokens + task->grow_tokens;
         decoder->live[n_live++] = (*next)++;
     }
+    lead_newcomers(decoder, tasks, first, n_live);
     return n_live;
+}
+
+static bool goes_on(const struct decoder *decoder, const struct decode_task *tasks, int32_t slot) {
+    const struct decode_task *task = &tasks[decoder->live[slot]];
+    return task->error.status == STATUS_OK && !task->cut &&
+           task->response->finish == DECODE_FINISH_NONE &&
+           task->response->n_tokens < decoder->targets[slot];
+}
+
+// Tasks whose blocks end leave with a sequence and an o_t of their own, unless their texts ended;
+// returns how many stay. Who follows one that left may do so until it has drawn another token.
+static int32_t dismiss(struct decoder *decoder, struct decode_task *tasks, int32_t n_live) {
+    int32_t *from = decoder->copies, *to = decoder->copies + decoder->batch_rows;
+    int32_t n_copies = 0;
+    for (int32_t i = 0; i < n_live; i++) {
+        const struct decode_task *task = &tasks[decoder->live[i]];
+        const struct decode_task *leader = &tasks[decoder->leaders[i]];
+        if (task != leader && !goes_on(decoder, tasks, i) && task->error.status == STATUS_OK &&
+            task->response->finish == DECODE_FINISH_NONE) {
+            sequence_assign(decoder->context, task->sequence, leader->sequence);
+            from[n_copies] = leader->state;
+            to[n_copies++] = task->state;
+        }
+    }
+    decoder_state_copy(decoder, from, to, n_copies);
+    int32_t kept = 0;
+    for (int32_t i = 0; i < n_live; i++) {
+        if (goes_on(decoder, tasks, i)) {
+            decoder->targets[kept] = decoder->targets[i];
+            decoder->leaders[kept] = decoder->leaders[i];
+            decoder->live[kept++] = decoder->live[i];
+        }
+    }
+    return kept;
 }
 
 enum status decoder_grow(struct decoder *decoder, struct decode_task *tasks, int32_t n,
@@ -408,17 +558,7 @@ enum status decoder_grow(struct decoder *decoder, struct decode_task *tasks, int
         if (status != STATUS_OK) {
             return status;
         }
-        int32_t kept = 0;
-        for (int32_t i = 0; i < n_live; i++) {
-            const struct decode_task *task = &tasks[decoder->live[i]];
-            if (task->error.status == STATUS_OK && !task->cut &&
-                task->response->finish == DECODE_FINISH_NONE &&
-                task->response->n_tokens < decoder->targets[i]) {
-                decoder->targets[kept] = decoder->targets[i];
-                decoder->live[kept++] = decoder->live[i];
-            }
-        }
-        n_live = kept;
+        n_live = dismiss(decoder, tasks, n_live);
     }
     return STATUS_OK;
 }

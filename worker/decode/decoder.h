@@ -4,7 +4,9 @@
 // token is drawn. The decoder keeps o_t in numbered rows of one tensor, so that a fork, a retry
 // with penalties or a continuation starts without running the model again. Random numbers are keyed
 // by (seed, lineage, position) and every row of a batch is computed alone, so that what a candidate
-// writes does not depend on its company. Engine thread only.
+// writes does not depend on its company. For the same reason tasks of one job that stand at the
+// same tokens, as children of one parent do at first, are read by the model as one until they
+// differ. Engine thread only.
 #ifndef WORKER_DECODE_DECODER_H
 #define WORKER_DECODE_DECODER_H
 
@@ -63,6 +65,7 @@ struct decoder_counts {
     int64_t prefill_tokens; // given to decoder_prefill
     int64_t steps;          // of decoder_grow
     int64_t sampled_tokens; // by these steps: rows drawn
+    int64_t read_tokens;    // by these steps: rows that the model ran
 };
 
 // Borrows context, tokenizer and proposal until destroy; NULL proposal: the plain one. All device
@@ -104,11 +107,11 @@ MUST_CHECK enum status decoder_prefill(struct decoder *decoder, const struct dec
 
 struct decode_task {
     const struct decode_params *params;
-    // Prompt and response; grows, except by a finished response's last token.
+    // Prompt and response; grows. Of no use but for being dropped once the response is finished.
     struct sequence *sequence;
     struct response *response; // grows
-    int32_t state;             // row of o_t: of the newest token before, of the newest token after
-    int32_t grow_tokens;       // > 0
+    int32_t state; // row of o_t: of the newest token before and, of an unfinished response, after
+    int32_t grow_tokens;         // > 0
     struct token_values penalty; // subtracted from the logits of every step
     uint64_t lineage;
     // 0 draws; else every token is the one of this place by raw logit: no option but min_tokens

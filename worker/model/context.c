@@ -271,6 +271,11 @@ struct sequence *sequence_fork(struct model_context *context, const struct seque
     return kv_tree_sequence_fork(context->tree, parent, length);
 }
 
+void sequence_assign(struct model_context *context, struct sequence *sequence,
+                     const struct sequence *source) {
+    kv_tree_sequence_assign(context->tree, sequence, source);
+}
+
 void sequence_truncate(struct model_context *context, struct sequence *sequence, int32_t length) {
     kv_tree_sequence_truncate(context->tree, sequence, length);
 }

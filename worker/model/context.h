@@ -56,6 +56,10 @@ struct sequence *sequence_create(struct model_context *context);
 struct sequence *sequence_fork(struct model_context *context, const struct sequence *parent,
                                int32_t length);
 
+// `sequence` gives up what it holds for all of `source`, shared as by a fork.
+void sequence_assign(struct model_context *context, struct sequence *sequence,
+                     const struct sequence *source);
+
 // Forgets everything from `length` on; blocks that nobody else holds are free at once.
 void sequence_truncate(struct model_context *context, struct sequence *sequence, int32_t length);
 

@@ -120,19 +120,31 @@ struct sequence *kv_tree_sequence_create(struct kv_tree *tree) {
     return sequence;
 }
 
+// Of a sequence that holds nothing.
+static void share(struct kv_tree *tree, struct sequence *sequence, const struct sequence *source,
+                  int32_t length) {
+    sequence->length = length;
+    for (int32_t i = 0; i < blocks_for(length); ++i) {
+        sequence->blocks[i] = source->blocks[i];
+        tree->references[sequence->blocks[i]] += 1;
+    }
+}
+
 struct sequence *kv_tree_sequence_fork(struct kv_tree *tree, const struct sequence *parent,
                                        int32_t length) {
     ASSERT(parent->alive && length >= 0 && length <= parent->length);
     struct sequence *child = kv_tree_sequence_create(tree);
-    if (child == NULL) {
-        return NULL;
-    }
-    child->length = length;
-    for (int32_t i = 0; i < blocks_for(length); ++i) {
-        child->blocks[i] = parent->blocks[i];
-        tree->references[child->blocks[i]] += 1;
+    if (child != NULL) {
+        share(tree, child, parent, length);
     }
     return child;
+}
+
+void kv_tree_sequence_assign(struct kv_tree *tree, struct sequence *sequence,
+                             const struct sequence *source) {
+    ASSERT(source->alive && sequence != source);
+    kv_tree_sequence_truncate(tree, sequence, 0);
+    share(tree, sequence, source, source->length);
 }
 
 void kv_tree_sequence_truncate(struct kv_tree *tree, struct sequence *sequence, int32_t length) {

@@ -57,6 +57,9 @@ struct sequence *kv_tree_sequence_create(struct kv_tree *tree); // NULL when all
 // Shares the first `length` tokens of `parent`, length <= its length. NULL when all are in use.
 struct sequence *kv_tree_sequence_fork(struct kv_tree *tree, const struct sequence *parent,
                                        int32_t length);
+// `sequence` gives up what it holds and shares all of `source`.
+void kv_tree_sequence_assign(struct kv_tree *tree, struct sequence *sequence,
+                             const struct sequence *source);
 void kv_tree_sequence_truncate(struct kv_tree *tree, struct sequence *sequence, int32_t length);
 void kv_tree_sequence_destroy(struct kv_tree *tree, struct sequence *sequence); // NULL allowed
 
