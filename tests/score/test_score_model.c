@@ -861,6 +861,38 @@ static void test_what_finished_texts_share_is_read_once(void **state) {
     unload(&loaded);
 }
 
+// The second of two children that begin alike reads what it has for itself; a third that equals the
+// first reads nothing, unless it is another job's.
+static void test_what_children_share_is_read_once(void **state) {
+    struct world *world = *state;
+    const struct settings settings = {.model = "cost", .role = SCORER_ROLE_COST};
+    struct loaded loaded = load(world, "cost", 200);
+    struct scorer_job *job = open_job(&loaded, SCORER_ROLE_COST, false);
+    struct candidate pool[POOL];
+    memset(pool, 0, sizeof pool);
+    struct scorer_job *other = open_job(&loaded, SCORER_ROLE_COST, false);
+    static const char *const written[] = {"kind", "kilo", "kind", "mind", "kind"};
+    for (int i = 0; i < 5; i++) {
+        pool[i].used = true;
+        assert_ok(response_init(&pool[i].response, world->policy_tokenizer, TOKENS_MAX), NULL);
+        assert_ok(scorer_state_open(i == 4 ? other : job, &pool[i].state), NULL);
+        for (int k = 0; k < 4; k++) {
+            assert_ok(response_append(&pool[i].response, written[i][k], 0, false), NULL);
+        }
+    }
+    assert_int_equal(count_reading(&loaded, &settings, pool), 4 + 2 + 0 + 4 + 4);
+    for (int i = 0; i < 5; i++) { // each goes on by itself
+        assert_ok(response_append(&pool[i].response, "abaca"[i], 0, false), NULL);
+    }
+    assert_int_equal(count_reading(&loaded, &settings, pool), 5);
+    for (int i = 0; i < 5; i++) {
+        drop(&pool[i]);
+    }
+    scorer_job_close(other);
+    scorer_job_close(job);
+    unload(&loaded);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_score_head_with_shared_ids),
@@ -880,6 +912,7 @@ int main(void) {
         cmocka_unit_test(test_prompt_and_responses_that_do_not_fit_are_refused),
         cmocka_unit_test(test_too_little_kv_is_reported_and_states_can_be_dropped),
         cmocka_unit_test(test_what_finished_texts_share_is_read_once),
+        cmocka_unit_test(test_what_children_share_is_read_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

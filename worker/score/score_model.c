@@ -8,10 +8,11 @@
 enum {
     IDS_CAPACITY = 1024,      // first size of the scratch for ids
     CLOSING_TOKENS_MAX = 256, // one for a byte of PROFILE_SCORE_AFTER_BYTES at most
-    // A finished text waits for another of its job and batch that it shares so many ids more with
-    // than with what was read before, in at most so many rounds.
-    WAIT_TOKENS = 8,
+    // A text waits for one of its neighbours in the call that it shares so many ids more with than
+    // with what was read before, in at most so many rounds.
+    WAIT_TOKENS = 2,
     ROUNDS_MAX = 4,
+    NEIGHBOURS = 32,
 };
 
 // One state's part of a round: ids[done .. total) are read now.
@@ -35,7 +36,7 @@ struct model_scorer {
     int32_t context_tokens;
     struct readings *readings; // of finished texts
     // Scratch of a batch.
-    bool *planned;              // [capacity], extensions of this round or an earlier one
+    int *rounds;                // [capacity], in which each extension is read; 0: not yet planned
     struct forward_work *work;  // [capacity]
     struct forward_item *items; // [capacity]
     int32_t capacity;
@@ -198,11 +199,11 @@ static enum status reserve_work(struct model_scorer *scorer, int32_t n) {
         return STATUS_NO_MEMORY;
     }
     scorer->items = items;
-    bool *planned = realloc(scorer->planned, (size_t)n * sizeof *planned);
-    if (planned == NULL) {
+    int *rounds = realloc(scorer->rounds, (size_t)n * sizeof *rounds);
+    if (rounds == NULL) {
         return STATUS_NO_MEMORY;
     }
-    scorer->planned = planned;
+    scorer->rounds = rounds;
     scorer->capacity = n;
     return STATUS_OK;
 }
@@ -461,26 +462,66 @@ static int32_t find_owners(const struct model_scorer *scorer, const struct score
     return changed;
 }
 
-// Takes what a kept reading shares with the new ids, which the state holds, where that is more than
-// the first `kept` of them. Returns how many ids need not be read.
-static int32_t take_reading(struct model_scorer *scorer, struct model_state *state, int32_t kept) {
+// What has been read already and begins like the ids of a text.
+struct source {
+    const struct sequence *sequence;
+    const float *scores; // [length]
+    int32_t length;      // ids in common; 0: nothing
+};
+
+// The text of the same job that shares most with `ids` among those before extensions[index] in the
+// call, near it, where those of one job and parent stand: of the round under way, which are yet to
+// be read, or of earlier ones.
+static struct source find_neighbour(const struct model_scorer *scorer,
+                                    const struct scorer_extension *extensions, int32_t index,
+                                    const int32_t *ids, int32_t n_ids, int round, bool under_way) {
+    struct source best = {.length = 0};
+    const struct scorer_job *job = extensions[index].state->job;
+    int32_t first = index - NEIGHBOURS > 0 ? index - NEIGHBOURS : 0;
+    for (int32_t i = first; i < index; i++) {
+        const struct model_state *state = (const struct model_state *)extensions[i].state;
+        int planned = scorer->rounds[i];
+        if (state->base.job != job || planned == 0 || (planned == round) != under_way) {
+            continue;
+        }
+        int32_t length = readings_common(ids, n_ids, state->ids, state->n_ids);
+        if (length > best.length) {
+            best = (struct source){state->sequence, state->scores, length};
+        }
+    }
+    return best;
+}
+
+// The best of what was read before the round under way; kept readings are for finished texts, which
+// may differ from those that they grew from.
+static struct source find_source(const struct model_scorer *scorer,
+                                 const struct scorer_extension *extensions, int32_t index,
+                                 const int32_t *ids, int32_t n_ids, int round) {
+    struct source best = find_neighbour(scorer, extensions, index, ids, n_ids, round, false);
+    if (extensions[index].text.finished) {
+        int32_t length = 0;
+        const struct reading *reading =
+            readings_find(scorer->readings, extensions[index].state->job, ids, n_ids, &length);
+        if (length > best.length) {
+            best = (struct source){reading->sequence, reading->scores, length};
+        }
+    }
+    return best;
+}
+
+// Takes from the source what is more than the first `kept` of the state's new ids. Returns how many
+// of them need not be read.
+static int32_t take_source(struct model_scorer *scorer, struct model_state *state, int32_t kept,
+                           struct source source) {
+    if (source.length <= kept) {
+        return kept;
+    }
     const struct model_job *job = (const struct model_job *)state->base.job;
-    int32_t length = 0;
-    const struct reading *reading =
-        readings_find(scorer->readings, job, state->ids, state->n_ids, &length);
-    if (length <= kept) {
-        return kept;
-    }
-    struct sequence *fork =
-        sequence_fork(scorer->context, reading->sequence, job->n_prefix + length);
-    if (fork == NULL) {
-        return kept;
-    }
-    sequence_destroy(scorer->context, state->sequence);
-    state->sequence = fork;
-    memcpy(state->scores + kept, reading->scores + kept,
-           (size_t)(length - kept) * sizeof *state->scores);
-    return length;
+    sequence_assign(scorer->context, state->sequence, source.sequence);
+    sequence_truncate(scorer->context, state->sequence, job->n_prefix + source.length);
+    memcpy(state->scores + kept, source.scores + kept,
+           (size_t)(source.length - kept) * sizeof *state->scores);
+    return source.length;
 }
 
 // Gives the state its new ids: the ids that stay are `kept`, the KV is cut there. Sets scores_from
@@ -504,34 +545,11 @@ static int32_t replace_ids(struct model_scorer *scorer, struct scorer_extension 
     return kept;
 }
 
-// Whether a finished text of these ids had better wait for one of the round's, which it shares more
-// with than with what is there already.
-static bool had_better_wait(const struct model_scorer *scorer,
-                            const struct scorer_extension *extensions, int32_t n_work,
-                            const struct model_state *state, const int32_t *ids, int32_t n_ids) {
-    int32_t there = readings_common(ids, n_ids, state->ids, state->n_ids);
-    int32_t length = 0;
-    readings_find(scorer->readings, state->base.job, ids, n_ids, &length);
-    there = length > there ? length : there;
-    int32_t n_seen = 0;
-    for (int32_t w = n_work - 1; w >= 0 && n_seen < READINGS_PER_OWNER; w--) {
-        const struct scorer_extension *other = &extensions[scorer->work[w].extension];
-        const struct model_state *read = (const struct model_state *)other->state;
-        if (read->base.job == state->base.job && other->text.finished) {
-            n_seen++;
-            if (readings_common(ids, n_ids, read->ids, read->n_ids) >= there + WAIT_TOKENS) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 // Decides what one candidate's state reads now; *waits: nothing yet, in a round that is not the
 // last. A failure is the extension's own.
-static enum status plan_extension(struct model_scorer *scorer, struct scorer_extension *extension,
-                                  const struct scorer_extension *extensions, int32_t n_work,
-                                  bool *waits, struct forward_work *work) {
+static enum status plan_extension(struct model_scorer *scorer, struct scorer_extension *extensions,
+                                  int round, bool *waits, struct forward_work *work) {
+    struct scorer_extension *extension = &extensions[work->extension];
     struct model_state *state = (struct model_state *)extension->state;
     const struct model_job *job = (const struct model_job *)state->base.job;
     const struct scorer_text *text = &extension->text;
@@ -541,11 +559,15 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
     if (status != STATUS_OK) {
         return status;
     }
-    if (*waits && text->finished &&
-        had_better_wait(scorer, extensions, n_work, state, ids, n_ids)) {
+    struct source source = find_source(scorer, extensions, work->extension, ids, n_ids, round);
+    int32_t there = readings_common(ids, n_ids, state->ids, state->n_ids);
+    there = source.length > there ? source.length : there;
+    *waits = round < ROUNDS_MAX &&
+             find_neighbour(scorer, extensions, work->extension, ids, n_ids, round, true).length >=
+                 there + WAIT_TOKENS;
+    if (*waits) {
         return STATUS_OK;
     }
-    *waits = false;
     bool end_token = !text->ended && ((text->finished && scorer->append_eos) || job->eos_append);
     const int32_t *appended = NULL;
     int32_t n_appended = appended_ids(scorer, end_token, &appended);
@@ -564,7 +586,7 @@ static enum status plan_extension(struct model_scorer *scorer, struct scorer_ext
         text->ended && scorer->n_closing == 0 && (scorer->shares_ids || scorer->eos_id >= 0);
     state->n_appended = n_appended;
     memcpy(state->ids + n_ids, appended, (size_t)n_appended * sizeof *appended);
-    work->done = text->finished ? take_reading(scorer, state, kept) : kept;
+    work->done = take_source(scorer, state, kept, source);
     work->total = n_ids + n_appended;
     return STATUS_OK;
 }
@@ -652,25 +674,24 @@ static void report(struct model_scorer *scorer, struct scorer_extension *extensi
     }
 }
 
-// A round: all extensions that are left but, with `waits`, finished texts that had better wait.
+// A round: all extensions that are left but those that had better wait.
 static enum status extend_some(struct model_scorer *scorer, struct scorer_extension *extensions,
-                               int32_t n, bool waits, int32_t *n_left, struct error *err) {
+                               int32_t n, int round, int32_t *n_left, struct error *err) {
     int32_t n_work = 0;
     for (int32_t i = 0; i < n; i++) {
-        if (scorer->planned[i]) {
+        if (scorer->rounds[i] > 0) {
             continue;
         }
         struct forward_work work = {.extension = i};
-        bool later = waits;
-        enum status status =
-            plan_extension(scorer, &extensions[i], extensions, n_work, &later, &work);
+        bool later = false;
+        enum status status = plan_extension(scorer, extensions, round, &later, &work);
         if (status == STATUS_NO_MEMORY) {
             return error_set(err, status, NULL, "%s", extensions[i].error.message);
         }
         if (status == STATUS_OK && later) {
             continue;
         }
-        scorer->planned[i] = true;
+        scorer->rounds[i] = round;
         *n_left -= 1;
         if (status == STATUS_OK && work.done < work.total) {
             scorer->work[n_work++] = work;
@@ -691,11 +712,11 @@ static enum status extend(struct scorer *base, struct scorer_extension *extensio
     if (reserve_work(scorer, n) != STATUS_OK) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a batch of %d", n);
     }
-    memset(scorer->planned, 0, (size_t)n * sizeof *scorer->planned);
+    memset(scorer->rounds, 0, (size_t)n * sizeof *scorer->rounds);
     enum status status = STATUS_OK;
     int32_t n_left = n;
     for (int round = 1; n_left > 0 && status == STATUS_OK; round++) {
-        status = extend_some(scorer, extensions, n, round < ROUNDS_MAX, &n_left, err);
+        status = extend_some(scorer, extensions, n, round, &n_left, err);
     }
     return status;
 }
@@ -707,7 +728,7 @@ static void forget(struct scorer *base) {
 static void model_scorer_close(struct scorer *base) {
     struct model_scorer *scorer = (struct model_scorer *)base;
     readings_destroy(scorer->readings);
-    free(scorer->planned);
+    free(scorer->rounds);
     free(scorer->work);
     free(scorer->items);
     free(scorer->scores);

@@ -26,9 +26,8 @@
 // text without one, the prompt included, when the job appends it for costs (cost_eos). A profile's
 // score_after, what the model's template writes behind an answer, is read and forgotten in the same
 // way: behind every text, the prompt included, and in the place of the response's end token.
-// Finished texts are kept for a while (readings.h): what another of the same job shares with one is
-// not read again. Those of one batch wait for one another where they share much. Scores are the
-// same with and without.
+// What texts of a job share is read once, where it can be: those of one call wait for one another,
+// and finished ones are kept for a while (readings.h). Scores are the same with and without.
 #ifndef WORKER_SCORE_SCORE_MODEL_H
 #define WORKER_SCORE_SCORE_MODEL_H
 
