@@ -16,6 +16,9 @@ enum {
     // it. Tokens, because orders of short blocks are many and pass quickly: letting a job in for
     // each few of them fills the groups with more than they hold, and all of it is computed again.
     PATIENCE_TOKENS = 512,
+    // Candidates of one job in a turn, half of all slots at most: those of a step together, because
+    // models read once what they still share.
+    TURN_ITEMS = 32,
 };
 
 struct group_state {
@@ -36,7 +39,8 @@ struct scheduler {
     struct scheduler_job **jobs; // [n_jobs], oldest first
     size_t n_jobs;
     size_t job_capacity;
-    size_t turn; // index of the job whose turn it is
+    size_t turn;         // index of the job whose turn it is
+    uint32_t turn_items; // at most, in a turn of the dispatch in progress
     uint64_t last_order_id;
     uint64_t tokens;      // asked for in all orders
     uint64_t admitted_at; // tokens when a job was last admitted
@@ -413,8 +417,13 @@ static void place_round_robin(struct scheduler *scheduler, bool steal) {
         }
         scheduler->turn %= scheduler->n_jobs;
         struct scheduler_job *job = scheduler->jobs[scheduler->turn];
-        passed = job->admitted && place_one(scheduler, job, steal) ? 0 : passed + 1;
-        scheduler->turn = (scheduler->turn + 1) % scheduler->n_jobs;
+        uint32_t placed = 0;
+        while (placed < scheduler->turn_items && job->admitted &&
+               place_one(scheduler, job, steal)) {
+            placed++;
+        }
+        passed = placed > 0 ? 0 : passed + 1;
+        scheduler->turn++; // a job that comes next has the next turn
     }
 }
 
@@ -470,6 +479,8 @@ enum status scheduler_dispatch(struct scheduler *scheduler) {
         ready += scheduler->jobs[j]->n_queue;
     }
     admit_what_fits(scheduler, slots);
+    scheduler->turn_items = smaller(slots / 2, TURN_ITEMS);
+    scheduler->turn_items += scheduler->turn_items == 0 ? 1 : 0;
     uint64_t share = (ready + idle - 1) / idle;
     for (int g = 0; g < scheduler->n_groups; g++) {
         struct group_state *group = &scheduler->groups[g];

@@ -4,10 +4,10 @@
 //
 // Each idle group gets one order of at most its slots. As many jobs, oldest first, are admitted as
 // the groups can hold the candidates of, more where these leave slots free, and one more whenever
-// none was for a number of tokens. Admitted jobs take turns, one candidate a turn, the turn carried
-// over from order to order, so that no job starves and equal jobs get equal shares. Within a job,
-// what goes on comes before what begins. A candidate whose parent some group holds goes there,
-// unless that group would get half as much again as its share; while that group is busy the
+// none was for a number of tokens. Admitted jobs take turns of up to 32 candidates, the turn
+// carried over from order to order, so that no job starves and equal jobs get equal shares. Within
+// a job, what goes on comes before what begins. A candidate whose parent some group holds goes
+// there, unless that group would get half as much again as its share; while that group is busy the
 // candidate waits for it, except that a group with nothing else to do takes half of what is
 // waiting. Candidates that nobody holds go to the least loaded group. A job that is set apart has
 // one order at a time, shared with no other job, and goes before the others.
@@ -37,9 +37,9 @@ struct scheduler_item {
     uint64_t candidate_id;
     uint64_t parent_id;
     uint32_t grow_tokens;
-    uint32_t token_rank;    // as in OrderItem, with the two below
-    float entropy_stop;     // nats
-    uint32_t entropy_after; // tokens
+    uint32_t token_rank;                   // as in OrderItem, with the two below
+    float entropy_stop;                    // nats
+    uint32_t entropy_after;                // tokens
     uint32_t attempts;                     // the caller's: times a living group gave no row
     int avoid;                             // group that was lost with it or did it badly, -1 none
     bool was_bad;                          // the latter
