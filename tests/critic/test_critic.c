@@ -298,25 +298,6 @@ static void test_another_model_mode_or_gamma_is_refused_by_name(void **state) {
     }
 }
 
-static void test_another_policy_is_refused(void **state) {
-    struct fixture *fixture = *state;
-    struct backend *backend = NULL;
-    struct critic *critic = NULL;
-    struct error err = {0};
-    assert_ok(backend_create("cpu", 1, &backend, &err), &err);
-    assert_ok(critic_open(fixture->path, backend, 2, &critic, &err), &err);
-    char hash[SHA256_HEX_BYTES];
-    snprintf(hash, sizeof hash, "%s", fixture->critic.terms.policy_hash);
-    assert_ok(critic_check_policy(critic, hash, 16, &err), &err);
-    assert_status(STATUS_SHAPE, critic_check_policy(critic, hash, 17, &err));
-    assert_string_equal(err.field, "critic.hidden_dim");
-    hash[0] = 'c';
-    assert_status(STATUS_INVALID_ARGUMENT, critic_check_policy(critic, hash, 16, &err));
-    assert_string_equal(err.field, "critic.policy_hash");
-    critic_close(critic);
-    backend_destroy(backend);
-}
-
 static void test_outputs_that_are_no_numbers_are_an_error(void **state) {
     struct fixture *fixture = *state;
     float raw[32] = {0};
@@ -345,7 +326,6 @@ int main(void) {
         CASE(test_wrong_tensors_are_named),
         CASE(test_wrong_terms_are_named),
         CASE(test_another_model_mode_or_gamma_is_refused_by_name),
-        CASE(test_another_policy_is_refused),
         CASE(test_outputs_that_are_no_numbers_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

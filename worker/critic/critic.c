@@ -108,37 +108,6 @@ const char *critic_get_hash(const struct critic *critic) {
     return critic->hash;
 }
 
-size_t critic_weight_bytes(const struct critic *critic) {
-    size_t bytes = 0;
-    for (int i = 0; i < CRITIC_LAYERS; i++) {
-        bytes += critic->layers[i].bytes;
-    }
-    return bytes;
-}
-
-size_t critic_scratch_bytes(const struct critic *critic) {
-    size_t floats = 0;
-    for (int i = 0; i <= CRITIC_LAYERS; i++) {
-        floats += (size_t)critic->rows_max * (size_t)critic->dims[i];
-    }
-    return floats * sizeof(float);
-}
-
-enum status critic_check_policy(const struct critic *critic, const char *policy_hash,
-                                int32_t hidden_dim, struct error *err) {
-    if (strcmp(critic->terms.policy_hash, policy_hash) != 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "critic.policy_hash",
-                         "the critic was trained on the policy %s, this one is %s",
-                         critic->terms.policy_hash, policy_hash);
-    }
-    if (critic->terms.hidden_dim != hidden_dim) {
-        return error_set(err, STATUS_SHAPE, "critic.hidden_dim",
-                         "the critic reads states of %d, the policy's have %d",
-                         critic->terms.hidden_dim, hidden_dim);
-    }
-    return STATUS_OK;
-}
-
 enum status critic_evaluate(struct critic *critic, const struct tensor *states, const int32_t *rows,
                             int32_t n, float *raw) {
     const struct backend_ops *ops = critic->backend->ops;

@@ -17,13 +17,6 @@ void critic_close(struct critic *critic); // NULL allowed
 
 const struct critic_terms *critic_get_terms(const struct critic *critic);
 const char *critic_get_hash(const struct critic *critic); // of the file, SHA-256, hex
-size_t critic_weight_bytes(const struct critic *critic);
-size_t critic_scratch_bytes(const struct critic *critic);
-
-// STATUS_INVALID_ARGUMENT unless the critic was trained on the policy of this hash and hidden size;
-// the error names both.
-MUST_CHECK enum status critic_check_policy(const struct critic *critic, const char *policy_hash,
-                                           int32_t hidden_dim, struct error *err);
 
 // raw[n, critic_output_count], host: the last layer for states[rows[i], :] (device, f32). Waits.
 // n may be above rows_max. STATUS_DEVICE.
