@@ -28,6 +28,8 @@ static const struct method methods[] = {
     {"beam", "beam", "plain"},
     {"beam augmented", "beam", "augmented"},
     {"inference-guard", "inference-guard", NULL},
+    {"rejection", "rejection", NULL},
+    {"speculative augm.", "speculative-rejection", "augmented"},
 };
 
 struct options {
@@ -184,7 +186,7 @@ static void print_row(const struct method *method, const struct method_totals *t
 }
 
 static bool has_safety_rule(const struct method *method) {
-    return strcmp(method->name, "inference-guard") == 0 ||
+    return strcmp(method->name, "inference-guard") == 0 || strcmp(method->name, "rejection") == 0 ||
            (method->selection != NULL && strcmp(method->selection, "augmented") == 0);
 }
 

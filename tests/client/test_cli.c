@@ -1047,6 +1047,45 @@ static void test_compare_averages_over_common_prompts_and_keeps_results(void **s
     assert_int_equal(count, 6);
 }
 
+// Each method has sampling of its own: the preset's where no flag says otherwise, none where tokens
+// are taken by their logits.
+static void test_compare_takes_presets_among_its_methods(void **state) {
+    struct place *place = *state;
+    char input[PATH_BYTES];
+    snprintf(input, sizeof input, "%s/in.txt", place->directory);
+    testkit_write_file(input, "one\n", 4);
+    struct fake_service *service =
+        fake_service_start("tcp://127.0.0.1:*", &(struct fake_script){.refuse_word = "never"});
+    char *endpoint = (char *)fake_service_endpoint(service);
+    EXPECT(0, "every method answered", "compare", input, "--methods",
+           "paper/args-cost,paper/cards,beam", "--temperature", "0.5", "--n", "8", "--endpoint",
+           endpoint, "--quiet", "--out", place->out);
+    fake_service_stop(service);
+    static const struct {
+        const char *label, *method, *selection;
+        double temperature;
+        int top_k;
+    } expected[] = {{"paper/args-cost", "args", "cost", 1, 0},
+                    {"paper/cards", "cards", "plain", 0.5, 40},
+                    {"beam", "beam", "plain", 0.5, -1}};
+    for (int i = 0; i < 3; i++) {
+        json_t *record = load_record(place, i);
+        const json_t *job = json_object_get(json_object_get(record, "settings"), "job");
+        const json_t *sampling = json_object_get(job, "sampling");
+        assert_string_equal(json_string_value(json_object_get(record, "method")),
+                            expected[i].label);
+        assert_string_equal(json_string_value(json_object_get(job, "method")), expected[i].method);
+        assert_string_equal(json_string_value(json_object_get(job, "selection")),
+                            expected[i].selection);
+        assert_int_equal(json_integer_value(json_object_get(job, "n")), 8);
+        assert_true(json_number_value(json_object_get(sampling, "temperature")) ==
+                    expected[i].temperature);
+        const json_t *top_k = json_object_get(sampling, "top_k");
+        assert_int_equal(top_k == NULL ? -1 : json_integer_value(top_k), expected[i].top_k);
+        json_decref(record);
+    }
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -1085,6 +1124,7 @@ int main(void) {
         CASE(test_selections_are_said_and_may_grow),
         CASE(test_compare_refuses_a_flag_that_no_method_reads),
         CASE(test_compare_averages_over_common_prompts_and_keeps_results),
+        CASE(test_compare_takes_presets_among_its_methods),
         CASE(test_compare_prints_a_line_for_each_method),
     };
 #undef CASE
