@@ -45,6 +45,7 @@ int verb_close(struct cli *cli, int argc, char **argv);
 int verb_jobs(struct cli *cli, int argc, char **argv);
 int verb_purge(struct cli *cli, int argc, char **argv);
 int verb_sweep(struct cli *cli, int argc, char **argv);
+int verb_calibrate(struct cli *cli, int argc, char **argv);
 int verb_compare(struct cli *cli, int argc, char **argv);
 int verb_certify(struct cli *cli, int argc, char **argv);
 int verb_critic(struct cli *cli, int argc, char **argv);

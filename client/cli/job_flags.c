@@ -134,6 +134,7 @@ void job_flags_init(struct job_flags *flags) {
     surefoot__job_spec__init(&flags->spec);
     surefoot__sampling__init(&flags->sampling);
     surefoot__lexical_spec__init(&flags->lexical);
+    flags->calibration_file.fd = -1;
     struct flag *at = add(flags->table, "preset", FLAG_TEXT, &flags->preset, "NAME",
                           "published settings for what is not given: surefoot help presets; "
                           "default none");
@@ -147,6 +148,8 @@ void job_flags_init(struct job_flags *flags) {
              "a format, or model for the model's own; default the policy's profile, else its own");
     at = add(at, "content-tokens", FLAG_TEXT, &flags->spec.content_tokens, "NAME",
              "as-text: no text of a message is a control token, as-written; default as-text");
+    at = add(at, "calibration", FLAG_TEXT, &flags->calibration_path, "FILE",
+             "of `surefoot calibrate`: rewards of other answers to the prompt; default none");
     at = add(at, "date", FLAG_TEXT, &flags->spec.date, "YYYY-MM-DD",
              "today for templates; default the day (UTC) of acceptance, of a sweep its records'");
     *at++ = template_vars_flag(&flags->variables);
@@ -296,6 +299,10 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
         flags->spec.n_template_variables = flags->variables.count;
         flags->spec.template_variables = flags->variables.list;
     }
+    if (status == STATUS_OK && flags->calibration_path != NULL) {
+        status = calibration_open(flags->calibration_path, false, "--calibration",
+                                  &flags->calibration_file, err);
+    }
     if (status == STATUS_OK) {
         status = build_bias(flags, err);
     }
@@ -333,7 +340,31 @@ void job_flags_set_prompt(struct job_flags *flags, const char *prompt) {
     turns_set_prompt(&flags->turns, prompt, &flags->spec, flags->message_rows, flags->message_list);
 }
 
+enum status job_flags_calibrate(struct job_flags *flags, Surefoot__JobSpec *spec,
+                                struct error *err) {
+    const struct calibration_file *file = &flags->calibration_file;
+    if (file->fd < 0) {
+        return STATUS_OK;
+    }
+    char hash[SHA256_HEX_BYTES];
+    enum status status = calibration_prompt_hash(spec, hash, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const Surefoot__CalibrationRecord *record = calibration_find(file, hash);
+    if (record == NULL) {
+        return error_set(err, STATUS_NOT_FOUND, "--calibration",
+                         "has no record of the prompt (SHA-256 %.12s...)", hash);
+    }
+    flags->calibration = *file->header->header->conditions;
+    flags->calibration.rewards = record->rewards;
+    flags->calibration.n_rewards = record->n_rewards;
+    spec->calibration = &flags->calibration;
+    return STATUS_OK;
+}
+
 void job_flags_destroy(struct job_flags *flags) {
+    calibration_close(&flags->calibration_file);
     template_vars_destroy(&flags->variables);
     channel_flags_destroy(&flags->channels);
     certified_job_finish(&flags->certified);

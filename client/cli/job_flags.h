@@ -3,6 +3,7 @@
 #define CLIENT_CLI_JOB_FLAGS_H
 
 #include "client/cli/certified_job.h"
+#include "client/cli/calibration_file.h"
 #include "client/cli/channel_flags.h"
 #include "client/cli/field_flag.h"
 #include "client/cli/flags.h"
@@ -12,7 +13,7 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 29 };
+enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 30 };
 
 struct job_flag_text { // of a field's flag
     char name[FIELD_FLAG_NAME_BYTES];
@@ -30,6 +31,9 @@ struct job_flags {
     struct template_vars variables;
     const char *certificate; // the file, or NULL
     struct certified_job certified;
+    const char *calibration_path;
+    struct calibration_file calibration_file; // fd -1: none
+    Surefoot__Calibration calibration;        // of the prompt set last
     struct flag_list logit_bias;
     struct flag_list stop;
     struct flag_list scorers;
@@ -64,6 +68,12 @@ void job_flags_fix_date(struct job_flags *flags, const char *recorded);
 // Sets the prompt, borrowed until the next call: as `prompt`, with --system or --prefill as
 // messages, with --rendered as rendered_prompt.
 void job_flags_set_prompt(struct job_flags *flags, const char *prompt);
+
+// Gives `spec`, which has its prompt, the calibration of that prompt if the flags name a file;
+// borrowed until the next call. STATUS_NOT_FOUND: the file has none; errors of
+// calibration_prompt_hash().
+MUST_CHECK enum status job_flags_calibrate(struct job_flags *flags, Surefoot__JobSpec *spec,
+                                           struct error *err);
 
 void job_flags_destroy(struct job_flags *flags); // what finish allocated, not the struct
 

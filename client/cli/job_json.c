@@ -6,15 +6,13 @@
 #include "proto/defaults.h"
 #include "proto/job_fields.h"
 
-static json_t *message_json(const ProtobufCMessage *message);
-
 // One value of a field, at `at`.
 static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at) {
     switch (field->type) {
     case PROTOBUF_C_TYPE_STRING:
         return json_string(*(char *const *)at);
     case PROTOBUF_C_TYPE_MESSAGE:
-        return message_json(*(ProtobufCMessage *const *)at);
+        return job_message_json(*(ProtobufCMessage *const *)at);
     case PROTOBUF_C_TYPE_BOOL:
         return json_boolean(*(const protobuf_c_boolean *)at);
     case PROTOBUF_C_TYPE_UINT32:
@@ -47,8 +45,7 @@ static json_t *list_json(const ProtobufCFieldDescriptor *field, const char *item
     return list;
 }
 
-// The fields of a message that are set.
-static json_t *message_json(const ProtobufCMessage *message) {
+json_t *job_message_json(const ProtobufCMessage *message) {
     json_t *object = json_object();
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
@@ -114,7 +111,7 @@ json_t *job_given_json(const Surefoot__JobSpec *spec) {
     shared.has_continue_final_message = 0; // of a prefill, which is none of the job's fields
     shared.n_messages = 0;
     shared.n_template_variables = 0; // below: as an object, whose members have no order
-    json_t *given = message_json(&shared.base);
+    json_t *given = job_message_json(&shared.base);
     json_t *variables = template_vars_json(spec->template_variables, spec->n_template_variables);
     if (variables != NULL) {
         json_object_set_new(given, "template_variables", variables);
@@ -142,7 +139,7 @@ json_t *job_models_json(const Surefoot__ServiceStatus *state) {
         json_t *models = json_object();
         for (size_t j = 0; j < group->n_models; j++) {
             const Surefoot__ModelInfo *model = group->models[j];
-            json_t *fields = message_json(&model->base);
+            json_t *fields = job_message_json(&model->base);
             json_object_del(fields, "name"); // its key already
             json_object_set_new(models, model->name == NULL ? "" : model->name, fields);
         }

@@ -26,6 +26,7 @@ static const struct verb verbs[] = {
     {"jobs", verb_jobs, "list the jobs that the service keeps"},
     {"purge", verb_purge, "drop old results"},
     {"sweep", verb_sweep, "answer every prompt of a file; goes on where it was interrupted"},
+    {"calibrate", verb_calibrate, "gather rewards of other answers to the prompts of a file"},
     {"compare", verb_compare, "answer them with several methods side by side; goes on likewise"},
     {"certify", verb_certify, "certify how often answers are unsafe, as a judge outside sees it"},
     {"critic", verb_critic, "critic train FILE: predict how texts will end; critic check FILE"},
@@ -36,9 +37,9 @@ static const struct verb verbs[] = {
 static void print_help(FILE *out) {
     fprintf(out, "usage: surefoot VERB [ARGUMENTS]\n\n");
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
+        fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].help);
     }
-    fprintf(out, "  %-8s %s\n", "help",
+    fprintf(out, "  %-9s %s\n", "help",
             "help VERB: what it does, and its flags; help presets: published settings");
     fprintf(out,
             "\n`surefoot VERB --help` does too; `surefoot --version` prints the version.\n"

@@ -40,14 +40,22 @@ static enum status sync_records(struct study *study, struct error *err) {
     return status;
 }
 
-static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
-    struct study *study = user;
-    const struct study_method *method = &study->methods[study->at];
+// The job of an item under a method, but for its seed.
+static void set_item(struct study *study, const struct study_method *method, size_t index) {
     study->spec = method->spec;
     item_set_prompt(&study->items.rows[index], &study->turns, &study->spec, study->message_rows,
                     study->message_list);
+}
+
+static void describe(void *user, size_t index, const Surefoot__JobSpec **spec, const char **key) {
+    struct study *study = user;
+    const struct study_method *method = &study->methods[study->at];
+    set_item(study, method, index);
     study->spec.has_seed = 1;
     study->spec.seed = method->keys[index].seed;
+    struct error ignored;
+    enum status status = job_flags_calibrate(study->job, &study->spec, &ignored);
+    ASSERT(status == STATUS_OK); // find_missing has seen that it is there
     *spec = &study->spec;
     *key = method->keys[index].text;
 }
@@ -149,6 +157,13 @@ static enum status prepare_method(struct study *study, struct study_method *meth
                                  study->items.benchmark, "asked", study->items.asked, "system",
                                  study->turns.system, "prefill", study->turns.prefill, "rendered",
                                  study->turns.rendered, "job", job_json(spec), "models", models);
+    const struct calibration_file *calibration = &study->job->calibration_file;
+    if (method->settings != NULL && calibration->fd >= 0) {
+        struct sha256 sha = calibration->sha;
+        char hex[SHA256_HEX_BYTES];
+        sha256_finish_hex(&sha, hex);
+        json_object_set_new(method->settings, "calibration", json_string(hex));
+    }
     method->results = calloc(study->items.count, sizeof(json_t *));
     if (method->settings == NULL || method->results == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the settings");
@@ -258,6 +273,10 @@ static enum status find_missing(struct study *study, int method, const struct st
     for (size_t i = range->item_begin; status == STATUS_OK && i < range->item_end; i++) {
         bool recorded = false;
         status = find_record(study, method, i, &recorded, err);
+        if (status == STATUS_OK && !recorded) {
+            set_item(study, &study->methods[method], i);
+            status = job_flags_calibrate(study->job, &study->spec, err);
+        }
         indexes[*count] = i;
         *count += status == STATUS_OK && !recorded;
     }
@@ -310,6 +329,7 @@ enum status study_open(struct study *study, const char *path, enum outfile_kind 
         return error_set(err, STATUS_INVALID_ARGUMENT, "--sample-seed",
                          "has no effect without --sample");
     }
+    study->job = job;
     study->turns = job->turns;
     enum status status = items_read(path, &choice, &study->items, err);
     if (status == STATUS_OK) {

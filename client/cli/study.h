@@ -35,6 +35,7 @@ struct study {
     struct session session;
     struct items items;
     struct turns turns;
+    struct job_flags *job;  // borrowed; has the calibrations
     struct outfile outfile; // fd -1: none is asked for
     struct study_method methods[STUDY_METHODS_MAX];
     int n_methods;

@@ -53,6 +53,9 @@ int verb_submit(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         job_flags_set_prompt(&job, prompt);
+        status = job_flags_calibrate(&job, &job.spec, &err);
+    }
+    if (status == STATUS_OK) {
         status = session_open(cli, &session_flags, NULL, &session, &err);
     }
     if (status == STATUS_OK) {

@@ -1,0 +1,128 @@
+// surefoot calibrate with a real service: a killed run goes on to the same file, jobs with it say
+// what their answers are among its rewards, and are refused where they sample otherwise.
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/process.h"
+#include "tests/support/testkit.h"
+
+enum { WAIT_MS = 180000, ARGUMENTS_MAX = 40, PATH_BYTES = 512 };
+
+struct place {
+    char *directory;
+    char calibration[PATH_BYTES];
+    char records[PATH_BYTES];
+    char log[PATH_BYTES];
+    char models[3][PATH_BYTES]; // policy; reward, cost as NAME=DIR
+};
+
+static int set_up(void **state) {
+    struct place *place = calloc(1, sizeof *place);
+    assert_non_null(place);
+    place->directory = testkit_make_directory();
+    snprintf(place->calibration, PATH_BYTES, "%s/c.pb", place->directory);
+    snprintf(place->records, PATH_BYTES, "%s/records.jsonl", place->directory);
+    snprintf(place->log, PATH_BYTES, "%s/test-log", place->directory);
+    snprintf(place->models[0], PATH_BYTES, "%s", testkit_source_path("models/demo/policy"));
+    snprintf(place->models[1], PATH_BYTES, "reward=%s", testkit_source_path("models/demo/reward"));
+    snprintf(place->models[2], PATH_BYTES, "cost=%s", testkit_source_path("models/demo/cost"));
+    *state = place;
+    return 0;
+}
+
+static void start(const struct place *place, struct process *process, char *const *words) {
+    char *argv[ARGUMENTS_MAX + 4] = {(char *)testkit_binary_path("bin/surefoot")};
+    int count = 1;
+    for (int i = 0; words[i] != NULL; i++) {
+        assert_true(i < ARGUMENTS_MAX);
+        argv[count++] = words[i];
+    }
+    argv[count++] = "--dir";
+    argv[count++] = place->directory;
+    remove(place->log);
+    process_start(process, place->log, argv);
+}
+
+static void expect(const struct place *place, int expected, const char *part, char *const *words) {
+    struct process process;
+    int code = -1;
+    start(place, &process, words);
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    char *output = testkit_read_file(place->log, NULL);
+    if (code != expected || strstr(output, part) == NULL) {
+        print_error("%s: exit code %d (expected %d), wanted \"%s\" in:\n%s\n", words[0], code,
+                    expected, part, output);
+        fail();
+    }
+    free(output);
+}
+
+#define EXPECT(expected, part, ...) expect(place, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+
+static int tear_down(void **state) {
+    struct place *place = *state;
+    EXPECT(0, "", "down");
+    testkit_remove_tree(place->directory);
+    free(place);
+    return 0;
+}
+
+struct growth {
+    const char *path;
+    long wanted; // bytes
+};
+
+static bool has_grown(void *context) {
+    const struct growth *growth = context;
+    FILE *file = fopen(growth->path, "rb");
+    long size = 0;
+    if (file != NULL) {
+        size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : 0;
+        fclose(file);
+    }
+    return size >= growth->wanted;
+}
+
+#define CALIBRATE                                                                                  \
+    "calibrate", prompts, "--out", place->calibration, "--limit", "6", "--rollouts", "32",         \
+        "--max-tokens", "8", "--in-flight", "1"
+
+static void test_a_calibration_is_gathered_and_used(void **state) {
+    struct place *place = *state;
+    char prompts[PATH_BYTES];
+    snprintf(prompts, sizeof prompts, "%s", testkit_source_path("models/demo/prompts.jsonl"));
+    EXPECT(0, "up: 1 group", "up", "--comm", "local", "--policy", place->models[0], "--reward",
+           place->models[1], "--cost", place->models[2]);
+    EXPECT(2, "takes none", CALIBRATE, "--n", "4");
+    EXPECT(2, "--rollouts", CALIBRATE, "--rollouts", "5000");
+    EXPECT(0, "6 prompts, 6 of them new", CALIBRATE);
+    size_t size = 0;
+    char *whole = testkit_read_file(place->calibration, &size);
+    remove(place->calibration);
+    struct process process;
+    start(place, &process, (char *[]){CALIBRATE, NULL});
+    struct growth growth = {.path = place->calibration, .wanted = (long)size / 3};
+    assert_true(process_wait_until(has_grown, &growth, WAIT_MS));
+    process_signal(&process, SIGKILL);
+    process_stop(&process, WAIT_MS);
+    EXPECT(0, "6 prompts", CALIBRATE);
+    size_t again = 0;
+    char *bytes = testkit_read_file(place->calibration, &again);
+    assert_int_equal(size, again);
+    assert_memory_equal(whole, bytes, size);
+    free(whole);
+    free(bytes);
+    EXPECT(2, "--rollouts: 16", CALIBRATE, "--rollouts", "16");
+    EXPECT(0, "6 answered", "sweep", prompts, "--limit", "6", "--method", "best-of-n", "--n", "16",
+           "--max-tokens", "8", "--budget", "1000", "--tilt", "exp", "--tilt-sampler", "rollouts",
+           "--calibration", place->calibration, "--out", place->records);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_calibration_is_gathered_and_used, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
