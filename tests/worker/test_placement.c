@@ -25,6 +25,7 @@ static void add_item(struct test_order *test, uint64_t job_id, uint64_t candidat
     test->items[i].job_id = job_id;
     test->items[i].candidate_id = candidate_id;
     test->items[i].parent_id = parent_id;
+    test->items[i].grow_tokens = 4;
     test->item_pointers[i] = &test->items[i];
 }
 
@@ -55,7 +56,7 @@ static void place_first(struct placement *placement, struct test_order *test) {
     for (uint64_t i = 1; i <= 10; i++) {
         add_item(test, 2, i, 0);
     }
-    placement_assign(placement, &test->order, test->ranks);
+    assert_ok(placement_assign(placement, &test->order, test->ranks), NULL);
 }
 
 static int setup(void **state) {
@@ -94,26 +95,76 @@ static void test_candidates_stay_where_they_are(void **state) {
         add_item(&next, 2, i, i);
         add_item(&next, 1, i, i);
     }
-    placement_assign(placement, &next.order, next.ranks);
+    assert_ok(placement_assign(placement, &next.order, next.ranks), NULL);
     for (size_t i = 0; i < next.order.n_items; i++) {
         size_t before = (next.items[i].job_id - 1) * 10 + next.items[i].candidate_id - 1;
         assert_int_equal(next.ranks[i], first.ranks[before]);
     }
 }
 
-static void test_forks_of_one_parent_fill_its_rank_only_to_an_even_share(void **state) {
+// 12 forks of candidate 5 of job 1, of so many tokens.
+static void place_forks(struct placement *placement, struct test_order *test, size_t n_tokens) {
+    make_order(test);
+    for (uint64_t i = 1; i <= 12; i++) {
+        add_item(test, 1, 20 + i, 5);
+        test->items[i - 1].n_tokens = n_tokens;
+    }
+    assert_ok(placement_assign(placement, &test->order, test->ranks), NULL);
+}
+
+static size_t count_at(const struct test_order *test, int rank) {
+    size_t count = 0;
+    for (size_t i = 0; i < test->order.n_items; i++) {
+        count += test->ranks[i] == (uint32_t)rank;
+    }
+    return count;
+}
+
+static void test_forks_leave_their_parents_rank_where_that_ends_sooner(void **state) {
     struct placement *placement = *state;
     struct test_order first;
     place_first(placement, &first);
+    int home = placement_find(placement, 1, 5);
+    struct test_order next;
+    // 48 tokens to grow: with 4 to read again a second rank takes half of the rest.
+    place_forks(placement, &next, 4);
+    assert_int_equal(count_at(&next, home), 7);
+    assert_int_equal(count_at(&next, (home + 1) % N_RANKS) + count_at(&next, (home + 2) % N_RANKS),
+                     5);
+    for (size_t i = 0; i < 7; i++) {
+        assert_int_equal(next.ranks[i], home);
+    }
+    // 32 or 40 to read again: worth it for one child, and for none.
+    place_forks(placement, &next, 32);
+    assert_int_equal(count_at(&next, home), 10);
+    place_forks(placement, &next, 41);
+    assert_int_equal(count_at(&next, home), 12);
+}
+
+static void test_the_shortest_texts_move(void **state) {
+    struct placement *placement = *state;
+    struct test_order first;
+    make_order(&first);
+    for (uint64_t i = 1; i <= 9; i++) {
+        add_item(&first, 1, i, 0);
+    }
+    assert_ok(placement_assign(placement, &first.order, first.ranks), NULL);
+    int home = (int)first.ranks[0];
     struct test_order next;
     make_order(&next);
-    for (uint64_t i = 1; i <= 12; i++) {
-        add_item(&next, 1, 20 + i, 5);
+    for (size_t i = 0; i < 9; i++) { // three parents of one rank with texts of 30, 2 and 30 tokens
+        if ((int)first.ranks[i] == home) {
+            for (uint64_t k = 0; k < 4; k++) {
+                add_item(&next, 1, 10 + next.order.n_items, i + 1);
+                next.items[next.order.n_items - 1].n_tokens =
+                    next.order.n_items > 4 && next.order.n_items <= 8 ? 2 : 30;
+            }
+        }
     }
-    placement_assign(placement, &next.order, next.ranks);
-    expect_loads(&next, 4, 4);
-    for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(next.ranks[i], placement_find(placement, 1, 5));
+    assert_int_equal(next.order.n_items, 12);
+    assert_ok(placement_assign(placement, &next.order, next.ranks), NULL);
+    for (size_t i = 0; i < 12; i++) {
+        assert_int_equal((int)next.ranks[i] != home, i >= 4 && i < 8);
     }
 }
 
@@ -127,7 +178,7 @@ static void test_released_candidates_are_forgotten(void **state) {
     uint64_t released[] = {2, 3, 999};
     next.release.candidate_ids = released;
     next.release.n_candidate_ids = 3;
-    placement_assign(placement, &next.order, next.ranks);
+    assert_ok(placement_assign(placement, &next.order, next.ranks), NULL);
     assert_true(placement_find(placement, 1, 1) >= 0);
     assert_int_equal(placement_find(placement, 1, 2), -1);
     assert_int_equal(placement_find(placement, 1, 3), -1);
@@ -135,7 +186,7 @@ static void test_released_candidates_are_forgotten(void **state) {
     make_order(&next);
     set_release(&next, 1);
     next.release.whole_job = true;
-    placement_assign(placement, &next.order, next.ranks);
+    assert_ok(placement_assign(placement, &next.order, next.ranks), NULL);
     for (uint64_t i = 1; i <= 10; i++) {
         assert_int_equal(placement_find(placement, 1, i), -1);
         assert_true(placement_find(placement, 2, i) >= 0);
@@ -150,7 +201,7 @@ static void test_coordinator_that_releases_nothing_is_survived(void **state) {
         for (uint64_t i = 0; i < ITEMS_MAX; i++) {
             add_item(&test, 1, 1 + round * ITEMS_MAX + i, 0);
         }
-        placement_assign(placement, &test.order, test.ranks);
+        assert_ok(placement_assign(placement, &test.order, test.ranks), NULL);
         assert_int_equal(placement_find(placement, 1, 1 + round * ITEMS_MAX), test.ranks[0]);
     }
 }
@@ -160,8 +211,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_new_candidates_of_each_job_are_dealt_out_evenly, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_candidates_stay_where_they_are, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            test_forks_of_one_parent_fill_its_rank_only_to_an_even_share, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forks_leave_their_parents_rank_where_that_ends_sooner,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_shortest_texts_move, setup, teardown),
         cmocka_unit_test_setup_teardown(test_released_candidates_are_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coordinator_that_releases_nothing_is_survived, setup,
                                         teardown),

@@ -98,7 +98,9 @@ enum status dispatch_order(struct dispatch *dispatch, Surefoot__Order *order,
         refuse(answer, &error);
         return STATUS_OK;
     }
-    placement_assign(dispatch->placement, order, dispatch->ranks);
+    if (placement_assign(dispatch->placement, order, dispatch->ranks) != STATUS_OK) {
+        return STATUS_NO_MEMORY;
+    }
     order->ranks = dispatch->ranks;
     order->n_ranks = order->n_items;
     uint8_t *packed = NULL;
