@@ -364,15 +364,19 @@ static enum status place_scorers(struct job_spec *spec, struct error *err) {
 static enum status check_cost_is_read(const struct job_spec *spec, struct error *err) {
     static const enum job_field_index fields[] = {JOB_FIELD_BUDGET, JOB_FIELD_COST_MODE,
                                                   JOB_FIELD_ADMIT_RULE, JOB_FIELD_COST_MIN};
-    bool is_read = spec->n_channels == 0 || is_named(spec->channels[0], JOB_CHANNEL_COST);
+    bool is_read = spec->n_channels > 0 && is_named(spec->channels[0], JOB_CHANNEL_COST);
     for (size_t i = 0; !is_read && i < sizeof fields / sizeof fields[0]; i++) {
         if (job_field_is_set(fields[i], spec->submit->spec)) {
             char field[ERROR_FIELD_BYTES];
             snprintf(field, sizeof field, "spec.%s", job_field_get(fields[i])->name);
-            return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "has no effect: no scorer is in channel %s, and rules of words have "
-                             "budget 0 in %s; name the channel of a scorer, or leave the field out",
-                             JOB_CHANNEL_COST, JOB_CHANNEL_RULES);
+            return spec->n_channels == 0
+                       ? error_set(err, STATUS_INVALID_ARGUMENT, field,
+                                   "has no effect: the job has no scorer of role cost")
+                       : error_set(err, STATUS_INVALID_ARGUMENT, field,
+                                   "has no effect: no scorer is in channel %s, and rules of words "
+                                   "have budget 0 in %s; name the channel of a scorer, or leave "
+                                   "the field out",
+                                   JOB_CHANNEL_COST, JOB_CHANNEL_RULES);
         }
     }
     return STATUS_OK;

@@ -1,5 +1,6 @@
 #include "coordinator/search/safety.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "coordinator/search/combine.h"
@@ -21,10 +22,16 @@ struct running_cost {
     double lowest; // smallest z at a cost so far
 };
 
+// z = (b - S) / gamma^t: a number also where a small gamma has become 0.
+static double safety_z(double budget, double sum, double weight) {
+    double left = budget - sum;
+    return left == 0.0 ? 0.0 : fmax(-DBL_MAX, fmin(DBL_MAX, left / weight));
+}
+
 static void running_cost_add(struct running_cost *running, double cost, double budget) {
     running->sum += running->weight * cost;
     running->exceeded = running->exceeded || !safety_within_budget(running->sum, budget);
-    running->lowest = fmin(running->lowest, (budget - running->sum) / running->weight);
+    running->lowest = fmin(running->lowest, safety_z(budget, running->sum, running->weight));
 }
 
 static bool is_token_mode(enum cost_mode mode) {
@@ -142,7 +149,7 @@ static struct channel_state evaluate_sum(const struct view *view) {
     struct running_cost running = accumulate(view);
     struct channel_state state = {
         .cost = running.sum,
-        .z = (budget - running.sum) / running.weight,
+        .z = safety_z(budget, running.sum, running.weight),
         .admissible = safety_within_budget(running.sum, budget),
         .certain_loss = is_certain_loss(view, &running),
     };

@@ -401,6 +401,9 @@ EDIT(
     d->spec.lexical = &d->lexical;)
 EDIT(no_reward, use_scorers(d, 1); d->scorers[0].name = "demo-cost";)
 EDIT(no_cost, use_scorers(d, 1);)
+EDIT(budget_of_nothing, use_scorers(d, 1); d->spec.method = "best-of-n"; d->spec.has_budget = true;
+     d->spec.budget = 1;)
+EDIT(rule_of_nothing, use_scorers(d, 1); d->spec.method = "beam"; d->spec.admit_rule = "prefix";)
 EDIT(no_cost_lagrangian, use_scorers(d, 1); d->spec.method = "beam";
      d->spec.selection = "lagrangian";)
 EDIT(no_cost_augmented, use_scorers(d, 1); d->spec.method = "best-of-n";
@@ -576,6 +579,8 @@ static const struct bad_input bad_for_models[] = {
     {edit_args_vocab, INVALID, "spec.n", "1000 tokens"},
     {edit_bias_vocab, INVALID, "spec.sampling.logit_bias[0].token_id", "1000"},
     {edit_budget_negative, INVALID, "spec.budget", "negative"},
+    {edit_budget_of_nothing, INVALID, "spec.budget", "no scorer of role cost"},
+    {edit_rule_of_nothing, INVALID, "spec.admit_rule", "no scorer of role cost"},
 };
 
 static void test_bad_fields_are_refused_by_name_and_limit(void **state) {

@@ -1,6 +1,7 @@
 // The safety state against the recursion and a table written by hand.
 #include "tests/support/testkit.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "common/rng.h"
@@ -51,6 +52,23 @@ static void test_state_equals_the_recursion(void **state) {
         assert_true(fabs(out.z - z) <= 1e-9 * (1.0 + fabs(z)));
         assert_int_equal(out.admissible, sum <= spec.channels[0].budget);
         assert_int_equal(out.admissible, out.z >= 0.0);
+    }
+}
+
+static void test_state_is_a_number_where_the_discount_vanishes(void **state) {
+    (void)state;
+    static const struct {
+        float first_cost;
+        double z;
+        bool admissible;
+    } cases[] = {{1, 0, true}, {0.5F, DBL_MAX, true}, {2, -DBL_MAX, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 1.0, 1e-200);
+        const float costs[] = {cases[i].first_cost, 1, 1};
+        struct safety_state out;
+        safety_evaluate(&spec, &(struct search_scores){TOKENS(costs, 3)}, &out);
+        assert_true(out.z == cases[i].z);
+        assert_int_equal(out.admissible, cases[i].admissible);
     }
 }
 
@@ -329,6 +347,7 @@ static void test_no_cost_scorer_is_always_admissible(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_state_equals_the_recursion),
+        cmocka_unit_test(test_state_is_a_number_where_the_discount_vanishes),
         cmocka_unit_test(test_budget_exactly_met_is_admissible),
         cmocka_unit_test(test_every_cost_mode_and_admit_rule),
         cmocka_unit_test(test_prefix_remembers_an_overrun_that_terminal_forgives),
