@@ -387,6 +387,14 @@ void leaders_on_message(struct coordinator *coordinator, const struct channel_pe
     if (status == STATUS_OK) {
         status = wire_check_version(message->schema_major, message->schema_minor, &err);
     }
+    if (status == STATUS_OK && message->hello != NULL &&
+        message->schema_minor < WIRE_SCHEMA_MINOR) {
+        status = error_set(&err, STATUS_VERSION, "schema_minor",
+                           "the group speaks schema %u.%u and would not do all that orders say: "
+                           "%d.%d or newer is needed",
+                           message->schema_major, message->schema_minor, WIRE_SCHEMA_MAJOR,
+                           WIRE_SCHEMA_MINOR);
+    }
     if (status != STATUS_OK) {
         // Its order may have been in there: better to do it again elsewhere than to wait for it.
         reject(coordinator, peer, &err);

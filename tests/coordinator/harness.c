@@ -88,6 +88,8 @@ void harness_free(Surefoot__ClientReply *reply) {
 static void group_send(struct fake_group *group, Surefoot__GroupMessage *message) {
     message->has_schema_major = true;
     message->schema_major = WIRE_SCHEMA_MAJOR;
+    message->has_schema_minor = true;
+    message->schema_minor = (uint32_t)(WIRE_SCHEMA_MINOR + group->newer);
     uint8_t *bytes;
     size_t size;
     assert_ok(wire_pack(WIRE_GROUP_MESSAGE, message, &bytes, &size), NULL);

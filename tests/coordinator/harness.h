@@ -41,6 +41,7 @@ struct fake_group {
     const char *policy_hash;
     const char *precision;
     const char *kv_dtype;
+    int newer; // schema minors than the coordinator's
     bool has_policy_alone;
     bool is_mute;      // neither beats nor answers
     bool holds_orders; // beats, but keeps its order

@@ -872,6 +872,19 @@ static bool is_rejected(void *context) {
     return ((struct fake_group *)context)->reject_status != 0;
 }
 
+static void test_group_of_an_older_schema_is_refused(void **state) {
+    struct harness *harness = *state;
+    harness->groups[0].newer = -1;
+    struct fake_group *group = harness_greet(harness, 0, 64);
+    harness_await(harness, is_rejected, group);
+    assert_int_equal(group->reject_status, STATUS_VERSION);
+    assert_int_equal(group->welcomes, 0);
+    harness_disconnect(harness, 0);
+    group->newer = 1;
+    harness_greet(harness, 0, 64);
+    harness_await(harness, is_welcome, group);
+}
+
 static void test_group_with_other_models_or_a_taken_name_is_refused(void **state) {
     struct harness *harness = *state;
     harness_connect(harness, 0, 64);
@@ -1434,6 +1447,7 @@ int main(void) {
         CASE(test_followed_again_after_a_restart_a_job_streams),
         CASE(test_waiting_fetch_is_answered_when_the_service_stops),
         CASE(test_restart_runs_unfinished_jobs_again),
+        CASE(test_group_of_an_older_schema_is_refused),
         CASE(test_job_of_an_unknown_scorer_is_rejected_when_groups_come),
         CASE(test_group_with_other_models_or_a_taken_name_is_refused),
         CASE(test_bad_messages_are_refused_and_the_service_goes_on),

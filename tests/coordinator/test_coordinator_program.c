@@ -216,6 +216,8 @@ static void test_refused_groups_do_not_fill_the_log(void **state) {
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;
     message.has_schema_major = true;
     message.schema_major = WIRE_SCHEMA_MAJOR;
+    message.has_schema_minor = true;
+    message.schema_minor = WIRE_SCHEMA_MINOR;
     message.hello = &hello;
     for (int i = 0; i < HELLOS; i++) {
         send_message(fixture, WIRE_GROUP_MESSAGE, &message);
