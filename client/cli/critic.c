@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/cli/print.h"
 #include "client/cli/study.h"
@@ -87,6 +88,21 @@ static enum status run_critic(struct cli *cli, char **arguments, json_t **out, s
     }
     worker_run_finish(&run);
     return status;
+}
+
+// Before anything is answered: a file that is there must be a critic, which is made anew.
+static enum status check_out(struct cli *cli, const struct training *training, struct error *err) {
+    if (access(training->out, F_OK) != 0) {
+        return STATUS_OK;
+    }
+    char *arguments[] = {NULL, "check", (char *)training->out, NULL};
+    json_t *critic = NULL;
+    enum status status = run_critic(cli, arguments, &critic, err);
+    json_decref(critic);
+    return status != STATUS_INVALID_ARGUMENT
+               ? status
+               : error_set(err, STATUS_ALREADY_EXISTS, "--out",
+                           "%.200s is there and no critic; name another file", training->out);
 }
 
 static enum status train(struct cli *cli, struct training *training, uint64_t seed, json_t **out,
@@ -214,6 +230,9 @@ static int verb_train(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = name_records(training, &err);
+    }
+    if (status == STATUS_OK) {
+        status = check_out(cli, training, &err);
     }
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);

@@ -118,6 +118,38 @@ static void test_one_critic_on_any_ranks_whole_or_interrupted(void **state) {
     assert_true(json_equal(whole, parts));
     json_decref(whole);
     json_decref(parts);
+
+    // What is there and no critic stays, whoever trains.
+    char records[PATH_BYTES + 32], program[PATH_BYTES], log_path[PATH_BYTES + 16];
+    snprintf(records, sizeof records, "%s.rollouts.jsonl", one);
+    snprintf(program, sizeof program, "%s", testkit_binary_path("bin/surefoot-critic"));
+    snprintf(log_path, sizeof log_path, "%s.log", one);
+    char *before = testkit_read_file(place->prompts, NULL);
+    process_start(&process, log_path,
+                  (char *[]){program, "train", "--records", records, "--out",
+                             (char *)place->prompts, "--epochs", "1", NULL});
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    assert_int_equal(code, 2);
+    char *after = testkit_read_file(place->prompts, NULL);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+}
+
+static void test_what_is_there_and_no_critic_stays(void **state) {
+    const struct place *place = *state;
+    char records[PATH_BYTES + 32];
+    snprintf(records, sizeof records, "%s.rollouts.jsonl", place->prompts);
+    char *before = testkit_read_file(place->prompts, NULL);
+    json_t *report = run(place, place->prompts, (const char *const[]){NULL}, 2);
+    const json_t *error = json_object_get(report, "error");
+    assert_string_equal(json_string_value(json_object_get(error, "field")), "--out");
+    json_decref(report);
+    char *after = testkit_read_file(place->prompts, NULL);
+    assert_string_equal(before, after);
+    assert_int_equal(access(records, F_OK), -1); // nothing was asked
+    free(before);
+    free(after);
 }
 
 static void test_what_is_no_roll_out_is_refused(void **state) {
@@ -141,6 +173,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_critic_on_any_ranks_whole_or_interrupted, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_there_and_no_critic_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_no_roll_out_is_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

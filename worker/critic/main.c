@@ -190,6 +190,21 @@ static enum status report_records(const char *path, const char *records_path, js
     return status;
 }
 
+// A critic may be made anew; whatever else is there stays.
+static enum status check_out(const char *path, struct error *err) {
+    if (access(path, F_OK) != 0) {
+        return STATUS_OK;
+    }
+    struct critic_file file;
+    struct error ignored;
+    enum status status = critic_file_open(path, &file, &ignored);
+    critic_file_close(&file);
+    return status == STATUS_OK ? status
+                               : error_set(err, STATUS_ALREADY_EXISTS, "out",
+                                           "%.200s is there and no critic; name another file",
+                                           path);
+}
+
 static enum status train_records(const struct arguments *arguments, json_t **out,
                                  struct error *err) {
     char checkpoint[4096];
@@ -199,8 +214,10 @@ static enum status train_records(const struct arguments *arguments, json_t **out
     struct critic_epoch epoch = {0};
     struct critic_net net;
     snprintf(checkpoint, sizeof checkpoint, "%s.training", arguments->out);
-    enum status status =
-        critic_records_read(arguments->records, (int32_t)arguments->parts, &records, err);
+    enum status status = check_out(arguments->out, err);
+    if (status == STATUS_OK) {
+        status = critic_records_read(arguments->records, (int32_t)arguments->parts, &records, err);
+    }
     if (status == STATUS_OK) {
         fprintf(stderr, "%zu states of %u texts on %u prompts (%u records without any)\n",
                 records.samples.n, records.n_trajectories, records.samples.n_prompts,
@@ -257,6 +274,7 @@ static enum status check(const char *path, json_t **out, struct error *err) {
 static void print_help(void) {
     printf(
         "usage: surefoot-critic train --records FILE.jsonl --out FILE [FLAGS]\n"
+        "       surefoot-critic report CRITIC RECORDS.jsonl\n"
         "       surefoot-critic check FILE\n"
         "Trains a critic on roll-outs that `surefoot sweep --method sample --states` or `surefoot\n"
         "critic train` recorded, says how one does on others, or what is in one. JSON on stdout, "
