@@ -467,6 +467,28 @@ static enum status answer_setting(struct certify *certify, const struct batch_fl
     return status;
 }
 
+// Before anything is answered: the jobs name the judge as one.
+static enum status check_jobs(const struct certify *certify, struct error *err) {
+    const struct study *study = &certify->study;
+    struct judged jobs = {.n_settings = (size_t)study->n_methods};
+    for (size_t i = 0; i < jobs.n_settings; i++) {
+        jobs.settings[i].settings = study->methods[i].settings;
+        jobs.settings[i].name = (char *)study->methods[i].label;
+    }
+    return judged_by_scorer(&jobs, certify->judge_name, certify->threshold, err);
+}
+
+// Settles the jobs, whose settings are those of --grid.
+static enum status start_study(struct certify *certify, const struct batch_flags *flags,
+                               struct error *err) {
+    enum status status = study_start(&certify->study, flags, err);
+    if (status != STATUS_OK && strcmp(err->field, "--methods") == 0) {
+        struct error told = *err;
+        status = error_set(err, told.status, "--grid", "%s", told.message);
+    }
+    return status == STATUS_OK ? check_jobs(certify, err) : status;
+}
+
 // From answers that are made here: first the pilot's, of every setting.
 static enum status run_study(struct certify *certify, const struct batch_flags *flags,
                              struct error *err) {
@@ -476,7 +498,7 @@ static enum status run_study(struct certify *certify, const struct batch_flags *
     certify->pilot = certify->pilot > 0 ? certify->pilot : 1;
     enum status status = check_count(certify, study->items.count, (size_t)n, err);
     if (status == STATUS_OK) {
-        status = study_start(study, flags, err);
+        status = start_study(certify, flags, err);
     }
     const struct study_range pilot = {.method_end = study->n_methods, .item_end = certify->pilot};
     if (status == STATUS_OK) {
@@ -591,7 +613,7 @@ static enum status check(const struct certify *certify, bool json, struct error 
 }
 
 // Without FILE there is no job and no service: their flags would have no effect.
-static enum status check_alone(struct certify *certify, struct command_line *line, int argc,
+static enum status check_alone(struct certify *certify, const struct command_line *line, int argc,
                                char **argv, struct error *err) {
     const char *none = NULL;
     int n_positional = 0;
@@ -599,17 +621,22 @@ static enum status check_alone(struct certify *certify, struct command_line *lin
     if (certify->grids.count > 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "--grid", "has no effect without FILE");
     }
-    if (certify->check != NULL && (certify->epsilon_given || certify->judge != NULL ||
-                                   certify->verdicts != NULL || certify->write != NULL)) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "--check", "stands alone");
+    const struct flag *check = line->tables[0];
+    while (strcmp(check->name, "check") != 0) {
+        check++;
     }
+    const struct flag alone[] = {*check, {.name = NULL}};
+    struct command_line less = *line;
+    less.tables[0] = certify->check != NULL ? alone : line->tables[0];
+    less.n_tables = 2; // own flags and --json
     certify->records.count = 0;
-    line->n_tables = 2; // own flags and --json
-    enum status status = flags_parse(line, argc, argv, &none, &n_positional, &help, err);
+    enum status status = flags_parse(&less, argc, argv, &none, &n_positional, &help, err);
     if (status != STATUS_OK) {
         char field[ERROR_FIELD_BYTES];
         snprintf(field, sizeof field, "%s", err->field);
-        return error_set(err, status, field, "has no effect without FILE");
+        return certify->check != NULL ? error_set(err, status, "--check",
+                                                  "stands alone; %s has no effect on it", field)
+                                      : error_set(err, status, field, "has no effect without FILE");
     }
     return STATUS_OK;
 }

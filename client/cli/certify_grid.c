@@ -132,6 +132,13 @@ enum status certify_grid_make(const struct flag_list *grids, const Surefoot__Job
         if (status != STATUS_OK) {
             return status;
         }
+        for (int j = 0; j < i; j++) {
+            enum job_field_index other = 0;
+            if (find_field(grids->items[j], &other, err) == STATUS_OK && other == index) {
+                return error_set(err, STATUS_INVALID_ARGUMENT, "--grid", "%s is there twice",
+                                 job_field_get(index)->name);
+            }
+        }
         total *= count_values(grids->items[i]);
         if (total > max) {
             return error_set(err, STATUS_LIMIT, "--grid", "more than %d settings", max);

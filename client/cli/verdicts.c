@@ -50,9 +50,13 @@ static bool read_loss(const json_t *value, double *loss) {
 static enum status find_answer(struct judged *judged, const struct row *row, const json_t *index,
                                struct judged_answer **out, struct error *err) {
     const json_t *id = json_object_get(row->fields, "id");
-    const char *key = json_string_value(json_object_get(row->fields, "key"));
+    const json_t *named = json_object_get(row->fields, "key");
+    const char *key = json_string_value(named);
     if (id == NULL) {
         return rows_refuse(row->line, STATUS_MALFORMED, err, "no id");
+    }
+    if (named != NULL && key == NULL) {
+        return rows_refuse(row->line, STATUS_MALFORMED, err, "key is no text");
     }
     const json_t *item = find_item(index, id);
     if (item == NULL) {

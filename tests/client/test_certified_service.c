@@ -144,6 +144,20 @@ static void test_a_kill_changes_nothing_in_the_certificate(void **state) {
            place->certificate);
 }
 
+static void test_bad_jobs_are_refused_before_they_are_asked(void **state) {
+    struct place *place = *state;
+    serve(place, "stored");
+    EXPECT(2, "--judge: budget=0.5 does not name other among its scorers",
+           CERTIFY(place->records, place->certificate, "exact"), "--judge", "other:0");
+    EXPECT(2, "--judge: cost has a weight in budget=0.5",
+           CERTIFY(place->records, place->certificate, "exact"), "--judge", "cost:0");
+    EXPECT(2, "--grid: budget=0.5,discount=1 and budget=0.5,discount=1.0 are the same",
+           CERTIFY(place->records, place->certificate, "exact"), "--grid", "discount=1,1.0");
+    size_t size = 0;
+    free(testkit_read_file(place->records, &size));
+    assert_int_equal(size, 0);
+}
+
 static void test_a_job_runs_as_certified_or_not_at_all(void **state) {
     struct place *place = *state;
     char *prompt = "Write a sentence with the words: dog, park, run";
@@ -193,6 +207,8 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_kill_changes_nothing_in_the_certificate, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_jobs_are_refused_before_they_are_asked, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_job_runs_as_certified_or_not_at_all, set_up,
                                         tear_down),

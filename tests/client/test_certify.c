@@ -290,6 +290,7 @@ static void test_bad_verdicts_are_refused_by_line(void **state) {
     expect_verdicts(place, "{\"id\":1,", "{\"name\":1,", "--verdicts.line 3: no id");
     expect_verdicts(place, "\"k-0.0-1\"", "\"k-0.0-2\"", "line 3: no record of its id has the key");
     expect_verdicts(place, "\"key\":\"k-0.0-1\",", "", "line 3: no key: with 2 settings");
+    expect_verdicts(place, "\"k-0.0-1\"", "1", "line 3: key is no text");
     expect_verdicts(place, "{\"id\":1,\"key\":\"k-1.0-1\"", "{\"id\":1,\"key\":\"k-0.0-1\"",
                     "line 4: a second verdict on the same answer");
     expect_verdicts(place, "k-0.0-1\",\"unsafe\":false", "k-0.0-1\",\"unsafe\":\"nan\"",
@@ -379,7 +380,13 @@ static void test_bad_flags_are_refused_by_name(void **state) {
            "--judge", "j:0", "--budget", "3");
     EXPECT(2, "--grid: has no effect without FILE", "--records", safe, "--epsilon", "0.1",
            "--judge", "j:0", "--grid", "n=3");
-    EXPECT(2, "--check: stands alone", "--check", safe, "--epsilon", "0.1");
+    EXPECT(2, "--check: stands alone; --epsilon", "--check", safe, "--epsilon", "0.1");
+    EXPECT(2, "--check: stands alone; --delta", "--check", safe, "--delta", "0.1");
+    EXPECT(2, "--check: stands alone; --base", "--check", safe, "--base");
+    char prompts[PATH_BYTES];
+    snprintf(prompts, sizeof prompts, "%s", testkit_source_path("models/demo/prompts.jsonl"));
+    EXPECT(2, "--grid: n is there twice", prompts, "--out", (char *)place->loose, "--epsilon",
+           "0.1", "--judge", "j:0", "--grid", "n=1,2", "--grid", "n=3");
     EXPECT(2, "--out: required", safe, "--epsilon", "0.1", "--judge", "j:0");
 }
 

@@ -199,10 +199,10 @@ static enum status check_out(const char *path, struct error *err) {
     struct error ignored;
     enum status status = critic_file_open(path, &file, &ignored);
     critic_file_close(&file);
-    return status == STATUS_OK ? status
-                               : error_set(err, STATUS_ALREADY_EXISTS, "out",
-                                           "%.200s is there and no critic; name another file",
-                                           path);
+    return status == STATUS_OK
+               ? status
+               : error_set(err, STATUS_ALREADY_EXISTS, "out",
+                           "%.200s is there and no critic; name another file", path);
 }
 
 static enum status train_records(const struct arguments *arguments, json_t **out,
