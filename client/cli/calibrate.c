@@ -117,11 +117,70 @@ static enum status take_job(struct job_flags *job, uint32_t rollouts, struct err
     return STATUS_OK;
 }
 
+static const Surefoot__ModelInfo *find_policy(const Surefoot__ServiceStatus *state) {
+    for (size_t i = 0; i < state->n_groups; i++) {
+        const Surefoot__GroupStatus *group = state->groups[i];
+        for (size_t j = 0; group->alive && j < group->n_models; j++) {
+            const char *role = group->models[j]->role;
+            if (role != NULL && strcmp(role, "policy") == 0) {
+                return group->models[j];
+            }
+        }
+    }
+    return NULL;
+}
+
+static void take_sampling(const Surefoot__Sampling *given, Surefoot__Sampling *out) {
+    out->temperature = given->has_temperature ? given->temperature : out->temperature;
+    out->top_k = given->has_top_k ? given->top_k : out->top_k;
+    out->top_p = given->has_top_p ? given->top_p : out->top_p;
+    out->repetition_penalty =
+        given->has_repetition_penalty ? given->repetition_penalty : out->repetition_penalty;
+    out->frequency_penalty =
+        given->has_frequency_penalty ? given->frequency_penalty : out->frequency_penalty;
+    out->min_tokens = given->has_min_tokens ? given->min_tokens : out->min_tokens;
+}
+
+// Before anything is asked, as a file that lacks no prompt gets no result: what was given and the
+// policy are what the file was made with.
+static enum status check_header(struct run *run, const Surefoot__ServiceStatus *state,
+                                struct error *err) {
+    const Surefoot__JobSpec *spec = &run->job->spec;
+    const Surefoot__ModelInfo *policy = find_policy(state);
+    if (run->file.header == NULL) {
+        return STATUS_OK;
+    }
+    Surefoot__CalibrationHeader header = *run->file.header->header;
+    Surefoot__Calibration conditions = *header.conditions;
+    Surefoot__Sampling sampling = *conditions.sampling;
+    Surefoot__CalibratedModel model = *conditions.policy;
+    if (policy != NULL) {
+        model.hash = policy->hash;
+        model.precision = policy->precision;
+        model.kv_dtype = policy->kv_dtype;
+    }
+    if (spec->sampling != NULL) {
+        take_sampling(spec->sampling, &sampling);
+    }
+    conditions.policy = &model;
+    conditions.sampling = &sampling;
+    conditions.max_tokens = spec->has_max_tokens ? spec->max_tokens : conditions.max_tokens;
+    header.conditions = &conditions;
+    header.seed = spec->seed;
+    header.date = spec->date;
+    return calibration_begin(&run->file, &header, err);
+}
+
 // The names of the items' jobs: equal when prompt, job and models are.
 static enum status make_keys(struct run *run, struct error *err) {
     Surefoot__ServiceStatus *state = NULL;
     enum status status = surefoot_status(run->session.client, run->session.timeout_ms, &state, err);
     if (status != STATUS_OK) {
+        return status;
+    }
+    status = check_header(run, state, err);
+    if (status != STATUS_OK) {
+        surefoot_status_free(state);
         return status;
     }
     json_t *settings = json_pack("{s:o, s:o*}", "calibrate", job_json(&run->job->spec), "models",

@@ -115,9 +115,18 @@ static void test_a_calibration_is_gathered_and_used(void **state) {
     free(whole);
     free(bytes);
     EXPECT(2, "--rollouts: 16", CALIBRATE, "--rollouts", "16");
+    // Nothing is left to ask, and what would be asked otherwise is told all the same.
+    EXPECT(2, "made with seed 0, now it is 9", CALIBRATE, "--seed", "9");
+    EXPECT(2, "sampling.temperature 1.0, now it is 0.5", CALIBRATE, "--temperature", "0.5");
+    EXPECT(2, "max_tokens 8, now it is 9", CALIBRATE, "--max-tokens", "9");
+    EXPECT(2, "date", CALIBRATE, "--date", "2001-02-03");
     EXPECT(0, "6 answered", "sweep", prompts, "--limit", "6", "--method", "best-of-n", "--n", "16",
            "--max-tokens", "8", "--budget", "1000", "--tilt", "exp", "--tilt-sampler", "rollouts",
            "--calibration", place->calibration, "--out", place->records);
+    EXPECT(0, "", "down");
+    EXPECT(0, "up: 1 group", "up", "--comm", "local", "--policy", place->models[0], "--reward",
+           place->models[1], "--cost", place->models[2], "--precision", "int8");
+    EXPECT(2, "policy.precision \"stored\", now it is \"int8\"", CALIBRATE);
 }
 
 int main(void) {
