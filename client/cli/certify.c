@@ -103,8 +103,8 @@ static void init_flags(struct certify *certify, struct flag table[OWN_FLAGS]) {
          .kind = FLAG_LIST,
          .target = &certify->records,
          .value = "OUT.jsonl",
-         .help =
-             "instead of FILE: of a sweep or comparison, in the order of the tests; repeatable"},
+         .help = "instead of FILE: of a sweep or comparison that has ended, as what comes first is "
+                 "short and easy; in the order of the tests; repeatable"},
         {.name = "judge",
          .kind = FLAG_TEXT,
          .target = &certify->judge,
