@@ -277,6 +277,11 @@ static enum status find_missing(struct study *study, int method, const struct st
             set_item(study, &study->methods[method], i);
             status = job_flags_calibrate(study->job, &study->spec, err);
         }
+        if (status == STATUS_NOT_FOUND) {
+            const struct error told = *err;
+            status = error_set(err, told.status, told.field, "%s, which line %zu asks",
+                               told.message, study->items.rows[i].line);
+        }
         indexes[*count] = i;
         *count += status == STATUS_OK && !recorded;
     }

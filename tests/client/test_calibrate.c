@@ -14,6 +14,7 @@ struct place {
     char *directory;
     char calibration[PATH_BYTES];
     char records[PATH_BYTES];
+    char more[PATH_BYTES];
     char log[PATH_BYTES];
     char models[3][PATH_BYTES]; // policy; reward, cost as NAME=DIR
 };
@@ -24,6 +25,7 @@ static int set_up(void **state) {
     place->directory = testkit_make_directory();
     snprintf(place->calibration, PATH_BYTES, "%s/c.pb", place->directory);
     snprintf(place->records, PATH_BYTES, "%s/records.jsonl", place->directory);
+    snprintf(place->more, PATH_BYTES, "%s/more.jsonl", place->directory);
     snprintf(place->log, PATH_BYTES, "%s/test-log", place->directory);
     snprintf(place->models[0], PATH_BYTES, "%s", testkit_source_path("models/demo/policy"));
     snprintf(place->models[1], PATH_BYTES, "reward=%s", testkit_source_path("models/demo/reward"));
@@ -123,6 +125,8 @@ static void test_a_calibration_is_gathered_and_used(void **state) {
     EXPECT(0, "6 answered", "sweep", prompts, "--limit", "6", "--method", "best-of-n", "--n", "16",
            "--max-tokens", "8", "--budget", "1000", "--tilt", "exp", "--tilt-sampler", "rollouts",
            "--calibration", place->calibration, "--out", place->records);
+    EXPECT(2, "which line 7 asks", "sweep", prompts, "--limit", "7", "--method", "best-of-n", "--n",
+           "16", "--max-tokens", "8", "--calibration", place->calibration, "--out", place->more);
     EXPECT(0, "", "down");
     EXPECT(0, "up: 1 group", "up", "--comm", "local", "--policy", place->models[0], "--reward",
            place->models[1], "--cost", place->models[2], "--precision", "int8");
