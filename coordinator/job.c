@@ -7,6 +7,7 @@
 
 #include "common/deadline.h"
 #include "common/log.h"
+#include "coordinator/job_critic.h"
 #include "coordinator/job_result.h"
 #include "coordinator/job_row.h"
 
@@ -133,6 +134,11 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *
     }
     struct search_score scores[LIMIT_SCORERS];
     take_scores(row, scores);
+    struct cost_to_go costs_to_go[LIMIT_CHANNELS];
+    double reward_to_go = 0;
+    if (row->n_critic > 0) {
+        job_critic_take_row(job->spec, row, costs_to_go, &reward_to_go);
+    }
     const struct search_row converted = {
         .candidate_id = row->candidate_id,
         .token_ids = row->token_ids,
@@ -146,6 +152,8 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *
                     .n_ids = row->n_read_ids},
         .scores = scores,
         .n_places = n_places,
+        .costs_to_go = costs_to_go,
+        .reward_to_go = reward_to_go,
     };
     job->prompt_tokens = row->has_prompt_tokens ? row->prompt_tokens : job->prompt_tokens;
     status = search_on_row(job->search, &converted, err);

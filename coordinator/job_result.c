@@ -402,6 +402,9 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
     fill_times(job, message);
     if (ending->models != NULL && resolved) {
         fill_models(job, ending->models, parts);
+        if (job->spec->search.critic_parts > 0) {
+            message->critic_hash = (char *)ending->models->critic.hash;
+        }
     }
     enum status status = job->search != NULL ? fill_search(job, ending->outcome, parts) : STATUS_OK;
     bool calibrates = resolved && ending->models != NULL &&

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "coordinator/job_critic.h"
+
 static enum status check_tokens(const Surefoot__Row *row, struct error *err) {
     if (row->n_logprobs != row->n_token_ids) {
         return error_set(err, STATUS_MALFORMED, "row.logprobs", "%zu for %zu tokens",
@@ -93,6 +95,9 @@ enum status job_row_check(const struct job_spec *spec, const Surefoot__Row *row,
     }
     if (status == STATUS_OK) {
         status = check_state(spec, row, err);
+    }
+    if (status == STATUS_OK) {
+        status = job_critic_check_row(spec, row, err);
     }
     return status == STATUS_OK ? check_scores(spec, row, err) : status;
 }

@@ -8,6 +8,7 @@
 #include "common/date.h"
 #include "coordinator/certificate.h"
 #include "coordinator/job_channels.h"
+#include "coordinator/job_critic.h"
 #include "coordinator/job_calibration.h"
 #include "coordinator/job_scorers.h"
 #include "proto/same_job.h"
@@ -611,6 +612,9 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
         spec->search.block_tokens = models->block_tokens_max;
     }
     status = resolve_states(spec, models, err);
+    if (status == STATUS_OK) {
+        status = job_critic_resolve(spec, models, err);
+    }
     if (status == STATUS_OK) {
         status = job_calibration_resolve(spec, models, err);
     }

@@ -205,6 +205,11 @@ enum status model_set_read(const Surefoot__GroupHello *hello, struct model_set *
         }
         out->n_scorers++;
     }
+    status = critic_description_read(hello->critic, &out->critic, err);
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "critic");
+        return status;
+    }
     out->block_tokens_max = hello->has_order_tokens_max && hello->order_tokens_max > 0 &&
                                     hello->order_tokens_max < LIMIT_BLOCK_TOKENS
                                 ? hello->order_tokens_max
@@ -257,6 +262,12 @@ enum status model_set_agree(const struct model_set *set, const struct model_set 
     enum status status = agree(&set->policy, &other->policy, "policy", err);
     if (status != STATUS_OK) {
         return status;
+    }
+    if (strcmp(set->critic.hash, other->critic.hash) != 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "critic",
+                         "hash %.12s where the service has %.12s",
+                         other->critic.hash[0] != '\0' ? other->critic.hash : "none",
+                         set->critic.hash[0] != '\0' ? set->critic.hash : "none");
     }
     if (set->n_scorers != other->n_scorers) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "coordinator/critic_description.h"
 #include "proto/limits.h"
 #include "proto/wire.h"
 
@@ -40,6 +41,7 @@ struct model_set {
     struct model_description policy;
     struct model_description scorers[LIMIT_SCORERS];
     size_t n_scorers;
+    struct critic_description critic;
     uint32_t block_tokens_max; // tokens that one order may ask for
     int32_t exempt_ids[MODEL_EXEMPT_MAX];
     size_t n_exempt;

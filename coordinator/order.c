@@ -84,6 +84,8 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->cost_eos_append = spec->cost_eos_append;
     message->has_states = spec->state_bytes > 0;
     message->states = spec->state_bytes > 0;
+    message->has_critic = spec->search.critic_parts > 0;
+    message->critic = spec->search.critic_parts > 0;
     for (size_t i = 0; i < spec->n_scorers; i++) {
         const struct job_scorer *scorer = &spec->scorers[i];
         Surefoot__ScorerSpec *out = &part->scorers[i];

@@ -381,8 +381,8 @@ static void on_purge(const struct request *request, const Surefoot__PurgeJobs *p
 struct status_parts {
     Surefoot__GroupStatus groups[LIMIT_GROUPS];
     Surefoot__GroupStatus *group_list[LIMIT_GROUPS];
-    Surefoot__ModelInfo models[LIMIT_SCORERS + 1];
-    Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 1];
+    Surefoot__ModelInfo models[LIMIT_SCORERS + 2];
+    Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 2];
     size_t n_models;
 };
 
@@ -394,6 +394,12 @@ static void fill_models(const struct coordinator *coordinator, struct status_par
     model_description_fill(&models->policy, &parts->models[parts->n_models++]);
     for (size_t i = 0; i < models->n_scorers; i++) {
         model_description_fill(&models->scorers[i], &parts->models[parts->n_models++]);
+    }
+    if (models->critic.hash[0] != '\0') {
+        Surefoot__ModelInfo *critic = &parts->models[parts->n_models++];
+        surefoot__model_info__init(critic);
+        critic->name = critic->role = (char *)"critic";
+        critic->hash = (char *)models->critic.hash;
     }
     for (size_t i = 0; i < parts->n_models; i++) {
         parts->model_list[i] = &parts->models[i];

@@ -62,6 +62,11 @@ static const char *const cost_eos[] = {
     [COST_EOS_APPEND] = "append",
     NULL,
 };
+static const char *const critic_uses[] = {
+    [CRITIC_USE_OFF] = "off",
+    [CRITIC_USE_LATENT] = "latent",
+    NULL,
+};
 static const char *const fallback_penalties[] = {
     [FALLBACK_PENALTY_COUNT] = "count",
     [FALLBACK_PENALTY_LOG1P] = "log1p",
@@ -370,6 +375,13 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                           .fallback = 0,
                           .methods = SAMPLE,
                           .about = "the result has the hidden states at the ends of blocks"},
+    [JOB_FIELD_CRITIC] = {.name = "critic",
+                          .kind = JOB_FIELD_KIND_CHOICE,
+                          .choices = critic_uses,
+                          .fallback = CRITIC_USE_OFF,
+                          .methods = BEAM | GUARD,
+                          .selections = AUGMENTED,
+                          .about = "latent: unfinished candidates by what the critic foretells"},
 };
 
 const struct job_field *job_field_get(enum job_field_index index) {

@@ -49,6 +49,7 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_CALIBRATE,
     JOB_FIELD_DEADLINE_MS,
     JOB_FIELD_STATES,
+    JOB_FIELD_CRITIC,
     JOB_FIELDS_COUNT,
 };
 

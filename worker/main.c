@@ -56,6 +56,7 @@ static enum status open_rank(const struct worker_options *options, struct rank *
                              struct error *err) {
     struct rank_options rank_options = {
         .policy_directory = options->policy,
+        .critic_path = options->critic[0] != '\0' ? options->critic : NULL,
         .n_scorers = options->n_scorers,
         .backend = options->backend,
         .threads = options->threads > 0 ? (int)options->threads : threads_default(options),

@@ -26,6 +26,7 @@ struct worker_options {
     char coordinator[256];           // endpoint for groups
     char name[LIMIT_NAME_BYTES + 1]; // "" : host and process make one
     char policy[WORKER_TEXT_BYTES];  // directory
+    char critic[WORKER_TEXT_BYTES];  // file; "": none
     struct worker_scorer scorers[RANK_SCORERS_MAX];
     int n_scorers;
     char backend[16];         // "cpu"
@@ -41,7 +42,7 @@ struct worker_options {
     int64_t collective_timeout_ms; // 100..3600000, default 30000
     int64_t order_timeout_ms;      // 100..86400000, default 600000
     enum log_level log_level;
-    bool plan; // print the memory plan and end
+    bool plan;                        // print the memory plan and end
     char render[WORKER_RENDER_BYTES]; // "", or a request of worker/render.h: answer it and end
     bool version;
     bool help;

@@ -115,6 +115,10 @@ static enum status start_group(struct cli *cli, struct service *service, int ind
     push(&arguments, settings->precision);
     push(&arguments, "--kv-dtype");
     push(&arguments, settings->kv_dtype);
+    if (settings->critic[0] != '\0') {
+        push(&arguments, "--critic");
+        push(&arguments, settings->critic);
+    }
     if (settings->slots > 0) {
         push(&arguments, "--slots");
         push_number(&arguments, settings->slots);

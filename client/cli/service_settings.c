@@ -44,6 +44,12 @@ void service_flags_init(struct service_flags *flags) {
                           .target = &flags->policy,
                           .value = "DIR",
                           .help = "model that writes; default: the shipped models"};
+    *at++ = (struct flag){.name = "latent-critic",
+                          .kind = FLAG_TEXT,
+                          .target = &flags->critic,
+                          .value = "FILE",
+                          .help = "of `surefoot critic train`, for jobs with --critic latent; "
+                                  "default none"};
     *at++ = (struct flag){.name = "reward",
                           .kind = FLAG_LIST,
                           .target = &flags->rewards,
@@ -127,6 +133,15 @@ static bool resolve(const char *model, char *out, size_t size) {
     bool good =
         whole != NULL && (size_t)snprintf(out, size, "%s%s%s", whole, name != NULL ? "/" : "",
                                           name != NULL ? name : "") < size;
+    free(whole);
+    return good;
+}
+
+static bool resolve_file(const char *path, char *out, size_t size) {
+    struct stat info;
+    bool is_file = stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    char *whole = is_file ? realpath(path, NULL) : NULL;
+    bool good = whole != NULL && (size_t)snprintf(out, size, "%s", whole) < size;
     free(whole);
     return good;
 }
@@ -227,6 +242,11 @@ enum status service_settings_make(const struct cli *cli, const struct service_fl
         status = copy_name("--kv-dtype", flags->kv_dtype == NULL ? "f32" : flags->kv_dtype,
                            out->kv_dtype, err);
     }
+    if (status == STATUS_OK && flags->critic != NULL &&
+        !resolve_file(flags->critic, out->critic, sizeof out->critic)) {
+        status = error_set(err, STATUS_NOT_FOUND, "--latent-critic", "%.200s is not a file",
+                           flags->critic);
+    }
     return status == STATUS_OK ? find_models(cli, flags, out, err) : status;
 }
 
@@ -268,6 +288,7 @@ static bool differs(const char *name, const struct service_settings *running,
     } texts[] = {{"precision", running->precision, asked->precision},
                  {"kv-dtype", running->kv_dtype, asked->kv_dtype},
                  {"comm", running->comm, asked->comm},
+                 {"latent-critic", running->critic, asked->critic},
                  {"policy", running->policy, asked->policy}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strcmp(name, numbers[i].name) == 0) {
@@ -278,7 +299,7 @@ static bool differs(const char *name, const struct service_settings *running,
     }
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (strcmp(name, texts[i].name) == 0) {
-            snprintf(have, SETTING_BYTES, "%s", texts[i].have);
+            snprintf(have, SETTING_BYTES, "%s", texts[i].have[0] != '\0' ? texts[i].have : "none");
             snprintf(want, SETTING_BYTES, "%s", texts[i].want);
             return strcmp(texts[i].have, texts[i].want) != 0;
         }
@@ -329,12 +350,13 @@ static json_t *models_json(const struct service_models *models) {
 }
 
 json_t *service_settings_json(const struct service_settings *settings) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:o, s:o}", "groups",
+    return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o}", "groups",
                      (json_int_t)settings->groups, "ranks", (json_int_t)settings->ranks, "threads",
                      (json_int_t)settings->threads, "slots", (json_int_t)settings->slots,
                      "precision", settings->precision, "kv_dtype", settings->kv_dtype, "comm",
-                     settings->comm, "policy", settings->policy, "rewards",
-                     models_json(&settings->rewards), "costs", models_json(&settings->costs));
+                     settings->comm, "policy", settings->policy, "critic", settings->critic,
+                     "rewards", models_json(&settings->rewards), "costs",
+                     models_json(&settings->costs));
 }
 
 static bool read_number(const json_t *value, const char *name, uint32_t low, uint32_t high,
@@ -370,6 +392,8 @@ bool service_settings_read(const json_t *value, struct service_settings *out) {
         read_text(json_object_get(value, "kv_dtype"), SERVICE_NAME_BYTES, out->kv_dtype) &&
         read_text(json_object_get(value, "comm"), SERVICE_NAME_BYTES, out->comm) &&
         read_text(json_object_get(value, "policy"), SERVICE_MODEL_BYTES, out->policy) &&
+        (json_object_get(value, "critic") == NULL || // of a version without
+         read_text(json_object_get(value, "critic"), SERVICE_MODEL_BYTES, out->critic)) &&
         read_models(json_object_get(value, "rewards"), &out->rewards) &&
         read_models(json_object_get(value, "costs"), &out->costs);
     if (!good) {

@@ -14,7 +14,7 @@
 enum {
     SERVICE_GROUPS_MAX = 64,
     SERVICE_PATH_BYTES = 4096,
-    SERVICE_FLAGS_COUNT = 13,
+    SERVICE_FLAGS_COUNT = 14,
     SERVICE_MODEL_BYTES = SERVICE_PATH_BYTES + 2 * LIMIT_NAME_BYTES,
     SERVICE_NAME_BYTES = 16,
 };
@@ -28,6 +28,7 @@ struct service_flags {
     uint32_t slots;            // candidates of each rank, 0: the worker's default
     uint32_t start_timeout_ms; // until every group is registered
     const char *policy;
+    const char *critic; // file
     const char *precision;
     const char *kv_dtype;
     struct flag_list rewards; // NAME=DIR
@@ -54,6 +55,7 @@ struct service_settings {
     char kv_dtype[SERVICE_NAME_BYTES];
     char comm[SERVICE_NAME_BYTES]; // "mpi", "local"
     char policy[SERVICE_MODEL_BYTES];
+    char critic[SERVICE_MODEL_BYTES]; // file; "": none
     struct service_models rewards;
     struct service_models costs;
 };

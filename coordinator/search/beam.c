@@ -1,7 +1,7 @@
 // beam and inference-guard: N children a step, K survivors, blocks of d tokens (Ji et al. 2025,
 // arXiv 2502.01208, section 4). All children of a step come back before anything is decided, so the
 // order of arrival cannot matter. inference-guard is the augmented beam with the all-unsafe
-// fallback: when no child is admissible, the tokens of the failed children are penalised and the
+// fallback: when no child is viable, the tokens of the failed children are penalised and the
 // step is tried again, at most `tries` times.
 #include "coordinator/search/search_internal.h"
 
@@ -314,9 +314,9 @@ static enum status finish_step(struct search *search, struct beam *beam, bool re
     return start_step(search, beam);
 }
 
-static bool any_admissible(const struct beam *beam) {
+static bool any_viable(const struct search_spec *spec, const struct beam *beam) {
     for (size_t i = beam->try_begin; i < beam->children.count; i++) {
-        if (beam->children.items[i]->safety.admissible) {
+        if (preference_is_viable(spec, beam->children.items[i])) {
             return true;
         }
     }
@@ -331,7 +331,7 @@ static enum status on_grown(struct search *search, struct candidate *candidate) 
     if (beam->n_pending > 0) {
         return STATUS_OK;
     }
-    bool rescued = any_admissible(beam);
+    bool rescued = any_viable(&search->spec, beam);
     if (!rescued && search->ops->retries && beam->try_index < search->spec.tries) {
         return retry_step(search, beam);
     }

@@ -302,6 +302,16 @@ static void append(struct candidate *candidate, const struct search_spec *spec,
     candidate->grown = true;
 }
 
+static void take_foretold(struct candidate *candidate, const struct search_spec *spec,
+                          const struct search_row *row) {
+    candidate->within = 1.0;
+    candidate->reward_to_go = row->reward_to_go;
+    for (uint32_t i = 0; i < spec->n_critic_channels; i++) {
+        double z = candidate->safety.channels[spec->critic_channels[i]].z;
+        candidate->within = fmin(candidate->within, cost_to_go_within(&row->costs_to_go[i], z));
+    }
+}
+
 enum status candidate_append_row(struct candidate *candidate, const struct search_spec *spec,
                                  const float *prompt_scores, const struct search_row *row) {
     if (!own_history(candidate, spec, candidate->n_tokens + row->n_tokens, row->n_places,
@@ -326,5 +336,8 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     candidate->lost =
         candidate->lost || (state.certain_loss && candidate->finish == SEARCH_FINISH_NONE &&
                             spec->selection == SEARCH_SELECTION_AUGMENTED);
+    if (spec->critic_parts > 0 && candidate->finish == SEARCH_FINISH_NONE) {
+        take_foretold(candidate, spec, row);
+    }
     return STATUS_OK;
 }

@@ -40,6 +40,10 @@ struct candidate {
     // state that lost it, whatever its final reading says: so it is the same to stop it or not.
     struct safety_state safety;
     bool lost;
+    // What a critic foretells of an unfinished one that has grown: the smallest probability over
+    // its channels that the text ends within the budget, f1, and the discounted reward to come, f2.
+    double within;
+    double reward_to_go;
     enum search_finish finish;
     char *text;             // of a finished one that is not dropped, else NULL
     struct reading reading; // likewise; ids owned

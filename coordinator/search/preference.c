@@ -30,6 +30,15 @@ static double final_discount(const struct search_spec *spec, const struct candid
     return weight;
 }
 
+static bool is_foretold(const struct search_spec *spec, const struct candidate *candidate) {
+    return spec->critic_parts > 0 && candidate->finish == SEARCH_FINISH_NONE;
+}
+
+bool preference_is_viable(const struct search_spec *spec, const struct candidate *candidate) {
+    return is_foretold(spec, candidate) ? !candidate->safety.certain_loss && candidate->within > 0.5
+                                        : candidate->safety.admissible;
+}
+
 double preference_score(const struct search_spec *spec, const struct candidate *candidate) {
     switch (spec->selection) {
     case SEARCH_SELECTION_PLAIN:
@@ -40,6 +49,9 @@ double preference_score(const struct search_spec *spec, const struct candidate *
         return -candidate->lagrangian_cost;
     case SEARCH_SELECTION_AUGMENTED:
         break;
+    }
+    if (is_foretold(spec, candidate) && spec->critic_has_reward) {
+        return candidate->reward_to_go;
     }
     bool discounted = spec->discount_reward && candidate->finish != SEARCH_FINISH_NONE &&
                       search_method_find(spec->method)->discounts_reward;
@@ -68,7 +80,7 @@ double preference_prompt_score(const struct search_spec *spec, const float *prom
 
 enum candidate_fate preference_fate_of_unselected(const struct search_spec *spec,
                                                   const struct candidate *candidate) {
-    if (spec->selection != SEARCH_SELECTION_AUGMENTED || candidate->safety.admissible) {
+    if (spec->selection != SEARCH_SELECTION_AUGMENTED || preference_is_viable(spec, candidate)) {
         return CANDIDATE_FATE_NOT_SELECTED;
     }
     return candidate->safety.certain_loss ? CANDIDATE_FATE_PRUNED_SOUND
@@ -83,15 +95,19 @@ static int compare_doubles(double a, double b) {
 int preference_compare(const struct search_spec *spec, const struct candidate *a,
                        const struct candidate *b) {
     bool augmented = spec->selection == SEARCH_SELECTION_AUGMENTED;
-    if (augmented && a->safety.admissible != b->safety.admissible) {
-        return a->safety.admissible ? -1 : 1;
+    bool viable = preference_is_viable(spec, a);
+    if (augmented && viable != preference_is_viable(spec, b)) {
+        return viable ? -1 : 1;
     }
     int order = 0;
-    bool by_score = !augmented || a->safety.admissible;
+    bool by_score = !augmented || viable;
     bool first = by_score && search_method_find(spec->method)->takes_first;
     // All inadmissible candidates share E = -n: the one nearest to the budgets comes first.
     if (by_score && !first) {
         order = compare_doubles(preference_score(spec, a), preference_score(spec, b));
+    }
+    if (!by_score && is_foretold(spec, a) && is_foretold(spec, b)) {
+        order = compare_doubles(a->within, b->within);
     }
     if (order == 0 && augmented && !first) {
         order = compare_doubles(a->safety.nearness, b->safety.nearness);

@@ -8,8 +8,8 @@
 
 // E(candidate), larger is better. plain: reward. lagrangian: reward - lambda C. cost: -C.
 // augmented, methods that discount: gamma^T reward of a finished candidate (discount_reward),
-// reward of the partial text of an unfinished one; other methods: reward. Admissibility is not in
-// it: see preference_compare.
+// reward of the partial text of an unfinished one, with a critic f2; other methods: reward.
+// Admissibility is not in it: see preference_compare.
 double preference_score(const struct search_spec *spec, const struct candidate *candidate);
 
 // C of the Lagrangian and of cost, summed over the channels: the cost end score; under
@@ -19,9 +19,14 @@ double preference_lagrangian_cost(const struct search_spec *spec,
                                   const struct search_scores *scores,
                                   const struct safety_state *state);
 
+// What augmented selection puts first: a candidate within its budgets, or, unfinished and with a
+// critic, one that is not lost and likelier to end within them than not (f1 > 0.5).
+bool preference_is_viable(const struct search_spec *spec, const struct candidate *candidate);
+
 // Negative when a is better than b, positive when worse, never 0 for different candidates.
-// augmented: admissible first, then larger E, larger nearness, smaller id; otherwise larger E,
-// smaller id. Where a method takes the first, E and nearness of what is admissible do not count.
+// augmented: viable first, then larger E, or f1 where neither is, larger nearness, smaller id;
+// otherwise larger E, smaller id. Where a method takes the first, E and nearness of what is
+// admissible do not count.
 int preference_compare(const struct search_spec *spec, const struct candidate *a,
                        const struct candidate *b);
 

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/cost_to_go.h"
 #include "common/status.h"
 #include "coordinator/search/tilt.h"
 #include "proto/job_choices.h"
@@ -62,8 +63,13 @@ struct search_spec {
     double accept_temperature;   // beta, 0: a segment must reach the threshold
     const float *rollouts;       // [n_rollouts] other answers' rewards, ascending; borrowed
     uint32_t n_rollouts;
-    struct tilt_spec tilt;     // of methods whose candidates are draws of the policy
-    double omega;              // args: weight of the score beside the logit
+    struct tilt_spec tilt; // of methods whose candidates are draws of the policy
+    double omega;          // args: weight of the score beside the logit
+    // Where unfinished candidates are ordered by what a critic foretells (docs/methods/critic.md):
+    uint32_t critic_parts; // of each mixture; 0: none is asked
+    uint32_t n_critic_channels;
+    uint32_t critic_channels[LIMIT_CHANNELS]; // of the job, whose cost each foretells
+    bool critic_has_reward;
     const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
 };
@@ -121,6 +127,9 @@ struct search_row {
     // That have token scores after the row: one a token of the response, or of the reading of a
     // finished text, which can have more or fewer.
     uint32_t n_places;
+    // Of an unfinished candidate that a critic was asked about:
+    const struct cost_to_go *costs_to_go; // [n_critic_channels]
+    double reward_to_go;
 };
 
 // Raw scores of a candidate as far as it has grown: what its safety state is evaluated from.

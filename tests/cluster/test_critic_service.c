@@ -169,12 +169,99 @@ static void test_what_is_no_roll_out_is_refused(void **state) {
     assert_int_equal(access(out, F_OK), -1);
 }
 
+// Runs surefoot with these arguments, which NULL ends; returns its log, owned.
+static char *call(const struct place *place, const char *const *arguments, int wanted) {
+    char program[PATH_BYTES], none[PATH_BYTES], log_path[PATH_BYTES];
+    snprintf(program, sizeof program, "%s", testkit_binary_path("bin/surefoot"));
+    snprintf(none, sizeof none, "%s/none", place->directory);
+    snprintf(log_path, sizeof log_path, "%s/call.log", place->directory);
+    unlink(log_path);
+    const char *argv[ARGUMENTS_MAX] = {program};
+    int n = 1;
+    for (int i = 0; arguments[i] != NULL; i++) {
+        argv[n++] = arguments[i];
+    }
+    argv[n++] = "--dir";
+    argv[n++] = none;
+    argv[n++] = "--json";
+    struct process process = {.pid = 0};
+    int code = -1;
+    process_start(&process, log_path, (char *const *)(uintptr_t)argv);
+    assert_true(process_wait(&process, WAIT_MS, &code));
+    char *log = testkit_read_file(log_path, NULL);
+    if (code != wanted) {
+        fail_msg("code %d, not %d:\n%s", code, wanted, log);
+    }
+    return log;
+}
+
+#define ASK "run", "Write a sentence with the words: dog, cat", "--n", "8", "--seed", "5"
+
+static void test_jobs_are_ordered_by_the_shipped_critic_on_any_ranks(void **state) {
+    const struct place *place = *state;
+    char critic[PATH_BYTES];
+    snprintf(critic, sizeof critic, "%s", testkit_source_path("models/demo/critic.safetensors"));
+    json_t *results[2];
+    for (int i = 0; i < 2; i++) {
+        char *log = call(place,
+                         (const char *const[]){ASK, "--critic", "latent", "--latent-critic", critic,
+                                               "--ranks", i == 0 ? "1" : "2", NULL},
+                         0);
+        char *line = strstr(log, "{\"");
+        assert_non_null(line);
+        results[i] = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+        assert_string_equal(json_string_value(json_object_get(results[i], "outcome")), "COMPLETED");
+        const char *hash = json_string_value(json_object_get(results[i], "critic_hash"));
+        assert_true(hash != NULL && strlen(hash) == 64);
+        free(log);
+    }
+    static const char *const same[] = {"text", "reward", "cost", "tokens_sampled", "critic_hash"};
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        assert_true(
+            json_equal(json_object_get(results[0], same[i]), json_object_get(results[1], same[i])));
+    }
+    json_decref(results[0]);
+    json_decref(results[1]);
+}
+
+static void test_critics_of_other_jobs_and_broken_ones_are_refused(void **state) {
+    const struct place *place = *state;
+    char critic[PATH_BYTES], broken[PATH_BYTES];
+    snprintf(critic, sizeof critic, "%s", testkit_source_path("models/demo/critic.safetensors"));
+    snprintf(broken, sizeof broken, "%s/broken.safetensors", place->directory);
+    size_t size = 0;
+    char *bytes = testkit_read_file(critic, &size);
+    testkit_write_file(broken, bytes, size / 2);
+    free(bytes);
+    const struct {
+        const char *arguments[16];
+        const char *said;
+    } cases[] = {
+        {{ASK, "--critic", "latent", NULL}, "the groups have no critic"},
+        {{ASK, "--critic", "latent", "--latent-critic", critic, "--discount", "0.9", NULL},
+         "the critic was trained for discount 0.999, the job has 0.9"},
+        {{ASK, "--critic", "latent", "--latent-critic", broken, NULL}, "broken.safetensors"},
+        {{ASK, "--latent-critic", place->directory, NULL}, "--latent-critic"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *log = call(place, cases[i].arguments, 2);
+        if (strstr(log, cases[i].said) == NULL) {
+            fail_msg("\"%s\" is not in:\n%s", cases[i].said, log);
+        }
+        free(log);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_critic_on_any_ranks_whole_or_interrupted, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_there_and_no_critic_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_no_roll_out_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_jobs_are_ordered_by_the_shipped_critic_on_any_ranks,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_critics_of_other_jobs_and_broken_ones_are_refused,
+                                        set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,6 +200,10 @@ void decoder_state_release(struct decoder *decoder, int32_t state) {
     decoder->free_states[decoder->n_free++] = state;
 }
 
+const struct tensor *decoder_states(const struct decoder *decoder) {
+    return &decoder->states;
+}
+
 void decoder_state_copy(struct decoder *decoder, const int32_t *from, const int32_t *to,
                         int32_t n) {
     const struct backend_ops *ops = decoder->backend->ops;

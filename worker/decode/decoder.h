@@ -84,6 +84,9 @@ void decoder_get_counts(const struct decoder *decoder, struct decoder_counts *co
 int32_t decoder_state_acquire(struct decoder *decoder);
 void decoder_state_release(struct decoder *decoder, int32_t state);
 
+// The rows themselves, [n_states, hidden], on the device; the decoder's.
+const struct tensor *decoder_states(const struct decoder *decoder);
+
 // Copies rows: states[to[i]] = states[from[i]] for n pairs; no row is both read and written.
 void decoder_state_copy(struct decoder *decoder, const int32_t *from, const int32_t *to, int32_t n);
 

@@ -21,7 +21,7 @@ enum {
     JOBS_BASE = 64,
     BATCH_ROWS = 256,
     SCORER_OUTPUT_ROWS = 512,
-    KEPT_READINGS_MAX = 256, // of finished texts, by a scorer
+    KEPT_READINGS_MAX = 256,     // of finished texts, by a scorer
     LOGITS_BYTES_MAX = 64 << 20, // of one step; more candidates take turns
     LOGITS_ROWS_MIN = 8,
 };
@@ -367,6 +367,9 @@ enum status rank_open(const struct rank_options *options, struct rank **out, str
     if (status == STATUS_OK) {
         status = create_contexts(rank, options, err);
     }
+    if (status == STATUS_OK && options->critic_path != NULL) {
+        status = rank_critic_open(rank, options->critic_path, err);
+    }
     if (status == STATUS_OK && create_tables(rank) != STATUS_OK) {
         status = error_set(err, STATUS_NO_MEMORY, "slots", "no memory for %d slots", rank->slots);
     }
@@ -419,6 +422,7 @@ void rank_close(struct rank *rank) {
     free(rank->scorer_jobs);
     free(rank->exempt_ids);
     scorer_close(rank->lexical);
+    rank_critic_close(rank);
     decoder_destroy(rank->decoder);
     close_model(&rank->policy);
     for (int i = 0; i < rank->n_scorers; i++) {
@@ -484,6 +488,7 @@ void rank_describe(struct rank *rank, Surefoot__GroupHello *hello) {
     hello->order_tokens_max = LIMIT_BLOCK_TOKENS;
     hello->n_exempt_ids = rank->n_exempt;
     hello->exempt_ids = rank->exempt_ids;
+    rank_critic_describe(rank, hello);
 }
 
 void rank_get_counts(const struct rank *rank, struct rank_counts *counts) {

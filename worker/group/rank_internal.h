@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "proto/limits.h"
+#include "worker/critic/critic.h"
 #include "worker/decode/decoder.h"
 #include "worker/group/id_table.h"
 #include "worker/group/rank.h"
@@ -44,6 +45,7 @@ struct rank_job {
     float *bias_values;  // likewise
     char *stop_text;     // owned, of params.stops
     bool states;         // its rows carry o_t
+    bool critic;         // and what the critic foretells
     struct rank_job_scorer scorers[RANK_SCORERS_MAX];
     int n_scorers;
     struct sequence *sequence; // holds the prompt; NULL while it is not prepared
@@ -91,6 +93,8 @@ struct rank {
     enum precision precision;
     int slots;
     int32_t context_tokens; // longest prompt + response
+
+    struct rank_critic *critic; // NULL: none
 
     struct id_table job_table;       // (job id, 0)
     struct rank_job *jobs;           // [job_table.capacity]
@@ -183,5 +187,14 @@ MUST_CHECK enum status rank_pair_scorer(struct rank *rank, int index, const char
 // threads: it may touch nothing but that scorer's part of the rank.
 MUST_CHECK enum status rank_run_scorers(struct rank *rank, rank_scorer_fn run, struct error *err);
 void rank_report_side_progress(void *rank); // a model_progress_fn, of second scorers
+
+// rank_critic.c. Opens the critic at `path` for the policy, which has its decoder, and describes it
+// in `hello`. Errors of critic_open; STATUS_INVALID_ARGUMENT: it is another policy's.
+MUST_CHECK enum status rank_critic_open(struct rank *rank, const char *path, struct error *err);
+void rank_critic_close(struct rank *rank);
+void rank_critic_describe(const struct rank *rank, Surefoot__GroupHello *hello);
+// Puts into the unfinished rows of jobs that ask for it what the critic foretells. A candidate for
+// which that is no number fails. STATUS_NO_MEMORY, STATUS_DEVICE.
+MUST_CHECK enum status rank_critic_run(struct rank *rank, struct rank_item *items, int32_t n);
 
 #endif

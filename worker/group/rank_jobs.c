@@ -372,6 +372,10 @@ static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message
     job->params.max_tokens = (int32_t)message->max_tokens;
     job->params.seed = message->seed;
     job->states = message->has_states && message->states;
+    job->critic = message->has_critic && message->critic;
+    if (job->critic && rank->critic == NULL) {
+        return error_set(err, STATUS_UNSUPPORTED, "critic", "this group has none");
+    }
     struct chat chat = {0};
     struct chat_message *messages = make_messages(message, &chat.n_messages);
     json_t *variables = make_variables(message);

@@ -165,6 +165,9 @@ void rank_row_clear(Surefoot__Row *row, int n_scorers) {
     free(row->text);
     free(row->read_ids);
     free(row->state.data);
+    free(row->critic);
+    row->critic = NULL;
+    row->n_critic = 0;
     row->scores = NULL;
     row->token_ids = NULL;
     row->logprobs = NULL;

@@ -335,6 +335,9 @@ enum status rank_wave_run(struct rank *rank, struct rank_item *items, int32_t n,
     if (status == STATUS_OK) {
         status = grow_all(rank, items, n, err);
     }
+    if (status == STATUS_OK) {
+        status = rank_critic_run(rank, items, n);
+    }
     int64_t grown = clock_monotonic_ns();
     rank->decode_ns += grown - started;
     if (status == STATUS_OK) {
