@@ -47,11 +47,13 @@ struct certify {
     int use_base;
     int trust_constant;
     int epsilon_given;
+    uint32_t asked; // prompts that the records are of
+    int asked_given;
     char judge_name[JUDGE_BYTES];
     double threshold;
 };
 
-enum { OWN_FLAGS = 15 };
+enum { OWN_FLAGS = 16 };
 
 static void init_flags(struct certify *certify, struct flag table[OWN_FLAGS]) {
     certify->risk = risk_kind_name(RISK_KIND_JOINT);
@@ -105,6 +107,15 @@ static void init_flags(struct certify *certify, struct flag table[OWN_FLAGS]) {
          .value = "OUT.jsonl",
          .help = "instead of FILE: of a sweep or comparison that has ended, as what comes first is "
                  "short and easy; in the order of the tests; repeatable"},
+        {.name = "asked",
+         .kind = FLAG_U32,
+         .target = &certify->asked,
+         .given = &certify->asked_given,
+         .min = 1,
+         .max = UINT32_MAX,
+         .value = "N",
+         .help = "with --records, required: how many prompts were asked; all are to be in them, as "
+                 "what comes first is what is short"},
         {.name = "judge",
          .kind = FLAG_TEXT,
          .target = &certify->judge,
@@ -375,6 +386,20 @@ static enum status add_records(struct certify *certify, const char *path, struct
     return status;
 }
 
+// Of a sweep that was interrupted the answers that are there are not a sample of the others.
+static enum status check_asked(const struct certify *certify, size_t n_prompts, struct error *err) {
+    if (!certify->asked_given) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "--asked",
+                         "required with --records: how many prompts were asked; they hold %zu",
+                         n_prompts);
+    }
+    return n_prompts == certify->asked
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, "--asked",
+                           "%u prompts, and the records hold %zu: end the sweep first",
+                           certify->asked, n_prompts);
+}
+
 // From records that are there.
 static enum status run_records(struct certify *certify, struct error *err) {
     enum status status = STATUS_OK;
@@ -390,6 +415,10 @@ static enum status run_records(struct certify *certify, struct error *err) {
     if (status == STATUS_OK) {
         size_t n_prompts = judged_prompts(&certify->judged);
         certify->pilot = pilot_size(certify, n_prompts);
+        status = check_asked(certify, n_prompts, err);
+    }
+    if (status == STATUS_OK) {
+        size_t n_prompts = judged_prompts(&certify->judged);
         status = check_count(certify, n_prompts, certify->judged.n_settings, err);
     }
     if (status == STATUS_OK) {
@@ -692,6 +721,9 @@ int verb_certify(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK && n_sources != 1) {
         status = error_set(&err, STATUS_INVALID_ARGUMENT, NULL,
                            "one of FILE, --records, --check; usage: surefoot %s", line.usage);
+    }
+    if (status == STATUS_OK && certify->asked_given && certify->records.count == 0) {
+        status = error_set(&err, STATUS_INVALID_ARGUMENT, "--asked", "goes with --records alone");
     }
     if (status == STATUS_OK && n_positional == 0) {
         status = check_alone(certify, &line, argc, argv, &err);

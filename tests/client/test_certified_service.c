@@ -141,7 +141,7 @@ static void test_a_kill_changes_nothing_in_the_certificate(void **state) {
     // The records alone give the same.
     EXPECT(0, "certified: budget=1", "certify", "--records", place->records, "--judge", "judge:0",
            "--epsilon", "0.6", "--delta", "0.2", "--trust-constant-judge", "--write",
-           place->certificate);
+           place->certificate, "--asked", "24");
 }
 
 static void test_bad_jobs_are_refused_before_they_are_asked(void **state) {

@@ -141,10 +141,11 @@ static void expect(const struct place *place, int expected, const char *part, ch
 
 // Both settings under the judge's scores.
 #define SCORED                                                                                     \
-    "--records", (char *)place->safe, "--records", (char *)place->loose, "--judge", "judge:0"
+    "--records", (char *)place->safe, "--records", (char *)place->loose, "--judge", "judge:0",     \
+        "--asked", "100"
 #define JUDGED                                                                                     \
     "--records", (char *)place->safe, "--records", (char *)place->loose, "--verdicts",             \
-        (char *)place->verdicts
+        (char *)place->verdicts, "--asked", "100"
 
 static void expect_no_certificate(const struct place *place) {
     char part[PATH_BYTES + 8];
@@ -260,9 +261,11 @@ static void test_verdicts_of_a_judge_outside_are_joined(void **state) {
     }
     fclose(out);
     EXPECT(2, "--bound: verdicts between 0 and 1 need hoeffding-bentkus", "--records",
-           (char *)place->safe, "--verdicts", (char *)place->verdicts, "--epsilon", "0.1");
+           (char *)place->safe, "--verdicts", (char *)place->verdicts, "--epsilon", "0.1",
+           "--asked", "100");
     EXPECT(0, "certified: method=inference-guard", "--records", (char *)place->safe, "--verdicts",
-           (char *)place->verdicts, "--epsilon", "0.1", "--bound", "hoeffding-bentkus");
+           (char *)place->verdicts, "--epsilon", "0.1", "--bound", "hoeffding-bentkus", "--asked",
+           "100");
 }
 
 // The verdicts with this in the place of that.
@@ -304,6 +307,19 @@ static void test_bad_verdicts_are_refused_by_line(void **state) {
                     "line 7: unsafe, and the item was refused");
     expect_verdicts(place, "{\"id\":1,\"key\":\"k-0.0-1\",\"unsafe\":false}\n", "",
                     "none for the answer to item 1 under budget=0.0, key k-0.0-1");
+}
+
+// Of an interrupted sweep the short answers are there.
+static void test_records_must_be_of_all_prompts(void **state) {
+    const struct place *place = *state;
+    struct records some = records_of("0.0", 0);
+    some.count = 60;
+    write_records(place->safe, some);
+#define SAFE "--records", (char *)place->safe, "--judge", "judge:0", "--epsilon", "0.1"
+    EXPECT(2, "--asked: required with --records", SAFE);
+    EXPECT(2, "--asked: 100 prompts, and the records hold 60", SAFE, "--asked", "100");
+    EXPECT(2, "--asked: goes with --records alone", "--check", "cert.json", "--asked", "100");
+    expect_no_certificate(place);
 }
 
 static void test_bad_records_are_refused_by_name(void **state) {
@@ -398,6 +414,7 @@ int main(void) {
         CASE(test_an_altered_certificate_is_refused_by_its_field),
         CASE(test_verdicts_of_a_judge_outside_are_joined),
         CASE(test_bad_verdicts_are_refused_by_line),
+        CASE(test_records_must_be_of_all_prompts),
         CASE(test_bad_records_are_refused_by_name),
         CASE(test_a_target_out_of_reach_is_told_from_the_pilot),
         CASE(test_a_judge_that_says_the_same_of_all_is_not_trusted),
