@@ -318,6 +318,25 @@ static bool has_scorer_in(const struct job_spec *spec, const char *name) {
     return false;
 }
 
+// A budget over costs of weight 0 could not be exceeded.
+static enum status check_weights(const struct job_spec *spec, struct error *err) {
+    double weights[LIMIT_CHANNELS] = {0};
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        const struct search_scorer *scorer = &spec->search.scorers[i];
+        if (scorer->is_cost) {
+            weights[scorer->channel] += scorer->weight;
+        }
+    }
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        if (!(weights[i] > 0)) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "spec.scorers",
+                             "all those of channel %s have weight 0: its budget has no effect",
+                             spec->channels[i]);
+        }
+    }
+    return STATUS_OK;
+}
+
 // Lists the channels, cost and rules if something is in them, and gives scorers theirs.
 static enum status place_scorers(struct job_spec *spec, struct error *err) {
     const Surefoot__JobSpec *message = spec->submit->spec;
@@ -357,7 +376,7 @@ static enum status place_scorers(struct job_spec *spec, struct error *err) {
                          spec->n_channels, LIMIT_CHANNELS);
     }
     spec->search.n_channels = spec->n_channels;
-    return STATUS_OK;
+    return check_weights(spec, err);
 }
 
 // What the job says of channel cost, and no scorer reads.

@@ -403,6 +403,8 @@ EDIT(no_reward, use_scorers(d, 1); d->scorers[0].name = "demo-cost";)
 EDIT(no_cost, use_scorers(d, 1);)
 EDIT(budget_of_nothing, use_scorers(d, 1); d->spec.method = "best-of-n"; d->spec.has_budget = true;
      d->spec.budget = 1;)
+EDIT(weightless, use_scorers(d, 2); d->scorers[1].has_weight = true; d->scorers[1].weight = 0;)
+EDIT(weightless_channel, use_channel(d); d->scorers[2].has_weight = true; d->scorers[2].weight = 0;)
 EDIT(rule_of_nothing, use_scorers(d, 1); d->spec.method = "beam"; d->spec.admit_rule = "prefix";)
 EDIT(no_cost_lagrangian, use_scorers(d, 1); d->spec.method = "beam";
      d->spec.selection = "lagrangian";)
@@ -580,6 +582,8 @@ static const struct bad_input bad_for_models[] = {
     {edit_bias_vocab, INVALID, "spec.sampling.logit_bias[0].token_id", "1000"},
     {edit_budget_negative, INVALID, "spec.budget", "negative"},
     {edit_budget_of_nothing, INVALID, "spec.budget", "no scorer of role cost"},
+    {edit_weightless, INVALID, "spec.scorers", "all those of channel cost have weight 0"},
+    {edit_weightless_channel, INVALID, "spec.scorers", "weight"},
     {edit_rule_of_nothing, INVALID, "spec.admit_rule", "no scorer of role cost"},
 };
 
