@@ -19,11 +19,13 @@ enum {
     JUNK_PER_CALL_MAX = 1000, // dropped in one channel_receive before the caller gets its turn
     LINGER_MS = 1000,
     HANDSHAKE_MS = 5000,
-    HEARTBEAT_MS = 2000,
-    HEARTBEAT_TIMEOUT_MS = 20000, // a loaded machine may starve the peer's I/O thread for seconds
     RECONNECT_MS = 100,
     RECONNECT_MAX_MS = 2000,
-    KEEPALIVE_IDLE_S = 60,
+    // Instead of libzmq's heartbeats: 4.3 ends the process when one is due on a connection that
+    // broke while more of it waited than may be received (stream_engine_base.cpp, out_event).
+    KEEPALIVE_IDLE_S = 20,
+    KEEPALIVE_INTERVAL_S = 5,
+    KEEPALIVE_COUNT = 4,
 };
 
 struct channel_context {
@@ -187,13 +189,12 @@ static bool set_options(struct channel *channel, const char *endpoint,
                set_int(socket, ZMQ_SNDHWM, depth) && set_int(socket, ZMQ_RCVHWM, receive_depth) &&
                set_int(socket, ZMQ_LINGER, LINGER_MS) &&
                set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) &&
-               set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&
-               set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS) &&
-               set_int(socket, ZMQ_HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS) &&
                set_int(socket, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
                set_int(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
                set_int(socket, ZMQ_TCP_KEEPALIVE, 1) &&
                set_int(socket, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S) &&
+               set_int(socket, ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S) &&
+               set_int(socket, ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT) &&
                set_int(socket, ZMQ_IPV6, strstr(endpoint, "[::1]") != NULL);
     if (set && channel->is_router) {
         // A peer that comes back under its fixed identity replaces its dead connection.

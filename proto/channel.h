@@ -1,8 +1,8 @@
-// A ZeroMQ socket with every option set that must be (size limit, high-water marks, linger, handshake
-// and heartbeat intervals): a ROUTER that answers many peers, or a DEALER that talks to one. The only
-// place that includes zmq.h. A channel belongs to one thread. Whole messages of one frame (plus the
-// peer's identity on a ROUTER); anything else is dropped and counted.
-// Without CURVE keys only loopback (tcp://127.0.0.1, tcp://[::1]) and ipc:// addresses are accepted.
+// A ZeroMQ socket with every option set that must be (size limit, high-water marks, linger,
+// handshake interval, TCP keepalive): a ROUTER that answers many peers, or a DEALER that talks to
+// one. The only place that includes zmq.h. A channel belongs to one thread. Whole messages of one
+// frame (plus the peer's identity on a ROUTER); anything else is dropped and counted. Without CURVE
+// keys only loopback (tcp://127.0.0.1, tcp://[::1]) and ipc:// addresses are accepted.
 #ifndef PROTO_CHANNEL_H
 #define PROTO_CHANNEL_H
 
@@ -71,8 +71,8 @@ MUST_CHECK enum status channel_receive(struct channel *channel, struct channel_p
                                        uint8_t **bytes, size_t *size);
 
 // Waits until a channel has a message, or `wake_fd` (>= 0) is readable, or timeout_ms passed.
-// ready[i] tells for channels[i]. Returns STATUS_OK when anything is ready, STATUS_DEADLINE when not;
-// a signal counts as STATUS_DEADLINE.
+// ready[i] tells for channels[i]. Returns STATUS_OK when anything is ready, STATUS_DEADLINE when
+// not; a signal counts as STATUS_DEADLINE.
 MUST_CHECK enum status channel_poll(struct channel *const *channels, int n_channels, int wake_fd,
                                     int timeout_ms, bool *ready);
 
