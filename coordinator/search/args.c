@@ -1,4 +1,4 @@
-// args (Khanov et al. 2024, arXiv 2402.01694, section 3): every token is, of the N that the policy
+// args (Khanov et al. 2024, arXiv 2402.01694): every token is, of the N that the policy
 // gives the largest logits, the one with the largest logit + omega * score of the text with it. A
 // step grows N children of the text so far, the i-th by the token of rank i; all come back before
 // one is chosen, so the order of arrival cannot matter. Their log-probabilities stand for the

@@ -1,4 +1,4 @@
-// cards (Li et al. 2025, arXiv 2406.16306, section 4): the text grows by segments, which end where
+// cards (Li et al. 2025, arXiv 2406.16306): the text grows by segments, which end where
 // the policy is uncertain of the next token; a segment is drawn until its score passes a test that
 // gets harder with the length, at most N times, and then the best of them is taken. Draws come in
 // waves of 1, 2, 4, ...: the first by id that passes is taken, as if they came one by one, and all
