@@ -62,7 +62,8 @@ static enum status read_account(struct surefoot_client *client, struct account *
     return STATUS_OK;
 }
 
-// Jobs differ in their seed alone. The budget is one that no candidate exceeds: all work is done.
+// Jobs differ in their seed alone. The budget is one that no candidate exceeds, and all steps and
+// blocks are alike: all work is done.
 static enum status submit(struct surefoot_client *client, const struct settings *settings,
                           uint64_t seed, char key[SUREFOOT_KEY_BYTES], struct error *err) {
     Surefoot__JobSpec spec = SUREFOOT__JOB_SPEC__INIT;
@@ -71,6 +72,10 @@ static enum status submit(struct surefoot_client *client, const struct settings 
     spec.has_n = spec.has_block_tokens = spec.has_max_tokens = spec.has_seed = true;
     spec.n = settings->n;
     spec.block_tokens = settings->block_tokens;
+    spec.has_block_growth = spec.has_n_min = spec.has_patience = true;
+    spec.has_abort_tokens = true;
+    spec.block_growth = 1;
+    spec.n_min = spec.patience = spec.abort_tokens = 0;
     spec.max_tokens = settings->max_tokens;
     spec.seed = seed;
     spec.has_budget = true;

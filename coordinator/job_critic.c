@@ -82,6 +82,9 @@ static enum status check_channel(const struct job_spec *spec, const struct model
         status = differ_by_choice(JOB_FIELD_DISCOUNT_UNIT, (int)trained->discount_unit,
                                   (int)asked->discount_unit, err);
     }
+    if (status == STATUS_OK && trained->block_tokens > 0 && spec->search.block_growth > 1) {
+        status = differ_by_number("block_growth", 1, spec->search.block_growth, err);
+    }
     if (status == STATUS_OK && trained->block_tokens > 0) {
         status =
             differ_by_number("block_tokens", trained->block_tokens, spec->search.block_tokens, err);

@@ -296,6 +296,8 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->n_finished = answer.n_finished;
     message->has_n_admissible = true;
     message->n_admissible = answer.n_admissible;
+    message->has_n_aborted = true;
+    message->n_aborted = answer.n_aborted;
     message->has_n_repeats = true;
     message->n_repeats = answer.n_repeats;
     message->has_tries_used = true;

@@ -231,6 +231,15 @@ static enum status check_tilt(const Surefoot__JobSpec *spec, struct error *err) 
     return STATUS_OK;
 }
 
+static enum status check_blocks(const Surefoot__JobSpec *spec, struct error *err) {
+    uint32_t first = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS, spec);
+    uint32_t longest = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS_MAX, spec);
+    return longest >= first || !job_field_is_read(JOB_FIELD_BLOCK_TOKENS_MAX, spec)
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, "spec.block_tokens_max",
+                           "%u is below block_tokens %u", longest, first);
+}
+
 static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err) {
     for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
         enum status status = check_job_field(i, spec, "spec", err);
@@ -241,6 +250,9 @@ static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err
     enum status status = check_method(spec, err);
     if (status == STATUS_OK) {
         status = check_required(spec, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_blocks(spec, err);
     }
     return status == STATUS_OK ? check_tilt(spec, err) : status;
 }
@@ -259,12 +271,28 @@ static void take_tilt(const Surefoot__JobSpec *spec, struct tilt_spec *out) {
     };
 }
 
+// Blocks and steps of a method that does not adapt them are all alike.
+static void take_widths(const Surefoot__JobSpec *spec, struct search_spec *out) {
+    bool grows = job_field_is_read(JOB_FIELD_BLOCK_GROWTH, spec);
+    uint32_t n_min = job_field_is_read(JOB_FIELD_N_MIN, spec)
+                         ? (uint32_t)job_field_number(JOB_FIELD_N_MIN, spec)
+                         : 0;
+    out->block_growth = grows ? job_field_number(JOB_FIELD_BLOCK_GROWTH, spec) : 1;
+    out->block_tokens_max = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS_MAX, spec);
+    out->n_min = n_min > 0 ? n_min : out->n;
+    out->abort_tokens = job_field_is_read(JOB_FIELD_ABORT_TOKENS, spec)
+                            ? (uint32_t)job_field_number(JOB_FIELD_ABORT_TOKENS, spec)
+                            : 0;
+    out->patience = (uint32_t)job_field_number(JOB_FIELD_PATIENCE, spec);
+}
+
 static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) {
     out->method = (enum search_method)job_field_number(JOB_FIELD_METHOD, spec);
     out->selection = (enum search_selection)job_field_number(JOB_FIELD_SELECTION, spec);
     out->n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
     out->survivors = (uint32_t)job_field_number(JOB_FIELD_SURVIVORS, spec);
     out->block_tokens = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS, spec);
+    take_widths(spec, out);
     out->max_tokens = (uint32_t)job_field_number(JOB_FIELD_MAX_TOKENS, spec);
     out->tries = (uint32_t)job_field_number(JOB_FIELD_TRIES, spec);
     out->discount_unit = (enum discount_unit)job_field_number(JOB_FIELD_DISCOUNT_UNIT, spec);
@@ -519,6 +547,11 @@ static enum status check_against_policy(const struct job_spec *spec, const struc
                          "%u; the policy has a vocabulary of %u tokens", spec->search.n,
                          policy->vocab_size);
     }
+    if (message->has_block_tokens_max && message->block_tokens_max > models->block_tokens_max) {
+        return error_set(err, STATUS_LIMIT, "spec.block_tokens_max",
+                         "%u is above the groups' limit %u", message->block_tokens_max,
+                         models->block_tokens_max);
+    }
     const Surefoot__Sampling *sampling = message->sampling;
     for (size_t i = 0; sampling != NULL && i < sampling->n_logit_bias; i++) {
         if (policy->vocab_size > 0 && sampling->logit_bias[i]->token_id >= policy->vocab_size) {
@@ -610,6 +643,9 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     }
     if (spec->search.block_tokens > models->block_tokens_max) {
         spec->search.block_tokens = models->block_tokens_max;
+    }
+    if (spec->search.block_tokens_max > models->block_tokens_max) {
+        spec->search.block_tokens_max = models->block_tokens_max;
     }
     status = resolve_states(spec, models, err);
     if (status == STATUS_OK) {

@@ -21,7 +21,7 @@ enum {
     EXPONENTIAL = 1 << TILT_TRANSFORM_EXP | 1 << TILT_TRANSFORM_EXP_NEG,
     TILTED = EXPONENTIAL | 1 << TILT_TRANSFORM_IDENTITY | 1 << TILT_TRANSFORM_LOG |
              1 << TILT_TRANSFORM_OPTIMAL_BON | 1 << TILT_TRANSFORM_OPTIMAL_WON,
-    SURVIVORS_DIVISOR = 4,
+    SHARE_DIVISOR = 4, // survivors and n_min, of n
 };
 
 static const char *const methods[] = {
@@ -102,7 +102,8 @@ static const struct job_method method_rows[] = {
     [SEARCH_METHOD_BEST_OF_N] = {.own_selection = SEARCH_SELECTION_PLAIN,
                                  .chooses_selection = true},
     [SEARCH_METHOD_BEAM] = {.own_selection = SEARCH_SELECTION_PLAIN, .chooses_selection = true},
-    [SEARCH_METHOD_INFERENCE_GUARD] = {.own_selection = SEARCH_SELECTION_AUGMENTED},
+    [SEARCH_METHOD_INFERENCE_GUARD] = {.own_selection = SEARCH_SELECTION_AUGMENTED,
+                                       .block_tokens = 2},
     [SEARCH_METHOD_REJECTION] = {.own_selection = SEARCH_SELECTION_AUGMENTED,
                                  .without_reward = true},
     [SEARCH_METHOD_SPECULATIVE_REJECTION] = {.own_selection = SEARCH_SELECTION_PLAIN,
@@ -139,7 +140,8 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                              .low = 1,
                              .high = LIMIT_CANDIDATES,
                              .before = "n/",
-                             .fallback = SURVIVORS_DIVISOR,
+                             .fallback = SHARE_DIVISOR,
+                             .up_to_n = true,
                              .after = ", at least 1",
                              .methods = BEAM | GUARD,
                              .about = "beams kept by a selection"},
@@ -147,8 +149,43 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                 .low = 1,
                                 .high = LIMIT_BLOCK_TOKENS,
                                 .fallback = 4,
-                                .after = ", 64 for cards, 1 for args",
+                                .after = ", 2 for inference-guard, 64 for cards, 1 for args",
                                 .about = "tokens between two selections"},
+    [JOB_FIELD_BLOCK_GROWTH] = {.name = "block_growth",
+                                .kind = JOB_FIELD_KIND_REAL,
+                                .low = 1,
+                                .high = 16,
+                                .fallback = 1.1,
+                                .methods = GUARD,
+                                .about = "a block's length over that of the one before"},
+    [JOB_FIELD_BLOCK_TOKENS_MAX] = {.name = "block_tokens_max",
+                                    .low = 1,
+                                    .high = LIMIT_BLOCK_TOKENS,
+                                    .fallback = 32,
+                                    .after = ", at least block_tokens",
+                                    .methods = GUARD,
+                                    .about = "longest block"},
+    [JOB_FIELD_N_MIN] = {.name = "n_min",
+                         .low = 0,
+                         .high = LIMIT_CANDIDATES,
+                         .up_to_n = true,
+                         .before = "n/",
+                         .fallback = SHARE_DIVISOR,
+                         .after = ", at least 1",
+                         .methods = GUARD,
+                         .about = "candidates of a step that answers leave, 0: all n"},
+    [JOB_FIELD_PATIENCE] = {.name = "patience",
+                            .low = 0,
+                            .high = LIMIT_MAX_TOKENS,
+                            .fallback = 4,
+                            .methods = GUARD,
+                            .about = "steps without a better answer that end the search, 0: none"},
+    [JOB_FIELD_ABORT_TOKENS] = {.name = "abort_tokens",
+                                .low = 0,
+                                .high = LIMIT_BLOCK_TOKENS,
+                                .fallback = 8,
+                                .methods = GUARD,
+                                .about = "multiples at which the lost stop inside a block, 0: none"},
     [JOB_FIELD_MAX_TOKENS] = {.name = "max_tokens",
                               .low = 1,
                               .high = LIMIT_MAX_TOKENS,
@@ -449,9 +486,14 @@ double job_field_fallback(enum job_field_index index, const Surefoot__JobSpec *s
     case JOB_FIELD_BLOCK_TOKENS:
         return job_method_of(spec)->block_tokens > 0 ? job_method_of(spec)->block_tokens
                                                      : job_field_get(index)->fallback;
+    case JOB_FIELD_BLOCK_TOKENS_MAX: {
+        double first = job_field_number(JOB_FIELD_BLOCK_TOKENS, spec);
+        return first > job_field_get(index)->fallback ? first : job_field_get(index)->fallback;
+    }
+    case JOB_FIELD_N_MIN:
     case JOB_FIELD_SURVIVORS: {
         uint32_t n = (uint32_t)job_field_number(JOB_FIELD_N, spec);
-        return n >= SURVIVORS_DIVISOR ? n / SURVIVORS_DIVISOR : 1;
+        return n >= SHARE_DIVISOR ? n / SHARE_DIVISOR : 1;
     }
     case JOB_FIELD_EARLY_STOP:
         return job_field_number(JOB_FIELD_TILT_RANK_SET, spec) != TILT_RANK_SET_ALL;

@@ -17,6 +17,11 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_N,
     JOB_FIELD_SURVIVORS,
     JOB_FIELD_BLOCK_TOKENS,
+    JOB_FIELD_BLOCK_GROWTH,
+    JOB_FIELD_BLOCK_TOKENS_MAX,
+    JOB_FIELD_N_MIN,
+    JOB_FIELD_PATIENCE,
+    JOB_FIELD_ABORT_TOKENS,
     JOB_FIELD_MAX_TOKENS,
     JOB_FIELD_TRIES,
     JOB_FIELD_BUDGET,
@@ -64,7 +69,8 @@ struct job_field {
     const char *name; // as in client.proto
     enum job_field_kind kind;
     double low;                 // range of numbers
-    double high;                // likewise; of survivors n is lower
+    double high;                // likewise
+    bool up_to_n;               // n is the limit if that is less
     bool above_low;             // low itself is outside
     const char *const *choices; // [1..], by number; NULL ends them
     double fallback; // what an absent field is, of a choice its number; 0 for a choice: no default

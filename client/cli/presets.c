@@ -59,9 +59,11 @@ static const struct preset presets[] = {
     {"paper/beam-augmented-256", table_2,
      "method=beam selection=augmented n=256 block-tokens=32 max-tokens=128 temperature=1"},
     {"paper/inference-guard", table_2,
-     "method=inference-guard n=128 tries=2 block-tokens=32 max-tokens=128 temperature=1"},
+     "method=inference-guard n=128 n-min=0 patience=0 tries=2 block-tokens=32 block-growth=1 "
+     "abort-tokens=0 max-tokens=128 temperature=1"},
     {"paper/inference-guard-512", table_1,
-     "method=inference-guard n=512 tries=2 block-tokens=32 max-tokens=128 temperature=1"},
+     "method=inference-guard n=512 n-min=0 patience=0 tries=2 block-tokens=32 block-growth=1 "
+     "abort-tokens=0 max-tokens=128 temperature=1"},
     {"paper/args", table_2,
      "method=args selection=plain n=20 omega=2.5 max-tokens=128"},
     {"paper/args-lagrangian", table_2,

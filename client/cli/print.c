@@ -245,6 +245,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "candidates_made", result->has_candidates_made, result->candidates_made);
     set_integer(object, "n_finished", result->has_n_finished, result->n_finished);
     set_integer(object, "n_admissible", result->has_n_admissible, result->n_admissible);
+    set_integer(object, "n_aborted", result->has_n_aborted, result->n_aborted);
     set_integer(object, "n_repeats", result->has_n_repeats, result->n_repeats);
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);

@@ -2,12 +2,15 @@
 // arXiv 2502.01208, section 4). All children of a step come back before anything is decided, so the
 // order of arrival cannot matter. inference-guard is the augmented beam with the all-unsafe
 // fallback: when no child is viable, the tokens of the failed children are penalised and the
-// step is tried again, at most `tries` times.
+// step is tried again, at most `tries` times. Its answers within budget take places of children,
+// and end the search when it finds no better one.
 #include "coordinator/search/search_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "coordinator/search/blocks.h"
 
 struct candidate_list {
     struct candidate **items;
@@ -23,9 +26,12 @@ struct token_count {
 struct beam {
     struct candidate_list survivors; // parents of this step; empty at the first: the prompt
     struct candidate_list children;  // of this step, all tries, in order of creation
+    uint32_t n;                      // children of each of its tries
     size_t try_begin;                // first child of the try in progress
     size_t n_pending;                // children of the try that have not come back
     uint32_t try_index;              // 1-based
+    uint64_t best_id;                // of the best answer within budget, 0 none
+    uint32_t n_quiet;                // steps since there was a better one
     struct token_count *failed;      // [n_failed] new tokens of failed children, ascending by id
     size_t n_failed;
 };
@@ -44,10 +50,10 @@ static enum status list_push(struct candidate_list *list, struct candidate *cand
     return STATUS_OK;
 }
 
-// N children over the survivors: N / |survivors| each, round-robin for the rest.
+// A step's children over the survivors: n / |survivors| each, round-robin for the rest.
 static enum status make_children(struct search *search, struct beam *beam) {
     beam->try_begin = beam->children.count;
-    for (uint32_t i = 0; i < search->spec.n; i++) {
+    for (uint32_t i = 0; i < beam->n; i++) {
         size_t n_parents = beam->survivors.count;
         const struct candidate *parent =
             n_parents == 0 ? NULL : beam->survivors.items[i % n_parents];
@@ -60,7 +66,7 @@ static enum status make_children(struct search *search, struct beam *beam) {
             return status;
         }
     }
-    beam->n_pending = search->spec.n;
+    beam->n_pending = beam->n;
     return STATUS_OK;
 }
 
@@ -73,7 +79,16 @@ static void clear_penalties(struct search *search, struct beam *beam) {
     search->penalties = (struct search_penalties){.n = 0};
 }
 
+// Each text within budget that has ended takes the place of a child, but for those of the smallest
+// step.
+static uint32_t count_places(const struct search *search) {
+    uint32_t n = search->spec.n;
+    uint32_t spare = search->ops->retries ? n - search->spec.n_min : 0;
+    return n - (search->n_admissible < spare ? search->n_admissible : spare);
+}
+
 static enum status start_step(struct search *search, struct beam *beam) {
+    beam->n = count_places(search);
     clear_penalties(search, beam);
     beam->children.count = 0;
     beam->try_index = 1;
@@ -239,15 +254,34 @@ static enum status drop_duplicates(struct search *search, struct candidate_list 
     return STATUS_OK;
 }
 
-// Best K go on; under the augmented rule a certain loss never does.
+// How many go on: K, of fewer children the same share.
+static uint32_t count_survivors(const struct search *search) {
+    uint64_t scaled = (uint64_t)count_places(search) * search->spec.survivors;
+    return scaled >= search->spec.n ? (uint32_t)(scaled / search->spec.n) : 1;
+}
+
+// Notes the step's answers. Whether there are K within budget, and the best of them has stood for
+// `patience` steps.
+static bool has_settled(const struct search *search, struct beam *beam) {
+    const struct candidate *best = search->best;
+    uint64_t best_id = best != NULL && best->safety.admissible ? best->id : 0;
+    beam->n_quiet = best_id == beam->best_id ? beam->n_quiet + 1 : 0;
+    beam->best_id = best_id;
+    return search->ops->retries && search->spec.patience > 0 &&
+           search->n_admissible >= search->spec.survivors &&
+           beam->n_quiet >= search->spec.patience;
+}
+
+// Under the augmented rule a certain loss never goes on.
 static enum status select_survivors(struct search *search, struct beam *beam,
                                     struct candidate_list *rest) {
     preference_sort(&search->spec, rest->items, rest->count);
     bool augmented = search->spec.selection == SEARCH_SELECTION_AUGMENTED;
+    uint32_t n_survivors = has_settled(search, beam) ? 0 : count_survivors(search);
     for (size_t i = 0; i < rest->count; i++) {
         struct candidate *candidate = rest->items[i];
         bool lost = augmented && candidate->safety.certain_loss;
-        bool taken = beam->survivors.count < search->spec.survivors && !lost;
+        bool taken = beam->survivors.count < n_survivors && !lost;
         enum status status =
             taken ? list_push(&beam->survivors, candidate)
                   : search_drop_candidate(search, candidate,
@@ -314,6 +348,24 @@ static enum status finish_step(struct search *search, struct beam *beam, bool re
     return start_step(search, beam);
 }
 
+// Lets those of a failed try that stopped inside their blocks go on to the ends: the penalties of
+// the next count their tokens. False: none did.
+static enum status complete_try(struct search *search, struct beam *beam, bool *any) {
+    enum status status = STATUS_OK;
+    *any = false;
+    for (size_t i = beam->try_begin; i < beam->children.count && status == STATUS_OK; i++) {
+        struct candidate *child = beam->children.items[i];
+        if (child->in_block) {
+            status = search_mark_ready(search, child);
+            child->grow_tokens = child->block_end - child->n_tokens;
+            beam->n_pending++;
+            search->n_aborted--;
+            *any = true;
+        }
+    }
+    return status;
+}
+
 static bool any_viable(const struct search_spec *spec, const struct beam *beam) {
     for (size_t i = beam->try_begin; i < beam->children.count; i++) {
         if (preference_is_viable(spec, beam->children.items[i])) {
@@ -323,23 +375,30 @@ static bool any_viable(const struct search_spec *spec, const struct beam *beam) 
     return false;
 }
 
+// All children of the try are there.
+static enum status end_try(struct search *search, struct beam *beam) {
+    bool rescued = any_viable(&search->spec, beam);
+    if (rescued || !search->ops->retries || beam->try_index >= search->spec.tries) {
+        return finish_step(search, beam, rescued);
+    }
+    bool waits = false;
+    enum status status = complete_try(search, beam, &waits);
+    return status != STATUS_OK || waits ? status : retry_step(search, beam);
+}
+
 static enum status on_grown(struct search *search, struct candidate *candidate) {
-    (void)candidate;
     struct beam *beam = search->method_state;
+    if (candidate->in_block && !candidate->safety.certain_loss) {
+        return search_mark_ready(search, candidate);
+    }
+    search->n_aborted += candidate->in_block ? 1 : 0;
     ASSERT(beam->n_pending > 0);
     beam->n_pending--;
-    if (beam->n_pending > 0) {
-        return STATUS_OK;
-    }
-    bool rescued = any_viable(&search->spec, beam);
-    if (!rescued && search->ops->retries && beam->try_index < search->spec.tries) {
-        return retry_step(search, beam);
-    }
-    return finish_step(search, beam, rescued);
+    return beam->n_pending > 0 ? STATUS_OK : end_try(search, beam);
 }
 
 static uint64_t candidates_bound(const struct search_spec *spec) {
-    uint64_t steps = ((uint64_t)spec->max_tokens + spec->block_tokens - 1) / spec->block_tokens;
+    uint64_t steps = blocks_count(spec);
     uint64_t tries = search_method_find(spec->method)->retries ? spec->tries : 1;
     return spec->n * steps * tries;
 }

@@ -145,8 +145,7 @@ static bool own_history(struct candidate *candidate, const struct search_spec *s
     return true;
 }
 
-struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
-                                   const struct search_spec *spec) {
+struct candidate *candidate_create(uint64_t id, const struct candidate *parent) {
     struct candidate *candidate = calloc(1, sizeof *candidate);
     if (candidate == NULL) {
         return NULL;
@@ -160,8 +159,6 @@ struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
         candidate->n_places = parent->n_places;
         candidate->n_blocks = parent->n_blocks;
     }
-    uint32_t left = spec->max_tokens - candidate->n_tokens;
-    candidate->grow_tokens = left < spec->block_tokens ? left : spec->block_tokens;
     candidate->safety.admissible = true;
     return candidate;
 }
@@ -243,8 +240,8 @@ static enum status check_scores(const struct candidate *candidate, const struct 
 }
 
 uint32_t candidate_shortest_row(const struct candidate *candidate, const struct search_spec *spec) {
-    uint32_t shortest = safety_shortest_block(spec);
-    return shortest < candidate->grow_tokens ? shortest : candidate->grow_tokens;
+    bool varies = spec->entropy_threshold > 0 && spec->segment_tokens_min < candidate->grow_tokens;
+    return varies ? spec->segment_tokens_min : candidate->grow_tokens;
 }
 
 enum status candidate_check_row(const struct candidate *candidate, const struct search_spec *spec,
@@ -286,7 +283,10 @@ static void append(struct candidate *candidate, const struct search_spec *spec,
         history->tokens[candidate->n_tokens + i] = row->token_ids[i];
         history->logprobs[candidate->n_tokens + i] = row->logprobs[i];
     }
-    float *end_scores = history->end_scores + (size_t)candidate->n_blocks * spec->n_scorers;
+    // A block that was only begun goes on.
+    candidate->n_blocks += candidate->in_block ? 0 : 1;
+    uint32_t block = candidate->n_blocks - 1;
+    float *end_scores = history->end_scores + (size_t)block * spec->n_scorers;
     for (uint32_t i = 0; i < spec->n_scorers; i++) {
         const struct search_score *score = &row->scores[i];
         end_scores[i] = score->end_score;
@@ -297,7 +297,9 @@ static void append(struct candidate *candidate, const struct search_spec *spec,
     }
     candidate->n_tokens += row->n_tokens;
     candidate->n_places = row->n_places;
-    history->block_ends[candidate->n_blocks++] = candidate->n_tokens;
+    history->block_ends[block] = candidate->n_tokens;
+    candidate->in_block = spec->abort_tokens > 0 && row->finish == SEARCH_FINISH_NONE &&
+                          candidate->n_tokens < candidate->block_end;
     candidate->reward = combine_reward(spec, end_scores);
     candidate->grown = true;
 }

@@ -32,6 +32,7 @@ struct candidate {
     uint32_t n_tokens;
     uint32_t n_places; // with token scores: n_tokens; of a finished text those of its reading
     uint32_t n_blocks;
+    uint32_t block_end;     // tokens at the end of the block that grows or has grown
     uint32_t grow_tokens;   // what is or will be asked for
     uint32_t token_rank;    // 0 draws; else the place by logit of the token that it takes
     double lagrangian_cost; // C, see preference.h
@@ -51,12 +52,12 @@ struct candidate {
     enum candidate_fate fate;
     bool outstanding; // taken by search_next, no row yet
     bool grown;       // has had a row
+    bool in_block;    // unfinished, and its newest block is only begun
 };
 
 // A child that starts as its parent is, or at the prompt when parent is NULL. Returns owned memory,
 // NULL when there is none.
-struct candidate *candidate_create(uint64_t id, const struct candidate *parent,
-                                   const struct search_spec *spec);
+struct candidate *candidate_create(uint64_t id, const struct candidate *parent);
 void candidate_destroy(struct candidate *candidate); // NULL allowed
 
 // Drops tokens, scores and text and keeps the summary (n_tokens, scores, fate).

@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "coordinator/search/blocks.h"
 #include "coordinator/search/combine.h"
 
 bool safety_within_budget(double cost, double budget) {
@@ -36,6 +37,16 @@ static void running_cost_add(struct running_cost *running, double cost, double b
 
 static bool is_token_mode(enum cost_mode mode) {
     return mode == COST_MODE_TOKEN_SUM || mode == COST_MODE_TOKEN_SUM_POS;
+}
+
+bool safety_shows_inside_blocks(const struct search_spec *spec) {
+    bool shows = true;
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        const struct search_channel *channel = &spec->channels[i];
+        shows = shows && is_token_mode(channel->cost_mode) &&
+                (channel->discount_unit == DISCOUNT_UNIT_TOKEN || channel->discount >= 1.0);
+    }
+    return shows;
 }
 
 // A channel of a candidate.
@@ -75,9 +86,10 @@ static struct running_cost accumulate(const struct view *view) {
     bool per_token = is_token_mode(channel->cost_mode);
     uint32_t n = per_token ? scores->n_places : scores->n_tokens;
     uint32_t block = 0;
+    uint32_t end = blocks_tokens(view->spec, 0);
     for (uint32_t i = 0; i < n; i++) {
         bool block_ends = per_token
-                              ? (i + 1) % view->spec->block_tokens == 0 || i + 1 == n
+                              ? i + 1 == end || i + 1 == n
                               : block < scores->n_blocks && scores->block_ends[block] == i + 1;
         if (per_token) {
             running_cost_add(&running, combine_token_cost(view->spec, view->index, scores, i),
@@ -89,6 +101,7 @@ static struct running_cost accumulate(const struct view *view) {
             running.weight *= channel->discount;
         }
         block += block_ends ? 1 : 0;
+        end += block_ends ? blocks_tokens(view->spec, block) : 0;
     }
     return running;
 }

@@ -32,6 +32,10 @@ void safety_evaluate(const struct search_spec *spec, const struct search_scores 
 // blocks.
 uint32_t safety_shortest_block(const struct search_spec *spec);
 
+// Whether a candidate's state inside a block says as much of a certain loss as at its end: costs and
+// discounts go by tokens in every channel.
+bool safety_shows_inside_blocks(const struct search_spec *spec);
+
 // The budget comparison: admissible is z >= 0, that is cost <= budget; exactly met is admissible.
 // NaN is not.
 bool safety_within_budget(double cost, double budget);

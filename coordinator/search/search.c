@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/search/blocks.h"
+#include "coordinator/search/safety.h"
+
 static enum status queue_reserve(struct id_queue *queue) {
     if (queue->count < queue->capacity) {
         return STATUS_OK;
@@ -88,6 +91,7 @@ static enum status start(struct search *search, struct error *err) {
 enum status search_create(const struct search_spec *spec, struct search **out, struct error *err) {
     ASSERT(spec->n > 0 && spec->block_tokens > 0 && spec->max_tokens > 0 && spec->tries > 0);
     ASSERT(spec->survivors > 0 && spec->survivors <= spec->n);
+    ASSERT(spec->n_min > 0 && spec->n_min <= spec->n && spec->block_growth >= 1);
     if (search_candidates_bound(spec) > SEARCH_CANDIDATES_MAX) {
         return error_set(err, STATUS_LIMIT, "spec.n", "n * steps * tries is above the limit %d",
                          SEARCH_CANDIDATES_MAX);
@@ -98,6 +102,7 @@ enum status search_create(const struct search_spec *spec, struct search **out, s
     }
     search->spec = *spec;
     search->ops = search_method_find(spec->method);
+    search->spec.abort_tokens = safety_shows_inside_blocks(spec) ? spec->abort_tokens : 0;
     enum status status = start(search, err);
     if (status != STATUS_OK) {
         search_destroy(search);
@@ -134,7 +139,15 @@ void search_destroy(struct search *search) {
 enum status search_mark_ready(struct search *search, struct candidate *candidate) {
     uint32_t left = search->spec.max_tokens - candidate->n_tokens;
     ASSERT(left > 0 && !candidate->outstanding);
-    candidate->grow_tokens = left < search->spec.block_tokens ? left : search->spec.block_tokens;
+    if (!candidate->in_block) {
+        uint32_t block = blocks_tokens(&search->spec, candidate->n_blocks);
+        candidate->block_end = candidate->n_tokens + (left < block ? left : block);
+    }
+    candidate->grow_tokens = candidate->block_end - candidate->n_tokens;
+    uint32_t abort = search->spec.abort_tokens;
+    if (abort > 0 && candidate->grow_tokens > abort - candidate->n_tokens % abort) {
+        candidate->grow_tokens = abort - candidate->n_tokens % abort;
+    }
     // What has begun goes on before others begin, so that groups hold few candidates at a time.
     return candidate->grown ? queue_push_front(&search->ready, candidate->id)
                             : queue_push(&search->ready, candidate->id);
@@ -152,7 +165,7 @@ enum status search_add_candidate(struct search *search, const struct candidate *
         search->candidates = grown;
         search->candidate_capacity = capacity;
     }
-    struct candidate *candidate = candidate_create(search->n_candidates + 1, parent, &search->spec);
+    struct candidate *candidate = candidate_create(search->n_candidates + 1, parent);
     if (candidate == NULL) {
         return STATUS_NO_MEMORY;
     }
@@ -359,6 +372,7 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .n_finished = search->n_finished,
         .n_admissible = search->n_admissible,
         .n_repeats = search->n_repeats,
+        .n_aborted = search->n_aborted,
         .tokens_after_choice = found ? tokens_after(search, best) : 0,
         .tries_used = search->tries_used,
         .fallback_fired = search->tries_used > 0,

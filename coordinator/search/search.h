@@ -38,7 +38,14 @@ struct search_spec {
     enum search_selection selection;
     uint32_t n;            // N, candidates
     uint32_t survivors;    // K, 1..N
-    uint32_t block_tokens; // d
+    uint32_t block_tokens; // d, of the first block; see blocks.h
+    double block_growth;   // >= 1; 1: all blocks are of block_tokens
+    uint32_t block_tokens_max;
+    uint32_t n_min;        // 1..N, fewest children of a step of inference-guard; N: all have N
+    // inference-guard: places of a text, in tokens, at whose multiples one that is lost for certain
+    // stops inside its block, 0: none. No effect where a cost falls on ends of blocks.
+    uint32_t abort_tokens;
+    uint32_t patience;     // steps without a better answer that end inference-guard, 0: none do
     uint32_t max_tokens;   // D
     uint32_t tries;        // M, >= 1
     struct search_scorer scorers[LIMIT_SCORERS];
@@ -203,6 +210,7 @@ struct search_answer {
     const char *rule;      // static text: which rule chose it, or refused
     uint32_t n_finished;   // different texts
     uint32_t n_admissible; // among the finished
+    uint32_t n_aborted;    // candidates that stopped inside a block
     uint32_t n_repeats;    // candidates that ended in a text that another had
     // Sampled in later blocks than that in which the chosen candidate ended, blocks counted from
     // the beginning of each text; 0 when !found.

@@ -62,6 +62,7 @@ struct search {
     uint32_t n_finished;       // those kept of equal texts, as n_admissible
     uint32_t n_admissible;
     uint32_t n_repeats;
+    uint32_t n_aborted;
     uint32_t n_pruned;
     uint64_t n_tokens; // sampled
     // [n_block_tokens] of them, in the i-th block of a candidate. It is what tells early from late

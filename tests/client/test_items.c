@@ -700,7 +700,9 @@ static void test_job_has_every_field_given_or_default(void **state) {
     json_t *job = job_json(&spec);
     expect_json(job,
                 "{\"method\":\"inference-guard\",\"selection\":\"augmented\",\"n\":32,"
-                "\"survivors\":8,\"block_tokens\":4,\"generation_defaults\":\"model\",\"tries\":2,"
+                "\"survivors\":8,\"block_tokens\":2,\"block_growth\":1.1,\"block_tokens_max\":32,"
+                "\"n_min\":8,\"patience\":4,\"abort_tokens\":8,"
+                "\"generation_defaults\":\"model\",\"tries\":2,"
                 "\"content_tokens\":\"as-text\","
                 "\"discount_unit\":\"token\",\"discount_reward\":true,\"admit_rule\":\"terminal\","
                 "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":3.0,"

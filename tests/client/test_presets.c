@@ -57,6 +57,9 @@ static void test_constants_are_the_published_ones(void **state) {
     assert_string_equal(spec.method, "inference-guard");
     assert_true(spec.n == 128 && spec.tries == 2);
     assert_true(spec.block_tokens == 32 && spec.max_tokens == 128);
+    assert_true(job_field_number(JOB_FIELD_BLOCK_GROWTH, &spec) == 1 && spec.has_n_min);
+    assert_true(spec.n_min == 0 && spec.has_patience && spec.patience == 0);
+    assert_true(spec.has_abort_tokens && spec.abort_tokens == 0);
     assert_true(job_field_number(JOB_FIELD_SURVIVORS, &spec) == 32); // N/4
     assert_true(sampling.temperature == 1);
     apply("paper/best-of-n-lagrangian-10-500", &spec, &sampling);

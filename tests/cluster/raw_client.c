@@ -11,6 +11,11 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, n, 4);
     SET(*spec, survivors, 1);
     SET(*spec, block_tokens, 4);
+    SET(*spec, block_growth, 1.1);
+    SET(*spec, block_tokens_max, 32);
+    SET(*spec, n_min, 1);
+    SET(*spec, patience, 4);
+    SET(*spec, abort_tokens, 8);
     SET(*spec, max_tokens, 8);
     SET(*spec, tries, 2);
     SET(*spec, budget, 4);

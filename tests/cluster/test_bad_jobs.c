@@ -391,7 +391,7 @@ static void test_many_slow_or_large_patterns(void **state) {
         struct draft draft;
         draft_init(client, &draft);
         SET(draft.spec, n, 64);
-        draft.spec.has_survivors = 0;
+        draft.spec.has_survivors = draft.spec.has_n_min = draft.spec.has_block_tokens_max = 0;
         SET(draft.spec, max_tokens, 128);
         SET(draft.spec, block_tokens, 64);
         draft.lexical.n_required_regex = 0;

@@ -246,12 +246,20 @@ EDIT(survivors_zero, d->spec.has_survivors = true;)
 EDIT(survivors, d->spec.has_survivors = true; d->spec.survivors = 33;)
 EDIT(block_zero, d->spec.has_block_tokens = true;)
 EDIT(block, d->spec.has_block_tokens = true; d->spec.block_tokens = LIMIT_BLOCK_TOKENS + 1;)
+EDIT(growth_small, d->spec.has_block_growth = true; d->spec.block_growth = 0.5;)
+EDIT(growth_nan, d->spec.has_block_growth = true; d->spec.block_growth = NAN;)
+EDIT(longest_zero, d->spec.has_block_tokens_max = true;)
+EDIT(longest_short, d->spec.has_block_tokens = d->spec.has_block_tokens_max = true;
+     d->spec.block_tokens = 9; d->spec.block_tokens_max = 8;)
+EDIT(n_min, d->spec.has_n_min = true; d->spec.n_min = 33;)
+EDIT(patience, d->spec.has_patience = true; d->spec.patience = LIMIT_MAX_TOKENS + 1;)
+EDIT(abort, d->spec.has_abort_tokens = true; d->spec.abort_tokens = LIMIT_BLOCK_TOKENS + 1;)
 EDIT(max_zero, d->spec.has_max_tokens = true;)
 EDIT(max, d->spec.has_max_tokens = true; d->spec.max_tokens = LIMIT_MAX_TOKENS + 1;)
 EDIT(tries_zero, d->spec.has_tries = true;)
 EDIT(tries, d->spec.has_tries = true; d->spec.tries = LIMIT_TRIES + 1;)
 EDIT(too_many, d->spec.has_n = true; d->spec.n = LIMIT_CANDIDATES; d->spec.has_block_tokens = true;
-     d->spec.block_tokens = 1;)
+     d->spec.block_tokens = 1; d->spec.has_block_growth = true; d->spec.block_growth = 1;)
 EDIT(budget_nan, d->spec.has_budget = true; d->spec.budget = NAN;)
 EDIT(budget_inf, d->spec.has_budget = true; d->spec.budget = INFINITY;)
 EDIT(discount_zero, d->spec.has_discount = true;)
@@ -411,6 +419,7 @@ EDIT(no_cost_lagrangian, use_scorers(d, 1); d->spec.method = "beam";
 EDIT(no_cost_augmented, use_scorers(d, 1); d->spec.method = "best-of-n";
      d->spec.selection = "augmented";)
 EDIT(block_group, d->spec.has_block_tokens = true; d->spec.block_tokens = 65;)
+EDIT(longest_group, d->spec.has_block_tokens_max = true; d->spec.block_tokens_max = 65;)
 EDIT(context, d->spec.has_max_tokens = true; d->spec.max_tokens = 512;)
 EDIT(bias_vocab, use_sampling(d); d->sampling.logit_bias = d->bias_list;
      d->sampling.n_logit_bias = 1; d->bias.has_token_id = true; d->bias.token_id = 1000;)
@@ -469,6 +478,13 @@ static const struct bad_input bad_messages[] = {
     {edit_survivors, LIMIT, "spec.survivors", "1..32"},
     {edit_block_zero, INVALID, "spec.block_tokens", "1..1024"},
     {edit_block, LIMIT, "spec.block_tokens", "1..1024"},
+    {edit_growth_small, INVALID, "spec.block_growth", "[1, 16]"},
+    {edit_growth_nan, INVALID, "spec.block_growth", "[1, 16]"},
+    {edit_longest_zero, INVALID, "spec.block_tokens_max", "1..1024"},
+    {edit_longest_short, INVALID, "spec.block_tokens_max", "block_tokens 9"},
+    {edit_n_min, LIMIT, "spec.n_min", "0..32"},
+    {edit_patience, LIMIT, "spec.patience", "0..8192"},
+    {edit_abort, LIMIT, "spec.abort_tokens", "0..1024"},
     {edit_max_zero, INVALID, "spec.max_tokens", "1..8192"},
     {edit_max, LIMIT, "spec.max_tokens", "1..8192"},
     {edit_tries_zero, INVALID, "spec.tries", "1..16"},
@@ -577,6 +593,7 @@ static const struct bad_input bad_for_models[] = {
     {edit_no_cost_lagrangian, INVALID, "spec.scorers", "cost"},
     {edit_no_cost_augmented, INVALID, "spec.scorers", "cost"},
     {edit_block_group, LIMIT, "spec.block_tokens", "64"},
+    {edit_longest_group, LIMIT, "spec.block_tokens_max", "64"},
     {edit_context, LIMIT, "spec.max_tokens", "512"},
     {edit_args_vocab, INVALID, "spec.n", "1000 tokens"},
     {edit_bias_vocab, INVALID, "spec.sampling.logit_bias[0].token_id", "1000"},
@@ -637,6 +654,21 @@ static void set_lambda(Surefoot__JobSpec *spec) {
     spec->lagrangian_lambda = 2;
 }
 
+static void set_growth(Surefoot__JobSpec *spec) {
+    spec->has_block_growth = true;
+    spec->block_growth = 3;
+}
+
+static void set_n_min(Surefoot__JobSpec *spec) {
+    spec->has_n_min = true;
+    spec->n_min = 1;
+}
+
+static void set_patience(Surefoot__JobSpec *spec) {
+    spec->has_patience = true;
+    spec->patience = 5;
+}
+
 static void set_discount_reward(Surefoot__JobSpec *spec) {
     spec->has_discount_reward = true;
 }
@@ -663,6 +695,9 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
         void (*set)(Surefoot__JobSpec *spec);
     } fields[] = {
         {"spec.survivors", set_survivors},
+        {"spec.block_growth", set_growth},
+        {"spec.n_min", set_n_min},
+        {"spec.patience", set_patience},
         {"spec.tries", set_tries},
         {"spec.fallback_penalty", set_penalty},
         {"spec.fallback_weight", set_weight},
@@ -680,28 +715,28 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
         char *selection;
         const char *read; // 'x': by the field of that index
     } methods[] = {
-        {"sample", NULL, "------------"},
-        {"best-of-n", NULL, "-----------x"},
-        {"best-of-n", "lagrangian", "------x-----"},
-        {"best-of-n", "augmented", "-------x---x"},
-        {"beam", NULL, "x-----------"},
-        {"beam", "lagrangian", "x-----x-----"},
-        {"beam", "augmented", "x----x------"},
-        {NULL, NULL, "xxxxxx------"},
-        {"inference-guard", "augmented", "xxxxxx------"},
-        {"rejection", NULL, "-------x----"},
-        {"speculative-rejection", NULL, "--------x---"},
-        {"speculative-rejection", "lagrangian", "------x-x---"},
-        {"speculative-rejection", "augmented", "--------x---"},
-        {"args", NULL, "----------x-"},
-        {"args", "lagrangian", "------x---x-"},
+        {"sample", NULL, "---------------"},
+        {"best-of-n", NULL, "--------------x"},
+        {"best-of-n", "lagrangian", "---------x-----"},
+        {"best-of-n", "augmented", "----------x---x"},
+        {"beam", NULL, "x--------------"},
+        {"beam", "lagrangian", "x--------x-----"},
+        {"beam", "augmented", "x-------x------"},
+        {NULL, NULL, "xxxxxxxxx------"},
+        {"inference-guard", "augmented", "xxxxxxxxx------"},
+        {"rejection", NULL, "----------x----"},
+        {"speculative-rejection", NULL, "-----------x---"},
+        {"speculative-rejection", "lagrangian", "---------x-x---"},
+        {"speculative-rejection", "augmented", "-----------x---"},
+        {"args", NULL, "-------------x-"},
+        {"args", "lagrangian", "---------x---x-"},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
             struct draft draft;
             struct job_spec *spec = NULL;
             struct error err = {0};
-            if (i == 0 && fields[j].set == set_survivors) {
+            if (i == 0 && (fields[j].set == set_survivors || fields[j].set == set_n_min)) {
                 continue; // of one candidate there is one survivor, the default
             }
             draft_init(&draft);
@@ -911,7 +946,9 @@ static void test_defaults_come_from_the_method_and_the_profile(void **state) {
     assert_int_equal(search->selection, SEARCH_SELECTION_AUGMENTED);
     assert_int_equal(search->n, 32);
     assert_int_equal(search->survivors, 8);
-    assert_int_equal(search->block_tokens, 4);
+    assert_true(search->block_tokens == 2 && search->block_growth == 1.1);
+    assert_true(search->block_tokens_max == 32 && search->n_min == 8 && search->patience == 4);
+    assert_int_equal(search->abort_tokens, 8);
     assert_int_equal(search->max_tokens, 128);
     assert_int_equal(search->tries, 2);
     assert_true(search->n_channels == 1 && search->channels[0].has_cost_min && search->early_stop);
@@ -1296,7 +1333,14 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->has_n = spec->has_survivors = spec->has_block_tokens = spec->has_max_tokens = true;
     spec->n = sample ? 1 : 32;
     spec->survivors = sample ? 1 : 8;
-    spec->block_tokens = strcmp(method, "args") == 0 ? 1 : 4;
+    spec->block_tokens = strcmp(method, "args") == 0 ? 1 : augmented && method[0] == 'i' ? 2 : 4;
+    spec->has_block_growth = spec->has_block_tokens_max = spec->has_n_min = spec->has_patience = true;
+    spec->block_growth = 1.1;
+    spec->block_tokens_max = 32;
+    spec->n_min = sample ? 1 : 8;
+    spec->patience = 4;
+    spec->has_abort_tokens = true;
+    spec->abort_tokens = 8;
     spec->max_tokens = 128;
     spec->content_tokens = "as-text";
     spec->has_continue_final_message = true;

@@ -603,6 +603,8 @@ static void test_short_blocks_rebuild_no_more_than_long_ones(void **state) {
                                          .n = 32,
                                          .survivors = 8,
                                          .block_tokens = blocks[b],
+                                         .block_growth = 1,
+                                         .n_min = 32,
                                          .max_tokens = BEAM_TOKENS,
                                          .tries = 1,
                                          .tilt.transform = TILT_TRANSFORM_NONE};

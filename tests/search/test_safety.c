@@ -250,6 +250,31 @@ static void test_certain_loss_counts_the_shortest_blocks(void **state) {
     assert_false(out.certain_loss); // six are
 }
 
+// Blocks of 2, 3, 4, 4 tokens: under a discount per block the tokens of one share a weight.
+static void test_discount_per_block_follows_growing_blocks(void **state) {
+    (void)state;
+    static const uint32_t ends[] = {2, 5, 9};
+    const float costs[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    struct search_spec spec = make_spec(COST_MODE_TOKEN_SUM, ADMIT_RULE_TERMINAL, 100.0, 0.5);
+    spec.channels[0].discount_unit = DISCOUNT_UNIT_BLOCK;
+    spec.block_growth = 1.5;
+    spec.block_tokens_max = 4;
+    spec.max_tokens = 16;
+    double sum = 0.0;
+    double weight = 1.0;
+    for (uint32_t i = 0, block = 0; i < 10; i++) {
+        sum += weight;
+        if (block < 3 && i + 1 == ends[block]) {
+            weight *= 0.5;
+            block++;
+        }
+        const struct search_scores input = {TOKENS(costs, i + 1)};
+        struct safety_state out;
+        safety_evaluate(&spec, &input, &out);
+        assert_true(out.channels[0].cost == sum);
+    }
+}
+
 // No cost of one channel pays for those of another, whatever the modes.
 static void test_no_channel_pays_for_another(void **state) {
     (void)state;
@@ -355,6 +380,7 @@ int main(void) {
         cmocka_unit_test(test_certain_loss_allows_for_negative_costs),
         cmocka_unit_test(test_certain_loss_of_block_modes_counts_the_blocks_left),
         cmocka_unit_test(test_certain_loss_counts_the_shortest_blocks),
+        cmocka_unit_test(test_discount_per_block_follows_growing_blocks),
         cmocka_unit_test(test_no_channel_pays_for_another),
         cmocka_unit_test(test_nearness_is_in_parts_of_the_budgets),
         cmocka_unit_test(test_z_below_zero_says_inadmissible_under_prefix_too),

@@ -2,6 +2,7 @@
 #include "tests/support/testkit.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,12 @@ static void test_order_of_arrival_changes_nothing(void **state) {
         for (size_t m = 0; m < 3; m++) {
             for (size_t s = 0; s < 3; s++) {
                 struct search_spec spec = world_spec(methods[m], selections[s], 12, 4, 20);
+                if (seed % 2 == 0) {
+                    spec.block_growth = 1.5;
+                    spec.block_tokens_max = 8;
+                    spec.n_min = 2;
+                    spec.patience = 1;
+                }
                 struct verdict reference = world_verdict(&world, &spec, &in_order);
                 for (uint64_t shuffle = 2; shuffle < 6; shuffle++) {
                     const struct world_run how = {.shuffle_seed = shuffle, .batch = shuffle};
@@ -624,6 +631,182 @@ static void test_tokens_after_the_choice_are_counted_by_blocks(void **state) {
     }
 }
 
+// What a step's children do: the first n_ended end, each in a text of its own, at so much cost.
+struct step {
+    uint32_t n_ended;
+    float cost;
+    double reward; // of those that end
+};
+
+// Answers all that is asked for with rows as `step` says, the others' text goes on at reward -1.
+// Returns how many children there were; *grow_tokens of each.
+static uint32_t answer_step(struct search *search, const struct step *step, uint32_t *grow_tokens) {
+    struct search_grow grows[32];
+    uint32_t n = 0;
+    while (search_next(search, &grows[n])) {
+        n++;
+        assert_in_range(n, 1, 31);
+    }
+    *grow_tokens = n > 0 ? grows[0].grow_tokens : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t tokens[64];
+        static const float logprobs[64] = {0};
+        float costs[64] = {0};
+        char text[32];
+        struct search_score scores[WORLD_SCORERS];
+        bool ends = i < step->n_ended;
+        assert_int_equal(grows[i].grow_tokens, *grow_tokens);
+        for (uint32_t t = 0; t < *grow_tokens; t++) {
+            tokens[t] = (uint32_t)grows[i].candidate_id;
+        }
+        costs[0] = ends ? step->cost : 0;
+        snprintf(text, sizeof text, "%u", (unsigned)grows[i].candidate_id);
+        world_scores(scores, ends ? step->reward : -1, costs, *grow_tokens, grows[i].n_tokens);
+        const struct search_row row = {
+            .candidate_id = grows[i].candidate_id,
+            .token_ids = tokens,
+            .logprobs = logprobs,
+            .n_tokens = *grow_tokens,
+            .finish = ends ? SEARCH_FINISH_EOS : SEARCH_FINISH_NONE,
+            .text = ends ? text : NULL,
+            .scores = scores,
+            .n_places = grows[i].n_tokens + *grow_tokens,
+        };
+        struct error err;
+        assert_ok(search_on_row(search, &row, &err), &err);
+    }
+    return n;
+}
+
+static struct search_spec guard_spec(uint32_t n, uint32_t block_tokens, uint32_t max_tokens) {
+    return world_spec(SEARCH_METHOD_INFERENCE_GUARD, SEARCH_SELECTION_AUGMENTED, n, block_tokens,
+                      max_tokens);
+}
+
+static void test_blocks_grow_to_the_longest(void **state) {
+    (void)state;
+    static const uint32_t expected[] = {2, 3, 5, 6, 6, 3}; // 25 tokens
+    static const struct step none = {0};
+    struct search_spec spec = guard_spec(4, 2, 25);
+    spec.block_growth = 1.5;
+    spec.block_tokens_max = 6;
+    assert_int_equal(search_candidates_bound(&spec), 4 * 6 * 2);
+    struct search *search = world_open_search(&spec);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        uint32_t grow_tokens = 0;
+        assert_int_equal(answer_step(search, &none, &grow_tokens), 4);
+        assert_int_equal(grow_tokens, expected[i]);
+    }
+    assert_true(search_is_done(search));
+    search_destroy(search);
+}
+
+// Those over budget take none.
+static void test_answers_within_budget_take_places(void **state) {
+    (void)state;
+    static const struct step steps[] = {{.n_ended = 3}, {.n_ended = 2, .cost = 9}, {.n_ended = 1}};
+    static const struct {
+        uint32_t n_min;
+        uint32_t expected[3];
+    } cases[] = {{16, {16, 16, 16}}, {1, {16, 13, 13}}, {14, {16, 14, 14}}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct search_spec spec = guard_spec(16, 2, 8);
+        spec.n_min = cases[i].n_min;
+        struct search *search = world_open_search(&spec);
+        for (size_t s = 0; s < 3; s++) {
+            uint32_t ignored = 0;
+            assert_int_equal(answer_step(search, &steps[s], &ignored), cases[i].expected[s]);
+        }
+        struct search_progress progress;
+        search_get_progress(search, &progress);
+        assert_int_equal(progress.live, cases[i].n_min == 16 ? 16 : cases[i].n_min == 1 ? 12 : 14);
+        search_destroy(search);
+    }
+}
+
+// Two steps without a better answer end the search, once there are K; a better one begins anew.
+static void test_patience_ends_a_search_that_has_settled(void **state) {
+    (void)state;
+    static const struct {
+        struct step steps[5];
+        uint32_t patience;
+        size_t n_steps;
+    } cases[] = {
+        {{{.n_ended = 2, .reward = 1}}, 2, 3},
+        {{{.n_ended = 2, .reward = 1}}, 0, 6},
+        {{{.n_ended = 1, .reward = 1}}, 2, 6}, // K is 2
+        {{{.n_ended = 2, .reward = 1}, {0}, {.n_ended = 1, .reward = 2}}, 2, 5},
+        {{{.n_ended = 2, .reward = 1}, {.n_ended = 1, .reward = 0.5}}, 2, 3},
+        {{{.n_ended = 2, .reward = 1, .cost = 9}}, 2, 6},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        static const struct step none = {0};
+        struct search_spec spec = guard_spec(8, 2, 12);
+        spec.patience = cases[i].patience;
+        struct search *search = world_open_search(&spec);
+        size_t n = 0;
+        for (; !search_is_done(search); n++) {
+            uint32_t ignored = 0;
+            assert_in_range(answer_step(search, n < 5 ? &cases[i].steps[n] : &none, &ignored), 1, 8);
+        }
+        assert_int_equal(n, cases[i].n_steps);
+        search_destroy(search);
+    }
+}
+
+// What is lost stops at a multiple of three tokens inside its block, answers stay as they are.
+static void test_abort_gives_the_same_answers_in_fewer_tokens(void **state) {
+    (void)state;
+    uint64_t with = 0, without = 0;
+    uint32_t aborted = 0, found = 0, retried = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        struct search_spec spec = guard_spec(8, 8, 24);
+        spec.channels[0].budget = 0.1 * (double)(seed % 6);
+        struct verdict late = world_verdict(&world, &spec, &in_order);
+        spec.abort_tokens = 3;
+        struct verdict early = world_verdict(&world, &spec, &in_order);
+        const struct world_run shuffled = {.shuffle_seed = seed, .batch = 3};
+        struct verdict again = world_verdict(&world, &spec, &shuffled);
+        assert_same_verdict(&early, &again);
+        assert_int_equal(early.answer.n_aborted, again.answer.n_aborted);
+        assert_int_equal(early.answer.found, late.answer.found);
+        assert_int_equal(early.answer.tries_used, late.answer.tries_used);
+        assert_int_equal(early.n_candidates, late.n_candidates);
+        if (late.answer.found) {
+            assert_int_equal(early.answer.candidate_id, late.answer.candidate_id);
+            assert_int_equal(early.n_tokens, late.n_tokens);
+            assert_memory_equal(early.tokens, late.tokens, late.n_tokens * sizeof late.tokens[0]);
+            assert_true(early.cost == late.cost && early.z == late.z);
+        }
+        assert_int_equal(late.answer.n_aborted, 0);
+        with += early.tokens_sampled;
+        without += late.tokens_sampled;
+        aborted += early.answer.n_aborted;
+        found += late.answer.found ? 1 : 0;
+        retried += late.answer.tries_used;
+    }
+    assert_true(aborted > 60 && found > 20 && retried > 5);
+    assert_true(with < without);
+}
+
+// Costs at the ends of blocks say nothing inside them.
+static void test_nothing_aborts_where_costs_fall_on_ends_of_blocks(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct world world;
+        world_init(&world, seed);
+        struct search_spec spec = guard_spec(8, 8, 24);
+        spec.channels[0].cost_mode = seed % 2 == 0 ? COST_MODE_BLOCK_END : COST_MODE_END_SIGN;
+        spec.channels[0].admit_rule = ADMIT_RULE_PREFIX;
+        struct verdict late = world_verdict(&world, &spec, &in_order);
+        spec.abort_tokens = 3;
+        struct verdict early = world_verdict(&world, &spec, &in_order);
+        assert_same_verdict(&late, &early);
+    }
+}
+
 // The unfinished job reports its nearest candidate and never an answer.
 static void test_cut_short_is_never_an_answer(void **state) {
     (void)state;
@@ -662,6 +845,11 @@ int main(void) {
         cmocka_unit_test(test_rows_that_contradict_the_order_are_refused),
         cmocka_unit_test(test_too_many_candidates_are_a_limit),
         cmocka_unit_test(test_tokens_after_the_choice_are_counted_by_blocks),
+        cmocka_unit_test(test_blocks_grow_to_the_longest),
+        cmocka_unit_test(test_answers_within_budget_take_places),
+        cmocka_unit_test(test_patience_ends_a_search_that_has_settled),
+        cmocka_unit_test(test_abort_gives_the_same_answers_in_fewer_tokens),
+        cmocka_unit_test(test_nothing_aborts_where_costs_fall_on_ends_of_blocks),
         cmocka_unit_test(test_cut_short_is_never_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
