@@ -302,6 +302,8 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->n_repeats = answer.n_repeats;
     message->has_tries_used = true;
     message->tries_used = answer.tries_used;
+    message->has_n_restarts = true;
+    message->n_restarts = answer.n_restarts;
     message->has_fallback_fired = true;
     message->fallback_fired = answer.fallback_fired;
     message->has_rebuilt_tokens = true;

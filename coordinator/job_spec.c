@@ -302,6 +302,9 @@ static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) 
         (enum fallback_penalty)job_field_number(JOB_FIELD_FALLBACK_PENALTY, spec);
     out->fallback_weight = job_field_number(JOB_FIELD_FALLBACK_WEIGHT, spec);
     out->fallback_cap = job_field_number(JOB_FIELD_FALLBACK_CAP, spec);
+    out->fallback_temperature = job_field_is_read(JOB_FIELD_FALLBACK_TEMPERATURE, spec)
+                                    ? job_field_number(JOB_FIELD_FALLBACK_TEMPERATURE, spec)
+                                    : 0;
     out->early_stop = job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0;
     out->rejection_alpha = job_field_number(JOB_FIELD_REJECTION_ALPHA, spec);
     out->seed = spec->has_seed ? spec->seed : 0;
@@ -375,7 +378,7 @@ static enum status check_bound(const struct search_spec *search, struct error *e
     return bound <= SEARCH_CANDIDATES_MAX
                ? STATUS_OK
                : error_set(err, STATUS_LIMIT, "spec.n",
-                           "n * steps * tries is %llu candidates, the limit is %d", bound,
+                           "the search could make %llu candidates, the limit is %d", bound,
                            SEARCH_CANDIDATES_MAX);
 }
 
@@ -598,6 +601,9 @@ static enum status resolve_sampling(struct job_spec *spec, const struct model_se
         return status;
     }
     spec->search.max_tokens = spec->sampling.max_tokens;
+    if (spec->search.fallback_temperature <= spec->sampling.message.temperature) {
+        spec->search.fallback_temperature = 0;
+    }
     return check_bound(&spec->search, err);
 }
 

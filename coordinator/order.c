@@ -143,6 +143,10 @@ static void fill_item(struct order_parts *parts, size_t index, struct scheduler_
         message->has_entropy_after = true;
         message->entropy_after = item->entropy_after;
     }
+    if (item->temperature > 0) {
+        message->has_temperature = true;
+        message->temperature = item->temperature;
+    }
     if (item->penalties != NULL) {
         message->has_penalty_index = true;
         message->penalty_index = penalty_number(parts, item->penalties);

@@ -105,6 +105,7 @@ static bool push_grow(struct scheduler_job *job, const struct search_grow *grow)
     item->token_rank = grow->token_rank;
     item->entropy_stop = grow->entropy_stop;
     item->entropy_after = grow->entropy_after;
+    item->temperature = grow->temperature;
     item->avoid = -1;
     item->n_tokens = grow->n_tokens;
     if (grow->n_tokens > 0) {

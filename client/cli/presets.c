@@ -60,10 +60,10 @@ static const struct preset presets[] = {
      "method=beam selection=augmented n=256 block-tokens=32 max-tokens=128 temperature=1"},
     {"paper/inference-guard", table_2,
      "method=inference-guard n=128 n-min=0 patience=0 tries=2 block-tokens=32 block-growth=1 "
-     "abort-tokens=0 max-tokens=128 temperature=1"},
+     "abort-tokens=0 fallback-temperature=0 max-tokens=128 temperature=1"},
     {"paper/inference-guard-512", table_1,
      "method=inference-guard n=512 n-min=0 patience=0 tries=2 block-tokens=32 block-growth=1 "
-     "abort-tokens=0 max-tokens=128 temperature=1"},
+     "abort-tokens=0 fallback-temperature=0 max-tokens=128 temperature=1"},
     {"paper/args", table_2,
      "method=args selection=plain n=20 omega=2.5 max-tokens=128"},
     {"paper/args-lagrangian", table_2,

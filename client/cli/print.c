@@ -248,6 +248,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "n_aborted", result->has_n_aborted, result->n_aborted);
     set_integer(object, "n_repeats", result->has_n_repeats, result->n_repeats);
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
+    set_integer(object, "n_restarts", result->has_n_restarts, result->n_restarts);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
     set_text(object, "date", result->date);
     json_t *variables =

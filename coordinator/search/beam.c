@@ -328,6 +328,19 @@ static enum status sort_children(struct search *search, struct beam *beam, bool 
     return STATUS_OK;
 }
 
+// No candidate is left. Where none ended within budget, the search begins anew at the prompt with
+// the next fallback, if there is one.
+static enum status end_search(struct search *search, struct beam *beam) {
+    bool hotter = search->ops->retries && search->spec.fallback_temperature > 0 &&
+                  search->n_restarts == 0;
+    if (search->n_admissible > 0 || !hotter) {
+        return STATUS_OK;
+    }
+    search->n_restarts++;
+    search->temperature = (float)search->spec.fallback_temperature;
+    return start_step(search, beam);
+}
+
 static enum status finish_step(struct search *search, struct beam *beam, bool rescued) {
     struct candidate_list rest = {.count = 0};
     search->steps++;
@@ -342,10 +355,10 @@ static enum status finish_step(struct search *search, struct beam *beam, bool re
         status = select_survivors(search, beam, &rest);
     }
     free(rest.items);
-    if (status != STATUS_OK || beam->survivors.count == 0) {
+    if (status != STATUS_OK) {
         return status;
     }
-    return start_step(search, beam);
+    return beam->survivors.count > 0 ? start_step(search, beam) : end_search(search, beam);
 }
 
 // Lets those of a failed try that stopped inside their blocks go on to the ends: the penalties of
@@ -400,7 +413,8 @@ static enum status on_grown(struct search *search, struct candidate *candidate) 
 static uint64_t candidates_bound(const struct search_spec *spec) {
     uint64_t steps = blocks_count(spec);
     uint64_t tries = search_method_find(spec->method)->retries ? spec->tries : 1;
-    return spec->n * steps * tries;
+    uint64_t searches = spec->fallback_temperature > 0 ? 2 : 1;
+    return spec->n * steps * tries * searches;
 }
 
 const struct search_method_ops search_beam_ops = {

@@ -93,7 +93,7 @@ enum status search_create(const struct search_spec *spec, struct search **out, s
     ASSERT(spec->survivors > 0 && spec->survivors <= spec->n);
     ASSERT(spec->n_min > 0 && spec->n_min <= spec->n && spec->block_growth >= 1);
     if (search_candidates_bound(spec) > SEARCH_CANDIDATES_MAX) {
-        return error_set(err, STATUS_LIMIT, "spec.n", "n * steps * tries is above the limit %d",
+        return error_set(err, STATUS_LIMIT, "spec.n", "the candidates that it could make are above the limit %d",
                          SEARCH_CANDIDATES_MAX);
     }
     struct search *search = calloc(1, sizeof *search);
@@ -259,6 +259,7 @@ bool search_next(struct search *search, struct search_grow *out) {
         .token_rank = candidate->token_rank,
         .entropy_stop = (float)search->spec.entropy_threshold,
         .entropy_after = candidate_shortest_row(candidate, &search->spec),
+        .temperature = search->temperature,
         .penalty_ids = search->penalties.token_ids,
         .penalties = search->penalties.values,
         .n_penalties = search->penalties.n,
@@ -375,7 +376,8 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .n_aborted = search->n_aborted,
         .tokens_after_choice = found ? tokens_after(search, best) : 0,
         .tries_used = search->tries_used,
-        .fallback_fired = search->tries_used > 0,
+        .fallback_fired = search->tries_used > 0 || search->n_restarts > 0,
+        .n_restarts = search->n_restarts,
         .steps = search->steps,
         .tilt = found && search->tilt != NULL ? &search->tilted : NULL,
     };

@@ -59,6 +59,8 @@ struct search_spec {
     enum fallback_penalty fallback_penalty;
     double fallback_weight; // n2
     double fallback_cap;    // logits
+    // inference-guard: of a second search where the first finds no answer within budget, 0: none.
+    double fallback_temperature;
     bool early_stop;        // best-of-n, rejection; others never go on from a certain loss
     double rejection_alpha; // speculative-rejection: share given up at a block's end, [0, 1)
     uint64_t seed;          // the job's
@@ -98,6 +100,7 @@ struct search_grow {
     uint32_t token_rank;         // 0 draws; else the token of this place by logit is taken
     float entropy_stop;          // nats at which the block ends, 0 off; then
     uint32_t entropy_after;      // the fewest tokens that it has, > 0
+    float temperature;           // in place of the job's; 0: the job's
     const uint32_t *penalty_ids; // [n_penalties] sparse logit penalties of a fallback try, or NULL
     const float *penalties;
     uint32_t n_penalties;
@@ -217,6 +220,7 @@ struct search_answer {
     uint64_t tokens_after_choice;
     uint32_t tries_used; // extra tries over all steps
     bool fallback_fired;
+    uint32_t n_restarts; // searches after the first, each since nothing was within budget
     uint32_t steps;
     const struct search_tilt *tilt; // of the search; NULL: none, or nothing found
 };

@@ -50,6 +50,8 @@ struct search {
     struct id_queue released;
     size_t n_outstanding;
     struct search_penalties penalties;
+    float temperature;   // of what is drawn now; 0: the job's
+    uint32_t n_restarts; // as in search_answer
     struct text_set finished;
     struct candidate *best; // best finished candidate by the order of preference
     // Nearest to the budgets of the finished and of those given up over budget, for the record of a

@@ -706,7 +706,7 @@ static void test_job_has_every_field_given_or_default(void **state) {
                 "\"content_tokens\":\"as-text\","
                 "\"discount_unit\":\"token\",\"discount_reward\":true,\"admit_rule\":\"terminal\","
                 "\"lagrangian_lambda\":5.0,\"fallback_penalty\":\"log1p\",\"fallback_weight\":3.0,"
-                "\"fallback_cap\":10.0,\"seed\":0,\"early_stop\":true,\"deadline_ms\":0,"
+                "\"fallback_cap\":10.0,\"fallback_temperature\":1.5,\"seed\":0,\"early_stop\":true,\"deadline_ms\":0,"
                 "\"rejection_alpha\":0.5,\"threshold_start\":0.5,\"accept_temperature\":0.7,"
                 "\"entropy_threshold\":3.0,\"segment_tokens_min\":4,\"omega\":2.5,\"states\":false,"
                 "\"critic\":\"off\","

@@ -24,6 +24,7 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, lagrangian_lambda, 5);
     SET(*spec, fallback_weight, 3);
     SET(*spec, fallback_cap, 10);
+    SET(*spec, fallback_temperature, 1.5);
     SET(*spec, cost_min, 0);
     SET(*spec, seed, 7);
     SET(*spec, deadline_ms, 0);

@@ -254,6 +254,7 @@ EDIT(longest_short, d->spec.has_block_tokens = d->spec.has_block_tokens_max = tr
 EDIT(n_min, d->spec.has_n_min = true; d->spec.n_min = 33;)
 EDIT(patience, d->spec.has_patience = true; d->spec.patience = LIMIT_MAX_TOKENS + 1;)
 EDIT(abort, d->spec.has_abort_tokens = true; d->spec.abort_tokens = LIMIT_BLOCK_TOKENS + 1;)
+EDIT(hot, d->spec.has_fallback_temperature = true; d->spec.fallback_temperature = 101;)
 EDIT(max_zero, d->spec.has_max_tokens = true;)
 EDIT(max, d->spec.has_max_tokens = true; d->spec.max_tokens = LIMIT_MAX_TOKENS + 1;)
 EDIT(tries_zero, d->spec.has_tries = true;)
@@ -485,6 +486,7 @@ static const struct bad_input bad_messages[] = {
     {edit_n_min, LIMIT, "spec.n_min", "0..32"},
     {edit_patience, LIMIT, "spec.patience", "0..8192"},
     {edit_abort, LIMIT, "spec.abort_tokens", "0..1024"},
+    {edit_hot, INVALID, "spec.fallback_temperature", "[0, 100]"},
     {edit_max_zero, INVALID, "spec.max_tokens", "1..8192"},
     {edit_max, LIMIT, "spec.max_tokens", "1..8192"},
     {edit_tries_zero, INVALID, "spec.tries", "1..16"},
@@ -949,6 +951,7 @@ static void test_defaults_come_from_the_method_and_the_profile(void **state) {
     assert_true(search->block_tokens == 2 && search->block_growth == 1.1);
     assert_true(search->block_tokens_max == 32 && search->n_min == 8 && search->patience == 4);
     assert_int_equal(search->abort_tokens, 8);
+    assert_true(search->fallback_temperature == 1.5);
     assert_int_equal(search->max_tokens, 128);
     assert_int_equal(search->tries, 2);
     assert_true(search->n_channels == 1 && search->channels[0].has_cost_min && search->early_stop);
@@ -1334,13 +1337,16 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->n = sample ? 1 : 32;
     spec->survivors = sample ? 1 : 8;
     spec->block_tokens = strcmp(method, "args") == 0 ? 1 : augmented && method[0] == 'i' ? 2 : 4;
-    spec->has_block_growth = spec->has_block_tokens_max = spec->has_n_min = spec->has_patience = true;
+    spec->has_block_growth = spec->has_block_tokens_max = true;
+    spec->has_n_min = spec->has_patience = true;
     spec->block_growth = 1.1;
     spec->block_tokens_max = 32;
     spec->n_min = sample ? 1 : 8;
     spec->patience = 4;
     spec->has_abort_tokens = true;
     spec->abort_tokens = 8;
+    spec->has_fallback_temperature = true;
+    spec->fallback_temperature = 1.5;
     spec->max_tokens = 128;
     spec->content_tokens = "as-text";
     spec->has_continue_final_message = true;

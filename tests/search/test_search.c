@@ -747,7 +747,8 @@ static void test_patience_ends_a_search_that_has_settled(void **state) {
         size_t n = 0;
         for (; !search_is_done(search); n++) {
             uint32_t ignored = 0;
-            assert_in_range(answer_step(search, n < 5 ? &cases[i].steps[n] : &none, &ignored), 1, 8);
+            const struct step *step = n < 5 ? &cases[i].steps[n] : &none;
+            assert_in_range(answer_step(search, step, &ignored), 1, 8);
         }
         assert_int_equal(n, cases[i].n_steps);
         search_destroy(search);
@@ -807,6 +808,53 @@ static void test_nothing_aborts_where_costs_fall_on_ends_of_blocks(void **state)
     }
 }
 
+// Where the first search ends with nothing within budget, and nowhere else, the second begins at the
+// prompt, hotter, with candidates of its own.
+static void test_a_hotter_search_follows_one_without_an_answer(void **state) {
+    (void)state;
+    static const struct step none = {0};
+    static const struct step over = {.n_ended = 8, .cost = 9};
+    static const struct step within = {.n_ended = 8};
+    static const struct {
+        const struct step *first;
+        double temperature;
+        uint32_t n_restarts;
+    } cases[] = {{&over, 1.5, 1}, {&over, 0, 0}, {&within, 1.5, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct search_spec spec = guard_spec(8, 2, 4);
+        spec.tries = 1;
+        spec.fallback_temperature = cases[i].temperature;
+        struct search *search = world_open_search(&spec);
+        uint32_t ignored = 0;
+        assert_int_equal(answer_step(search, cases[i].first, &ignored), 8);
+        struct search_grow grow;
+        assert_int_equal(search_next(search, &grow), cases[i].n_restarts > 0);
+        if (cases[i].n_restarts > 0) {
+            assert_true(grow.temperature == 1.5F && grow.n_tokens == 0);
+            assert_int_equal(grow.candidate_id, 9);
+            assert_int_equal(search_candidate_count(search), 16);
+        }
+        struct search_answer answer;
+        search_get_answer(search, &answer);
+        assert_int_equal(answer.n_restarts, cases[i].n_restarts);
+        assert_int_equal(answer.fallback_fired, cases[i].n_restarts > 0);
+        search_destroy(search);
+    }
+    // The second is the last.
+    struct search_spec spec = guard_spec(4, 2, 2);
+    spec.tries = 1;
+    spec.fallback_temperature = 2;
+    struct search *search = world_open_search(&spec);
+    uint32_t ignored = 0;
+    const struct step all_over = {.n_ended = 4, .cost = 9};
+    assert_int_equal(answer_step(search, &all_over, &ignored), 4);
+    assert_int_equal(answer_step(search, &all_over, &ignored), 4);
+    assert_int_equal(answer_step(search, &none, &ignored), 0);
+    assert_true(search_is_done(search));
+    assert_int_equal(search_candidates_bound(&spec), 8);
+    search_destroy(search);
+}
+
 // The unfinished job reports its nearest candidate and never an answer.
 static void test_cut_short_is_never_an_answer(void **state) {
     (void)state;
@@ -850,6 +898,7 @@ int main(void) {
         cmocka_unit_test(test_patience_ends_a_search_that_has_settled),
         cmocka_unit_test(test_abort_gives_the_same_answers_in_fewer_tokens),
         cmocka_unit_test(test_nothing_aborts_where_costs_fall_on_ends_of_blocks),
+        cmocka_unit_test(test_a_hotter_search_follows_one_without_an_answer),
         cmocka_unit_test(test_cut_short_is_never_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,13 @@ static void test_numbers_of_items_are_checked(void **state) {
     test.items[1].token_rank = 101; // of 100 tokens
     expect(&test, STATUS_LIMIT, "order.items[1].token_rank");
     make_order(&test);
+    test.items[1].has_temperature = true;
+    for (size_t i = 0; i < 3; i++) {
+        static const float temperatures[] = {0, NAN, 101};
+        test.items[1].temperature = temperatures[i];
+        expect(&test, STATUS_INVALID_ARGUMENT, "order.items[1].temperature");
+    }
+    make_order(&test);
     test.items[1].entropy_stop = -1;
     expect(&test, STATUS_INVALID_ARGUMENT, "order.items[1].entropy_stop");
     test.items[1].entropy_stop = NAN;

@@ -262,6 +262,50 @@ static void test_penalty_changes_only_its_item(void **state) {
     wire_free(WIRE_GATHERED, rows);
 }
 
+// An item that names a temperature is drawn as a job of that temperature would have it.
+static void test_an_items_temperature_is_in_place_of_the_jobs(void **state) {
+    struct rank_fixture *fixture = *state;
+    Surefoot__Sampling cold = SUREFOOT__SAMPLING__INIT;
+    cold.has_temperature = cold.has_top_k = true;
+    cold.temperature = 0.25;
+    cold.top_k = 9;
+    Surefoot__Sampling hot = cold;
+    hot.temperature = 4;
+    const Surefoot__Sampling *samplings[] = {&cold, &hot};
+    struct order_fixture *order = order_create();
+    for (uint64_t id = 1; id <= 2; id++) {
+        struct order_job job = rank_fixture_jobs[0];
+        job.id = 20 + id;
+        job.sampling = samplings[id - 1];
+        order_add_job(order, &job);
+        for (uint64_t candidate = 1; candidate <= 4; candidate++) {
+            order_add_item(order, job.id, candidate, 0, NULL, 0, FIXTURE_BLOCK);
+        }
+    }
+    for (uint64_t candidate = 5; candidate <= 6; candidate++) {
+        order_add_item(order, 22, candidate, 0, NULL, 0, FIXTURE_BLOCK);
+        Surefoot__OrderItem *item =
+            order_add_item(order, 21, candidate, 0, NULL, 0, FIXTURE_BLOCK);
+        item->has_temperature = true;
+        item->temperature = 4;
+    }
+    Surefoot__Gathered *rows = order_run(fixture->rank, order);
+    bool differ = false;
+    for (uint64_t candidate = 1; candidate <= 6; candidate++) {
+        const Surefoot__Row *own = order_find_row(rows, 21, candidate);
+        const Surefoot__Row *other = order_find_row(rows, 22, candidate);
+        if (candidate >= 5) {
+            assert_rows_equal(own, other);
+        }
+        differ = differ || own->n_token_ids != other->n_token_ids ||
+                 memcmp(own->token_ids, other->token_ids,
+                        own->n_token_ids * sizeof *own->token_ids) != 0;
+    }
+    assert_true(differ);
+    order_destroy(order);
+    wire_free(WIRE_GATHERED, rows);
+}
+
 static void test_finished_rows_have_text_and_nothing_held(void **state) {
     struct rank_fixture *fixture = *state;
     struct order_job job = rank_fixture_jobs[0];
@@ -622,6 +666,7 @@ int main(void) {
         cmocka_unit_test(test_rebuilt_candidates_equal_held_ones),
         cmocka_unit_test(test_waves_and_evictions_change_no_row),
         cmocka_unit_test(test_penalty_changes_only_its_item),
+        cmocka_unit_test(test_an_items_temperature_is_in_place_of_the_jobs),
         cmocka_unit_test(test_finished_rows_have_text_and_nothing_held),
         cmocka_unit_test(test_stop_string_and_lexical_scorer_reach_the_row),
         cmocka_unit_test(test_stop_string_finds_a_cut_character),

@@ -336,7 +336,9 @@ static void fill_row(const struct decoder *decoder, const struct decode_task *ta
     const struct response *response = task->response;
     bool may_end = response->n_tokens >= params->min_tokens;
     *row = (struct sampling_row){
-        .params = task->rank > 0 ? &raw_params : &params->sampling,
+        .params = task->rank > 0           ? &raw_params
+                  : task->sampling != NULL ? task->sampling
+                                           : &params->sampling,
         .penalty = task->penalty,
         .rank = task->rank,
         .wants_entropy = task->entropy_stop > 0,

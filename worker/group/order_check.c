@@ -41,6 +41,11 @@ static enum status check_drawing(const Surefoot__OrderItem *item, uint32_t vocab
         status = error_set(err, STATUS_INVALID_ARGUMENT, "entropy_stop", "%g is no entropy in nats",
                            (double)item->entropy_stop);
     }
+    bool hot = item->temperature > 0 && item->temperature <= 100;
+    if (status == STATUS_OK && item->has_temperature && !hot) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "temperature", "%g is outside (0, 100]",
+                           (double)item->temperature);
+    }
     if (status == STATUS_OK && item->entropy_stop > 0) {
         status = check_range(item->entropy_after, 1, item->grow_tokens, "entropy_after", err);
     }

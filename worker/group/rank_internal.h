@@ -72,6 +72,7 @@ struct rank_item {
     const Surefoot__OrderItem *item;
     struct rank_job *job;
     struct token_values penalty; // borrowed from the order
+    struct sampling_params sampling; // the job's, where the order names a temperature at that
     Surefoot__Row *row;          // of the Gathered under way
     // While its wave runs:
     struct rank_candidate *candidate;

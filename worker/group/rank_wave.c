@@ -262,6 +262,8 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
                             struct error *err) {
     for (int32_t i = 0; i < n; i++) {
         struct rank_candidate *candidate = items[i].candidate;
+        items[i].sampling = items[i].job->params.sampling;
+        items[i].sampling.temperature = items[i].item->temperature;
         rank->tasks[i] =
             (struct decode_task){.params = &items[i].job->params,
                                  .sequence = candidate->sequence,
@@ -269,6 +271,8 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
                                  .state = candidate->state,
                                  .grow_tokens = (int32_t)items[i].item->grow_tokens,
                                  .penalty = items[i].penalty,
+                                 .sampling =
+                                     items[i].item->has_temperature ? &items[i].sampling : NULL,
                                  .lineage = items[i].item->candidate_id,
                                  .rank = (int32_t)items[i].item->token_rank,
                                  .entropy_stop = items[i].item->entropy_stop,
