@@ -104,10 +104,11 @@ void server_stop(struct coordinator *coordinator);
 void server_on_written(struct coordinator *coordinator, struct write *write);
 
 // faults.c
-// A group was lost, or failed its order, or stalled while it worked on `order` (NULL: on nothing):
-// the jobs in it become suspects, or end when that is proved.
-void faults_on_lost_order(struct coordinator *coordinator, const struct scheduler_order *order,
-                          const struct error *cause);
+// A group was lost, or failed one of its orders, or stalled while it had these `n`: the jobs in them
+// become suspects, or end when that is proved.
+void faults_on_lost_orders(struct coordinator *coordinator,
+                           const struct scheduler_order *const *orders, size_t n,
+                           const struct error *cause);
 // Item `index` of a finished order came back as a row that nobody can use. `malformed`: as one that
 // no group may send; otherwise the group itself says what it could not do. The item is tried once
 // with another group if there is one; otherwise its job fails.

@@ -1,12 +1,13 @@
 // Whose fault it is. Groups are lost and rows are bad because of the job, because of the group, or
 // by chance; who is innocent must not pay for it, and who is not must be stopped.
 //
-// A job whose candidates were in a lost order is a suspect: its orders are its own from then on,
-// one at a time and with another group if there is one, until these candidates are back. When that
-// order is lost too, they are sent one by one. So chance, which strikes long orders, does not
-// strike the same candidate twice, and who does is found: a job ends FAILED when two groups were
-// lost that worked on one candidate of its and on nothing else, or LOSSES_MAX that worked on it
-// alone. Losses of orders that were out together count once. What counts is stored with the job.
+// A job whose candidates were in a lost order, or in one that waited behind it, is a suspect: its
+// orders are its own from then on, one at a time and with another group if there is one, until
+// these candidates are back. When that order is lost too, they are sent one by one. So chance,
+// which strikes long orders, does not strike the same candidate twice, and who does is found: a job
+// ends FAILED when two groups were lost that worked on one candidate of its and on nothing else, or
+// LOSSES_MAX that worked on it alone. Losses of orders that were out together count once. What
+// counts is stored with the job.
 //
 // A bad row is tried with another group. When that does it right, the first one was at fault, as it
 // is with every row that no group may send; at GROUP_FAULTS_MAX faults a group is set aside. When
@@ -28,10 +29,12 @@ static uint64_t key_of(const struct scheduler_item *item) {
     return item->candidate_id << 16 | item->n_tokens;
 }
 
-static bool has_company(const struct scheduler_order *order) {
-    for (size_t i = 1; i < order->n_items; i++) {
-        if (order->items[i]->job_id != order->items[0]->job_id) {
-            return true;
+static bool has_company(const struct scheduler_order *const *orders, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < orders[k]->n_items; i++) {
+            if (orders[k]->items[i]->job_id != orders[0]->items[0]->job_id) {
+                return true;
+            }
         }
     }
     return false;
@@ -88,10 +91,9 @@ static void count_loss(struct coordinator *coordinator, struct job *job,
     writes_add_losses(coordinator, job);
 }
 
-void faults_on_lost_order(struct coordinator *coordinator, const struct scheduler_order *order,
-                          const struct error *cause) {
-    bool company = order != NULL && has_company(order);
-    for (size_t i = 0; order != NULL && i < order->n_items; i++) {
+static void suspect(struct coordinator *coordinator, const struct scheduler_order *order,
+                    bool company, const struct error *cause) {
+    for (size_t i = 0; i < order->n_items; i++) {
         struct scheduler_item *item = order->items[i];
         struct job *job = find_running(coordinator, item->job_id);
         item->avoid = order->group; // if it was the group, another one does it
@@ -109,6 +111,15 @@ void faults_on_lost_order(struct coordinator *coordinator, const struct schedule
             count_loss(coordinator, job, order, cause);
         }
         set_apart(coordinator, job);
+    }
+}
+
+void faults_on_lost_orders(struct coordinator *coordinator,
+                           const struct scheduler_order *const *orders, size_t n,
+                           const struct error *cause) {
+    bool company = has_company(orders, n);
+    for (size_t k = 0; k < n; k++) {
+        suspect(coordinator, orders[k], company, cause);
     }
 }
 

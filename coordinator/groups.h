@@ -35,9 +35,9 @@ struct group {
     uint64_t orders_done;
     uint64_t tokens;      // sampled, over all its orders
     uint64_t rebuilt;     // response tokens that it read again, likewise
-    double decode_ms;     // over all its orders, as is what follows: slowest rank of each
-    double score_ms;      // of the same rank
-    double collective_ms; // what the slowest rank's work leaves
+    double decode_ms;     // over all its orders, as is what follows: mean of the ranks
+    double score_ms;      // likewise
+    double collective_ms; // what that work leaves
     double order_ms;      // from an order's arrival to its answer, at the group
     int64_t joined_ms;    // CLOCK_MONOTONIC
     int64_t last_seen_ms; // CLOCK_MONOTONIC

@@ -71,9 +71,10 @@ static void give_up(struct coordinator *coordinator, const struct scheduler_item
 // Takes a group out of the schedule; its candidates go to others. `cause`: why it answers no more,
 // when that may be its work's doing; NULL when it is not.
 static void take_out(struct coordinator *coordinator, int group, const struct error *cause) {
+    const struct scheduler_order *orders[SCHEDULER_ORDERS_MAX];
+    size_t n = scheduler_get_orders(coordinator->scheduler, group, orders);
     if (cause != NULL) {
-        faults_on_lost_order(coordinator, scheduler_current_order(coordinator->scheduler, group),
-                             cause);
+        faults_on_lost_orders(coordinator, orders, n, cause);
     }
     scheduler_remove_group(coordinator->scheduler, group);
 }
@@ -276,7 +277,9 @@ static void on_gathered(struct coordinator *coordinator, int group,
     bool is_lost =
         gathered->error != NULL && !is_refusal(cause.status); // the group is about to leave
     if (is_lost) {
-        faults_on_lost_order(coordinator, order, &cause);
+        const struct scheduler_order *orders[1 + SCHEDULER_ORDERS_MAX] = {order};
+        size_t n = scheduler_get_orders(coordinator->scheduler, group, orders + 1);
+        faults_on_lost_orders(coordinator, orders, 1 + n, &cause);
     }
     for (size_t i = 0; i < gathered->n_unknown_jobs; i++) {
         scheduler_forget_job(coordinator->scheduler, group, gathered->unknown_jobs[i]);

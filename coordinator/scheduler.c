@@ -24,10 +24,11 @@ enum {
 struct group_state {
     bool alive;
     uint32_t slots;
-    uint32_t slots_now;            // lowered while the group is short of memory
-    struct scheduler_order *order; // in flight, or about to be taken; NULL idle
-    bool taken;
-    uint32_t cap; // of the dispatch in progress
+    uint32_t slots_now; // lowered while the group is short of memory
+    struct scheduler_order *sent[SCHEDULER_ORDERS_MAX]; // [n_sent], oldest first
+    size_t n_sent;
+    struct scheduler_order *order; // being filled, or about to be taken; NULL none
+    uint32_t cap;                  // of the dispatch in progress
     struct scheduler_release *releases;
     size_t n_releases;
     size_t release_capacity;
@@ -81,8 +82,12 @@ void scheduler_destroy(struct scheduler *scheduler) {
         return;
     }
     for (int g = 0; g < scheduler->n_groups; g++) {
-        scheduler_order_destroy(scheduler->groups[g].order);
-        free(scheduler->groups[g].releases);
+        struct group_state *group = &scheduler->groups[g];
+        scheduler_order_destroy(group->order);
+        for (size_t i = 0; i < group->n_sent; i++) {
+            scheduler_order_destroy(group->sent[i]);
+        }
+        free(group->releases);
     }
     for (size_t i = 0; i < scheduler->n_jobs; i++) {
         scheduler_job_destroy(scheduler->jobs[i]);
@@ -127,17 +132,25 @@ static bool requeue(struct scheduler *scheduler, struct scheduler_item *item) {
     return true;
 }
 
-size_t scheduler_remove_group(struct scheduler *scheduler, int group) {
-    struct group_state *state = group_at(scheduler, group);
-    struct scheduler_order *order = state->order;
-    size_t returned = order != NULL ? order->n_items : 0;
+// Puts an order's candidates back in front of their jobs' queues.
+static size_t requeue_order(struct scheduler *scheduler, struct scheduler_order *order) {
+    size_t n = order != NULL ? order->n_items : 0;
     // Backwards, so that the first stays the first.
-    for (size_t i = returned; i > 0; i--) {
+    for (size_t i = n; i > 0; i--) {
         requeue(scheduler, order->items[i - 1]);
     }
     if (order != NULL) {
         order->n_items = 0;
         scheduler_order_destroy(order);
+    }
+    return n;
+}
+
+size_t scheduler_remove_group(struct scheduler *scheduler, int group) {
+    struct group_state *state = group_at(scheduler, group);
+    size_t returned = requeue_order(scheduler, state->order);
+    for (size_t i = state->n_sent; i > 0; i--) {
+        returned += requeue_order(scheduler, state->sent[i - 1]);
     }
     free(state->releases);
     *state = (struct group_state){.alive = false};
@@ -230,7 +243,20 @@ uint64_t scheduler_last_order_id(const struct scheduler *scheduler) {
 }
 
 static bool is_idle(const struct group_state *group) {
-    return group->alive && (group->order == NULL || !group->taken);
+    return group->alive && group->n_sent == 0;
+}
+
+// Whether the order that the group works on leaves it no room: another one may wait there then. One
+// of a job set apart is alone.
+static bool is_full(const struct group_state *group) {
+    const struct scheduler_order *last = group->n_sent > 0 ? group->sent[group->n_sent - 1] : NULL;
+    return last != NULL && last->apart_job_id == 0 &&
+           (last->n_items >= group->slots_now || last->bytes >= ORDER_BYTES_MAX);
+}
+
+static bool may_get_order(const struct group_state *group) {
+    return is_idle(group) ||
+           (group->alive && group->n_sent < SCHEDULER_ORDERS_MAX && is_full(group));
 }
 
 static size_t load_of(const struct group_state *group) {
@@ -238,7 +264,7 @@ static size_t load_of(const struct group_state *group) {
 }
 
 static bool has_room(const struct group_state *group) {
-    return is_idle(group) && load_of(group) < group->cap &&
+    return may_get_order(group) && load_of(group) < group->cap &&
            (group->order == NULL || group->order->bytes < ORDER_BYTES_MAX);
 }
 
@@ -248,7 +274,7 @@ static bool takes(const struct group_state *group, const struct scheduler_job *j
         return false;
     }
     if (group->order == NULL) {
-        return job->apart == 0 || job->n_out == 0;
+        return job->apart == 0 || (job->n_out == 0 && group->n_sent == 0);
     }
     if (job->apart > 0) {
         return group->order->apart_job_id == job->job_id && group->order->n_items < job->apart;
@@ -300,7 +326,6 @@ static bool assign(struct scheduler *scheduler, struct scheduler_job *job, size_
         order->apart_job_id = job->apart > 0 ? job->job_id : 0;
         order->items = items;
         group->order = order;
-        group->taken = false;
     }
     struct scheduler_order *order = group->order;
     size_t length = (size_t)item->n_tokens + item->grow_tokens;
@@ -338,7 +363,7 @@ static bool place_one(struct scheduler *scheduler, struct scheduler_job *job, bo
         int target;
         if (home >= 0 && takes(&scheduler->groups[home], job)) {
             target = home;
-        } else if (home >= 0 && !steal && !is_idle(&scheduler->groups[home])) {
+        } else if (home >= 0 && !steal && scheduler->groups[home].n_sent > 0) {
             continue;
         } else {
             target = least_loaded(scheduler, job, avoid);
@@ -400,7 +425,7 @@ static bool admit_next(struct scheduler *scheduler) {
 
 // Jobs take turns until nothing more can be placed. Those set apart come first: they need a group
 // that nobody else has been given anything for.
-static void place_round_robin(struct scheduler *scheduler, bool steal) {
+static void place_round_robin(struct scheduler *scheduler, bool steal, bool admits) {
     for (size_t j = 0; j < scheduler->n_jobs; j++) {
         struct scheduler_job *job = scheduler->jobs[j];
         job->cursor = 0;
@@ -410,7 +435,7 @@ static void place_round_robin(struct scheduler *scheduler, bool steal) {
     size_t passed = 0;
     while (scheduler->n_jobs > 0) {
         if (passed == scheduler->n_jobs) {
-            if (!admit_next(scheduler)) {
+            if (!admits || !admit_next(scheduler)) {
                 return;
             }
             passed = 0;
@@ -456,19 +481,60 @@ static void steal(struct scheduler *scheduler, size_t waiting) {
     for (int g = 0; g < scheduler->n_groups; g++) {
         scheduler->groups[g].cap = smaller(each, scheduler->groups[g].cap);
     }
-    place_round_robin(scheduler, true);
+    place_round_robin(scheduler, true, true);
     compact(scheduler);
+}
+
+// Candidates that wait of admitted jobs; none while a job is set apart, which needs a group without
+// any order.
+static size_t count_admitted(const struct scheduler *scheduler) {
+    size_t count = 0;
+    for (size_t j = 0; j < scheduler->n_jobs; j++) {
+        const struct scheduler_job *job = scheduler->jobs[j];
+        if (job->apart > 0) {
+            return 0;
+        }
+        count += job->admitted ? job->n_queue : 0;
+    }
+    return count;
+}
+
+// Groups that work on a full order get the next one while what is admitted fills it too: a group's
+// slots cost the least when they are all in use.
+static void queue_orders(struct scheduler *scheduler) {
+    size_t ready = count_admitted(scheduler);
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        struct group_state *group = &scheduler->groups[g];
+        bool next = group->n_sent > 0 && may_get_order(group) && ready >= group->slots_now;
+        group->cap = next ? group->slots_now : 0;
+        ready -= next ? group->slots_now : 0;
+    }
+    place_round_robin(scheduler, false, false);
+    compact(scheduler);
+}
+
+// The idle groups get what is ready.
+static void give_orders(struct scheduler *scheduler, size_t ready, size_t idle) {
+    uint64_t share = (ready + idle - 1) / idle;
+    for (int g = 0; g < scheduler->n_groups; g++) {
+        struct group_state *group = &scheduler->groups[g];
+        group->cap = is_idle(group) ? smaller(share + (share + 1) / 2, group->slots_now) : 0;
+    }
+    place_round_robin(scheduler, false, true);
+    steal(scheduler, compact(scheduler));
 }
 
 enum status scheduler_dispatch(struct scheduler *scheduler) {
     size_t slots = 0;
-    uint32_t idle = 0;
+    size_t idle = 0;
+    size_t open = 0;
     for (int g = 0; g < scheduler->n_groups; g++) {
         const struct group_state *group = &scheduler->groups[g];
         slots += group->alive ? group->slots : 0;
         idle += is_idle(group) ? 1 : 0;
+        open += may_get_order(group) ? 1 : 0;
     }
-    if (idle == 0) {
+    if (open == 0) {
         return STATUS_OK;
     }
     enum status status = STATUS_OK;
@@ -481,33 +547,40 @@ enum status scheduler_dispatch(struct scheduler *scheduler) {
     admit_what_fits(scheduler, slots);
     scheduler->turn_items = smaller(slots / 2, TURN_ITEMS);
     scheduler->turn_items += scheduler->turn_items == 0 ? 1 : 0;
-    uint64_t share = (ready + idle - 1) / idle;
-    for (int g = 0; g < scheduler->n_groups; g++) {
-        struct group_state *group = &scheduler->groups[g];
-        group->cap = smaller(share + (share + 1) / 2, group->slots_now);
+    if (idle > 0) {
+        give_orders(scheduler, ready, idle);
     }
-    place_round_robin(scheduler, false);
-    steal(scheduler, compact(scheduler));
+    if (open > idle) {
+        queue_orders(scheduler);
+    }
     return status;
 }
 
 const struct scheduler_order *scheduler_take_order(struct scheduler *scheduler, int group) {
     struct group_state *state = group_at(scheduler, group);
-    if (state->order == NULL || state->taken) {
-        return NULL;
+    struct scheduler_order *order = state->order;
+    if (order != NULL) {
+        ASSERT(state->n_sent < SCHEDULER_ORDERS_MAX);
+        state->sent[state->n_sent++] = order;
+        state->order = NULL;
     }
-    state->taken = true;
-    return state->order;
+    return order;
 }
 
 struct scheduler_order *scheduler_finish_order(struct scheduler *scheduler, int group,
                                                uint64_t order_id) {
     struct group_state *state = group_at(scheduler, group);
-    struct scheduler_order *order = state->order;
-    if (order == NULL || !state->taken || order->order_id != order_id) {
+    size_t index = 0;
+    while (index < state->n_sent && state->sent[index]->order_id != order_id) {
+        index++;
+    }
+    if (index == state->n_sent) {
         return NULL;
     }
-    state->order = NULL;
+    struct scheduler_order *order = state->sent[index];
+    state->n_sent--;
+    memmove(state->sent + index, state->sent + index + 1,
+            (state->n_sent - index) * sizeof(struct scheduler_order *));
     state->slots_now = smaller(2 * (uint64_t)state->slots_now, state->slots);
     return order;
 }
@@ -570,13 +643,22 @@ void scheduler_forget_job(struct scheduler *scheduler, int group, uint64_t job_i
     }
 }
 
-const struct scheduler_order *scheduler_current_order(const struct scheduler *scheduler,
-                                                      int group) {
+size_t scheduler_get_orders(const struct scheduler *scheduler, int group,
+                            const struct scheduler_order **out) {
     ASSERT(group >= 0 && group < LIMIT_GROUPS);
-    return scheduler->groups[group].order;
+    const struct group_state *state = &scheduler->groups[group];
+    for (size_t i = 0; i < state->n_sent; i++) {
+        out[i] = state->sent[i];
+    }
+    return state->n_sent;
 }
 
 size_t scheduler_group_load(const struct scheduler *scheduler, int group) {
     ASSERT(group >= 0 && group < LIMIT_GROUPS);
-    return load_of(&scheduler->groups[group]);
+    const struct group_state *state = &scheduler->groups[group];
+    size_t n_items = 0;
+    for (size_t i = 0; i < state->n_sent; i++) {
+        n_items += state->sent[i]->n_items;
+    }
+    return n_items;
 }

@@ -2,7 +2,9 @@
 // or store; the caller tells what happened and takes the orders. It decides where and when work is
 // done, never what: results do not depend on it.
 //
-// Each idle group gets one order of at most its slots. As many jobs, oldest first, are admitted as
+// Each idle group gets an order of at most its slots, and a second one, which it turns to when its
+// ranks are done with the first, each in its time, while there is enough to fill that too. As many
+// jobs, oldest first, are admitted as
 // the groups can hold the candidates of, more where these leave slots free, and one more whenever
 // none was for a number of tokens. Admitted jobs take turns of up to 32 candidates, the turn
 // carried over from order to order, so that no job starves and equal jobs get equal shares. Within
@@ -10,7 +12,8 @@
 // there, unless that group would get half as much again as its share; while that group is busy the
 // candidate waits for it, except that a group with nothing else to do takes half of what is
 // waiting. Candidates that nobody holds go to the least loaded group. A job that is set apart has
-// one order at a time, shared with no other job, and goes before the others.
+// one order at a time, shared with no other job, and goes before the others; no group has a second
+// order then.
 #ifndef COORDINATOR_SCHEDULER_H
 #define COORDINATOR_SCHEDULER_H
 
@@ -22,6 +25,8 @@
 #include "coordinator/search/search.h"
 
 struct scheduler;
+
+enum { SCHEDULER_ORDERS_MAX = 2 }; // of a group at a time
 
 // Sparse logit penalties, shared by the items of one try.
 struct scheduler_penalties {
@@ -71,8 +76,8 @@ MUST_CHECK enum status scheduler_create(struct scheduler **out);
 void scheduler_destroy(struct scheduler *scheduler); // NULL allowed
 
 // `group` is the caller's number, 0..LIMIT_GROUPS-1. Adding clears what an earlier group of that
-// number held. Removing puts the candidates of its order, if any, back in front of their jobs'
-// queues; returns how many.
+// number held. Removing puts the candidates of its orders back in front of their jobs' queues;
+// returns how many.
 void scheduler_add_group(struct scheduler *scheduler, int group, uint32_t slots);
 size_t scheduler_remove_group(struct scheduler *scheduler, int group);
 
@@ -96,13 +101,13 @@ void scheduler_set_apart(struct scheduler *scheduler, uint64_t job_id, uint32_t 
 // The number of the newest order.
 uint64_t scheduler_last_order_id(const struct scheduler *scheduler);
 
-// Fills orders for the idle groups. Then scheduler_take_order returns each group's new order once,
-// NULL when it has none; the order stays the scheduler's until finished.
+// Fills orders. Then scheduler_take_order returns each group's new order once, NULL when it has
+// none; the order stays the scheduler's until finished.
 MUST_CHECK enum status scheduler_dispatch(struct scheduler *scheduler);
 const struct scheduler_order *scheduler_take_order(struct scheduler *scheduler, int group);
 
-// The order came back: hands it over, the group is idle again. NULL when `order_id` is not the
-// group's order (a late answer). Each item is then placed or retried, and the order destroyed.
+// The order came back: hands it over. NULL when `order_id` is none of the group's orders (a late
+// answer). Each item is then placed or retried, and the order destroyed.
 struct scheduler_order *scheduler_finish_order(struct scheduler *scheduler, int group,
                                                uint64_t order_id);
 // The candidate came back as a row: the group now holds it at its new length. Each item of a
@@ -131,8 +136,10 @@ bool scheduler_must_tell(const struct scheduler *scheduler, int group,
 // The group said that it does not know the job.
 void scheduler_forget_job(struct scheduler *scheduler, int group, uint64_t job_id);
 
-// The order that `group` works on, NULL when idle; and how many items it has.
-const struct scheduler_order *scheduler_current_order(const struct scheduler *scheduler, int group);
+// The orders that `group` has, oldest first, in out[SCHEDULER_ORDERS_MAX]; returns how many. And
+// how many items they have.
+size_t scheduler_get_orders(const struct scheduler *scheduler, int group,
+                            const struct scheduler_order **out);
 size_t scheduler_group_load(const struct scheduler *scheduler, int group);
 
 #endif

@@ -3,8 +3,19 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/deadline.h"
+
+enum {
+    SPIN_STEPS = 64, // before the first pause: a collective among ready ranks is over by then
+    // Then a pause is a 64th of the wait so far, so that waiting ranks leave the cores to those
+    // that compute and no wait gets longer by more than that; an idle rank polls a thousand times a
+    // second.
+    PAUSE_SHARE = 64,
+    PAUSE_MIN_NS = 5 * 1000,
+    PAUSE_MAX_NS = 1000 * 1000,
+};
 
 void comm_set_idle(struct comm *comm, comm_idle_fn idle, void *context) {
     comm->idle = idle;
@@ -34,42 +45,83 @@ int comm_most_silent(struct comm *comm, int64_t *silent_ms) {
     return silent;
 }
 
-void comm_give_up(struct comm *comm) {
-    comm->given_up = true;
+void comm_abandon(struct comm *comm) {
+    comm->ops->abandon(comm);
 }
 
-bool comm_wait_on(struct comm *comm) {
-    comm_report(comm);
-    if (comm->idle != NULL) {
-        comm->idle(comm->idle_context);
-    }
-    return !comm->given_up;
+void comm_pause(int64_t waited_ns) {
+    int64_t pause_ns = waited_ns / PAUSE_SHARE;
+    pause_ns = pause_ns < PAUSE_MIN_NS ? PAUSE_MIN_NS : pause_ns;
+    pause_ns = pause_ns > PAUSE_MAX_NS ? PAUSE_MAX_NS : pause_ns;
+    struct timespec duration = {.tv_nsec = (long)pause_ns};
+    nanosleep(&duration, NULL);
 }
 
-static enum status note_meeting(struct comm *comm, enum status status) {
-    if (status == STATUS_OK) {
+static enum status begin(struct comm *comm, const struct comm_call *call) {
+    comm->kinds[call->lane] = call->kind;
+    return comm->ops->begin(comm, call);
+}
+
+static enum status test(struct comm *comm, enum comm_lane lane, bool *done) {
+    *done = false;
+    enum status status = comm->ops->test(comm, lane, done);
+    if (status == STATUS_OK && *done && comm->kinds[lane] != COMM_BROADCAST) {
         comm->met_ms = clock_monotonic_ms();
     }
     return status;
+}
+
+enum status comm_wait(struct comm *comm, comm_step_fn step, void *context, int64_t deadline_ms) {
+    int64_t start_ns = clock_monotonic_ns();
+    int64_t idle_at_ms = deadline_after_ms(COMM_IDLE_MS);
+    for (int n_steps = 0;; n_steps += n_steps < SPIN_STEPS) {
+        bool done = false;
+        enum status status = step(context, &done);
+        if (status != STATUS_OK || done) {
+            return status;
+        }
+        if (deadline_passed(deadline_ms)) {
+            comm_abandon(comm);
+            return STATUS_DEADLINE;
+        }
+        if (deadline_passed(idle_at_ms)) {
+            comm_report(comm);
+            if (comm->idle != NULL) {
+                comm->idle(comm->idle_context);
+            }
+            idle_at_ms = deadline_after_ms(COMM_IDLE_MS);
+        }
+        if (n_steps == SPIN_STEPS) {
+            comm_pause(clock_monotonic_ns() - start_ns);
+        }
+    }
+}
+
+static enum status test_orders(void *comm, bool *done) {
+    return test(comm, COMM_LANE_ORDERS, done);
+}
+
+// In the lane of orders.
+static enum status run(struct comm *comm, const struct comm_call *call, int64_t deadline_ms) {
+    enum status status = begin(comm, call);
+    return status == STATUS_OK ? comm_wait(comm, test_orders, comm, deadline_ms) : status;
 }
 
 enum status comm_broadcast(struct comm *comm, void *bytes, size_t size, int root,
                            int64_t deadline_ms) {
     ASSERT(root >= 0 && root < comm->world_size);
     ASSERT(bytes != NULL || size == 0);
-    if (size > INT_MAX) {
-        return STATUS_LIMIT;
-    }
-    return comm->ops->broadcast(comm, bytes, size, root, deadline_ms);
+    const struct comm_call call = {
+        .kind = COMM_BROADCAST, .root = root, .size = size, .send = bytes};
+    return size <= INT_MAX ? run(comm, &call, deadline_ms) : STATUS_LIMIT;
 }
 
 enum status comm_all_gather(struct comm *comm, const void *send, size_t size, void *receive,
                             int64_t deadline_ms) {
     ASSERT((send != NULL && receive != NULL) || size == 0);
-    if (size > INT_MAX) {
-        return STATUS_LIMIT;
-    }
-    return note_meeting(comm, comm->ops->all_gather(comm, send, size, receive, deadline_ms));
+    const struct comm_call call = {
+        .kind = COMM_ALL_GATHER, .size = size, .send = (void *)(uintptr_t)send, .receive = receive};
+    return size <= INT_MAX ? run(comm, &call, deadline_ms) : STATUS_LIMIT;
 }
 
 enum status comm_all_reduce_max(struct comm *comm, double *values, int count, int64_t deadline_ms) {
@@ -77,38 +129,81 @@ enum status comm_all_reduce_max(struct comm *comm, double *values, int count, in
     if ((size_t)count > INT_MAX / sizeof *values) {
         return STATUS_LIMIT;
     }
-    return note_meeting(comm, comm->ops->all_reduce_max(comm, values, count, deadline_ms));
+    const struct comm_call call = {
+        .kind = COMM_ALL_REDUCE_MAX, .size = (size_t)count * sizeof *values, .send = values};
+    return run(comm, &call, deadline_ms);
 }
 
 enum status comm_barrier(struct comm *comm, int64_t deadline_ms) {
-    return note_meeting(comm, comm->ops->barrier(comm, deadline_ms));
+    const struct comm_call call = {.kind = COMM_BARRIER};
+    return run(comm, &call, deadline_ms);
+}
+
+void comm_broadcast_begin(struct comm_broadcast *broadcast, struct comm *comm, uint8_t *bytes,
+                          size_t size, size_t size_max, int root) {
+    bool is_root = comm->rank == root;
+    *broadcast = (struct comm_broadcast){.comm = comm,
+                                         .root = root,
+                                         .size_max = size_max,
+                                         .length = is_root ? size : 0,
+                                         .bytes = is_root ? bytes : NULL};
+}
+
+static enum status begin_bytes(struct comm_broadcast *broadcast) {
+    if (broadcast->length > broadcast->size_max || broadcast->length > INT_MAX) {
+        return STATUS_LIMIT;
+    }
+    if (broadcast->comm->rank != broadcast->root) {
+        broadcast->bytes = malloc(broadcast->length > 0 ? broadcast->length : 1);
+        if (broadcast->bytes == NULL) {
+            return STATUS_NO_MEMORY;
+        }
+    }
+    const struct comm_call call = {.kind = COMM_BROADCAST,
+                                   .root = broadcast->root,
+                                   .size = broadcast->length,
+                                   .send = broadcast->bytes};
+    return begin(broadcast->comm, &call);
+}
+
+enum status comm_broadcast_step(void *context, bool *done) {
+    struct comm_broadcast *broadcast = context;
+    *done = false;
+    if (broadcast->stage == COMM_STAGE_NEW) {
+        const struct comm_call call = {.kind = COMM_BROADCAST,
+                                       .root = broadcast->root,
+                                       .size = sizeof broadcast->length,
+                                       .send = &broadcast->length};
+        broadcast->stage = COMM_STAGE_LENGTH;
+        return begin(broadcast->comm, &call);
+    }
+    bool over = false;
+    enum status status = test(broadcast->comm, COMM_LANE_ORDERS, &over);
+    if (status != STATUS_OK || !over) {
+        return status;
+    }
+    *done = broadcast->stage == COMM_STAGE_BYTES;
+    if (*done) {
+        return STATUS_OK;
+    }
+    broadcast->stage = COMM_STAGE_BYTES;
+    return begin_bytes(broadcast);
 }
 
 enum status comm_broadcast_message(struct comm *comm, uint8_t **bytes, size_t *size,
                                    size_t size_max, int root, int64_t deadline_ms) {
-    uint64_t length = comm->rank == root ? *size : 0;
-    enum status status = comm_broadcast(comm, &length, sizeof length, root, deadline_ms);
-    if (status != STATUS_OK) {
-        return status;
+    struct comm_broadcast broadcast;
+    bool is_root = comm->rank == root;
+    comm_broadcast_begin(&broadcast, comm, is_root ? *bytes : NULL, is_root ? *size : 0, size_max,
+                         root);
+    enum status status = comm_wait(comm, comm_broadcast_step, &broadcast, deadline_ms);
+    if (status == STATUS_OK) {
+        *bytes = broadcast.bytes;
+        *size = broadcast.length;
+    } else if (!is_root) {
+        free(broadcast.bytes);
     }
-    if (length > size_max || length > INT_MAX) {
-        return STATUS_LIMIT;
-    }
-    if (comm->rank == root) {
-        return comm_broadcast(comm, *bytes, *size, root, deadline_ms);
-    }
-    uint8_t *received = malloc(length > 0 ? length : 1);
-    if (received == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    status = comm_broadcast(comm, received, length, root, deadline_ms);
-    if (status != STATUS_OK) {
-        free(received);
-        return status;
-    }
-    *bytes = received;
-    *size = length;
-    return STATUS_OK;
+    return status;
 }
 
 // Moves messages of lengths[i], gathered at a stride of `stride` bytes, together.
@@ -121,52 +216,87 @@ static void compact(uint8_t *bytes, size_t stride, const uint64_t *lengths, int 
     }
 }
 
-// Lengths first, then one all-gather in which every rank sends as much as the longest one: a
-// group's messages are about equally long, and one collective costs less than world_size of exact
-// size.
+enum status comm_gather_begin(struct comm_gather *gather, struct comm *comm, const uint8_t *bytes,
+                              size_t size, size_t size_max, size_t *offsets) {
+    size_t world_size = (size_t)comm->world_size;
+    *gather = (struct comm_gather){
+        .comm = comm, .bytes = bytes, .size_max = size_max, .offsets = offsets};
+    gather->lengths = calloc(world_size + 1, sizeof *gather->lengths);
+    if (gather->lengths == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    gather->lengths[world_size] = size;
+    const struct comm_call call = {.kind = COMM_ALL_GATHER,
+                                   .lane = COMM_LANE_ROWS,
+                                   .size = sizeof *gather->lengths,
+                                   .send = &gather->lengths[world_size],
+                                   .receive = gather->lengths};
+    return begin(comm, &call);
+}
+
+static enum status begin_rows(struct comm_gather *gather) {
+    size_t world_size = (size_t)gather->comm->world_size;
+    uint64_t longest = 1;
+    for (size_t i = 0; i < world_size; i++) {
+        longest = gather->lengths[i] > longest ? gather->lengths[i] : longest;
+    }
+    if (longest > gather->size_max || longest > INT_MAX || longest > SIZE_MAX / world_size) {
+        return STATUS_LIMIT;
+    }
+    gather->padded = calloc(1, longest);
+    gather->receive = malloc(longest * world_size);
+    if (gather->padded == NULL || gather->receive == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    gather->longest = longest;
+    if (gather->lengths[world_size] > 0) {
+        memcpy(gather->padded, gather->bytes, gather->lengths[world_size]);
+    }
+    const struct comm_call call = {.kind = COMM_ALL_GATHER,
+                                   .lane = COMM_LANE_ROWS,
+                                   .size = longest,
+                                   .send = gather->padded,
+                                   .receive = gather->receive};
+    return begin(gather->comm, &call);
+}
+
+enum status comm_gather_step(void *context, bool *done) {
+    struct comm_gather *gather = context;
+    bool over = false;
+    *done = false;
+    enum status status = test(gather->comm, COMM_LANE_ROWS, &over);
+    if (status != STATUS_OK || !over) {
+        return status;
+    }
+    if (gather->longest == 0) {
+        return begin_rows(gather);
+    }
+    compact(gather->receive, gather->longest, gather->lengths, gather->comm->world_size,
+            gather->offsets);
+    *done = true;
+    return STATUS_OK;
+}
+
+void comm_gather_finish(struct comm_gather *gather) {
+    free(gather->lengths);
+    free(gather->padded);
+    free(gather->receive);
+    *gather = (struct comm_gather){0};
+}
+
 enum status comm_all_gather_messages(struct comm *comm, const uint8_t *bytes, size_t size,
                                      size_t size_max, uint8_t **receive, size_t *offsets,
                                      int64_t deadline_ms) {
-    size_t world_size = (size_t)comm->world_size;
-    uint8_t *padded = NULL;
-    uint8_t *gathered = NULL;
-    uint64_t *lengths = calloc(world_size, sizeof *lengths);
-    if (lengths == NULL) {
-        return STATUS_NO_MEMORY;
+    struct comm_gather gather = {0};
+    enum status status = comm_gather_begin(&gather, comm, bytes, size, size_max, offsets);
+    if (status == STATUS_OK) {
+        status = comm_wait(comm, comm_gather_step, &gather, deadline_ms);
     }
-    uint64_t length = size;
-    enum status status = comm_all_gather(comm, &length, sizeof length, lengths, deadline_ms);
-    if (status != STATUS_OK) {
-        goto out;
+    if (status == STATUS_OK) {
+        *receive = gather.receive;
+        gather.receive = NULL;
     }
-    uint64_t longest = 1;
-    for (size_t i = 0; i < world_size; i++) {
-        longest = lengths[i] > longest ? lengths[i] : longest;
-    }
-    status = STATUS_LIMIT;
-    if (longest > size_max || longest > INT_MAX || longest > SIZE_MAX / world_size) {
-        goto out;
-    }
-    status = STATUS_NO_MEMORY;
-    padded = calloc(1, longest);
-    gathered = malloc(longest * world_size);
-    if (padded == NULL || gathered == NULL) {
-        goto out;
-    }
-    if (size > 0) {
-        memcpy(padded, bytes, size);
-    }
-    status = comm_all_gather(comm, padded, longest, gathered, deadline_ms);
-    if (status != STATUS_OK) {
-        goto out;
-    }
-    compact(gathered, longest, lengths, comm->world_size, offsets);
-    *receive = gathered;
-    gathered = NULL;
-out:
-    free(gathered);
-    free(padded);
-    free(lengths);
+    comm_gather_finish(&gather);
     return status;
 }
 

@@ -1,174 +1,125 @@
 #include "cluster/comm/comm.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/deadline.h"
 
-enum call_kind { CALL_BROADCAST, CALL_ALL_GATHER, CALL_ALL_REDUCE_MAX, CALL_BARRIER };
-
-// What one rank brought to the collective under way; its buffers stay valid while it waits inside.
-struct call {
-    enum call_kind kind;
-    int root;
-    size_t size; // bytes of `send`
-    const void *send;
-    void *receive;
+// One lane's collective under way. The last rank to arrive carries out the whole of it under the
+// mutex. So no rank touches the buffers of another one that has left, however it left.
+struct lane {
+    int n_arrived;
+    uint64_t n_done;         // collectives carried out
+    struct comm_call *calls; // [world_size], by rank
 };
 
-// The last rank to arrive carries out the whole collective under the mutex. So no rank touches the
-// buffers of another one that has left, however it left.
 struct world {
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
     int world_size;
     int n_open;
-    int n_arrived;
-    uint64_t n_done;    // collectives carried out
-    bool broken;        // a rank missed its deadline, aborted or closed: final
-    struct call *calls; // [world_size], by rank
+    bool broken; // a rank missed its deadline, aborted or closed: final
+    struct lane lanes[COMM_LANES];
     _Atomic int64_t *heard_ms; // [world_size], by rank
 };
 
 struct comm_local {
     struct comm base;
     struct world *world;
+    uint64_t n_begun[COMM_LANES];
 };
 
-static void run_broadcast(struct world *world) {
-    int root = world->calls[0].root;
-    for (int i = 0; i < world->world_size; i++) {
-        if (i != root && world->calls[i].size > 0) {
-            memcpy(world->calls[i].receive, world->calls[root].send, world->calls[i].size);
+static void run_broadcast(const struct comm_call *calls, int world_size) {
+    int root = calls[0].root;
+    for (int i = 0; i < world_size; i++) {
+        if (i != root && calls[i].size > 0) {
+            memcpy(calls[i].send, calls[root].send, calls[i].size);
         }
     }
 }
 
-static void run_all_gather(struct world *world) {
-    size_t size = world->calls[0].size;
-    for (int i = 0; i < world->world_size && size > 0; i++) {
-        for (int from = 0; from < world->world_size; from++) {
-            uint8_t *to = (uint8_t *)world->calls[i].receive + (size_t)from * size;
-            memmove(to, world->calls[from].send, size); // a rank may gather in place
+static void run_all_gather(const struct comm_call *calls, int world_size) {
+    size_t size = calls[0].size;
+    for (int i = 0; i < world_size && size > 0; i++) {
+        for (int from = 0; from < world_size; from++) {
+            uint8_t *to = (uint8_t *)calls[i].receive + (size_t)from * size;
+            memmove(to, calls[from].send, size); // a rank may gather in place
         }
     }
 }
 
-static void run_all_reduce_max(struct world *world) {
-    double *result = world->calls[0].receive;
-    size_t count = world->calls[0].size / sizeof *result;
-    for (int i = 1; i < world->world_size; i++) {
-        const double *values = world->calls[i].send;
+static void run_all_reduce_max(const struct comm_call *calls, int world_size) {
+    double *result = calls[0].send;
+    size_t count = calls[0].size / sizeof *result;
+    for (int i = 1; i < world_size; i++) {
+        const double *values = calls[i].send;
         for (size_t k = 0; k < count; k++) {
             result[k] = values[k] > result[k] ? values[k] : result[k];
         }
     }
-    for (int i = 1; i < world->world_size && count > 0; i++) {
-        memcpy(world->calls[i].receive, result, count * sizeof *result);
+    for (int i = 1; i < world_size && count > 0; i++) {
+        memcpy(calls[i].send, result, count * sizeof *result);
     }
 }
 
-static void run_collective(struct world *world) {
-    for (int i = 1; i < world->world_size; i++) {
-        ASSERT(world->calls[i].kind == world->calls[0].kind);
-        ASSERT(world->calls[i].root == world->calls[0].root);
-        ASSERT(world->calls[i].size == world->calls[0].size);
+static void run_collective(const struct comm_call *calls, int world_size) {
+    for (int i = 1; i < world_size; i++) {
+        ASSERT(calls[i].kind == calls[0].kind);
+        ASSERT(calls[i].root == calls[0].root);
+        ASSERT(calls[i].size == calls[0].size);
     }
-    switch (world->calls[0].kind) {
-    case CALL_BROADCAST:
-        run_broadcast(world);
+    switch (calls[0].kind) {
+    case COMM_BROADCAST:
+        run_broadcast(calls, world_size);
         break;
-    case CALL_ALL_GATHER:
-        run_all_gather(world);
+    case COMM_ALL_GATHER:
+        run_all_gather(calls, world_size);
         break;
-    case CALL_ALL_REDUCE_MAX:
-        run_all_reduce_max(world);
+    case COMM_ALL_REDUCE_MAX:
+        run_all_reduce_max(calls, world_size);
         break;
-    case CALL_BARRIER:
+    case COMM_BARRIER:
         break;
     }
 }
 
-static void mark_broken(struct world *world) {
-    world->broken = true;
-    pthread_cond_broadcast(&world->changed);
-}
-
-static void wait_until(struct world *world, int64_t time_ms) {
-    struct timespec until = {.tv_sec = time_ms / 1000, .tv_nsec = time_ms % 1000 * 1000000};
-    int result = pthread_cond_timedwait(&world->changed, &world->mutex, &until);
-    ASSERT(result == 0 || result == ETIMEDOUT);
-}
-
-// Waits with the mutex held until collective number `number` is done.
-static enum status wait_done(struct comm *comm, struct world *world, uint64_t number,
-                             int64_t deadline_ms) {
-    while (world->n_done < number) {
-        if (world->broken) {
-            return STATUS_PEER_LOST;
-        }
-        if (deadline_passed(deadline_ms)) {
-            mark_broken(world);
-            return STATUS_DEADLINE;
-        }
-        int64_t turn_ms = deadline_after_ms(COMM_IDLE_MS);
-        wait_until(world, turn_ms < deadline_ms ? turn_ms : deadline_ms);
-        pthread_mutex_unlock(&world->mutex);
-        bool goes_on = comm_wait_on(comm);
-        pthread_mutex_lock(&world->mutex);
-        if (!goes_on) {
-            mark_broken(world);
-        }
-    }
-    return STATUS_OK;
-}
-
-static enum status join(struct comm *comm, const struct call *call, int64_t deadline_ms) {
-    struct world *world = ((struct comm_local *)comm)->world;
-    enum status status = STATUS_PEER_LOST;
+static enum status local_begin(struct comm *comm, const struct comm_call *call) {
+    struct comm_local *local = (struct comm_local *)comm;
+    struct world *world = local->world;
+    struct lane *lane = &world->lanes[call->lane];
     pthread_mutex_lock(&world->mutex);
-    if (!world->broken) {
-        uint64_t number = world->n_done + 1;
-        world->calls[comm->rank] = *call;
-        world->n_arrived++;
-        if (world->n_arrived == world->world_size) {
-            run_collective(world);
-            world->n_arrived = 0;
-            world->n_done = number;
-            pthread_cond_broadcast(&world->changed);
+    bool broken = world->broken;
+    if (!broken) {
+        ASSERT(local->n_begun[call->lane] <= lane->n_done); // one at a time
+        local->n_begun[call->lane]++;
+        lane->calls[comm->rank] = *call;
+        lane->n_arrived++;
+        if (lane->n_arrived == world->world_size) {
+            run_collective(lane->calls, world->world_size);
+            lane->n_arrived = 0;
+            lane->n_done++;
         }
-        status = wait_done(comm, world, number, deadline_ms);
     }
     pthread_mutex_unlock(&world->mutex);
-    return status;
+    return broken ? STATUS_PEER_LOST : STATUS_OK;
 }
 
-static enum status local_broadcast(struct comm *comm, void *bytes, size_t size, int root,
-                                   int64_t deadline_ms) {
-    struct call call = {CALL_BROADCAST, root, size, bytes, bytes};
-    return join(comm, &call, deadline_ms);
+static enum status local_test(struct comm *comm, enum comm_lane lane, bool *done) {
+    struct comm_local *local = (struct comm_local *)comm;
+    pthread_mutex_lock(&local->world->mutex);
+    *done = local->world->lanes[lane].n_done >= local->n_begun[lane];
+    bool broken = local->world->broken;
+    pthread_mutex_unlock(&local->world->mutex);
+    return *done || !broken ? STATUS_OK : STATUS_PEER_LOST;
 }
 
-static enum status local_all_gather(struct comm *comm, const void *send, size_t size, void *receive,
-                                    int64_t deadline_ms) {
-    struct call call = {CALL_ALL_GATHER, 0, size, send, receive};
-    return join(comm, &call, deadline_ms);
-}
-
-static enum status local_all_reduce_max(struct comm *comm, double *values, int count,
-                                        int64_t deadline_ms) {
-    struct call call = {CALL_ALL_REDUCE_MAX, 0, (size_t)count * sizeof *values, values, values};
-    return join(comm, &call, deadline_ms);
-}
-
-static enum status local_barrier(struct comm *comm, int64_t deadline_ms) {
-    struct call call = {.kind = CALL_BARRIER};
-    return join(comm, &call, deadline_ms);
+static void local_abandon(struct comm *comm) {
+    struct world *world = ((struct comm_local *)comm)->world;
+    pthread_mutex_lock(&world->mutex);
+    world->broken = true;
+    pthread_mutex_unlock(&world->mutex);
 }
 
 static void local_report(struct comm *comm) {
@@ -183,16 +134,14 @@ static int64_t local_heard_ms(struct comm *comm, int rank) {
 
 static void local_abort(struct comm *comm, int exit_code) {
     (void)exit_code; // the ranks are threads of one process, which has one exit code: main's
-    struct world *world = ((struct comm_local *)comm)->world;
-    pthread_mutex_lock(&world->mutex);
-    mark_broken(world);
-    pthread_mutex_unlock(&world->mutex);
+    local_abandon(comm);
 }
 
 static void world_destroy(struct world *world) {
-    pthread_cond_destroy(&world->changed);
     pthread_mutex_destroy(&world->mutex);
-    free(world->calls);
+    for (int lane = 0; lane < COMM_LANES; lane++) {
+        free(world->lanes[lane].calls);
+    }
     free(world->heard_ms);
     free(world);
 }
@@ -200,7 +149,7 @@ static void world_destroy(struct world *world) {
 static void local_close(struct comm *comm) {
     struct world *world = ((struct comm_local *)comm)->world;
     pthread_mutex_lock(&world->mutex);
-    mark_broken(world);
+    world->broken = true;
     bool last = --world->n_open == 0;
     pthread_mutex_unlock(&world->mutex);
     if (last) {
@@ -211,10 +160,9 @@ static void local_close(struct comm *comm) {
 
 static const struct comm_ops local_ops = {
     .name = "local",
-    .broadcast = local_broadcast,
-    .all_gather = local_all_gather,
-    .all_reduce_max = local_all_reduce_max,
-    .barrier = local_barrier,
+    .begin = local_begin,
+    .test = local_test,
+    .abandon = local_abandon,
     .report = local_report,
     .heard_ms = local_heard_ms,
     .abort = local_abort,
@@ -226,12 +174,15 @@ static struct world *world_create(int world_size) {
     if (world == NULL) {
         return NULL;
     }
-    world->calls = calloc((size_t)world_size, sizeof *world->calls);
+    pthread_mutex_init(&world->mutex, NULL);
     world->heard_ms = calloc((size_t)world_size, sizeof *world->heard_ms);
-    if (world->calls == NULL || world->heard_ms == NULL) {
-        free(world->calls);
-        free(world->heard_ms);
-        free(world);
+    bool complete = world->heard_ms != NULL;
+    for (int lane = 0; lane < COMM_LANES; lane++) {
+        world->lanes[lane].calls = calloc((size_t)world_size, sizeof *world->lanes[lane].calls);
+        complete = complete && world->lanes[lane].calls != NULL;
+    }
+    if (!complete) {
+        world_destroy(world);
         return NULL;
     }
     for (int i = 0; i < world_size; i++) {
@@ -239,12 +190,6 @@ static struct world *world_create(int world_size) {
     }
     world->world_size = world_size;
     world->n_open = world_size;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); // deadlines are on this clock
-    pthread_cond_init(&world->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(&world->mutex, NULL);
     return world;
 }
 

@@ -3,20 +3,12 @@
 #include <mpi.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "common/deadline.h"
 #include "common/log.h"
 
 enum {
     CLOSE_TIMEOUT_MS = 10000,
-    SPIN_TESTS = 64, // polls before the first sleep: a collective among ready ranks is over by then
-    // Then a sleep is a 64th of the wait so far, so that waiting ranks leave the cores to those
-    // that compute and no wait gets longer by more than that; an idle rank polls a thousand times a
-    // second.
-    SLEEP_SHARE = 64,
-    SLEEP_MIN_NS = 5 * 1000,
-    SLEEP_MAX_NS = 1000 * 1000,
     REPORT_TAG = 1, // the only messages between two ranks; collectives are apart from them
 };
 
@@ -24,10 +16,12 @@ struct comm_mpi {
     struct comm base;
     bool finalize; // MPI was initialised here
     bool broken;   // a request may be pending: MPI must not be entered again except to abort
-    bool reporting;            // `report` is under way
-    MPI_Request report;        // of a rank other than 0
-    unsigned char report_byte; // what it carries: that it comes is all it says
-    int64_t *heard_ms;         // [world_size], on rank 0
+    MPI_Comm lanes[COMM_LANES];       // of the same ranks
+    MPI_Request requests[COMM_LANES]; // MPI_REQUEST_NULL: none under way
+    bool reporting;                   // `report` is under way
+    MPI_Request report;               // of a rank other than 0
+    unsigned char report_byte;        // what it carries: that it comes is all it says
+    int64_t *heard_ms;                // [world_size], on rank 0
 };
 
 static struct comm_mpi *from_base(struct comm *comm) {
@@ -47,89 +41,49 @@ static enum status convert(int code) {
     return error_class == MPI_ERR_NO_MEM ? STATUS_NO_MEMORY : STATUS_PEER_LOST;
 }
 
-static void pause_after(int64_t waited_ns) {
-    int64_t pause_ns = waited_ns / SLEEP_SHARE;
-    pause_ns = pause_ns < SLEEP_MIN_NS ? SLEEP_MIN_NS : pause_ns;
-    pause_ns = pause_ns > SLEEP_MAX_NS ? SLEEP_MAX_NS : pause_ns;
-    struct timespec duration = {.tv_nsec = (long)pause_ns};
-    nanosleep(&duration, NULL);
+static int start(const struct comm_call *call, MPI_Comm lane, MPI_Request *request) {
+    int size = (int)call->size;
+    switch (call->kind) {
+    case COMM_BROADCAST:
+        return MPI_Ibcast(call->send, size, MPI_BYTE, call->root, lane, request);
+    case COMM_ALL_GATHER:
+        return MPI_Iallgather(call->send, size, MPI_BYTE, call->receive, size, MPI_BYTE, lane,
+                              request);
+    case COMM_ALL_REDUCE_MAX:
+        return MPI_Iallreduce(MPI_IN_PLACE, call->send, size / (int)sizeof(double), MPI_DOUBLE,
+                              MPI_MAX, lane, request);
+    case COMM_BARRIER:
+        return MPI_Ibarrier(lane, request);
+    }
+    return MPI_ERR_ARG;
 }
 
-// Polls instead of MPI_Wait, which has no deadline and keeps a core busy.
-static enum status wait_request(struct comm *comm, MPI_Request *request, int64_t deadline_ms) {
-    int64_t start_ns = clock_monotonic_ns();
-    int64_t idle_at_ms = deadline_after_ms(COMM_IDLE_MS);
-    for (int n_tests = 0;; n_tests += n_tests < SPIN_TESTS) {
-        int done = 0;
-        int code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
-        if (code != MPI_SUCCESS || done) {
-            return convert(code);
-        }
-        if (deadline_passed(deadline_ms)) {
-            return STATUS_DEADLINE;
-        }
-        if (deadline_passed(idle_at_ms)) {
-            if (!comm_wait_on(comm)) {
-                return STATUS_PEER_LOST;
-            }
-            idle_at_ms = deadline_after_ms(COMM_IDLE_MS);
-        }
-        if (n_tests == SPIN_TESTS) {
-            pause_after(clock_monotonic_ns() - start_ns);
-        }
+static enum status mpi_begin(struct comm *comm, const struct comm_call *call) {
+    struct comm_mpi *mpi = from_base(comm);
+    if (mpi->broken) {
+        return STATUS_PEER_LOST;
     }
-}
-
-// Takes the result of starting a collective and sees it through.
-static enum status complete(struct comm *comm, int code, MPI_Request *request,
-                            int64_t deadline_ms) {
-    enum status status = convert(code);
-    if (status == STATUS_OK) {
-        status = wait_request(comm, request, deadline_ms);
-    }
-    from_base(comm)->broken = status != STATUS_OK;
+    MPI_Request *request = &mpi->requests[call->lane];
+    ASSERT(*request == MPI_REQUEST_NULL); // one at a time
+    enum status status = convert(start(call, mpi->lanes[call->lane], request));
+    mpi->broken = status != STATUS_OK;
     return status;
 }
 
-static enum status mpi_broadcast(struct comm *comm, void *bytes, size_t size, int root,
-                                 int64_t deadline_ms) {
-    if (from_base(comm)->broken) {
+static enum status mpi_test(struct comm *comm, enum comm_lane lane, bool *done) {
+    struct comm_mpi *mpi = from_base(comm);
+    if (mpi->broken) {
         return STATUS_PEER_LOST;
     }
-    MPI_Request request;
-    int code = MPI_Ibcast(bytes, (int)size, MPI_BYTE, root, MPI_COMM_WORLD, &request);
-    return complete(comm, code, &request, deadline_ms);
+    int over = 0;
+    enum status status = convert(MPI_Test(&mpi->requests[lane], &over, MPI_STATUS_IGNORE));
+    mpi->broken = status != STATUS_OK;
+    *done = over != 0;
+    return status;
 }
 
-static enum status mpi_all_gather(struct comm *comm, const void *send, size_t size, void *receive,
-                                  int64_t deadline_ms) {
-    if (from_base(comm)->broken) {
-        return STATUS_PEER_LOST;
-    }
-    MPI_Request request;
-    int code = MPI_Iallgather(send, (int)size, MPI_BYTE, receive, (int)size, MPI_BYTE,
-                              MPI_COMM_WORLD, &request);
-    return complete(comm, code, &request, deadline_ms);
-}
-
-static enum status mpi_all_reduce_max(struct comm *comm, double *values, int count,
-                                      int64_t deadline_ms) {
-    if (from_base(comm)->broken) {
-        return STATUS_PEER_LOST;
-    }
-    MPI_Request request;
-    int code =
-        MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD, &request);
-    return complete(comm, code, &request, deadline_ms);
-}
-
-static enum status mpi_barrier(struct comm *comm, int64_t deadline_ms) {
-    if (from_base(comm)->broken) {
-        return STATUS_PEER_LOST;
-    }
-    MPI_Request request;
-    int code = MPI_Ibarrier(MPI_COMM_WORLD, &request);
-    return complete(comm, code, &request, deadline_ms);
+static void mpi_abandon(struct comm *comm) {
+    from_base(comm)->broken = true;
 }
 
 // One report at a time: while rank 0 does not take the last one, there is nothing to add to it.
@@ -175,8 +129,9 @@ static void mpi_close(struct comm *comm) {
     struct comm_mpi *mpi = from_base(comm);
     comm->idle = NULL;
     comm->report_at_ms = INT64_MAX; // no more signs of life, so that none is left behind
-    if (mpi->finalize && mpi_barrier(comm, deadline_after_ms(CLOSE_TIMEOUT_MS)) == STATUS_OK) {
+    if (mpi->finalize && comm_barrier(comm, deadline_after_ms(CLOSE_TIMEOUT_MS)) == STATUS_OK) {
         take_reports(mpi);
+        MPI_Comm_free(&mpi->lanes[COMM_LANE_ROWS]);
         MPI_Finalize();
     }
     free(mpi->heard_ms);
@@ -185,10 +140,9 @@ static void mpi_close(struct comm *comm) {
 
 static const struct comm_ops mpi_ops = {
     .name = "mpi",
-    .broadcast = mpi_broadcast,
-    .all_gather = mpi_all_gather,
-    .all_reduce_max = mpi_all_reduce_max,
-    .barrier = mpi_barrier,
+    .begin = mpi_begin,
+    .test = mpi_test,
+    .abandon = mpi_abandon,
     .report = mpi_report,
     .heard_ms = mpi_heard_ms,
     .abort = mpi_abort,
@@ -216,6 +170,12 @@ enum status comm_mpi_open(struct comm **out, struct error *err) {
     mpi->base.ops = &mpi_ops;
     MPI_Comm_rank(MPI_COMM_WORLD, &mpi->base.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &mpi->base.world_size);
+    mpi->lanes[COMM_LANE_ORDERS] = MPI_COMM_WORLD;
+    mpi->requests[COMM_LANE_ORDERS] = mpi->requests[COMM_LANE_ROWS] = MPI_REQUEST_NULL;
+    if (convert(MPI_Comm_dup(MPI_COMM_WORLD, &mpi->lanes[COMM_LANE_ROWS])) != STATUS_OK) {
+        free(mpi);
+        return error_set(err, STATUS_UNSUPPORTED, NULL, "MPI gave no second communicator");
+    }
     mpi->heard_ms = calloc((size_t)mpi->base.world_size, sizeof *mpi->heard_ms);
     if (mpi->heard_ms == NULL) {
         free(mpi);

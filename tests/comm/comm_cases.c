@@ -180,6 +180,45 @@ static bool reports(struct comm *comm, int64_t deadline_ms) {
     return expect(STATUS_OK, comm_barrier(comm, deadline_ms), "reports", comm->rank);
 }
 
+// Rows are under way while an order comes: ranks do not begin the two in the same turn.
+static bool lanes(struct comm *comm, uint8_t *bytes, int64_t deadline_ms) {
+    size_t offsets[WORLD_MAX + 1];
+    struct comm_gather gather;
+    size_t size = (size_t)comm->rank * 3000 + 1;
+    uint8_t order[4000];
+    uint8_t *message = order;
+    size_t order_size = sizeof order;
+    fill(bytes, size, 40, comm->rank);
+    fill(order, sizeof order, 41, 0);
+    bool good = true;
+    if (comm->rank % 2 == 1) {
+        good =
+            expect(STATUS_OK, comm_gather_begin(&gather, comm, bytes, size, SIZE_LARGEST, offsets),
+                   "gather begun first", comm->rank);
+    }
+    enum status status =
+        comm_broadcast_message(comm, &message, &order_size, SIZE_LARGEST, 0, deadline_ms);
+    good = good && expect(STATUS_OK, status, "order beside rows", comm->rank) &&
+           order_size == sizeof order && matches(message, order_size, 41, 0);
+    if (comm->rank != 0) {
+        free(message);
+    }
+    if (comm->rank % 2 == 0) {
+        good = good && expect(STATUS_OK,
+                              comm_gather_begin(&gather, comm, bytes, size, SIZE_LARGEST, offsets),
+                              "gather begun second", comm->rank);
+    }
+    good = good && expect(STATUS_OK, comm_wait(comm, comm_gather_step, &gather, deadline_ms),
+                          "rows beside an order", comm->rank);
+    for (int rank = 0; good && rank < comm->world_size; rank++) {
+        size_t length = offsets[rank + 1] - offsets[rank];
+        good = length == (size_t)rank * 3000 + 1 &&
+               matches(gather.receive + offsets[rank], length, 40, rank);
+    }
+    comm_gather_finish(&gather);
+    return good;
+}
+
 bool comm_cases_run(struct comm *comm, int64_t deadline_ms) {
     bool good = false;
     uint8_t *bytes = malloc(SIZE_LARGEST);
@@ -190,8 +229,8 @@ bool comm_cases_run(struct comm *comm, int64_t deadline_ms) {
     good = broadcasts(comm, bytes, deadline_ms) && all_gathers(comm, bytes, receive, deadline_ms) &&
            all_reduces(comm, deadline_ms) && limits(comm, bytes, receive, deadline_ms) &&
            message_broadcasts(comm, bytes, deadline_ms) &&
-           message_gathers(comm, bytes, deadline_ms) && meetings(comm, deadline_ms) &&
-           reports(comm, deadline_ms) &&
+           message_gathers(comm, bytes, deadline_ms) && lanes(comm, bytes, deadline_ms) &&
+           meetings(comm, deadline_ms) && reports(comm, deadline_ms) &&
            expect(STATUS_OK, comm_barrier(comm, deadline_ms), "barrier", comm->rank);
 out:
     free(receive);

@@ -139,15 +139,15 @@ static void test_idle_callback_runs_while_a_rank_waits(void **state) {
     comm_close(ranks[1].comm);
 }
 
-static void give_up(void *context) {
-    comm_give_up(((struct rank_thread *)context)->comm);
+static void abandon(void *context) {
+    comm_abandon(((struct rank_thread *)context)->comm);
 }
 
-static void test_wait_that_is_given_up_ends(void **state) {
+static void test_wait_that_is_abandoned_ends(void **state) {
     (void)state;
     struct rank_thread ranks[2];
     start_world(ranks, 2, NULL);
-    comm_set_idle(ranks[0].comm, give_up, &ranks[0]);
+    comm_set_idle(ranks[0].comm, abandon, &ranks[0]);
     assert_int_equal(pthread_create(&ranks[0].thread, NULL, wait_at_barrier, &ranks[0]), 0);
     pthread_join(ranks[0].thread, NULL); // though the other rank never comes
     assert_status(STATUS_PEER_LOST, ranks[0].status);
@@ -155,15 +155,79 @@ static void test_wait_that_is_given_up_ends(void **state) {
     comm_close(ranks[1].comm);
 }
 
+// Steps one's broadcast, of a length and then of bytes, and the other's, in turn until both are
+// done.
+static void broadcast_to(struct rank_thread *ranks, struct comm_broadcast *from,
+                         struct comm_broadcast *to) {
+    uint8_t bytes[] = {7, 8, 9};
+    comm_broadcast_begin(from, ranks[0].comm, bytes, sizeof bytes, 100, 0);
+    comm_broadcast_begin(to, ranks[1].comm, NULL, 0, 100, 0);
+    bool sent = false;
+    bool received = false;
+    for (int i = 0; i < 10 && !(sent && received); i++) {
+        if (!sent) {
+            assert_ok(comm_broadcast_step(from, &sent), NULL);
+        }
+        if (!received) {
+            assert_ok(comm_broadcast_step(to, &received), NULL);
+        }
+    }
+    assert_true(sent && received);
+    assert_int_equal(to->length, sizeof bytes);
+    assert_memory_equal(to->bytes, bytes, sizeof bytes);
+    free(to->bytes);
+}
+
+// One thread plays both ranks: nothing here waits. The first rank's rows are under way while a
+// broadcast goes from it to the other, which then brings its own rows.
+static void test_lanes_do_not_wait_for_each_other(void **state) {
+    (void)state;
+    struct rank_thread ranks[2];
+    start_world(ranks, 2, NULL);
+    struct comm_gather gathers[2];
+    size_t offsets[2][3];
+    bool done = false;
+    assert_ok(
+        comm_gather_begin(&gathers[0], ranks[0].comm, (const uint8_t *)"ab", 2, 100, offsets[0]),
+        NULL);
+    assert_ok(comm_gather_step(&gathers[0], &done), NULL);
+    assert_false(done);
+    struct comm_broadcast from;
+    struct comm_broadcast to;
+    broadcast_to(ranks, &from, &to);
+    assert_ok(comm_gather_step(&gathers[0], &done), NULL);
+    assert_false(done);
+    assert_ok(
+        comm_gather_begin(&gathers[1], ranks[1].comm, (const uint8_t *)"cde", 3, 100, offsets[1]),
+        NULL);
+    bool all[2] = {false, false};
+    for (int i = 0; i < 10 && !(all[0] && all[1]); i++) {
+        for (int rank = 0; rank < 2; rank++) {
+            if (!all[rank]) {
+                assert_ok(comm_gather_step(&gathers[rank], &all[rank]), NULL);
+            }
+        }
+    }
+    for (int rank = 0; rank < 2; rank++) {
+        assert_true(all[rank]);
+        assert_int_equal(offsets[rank][1], 2);
+        assert_int_equal(offsets[rank][2], 5);
+        assert_memory_equal(gathers[rank].receive, "abcde", 5);
+        comm_gather_finish(&gathers[rank]);
+        comm_close(ranks[rank].comm);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lanes_do_not_wait_for_each_other),
         cmocka_unit_test(test_collectives_are_exact_for_every_world_size),
         cmocka_unit_test(test_absent_rank_ends_the_wait_at_the_deadline),
         cmocka_unit_test(test_deadline_of_one_rank_wakes_the_others),
         cmocka_unit_test(test_abort_wakes_every_waiting_rank),
         cmocka_unit_test(test_closed_rank_is_a_lost_peer),
         cmocka_unit_test(test_idle_callback_runs_while_a_rank_waits),
-        cmocka_unit_test(test_wait_that_is_given_up_ends),
+        cmocka_unit_test(test_wait_that_is_abandoned_ends),
     };
     return cmocka_run_group_tests_name("comm_local", tests, NULL, NULL);
 }

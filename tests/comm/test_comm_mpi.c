@@ -13,8 +13,8 @@ static int setup(void **state) {
     (void)state;
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    // Open MPI leaks in plugins that it unloads, which no suppression can name; the collectives' own
-    // memory is checked by test_comm_local.
+    // Open MPI leaks in plugins that it unloads, which no suppression can name; the collectives'
+    // own memory is checked by test_comm_local.
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     return 0;
 }

@@ -318,13 +318,14 @@ void harness_answer_held(struct fake_group *group) {
     assert_non_null(group->held);
     answer_order(group, group->held->order);
     wire_free(WIRE_GROUP_COMMAND, group->held);
-    group->held = NULL;
+    group->held = group->behind;
+    group->behind = NULL;
 }
 
 // Takes `command`.
 static void on_order(struct fake_group *group, Surefoot__GroupCommand *command) {
     const Surefoot__Order *order = command->order;
-    assert_null(group->held); // one order at a time
+    assert_null(group->behind); // two orders at a time
     assert_true(order->n_items <= group->slots);
     group->orders++;
     group->largest_order =
@@ -337,7 +338,12 @@ static void on_order(struct fake_group *group, Surefoot__GroupCommand *command) 
         group->forgets_jobs = false;
         group->n_jobs = 0;
     }
-    group->held = command;
+    if (group->held == NULL) {
+        group->held = command;
+    } else {
+        assert_true(group->held->order->n_items == group->slots); // which it leaves no room in
+        group->behind = command;
+    }
     for (size_t i = 0; i < order->n_items; i++) {
         const struct fake_job *job = find_job(group, order->items[i]->job_id);
         group->is_dead = group->is_dead || (job != NULL && job->is_deadly);
@@ -360,7 +366,8 @@ static void revive(struct harness *harness, struct fake_group *group) {
     channel_close(group->channel);
     group->channel = NULL;
     wire_free(WIRE_GROUP_COMMAND, group->held);
-    group->held = NULL;
+    wire_free(WIRE_GROUP_COMMAND, group->behind);
+    group->held = group->behind = NULL;
     group->n_jobs = 0;
     group->is_dead = false;
     group->deaths++;
@@ -484,6 +491,7 @@ struct fake_group *harness_connect(struct harness *harness, int index, uint32_t 
 void harness_disconnect(struct harness *harness, int index) {
     struct fake_group *group = &harness->groups[index];
     wire_free(WIRE_GROUP_COMMAND, group->held);
+    wire_free(WIRE_GROUP_COMMAND, group->behind);
     channel_close(group->channel);
     *group = (struct fake_group){.channel = NULL};
 }

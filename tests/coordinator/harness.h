@@ -64,7 +64,8 @@ struct fake_group {
     size_t largest_order;
     uint64_t releases;
     uint32_t reject_status;       // 0 none
-    Surefoot__GroupCommand *held; // the order kept back
+    Surefoot__GroupCommand *held;   // the order kept back
+    Surefoot__GroupCommand *behind; // the next one, likewise
     struct fake_job jobs[HARNESS_JOBS];
     size_t n_jobs;
 };

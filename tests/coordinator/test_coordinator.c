@@ -540,6 +540,41 @@ static void test_job_that_kills_its_groups_ends_and_takes_no_other_along(void **
     assert_in_range(deaths(harness), 3, HARNESS_GROUPS + 3);
 }
 
+static bool holds_two(void *context) {
+    return ((struct fake_group *)context)->behind != NULL;
+}
+
+// Three jobs that fill an order each; the group is lost with two of them. Then one of them kills
+// every group that comes: it ends, and the one behind it does not.
+static void test_order_behind_another_is_given_out_again(void **state) {
+    struct harness *harness = *state;
+    struct fake_group *group = harness_connect(harness, 0, 8);
+    group->holds_orders = true;
+    char key[32];
+    for (int i = 0; i < 3; i++) {
+        Surefoot__JobSpec spec = make_spec("best-of-n", "plain", (uint64_t)i);
+        spec.n = 8;
+        spec.prompt = i == 0 ? "deadly" : "good";
+        snprintf(key, sizeof key, "job-%d", i);
+        harness_accept(harness, key, &spec);
+    }
+    harness_await(harness, holds_two, group);
+    Surefoot__ClientReply *reply = get_status(harness);
+    assert_int_equal(reply->status->groups[0]->slots_busy, 16);
+    harness_free(reply);
+    harness_disconnect(harness, 0);
+    for (int g = 0; g < HARNESS_GROUPS; g++) {
+        harness->groups[g].deadly = "deadly";
+        harness_greet(harness, g, 8);
+    }
+    for (int i = 0; i < 3; i++) {
+        snprintf(key, sizeof key, "job-%d", i);
+        expect_outcome(harness, key,
+                       i == 0 ? SUREFOOT__OUTCOME__OUTCOME_FAILED
+                              : SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
+    }
+}
+
 static bool has_died(void *context) {
     return deaths(context) > 0;
 }
@@ -1431,6 +1466,7 @@ int main(void) {
         CASE(test_result_says_how_many_candidates_it_leaves_out),
         CASE(test_row_that_no_group_can_do_fails_its_job_only),
         CASE(test_job_that_kills_its_groups_ends_and_takes_no_other_along),
+        CASE(test_order_behind_another_is_given_out_again),
         CASE(test_groups_that_die_by_chance_cost_no_job),
         CASE(test_restart_does_not_forget_what_a_job_has_killed),
         CASE(test_answers_pass_the_recheck_under_every_cost_mode),

@@ -329,6 +329,60 @@ static void test_lost_group_gives_its_order_to_another(void **state) {
     scheduler_destroy(scheduler);
 }
 
+static void test_group_gets_a_second_order_where_both_are_full(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source source = candidates(26);
+    add_job(scheduler, 1, &source);
+    const struct scheduler_order *orders[3] = {dispatch(scheduler, 0), dispatch(scheduler, 0),
+                                               dispatch(scheduler, 0)};
+    assert_int_equal(orders[0]->n_items, 8);
+    assert_int_equal(orders[1]->n_items, 8);
+    assert_null(orders[2]); // two at a time
+    assert_int_equal(scheduler_group_load(scheduler, 0), 16);
+    const struct scheduler_order *out[SCHEDULER_ORDERS_MAX];
+    assert_int_equal(scheduler_get_orders(scheduler, 0, out), 2);
+    assert_ptr_equal(out[0], orders[0]);
+    assert_ptr_equal(out[1], orders[1]);
+    answer(scheduler, 0, orders[0]);
+    orders[2] = dispatch(scheduler, 0);
+    assert_int_equal(orders[2]->n_items, 8);
+    assert_true(orders[2]->items[0]->candidate_id == 17);
+    answer(scheduler, 0, orders[1]);
+    assert_null(dispatch(scheduler, 0)); // two are left, which wait for company
+    answer(scheduler, 0, orders[2]);
+    assert_int_equal(dispatch(scheduler, 0)->n_items, 2);
+    scheduler_destroy(scheduler);
+}
+
+static void test_order_that_leaves_slots_has_none_behind_it(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source sources[2] = {candidates(7), candidates(20)};
+    add_job(scheduler, 1, &sources[0]);
+    assert_int_equal(dispatch(scheduler, 0)->n_items, 7);
+    add_job(scheduler, 2, &sources[1]);
+    assert_null(dispatch(scheduler, 0));
+    scheduler_destroy(scheduler);
+}
+
+static void test_lost_group_gives_both_its_orders_back(void **state) {
+    (void)state;
+    struct scheduler *scheduler = make(1, 8);
+    struct source source = candidates(20);
+    add_job(scheduler, 1, &source);
+    assert_non_null(dispatch(scheduler, 0));
+    assert_non_null(dispatch(scheduler, 0));
+    assert_int_equal(scheduler_remove_group(scheduler, 0), 16);
+    scheduler_add_group(scheduler, 1, 32);
+    const struct scheduler_order *order = dispatch(scheduler, 1);
+    assert_int_equal(order->n_items, 20);
+    for (size_t i = 0; i < 20; i++) {
+        assert_true(order->items[i]->candidate_id == i + 1);
+    }
+    scheduler_destroy(scheduler);
+}
+
 static void test_job_set_apart_has_one_order_to_itself(void **state) {
     (void)state;
     struct scheduler *scheduler = make(2, 8);
@@ -669,6 +723,9 @@ int main(void) {
         cmocka_unit_test(test_lopsided_beams_are_spread_again),
         cmocka_unit_test(test_idle_group_takes_half_of_what_waits_for_a_busy_one),
         cmocka_unit_test(test_lost_group_gives_its_order_to_another),
+        cmocka_unit_test(test_group_gets_a_second_order_where_both_are_full),
+        cmocka_unit_test(test_order_that_leaves_slots_has_none_behind_it),
+        cmocka_unit_test(test_lost_group_gives_both_its_orders_back),
         cmocka_unit_test(test_job_set_apart_has_one_order_to_itself),
         cmocka_unit_test(test_item_avoids_a_group_while_there_is_another),
         cmocka_unit_test(test_group_short_of_memory_gets_smaller_orders),

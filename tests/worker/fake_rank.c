@@ -61,6 +61,14 @@ void fake_forget(struct fake_control *control) {
     pthread_mutex_unlock(&control->mutex);
 }
 
+void fake_await_executions(struct fake_control *control, int count) {
+    pthread_mutex_lock(&control->mutex);
+    while (control->n_executions < count) {
+        pthread_cond_wait(&control->changed, &control->mutex);
+    }
+    pthread_mutex_unlock(&control->mutex);
+}
+
 struct rank *fake_rank_create(struct fake_control *control) {
     struct rank *rank = calloc(1, sizeof *rank);
     rank->control = control;

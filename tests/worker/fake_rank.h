@@ -30,6 +30,8 @@ void fake_block(struct fake_control *control, int rank_index);  // -1 lets all g
 void fake_freeze(struct fake_control *control, int rank_index); // ended by fake_block(control, -1)
 void fake_break(struct fake_control *control, int rank_index, enum status fault);
 void fake_forget(struct fake_control *control);
+// Returns once so many were begun.
+void fake_await_executions(struct fake_control *control, int count);
 
 // Row of an item: token_ids {candidate id, rank}.
 struct rank *fake_rank_create(struct fake_control *control);

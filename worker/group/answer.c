@@ -64,21 +64,19 @@ static void take_errors(struct answer *answer) {
     }
 }
 
-// The times of the rank that worked longest: those of different ranks would add up to more than
-// the order took.
+// The means of the ranks' times: those of different ranks would add up to more than the order took,
+// and so would the longest of orders that follow each other closely.
 static void take_measures(struct answer *answer) {
     Surefoot__Gathered *out = &answer->gathered;
     out->has_decode_ms = out->has_score_ms = true;
     out->has_rebuilt_tokens = true;
     for (int i = 0; i < answer->n_parts; i++) {
         const Surefoot__Gathered *part = answer->parts[i];
-        if (part->decode_ms + part->score_ms > answer->work_ms) {
-            answer->work_ms = part->decode_ms + part->score_ms;
-            out->decode_ms = part->decode_ms;
-            out->score_ms = part->score_ms;
-        }
+        out->decode_ms += part->decode_ms / answer->n_parts;
+        out->score_ms += part->score_ms / answer->n_parts;
         out->rebuilt_tokens += part->rebuilt_tokens;
     }
+    answer->work_ms = out->decode_ms + out->score_ms;
 }
 
 static enum status take_rebuilt(struct answer *answer) {

@@ -13,7 +13,7 @@
 struct answer {
     Surefoot__Gathered gathered; // ready to be packed; rows borrowed from the parts
     bool fatal;                  // a rank cannot go on
-    double work_ms;              // decode and score of the slowest rank
+    double work_ms;              // decode and score, the mean of the ranks
     Surefoot__Gathered **parts;  // [n_parts], by rank
     int n_parts;
     struct error error;
@@ -28,7 +28,7 @@ void answer_finish(struct answer *answer);
 void answer_fail(struct answer *answer, const struct error *error);
 
 // Rank r's packed Gathered is bytes[offsets[r]..offsets[r + 1]). Puts the rows into the order's
-// item order (order->ranks tells who has each one), takes the times of the slowest rank and the
+// item order (order->ranks tells who has each one), takes the mean of the ranks' times and the
 // union of unknown_jobs. A rank's error becomes the answer's; so does, as STATUS_INTERNAL, a row
 // that is missing though the rank knows its job. Fails with STATUS_NO_MEMORY.
 MUST_CHECK enum status answer_merge(struct answer *answer, const Surefoot__Order *order,

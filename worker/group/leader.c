@@ -44,15 +44,18 @@ struct leader {
     int64_t idle_at_ms;
     int idle_ms;
     uint64_t progress;
-    int stalled_rank;    // -1 none
-    int64_t stalled_ms;  // so far
-    int64_t longest_ms;  // that a stalled rank took before it went on
-    int64_t received_ns; // the message being handled
+    int stalled_rank;                 // -1 none
+    int64_t stalled_ms;               // so far
+    int64_t longest_ms;               // that a stalled rank took before it went on
+    Surefoot__GroupCommand *deferred; // came while rank 0 worked, for afterwards; NULL none
+    bool stopping;                    // takes no more orders, ends with the last of those it has
+    enum status comm_status;          // of the collectives, while rank 0 works
+    int64_t received_ns;              // the message being handled
+    int64_t wait_ns;                  // since when rank 0 waits for the others
     int64_t n_orders;
     int64_t first_order_ns;
     int64_t last_order_ns; // its end
     int64_t busy_ns;       // with orders, answers included
-    uint32_t slots_busy;
     bool ended;
     enum group_end end;
     struct error *err;
@@ -100,7 +103,7 @@ static void watch_ranks(struct leader *leader) {
         leader->stalled_ms = silent_ms;
         if (silent_ms >= larger(leader->options->timeouts.collective_ms, limit_ms)) {
             log_error("rank %d is given up after %lld ms", rank, (long long)silent_ms);
-            comm_give_up(leader->comm);
+            comm_abandon(leader->comm);
         }
     } else if (leader->stalled_rank >= 0) {
         log_info("rank %d goes on after %lld ms", leader->stalled_rank,
@@ -121,7 +124,7 @@ static void beat_if_due(struct leader *leader) {
     Surefoot__Heartbeat heartbeat = SUREFOOT__HEARTBEAT__INIT;
     heartbeat.has_progress = heartbeat.has_slots_busy = true;
     heartbeat.progress = leader->progress;
-    heartbeat.slots_busy = leader->slots_busy;
+    heartbeat.slots_busy = dispatch_load(leader->dispatch);
     heartbeat.has_stalled_rank = heartbeat.has_stalled_ms = leader->stalled_rank >= 0;
     heartbeat.stalled_rank = leader->stalled_rank >= 0 ? (uint32_t)leader->stalled_rank : 0;
     heartbeat.stalled_ms = (uint64_t)leader->stalled_ms;
@@ -132,15 +135,18 @@ static void beat_if_due(struct leader *leader) {
     }
 }
 
+static void serve(struct leader *leader);
+
 // Called by rank 0 while it works.
 static void on_progress(void *context, uint64_t progress) {
     (void)progress;
     struct leader *leader = context;
     leader->progress++;
     beat_if_due(leader);
+    serve(leader);
 }
 
-// Called while rank 0 waits for the others.
+// Called while rank 0 waits for the others in a collective.
 static void on_wait(void *context) {
     beat_if_due(context);
 }
@@ -255,34 +261,50 @@ static void answer_order(struct leader *leader, struct answer *answer) {
 }
 
 static void lose(struct leader *leader, enum status status) {
+    comm_abandon(leader->comm);
     error_set(leader->err, status, NULL, "the ranks did not meet: %s", status_text(status));
     finish(leader, GROUP_END_LOST);
 }
 
-static void handle_order(struct leader *leader, Surefoot__Order *order) {
+// Refuses an order that no rank has seen: the group goes on, whatever the reason.
+static void refuse(struct leader *leader, uint64_t order_id, const struct error *refusal) {
     struct answer answer;
-    answer_init(&answer, order->order_id);
-    leader->slots_busy = (uint32_t)order->n_items;
-    int64_t start_ns = clock_monotonic_ns();
-    leader->first_order_ns = leader->n_orders++ == 0 ? start_ns : leader->first_order_ns;
-    enum status status = dispatch_order(leader->dispatch, order, &answer);
-    leader->slots_busy = 0;
-    leader->progress++;
-    leader->idle_at_ms = deadline_after_ms(leader->idle_ms);
-    if (status != STATUS_OK) {
-        lose(leader, status);
-    } else {
-        answer.gathered.has_order_ms = true;
-        answer.gathered.order_ms = (double)(clock_monotonic_ns() - leader->received_ns) * 1e-6;
-        answer_order(leader, &answer);
-    }
-    if (status == STATUS_OK && answer.fatal) {
-        *leader->err = answer.error;
-        finish(leader, GROUP_END_FAULT);
-    }
+    answer_init(&answer, order_id);
+    answer_fail(&answer, refusal);
+    answer_order(leader, &answer);
     answer_finish(&answer);
-    leader->last_order_ns = clock_monotonic_ns();
-    leader->busy_ns += leader->last_order_ns - start_ns;
+}
+
+static enum status begin_order(struct leader *leader, Surefoot__Order *order) {
+    uint64_t order_id = order->order_id;
+    leader->first_order_ns = leader->n_orders++ == 0 ? leader->received_ns : leader->first_order_ns;
+    struct error refusal;
+    enum status status = dispatch_begin(leader->dispatch, order, leader->received_ns, &refusal);
+    if (status == STATUS_OK && refusal.status != STATUS_OK) {
+        refuse(leader, order_id, &refusal);
+    }
+    return status;
+}
+
+// Moves the collectives on and sends the answers that are complete.
+static enum status move_on(struct leader *leader) {
+    enum status status = dispatch_step(leader->dispatch);
+    struct answer *answer;
+    while (status == STATUS_OK && !leader->ended &&
+           (answer = dispatch_answer(leader->dispatch)) != NULL) {
+        answer_order(leader, answer);
+        if (answer->fatal) {
+            *leader->err = answer->error;
+            finish(leader, GROUP_END_FAULT);
+        }
+        leader->progress++;
+        leader->last_order_ns = clock_monotonic_ns();
+        leader->busy_ns += (int64_t)(answer->gathered.order_ms * 1e6);
+        leader->idle_at_ms = deadline_after_ms(leader->idle_ms);
+        dispatch_end(leader->dispatch);
+        status = dispatch_step(leader->dispatch);
+    }
+    return status;
 }
 
 // Bytes that are no command: said to the coordinator, without an order's number, and forgotten.
@@ -296,30 +318,77 @@ static void handle_junk(struct leader *leader, const struct error *error) {
     answer_finish(&answer);
 }
 
-static void handle_command(struct leader *leader, const uint8_t *bytes, size_t size) {
+// NULL, and the coordinator is told, when the bytes are no command.
+static Surefoot__GroupCommand *unpack_command(struct leader *leader, const uint8_t *bytes,
+                                              size_t size) {
     void *message = NULL;
     struct error error = {.status = STATUS_OK};
     if (wire_unpack(WIRE_GROUP_COMMAND, bytes, size, &message, &error) != STATUS_OK) {
         handle_junk(leader, &error);
-        return;
+        return NULL;
     }
-    Surefoot__GroupCommand *command = message;
+    return message;
+}
+
+static void handle_command(struct leader *leader, Surefoot__GroupCommand *command) {
     if (command->welcome != NULL) {
         handle_welcome(leader, command);
     } else if (command->reject != NULL) {
         handle_reject(leader, command->reject);
     } else if (command->order != NULL) {
-        handle_order(leader, command->order);
+        Surefoot__Order *order = command->order;
+        command->order = NULL;
+        enum status status = begin_order(leader, order);
+        if (status != STATUS_OK) {
+            lose(leader, status);
+        }
     } else if (command->say_hello) {
         say_hello(leader);
     } else if (command->stop) {
-        finish(leader, GROUP_END_STOPPED);
+        leader->stopping = true;
     }
-    wire_free(WIRE_GROUP_COMMAND, message);
-    // Counted from the end of an order: while it ran, nothing was read.
+    wire_free(WIRE_GROUP_COMMAND, command);
+    // Counted from the end of an order: while rank 0 works, little is read.
     if (leader->session == SESSION_WELCOMED) {
         leader->until_ms = deadline_after_ms(leader->dead_after_ms);
     }
+}
+
+static bool takes_messages(const struct leader *leader) {
+    return leader->channel != NULL && leader->deferred == NULL && !leader->stopping &&
+           !leader->ended && dispatch_has_room(leader->dispatch);
+}
+
+static Surefoot__GroupCommand *receive_command(struct leader *leader) {
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    Surefoot__GroupCommand *command = NULL;
+    if (channel_receive(leader->channel, NULL, &bytes, &size) == STATUS_OK) {
+        leader->received_ns = clock_monotonic_ns();
+        command = unpack_command(leader, bytes, size);
+        free(bytes);
+    }
+    return command;
+}
+
+// While rank 0 works: answers leave and the next order comes in. What else comes waits.
+static void serve(struct leader *leader) {
+    if (leader->comm_status == STATUS_OK) {
+        leader->comm_status = move_on(leader);
+    }
+    if (leader->comm_status != STATUS_OK || !takes_messages(leader)) {
+        return;
+    }
+    Surefoot__GroupCommand *command = receive_command(leader);
+    if (command != NULL && command->order != NULL) {
+        Surefoot__Order *order = command->order;
+        command->order = NULL;
+        leader->comm_status = begin_order(leader, order);
+    } else if (command != NULL && command->heartbeat == NULL) {
+        leader->deferred = command;
+        return;
+    }
+    wire_free(WIRE_GROUP_COMMAND, command);
 }
 
 static bool stop_requested(const struct leader *leader) {
@@ -343,31 +412,86 @@ static bool wait_message(struct leader *leader) {
     return status == STATUS_OK && ready;
 }
 
+// Rank 0's share of an order, during which the others' are served.
+static void work(struct leader *leader) {
+    enum status status = dispatch_work(leader->dispatch, NULL);
+    status = leader->comm_status != STATUS_OK ? leader->comm_status : status;
+    leader->progress++;
+    leader->wait_ns = clock_monotonic_ns();
+    leader->until_ms = leader->session == SESSION_WELCOMED
+                           ? deadline_after_ms(leader->dead_after_ms)
+                           : leader->until_ms;
+    if (status != STATUS_OK) {
+        lose(leader, status);
+    }
+}
+
+// Takes a command if there is one. With nothing under way it waits for it.
+static void take_command(struct leader *leader) {
+    Surefoot__GroupCommand *command = leader->deferred;
+    leader->deferred = NULL;
+    bool is_busy = dispatch_is_busy(leader->dispatch);
+    if (command == NULL && takes_messages(leader) && (is_busy || wait_message(leader))) {
+        command = receive_command(leader);
+    } else if (command == NULL && !is_busy && leader->channel == NULL) {
+        (void)wait_message(leader);
+    }
+    if (command != NULL) {
+        handle_command(leader, command);
+    } else if (!is_busy && deadline_passed(leader->until_ms)) {
+        session_due(leader);
+    }
+}
+
 static void turn(struct leader *leader) {
-    if (stop_requested(leader)) {
+    leader->stopping = leader->stopping || stop_requested(leader);
+    bool is_busy = dispatch_is_busy(leader->dispatch);
+    if (leader->stopping && !is_busy) {
         finish(leader, GROUP_END_STOPPED);
         return;
     }
-    if (deadline_passed(leader->idle_at_ms)) {
+    enum status status = STATUS_OK;
+    if (is_busy) {
+        status = move_on(leader);
+    } else if (deadline_passed(leader->idle_at_ms)) {
         leader->idle_at_ms = deadline_after_ms(leader->idle_ms);
-        enum status status = dispatch_idle(leader->dispatch);
-        if (status != STATUS_OK) {
-            lose(leader, status);
-            return;
-        }
+        status = dispatch_idle(leader->dispatch);
     }
-    leader->progress++;
+    if (status != STATUS_OK) {
+        lose(leader, status);
+    }
     beat_if_due(leader);
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    if (wait_message(leader) &&
-        channel_receive(leader->channel, NULL, &bytes, &size) == STATUS_OK) {
-        leader->received_ns = clock_monotonic_ns();
-        handle_command(leader, bytes, size);
-        free(bytes);
-    } else if (deadline_passed(leader->until_ms)) {
-        session_due(leader);
+    if (leader->ended) {
+        return;
     }
+    take_command(leader);
+    if (!leader->ended && dispatch_has_work(leader->dispatch)) {
+        work(leader);
+    } else if (dispatch_is_busy(leader->dispatch)) {
+        comm_pause(clock_monotonic_ns() - leader->wait_ns);
+    } else {
+        leader->progress++;
+    }
+}
+
+// The group ends while orders are under way: what is not done yet fails, and the ranks meet once
+// more for each, so that none is left waiting.
+static enum status drain(struct leader *leader) {
+    const struct error fault = {.status = STATUS_UNAVAILABLE, .message = "the group ends"};
+    enum status status = STATUS_OK;
+    leader->wait_ns = clock_monotonic_ns();
+    while (status == STATUS_OK && dispatch_is_busy(leader->dispatch)) {
+        if (dispatch_has_work(leader->dispatch)) {
+            status = dispatch_work(leader->dispatch, &fault);
+        } else if (dispatch_answer(leader->dispatch) != NULL) {
+            dispatch_end(leader->dispatch);
+        } else {
+            beat_if_due(leader);
+            comm_pause(clock_monotonic_ns() - leader->wait_ns);
+        }
+        status = status == STATUS_OK ? dispatch_step(leader->dispatch) : status;
+    }
+    return status;
 }
 
 static enum status prepare(struct leader *leader) {
@@ -440,10 +564,13 @@ enum group_end leader_run(const struct leader_options *options, struct comm *com
     comm_set_idle(comm, NULL, NULL);
     log_use(&leader);
     say_goodbye(&leader);
-    if (leader.end != GROUP_END_LOST && dispatch_shutdown(leader.dispatch) != STATUS_OK) {
+    if (leader.end != GROUP_END_LOST &&
+        (drain(&leader) != STATUS_OK || dispatch_shutdown(leader.dispatch) != STATUS_OK)) {
+        comm_abandon(comm);
         leader.end = GROUP_END_LOST;
         error_set(err, STATUS_PEER_LOST, NULL, "a follower did not hear the shutdown");
     }
+    wire_free(WIRE_GROUP_COMMAND, leader.deferred);
     channel_close(leader.channel);
     channel_context_destroy(leader.context); // waits for the goodbye, up to the channel's linger
     dispatch_destroy(leader.dispatch);

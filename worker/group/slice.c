@@ -6,8 +6,8 @@ bool slice_fault_is_fatal(enum status status) {
     return status != STATUS_OK && status != STATUS_LIMIT;
 }
 
-static enum status pack_fault(const Surefoot__Order *order, const struct error *fault,
-                              uint8_t **bytes, size_t *size) {
+enum status slice_fail(const Surefoot__Order *order, const struct error *fault, uint8_t **bytes,
+                       size_t *size) {
     Surefoot__ErrorInfo info = SUREFOOT__ERROR_INFO__INIT;
     wire_error_fill(&info, fault);
     Surefoot__Gathered gathered = SUREFOOT__GATHERED__INIT;
@@ -35,5 +35,5 @@ enum status slice_execute(struct rank *rank, const Surefoot__Order *order, int r
     fault->status = status;
     log_error("rank %d, order %llu: %s: %s %s", rank_index, (unsigned long long)order->order_id,
               status_name(status), fault->field, fault->message);
-    return pack_fault(order, fault, bytes, size);
+    return slice_fail(order, fault, bytes, size);
 }

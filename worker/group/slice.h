@@ -16,6 +16,10 @@ MUST_CHECK enum status slice_execute(struct rank *rank, const Surefoot__Order *o
                                      int rank_index, uint8_t **bytes, size_t *size,
                                      struct error *fault);
 
+// The bytes of a share that failed so.
+MUST_CHECK enum status slice_fail(const Surefoot__Order *order, const struct error *fault,
+                                  uint8_t **bytes, size_t *size);
+
 // After such a fault the rank cannot go on; STATUS_LIMIT only means that this order was too large.
 bool slice_fault_is_fatal(enum status status);
 
