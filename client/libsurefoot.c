@@ -1,6 +1,7 @@
 // Requests and answers of the client. What a followed job's news is kept in stands in streams.c.
 #include "client/surefoot.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,9 +229,30 @@ static enum status check_key(const char *job_key, struct error *err) {
     return STATUS_OK;
 }
 
-static enum status unexpected(Surefoot__ClientReply *reply, struct error *err) {
-    wire_free(WIRE_CLIENT_REPLY, reply);
+static enum status refuse_kind(struct error *err) {
     return error_set(err, STATUS_MALFORMED, NULL, "the service's answer is of another kind");
+}
+
+// As call(), and takes the answer out of the reply: the member at the offset `place` in
+// Surefoot__ClientReply. Returns it owned. STATUS_MALFORMED: the reply has another member.
+static enum status ask(struct surefoot_client *client, Surefoot__ClientRequest *request,
+                       int32_t timeout_ms, size_t place, void *out, struct error *err) {
+    // A purge is sent once: the answer to a repetition would count what the repetition dropped.
+    int32_t first_resend_ms = request->purge != NULL ? timeout_ms : client->resend_ms;
+    Surefoot__ClientReply *reply = NULL;
+    enum status status = call(client, request, timeout_ms, first_resend_ms, &reply, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    void *answer = NULL;
+    memcpy(&answer, (char *)reply + place, sizeof answer);
+    memset((char *)reply + place, 0, sizeof answer);
+    wire_free(WIRE_CLIENT_REPLY, reply);
+    if (answer == NULL) {
+        return refuse_kind(err);
+    }
+    memcpy(out, &answer, sizeof answer);
+    return STATUS_OK;
 }
 
 enum status surefoot_submit(struct surefoot_client *client, const struct surefoot_submit *args,
@@ -260,19 +282,18 @@ enum status surefoot_submit(struct surefoot_client *client, const struct surefoo
     submit.stream = args->follow;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.submit = &submit;
-    Surefoot__ClientReply *reply = NULL;
-    enum status status = call(client, &request, args->timeout_ms, client->resend_ms, &reply, err);
-    if (status == STATUS_OK && reply->accepted == NULL) {
-        status = unexpected(reply, err);
-    } else if (status == STATUS_OK) {
+    Surefoot__JobAccepted *accepted = NULL;
+    enum status status = ask(client, &request, args->timeout_ms,
+                             offsetof(Surefoot__ClientReply, accepted), &accepted, err);
+    if (status == STATUS_OK) {
         if (duplicate != NULL) {
-            *duplicate = reply->accepted->duplicate;
+            *duplicate = accepted->duplicate;
         }
-        if (args->follow && reply->accepted->duplicate) {
+        if (args->follow && accepted->duplicate) {
             // It may have ended long ago, with nothing left to be pushed: ask at once.
             streams_find(&client->streams, job_key_out)->heard_ms = 0;
         }
-        wire_free(WIRE_CLIENT_REPLY, reply);
+        surefoot__job_accepted__free_unpacked(accepted, NULL);
     }
     if (status != STATUS_OK && args->follow && !followed) {
         streams_remove(&client->streams, job_key_out);
@@ -299,9 +320,8 @@ enum status surefoot_fetch(struct surefoot_client *client, const char *job_key, 
         // The answer may rightly take wait_ms; only after that is the question lost.
         status = call(client, &request, (int64_t)fetch.wait_ms + timeout_ms,
                       (int64_t)fetch.wait_ms + client->resend_ms, &reply, err);
-        if (status == STATUS_OK && reply->result == NULL && reply->progress == NULL) {
-            status = unexpected(reply, err);
-        } else if (status == STATUS_OK) {
+        if (status == STATUS_OK) {
+            status = reply->result == NULL && reply->progress == NULL ? refuse_kind(err) : status;
             found = reply->result;
             reply->result = NULL;
             wire_free(WIRE_CLIENT_REPLY, reply);
@@ -310,6 +330,17 @@ enum status surefoot_fetch(struct surefoot_client *client, const char *job_key, 
     }
     if (status == STATUS_OK) {
         *result = found;
+    }
+    return status;
+}
+
+// ask() where the answer says no more than that it is done.
+static enum status settle(struct surefoot_client *client, Surefoot__ClientRequest *request,
+                          int32_t timeout_ms, size_t place, struct error *err) {
+    Surefoot__JobAccepted *done = NULL;
+    enum status status = ask(client, request, timeout_ms, place, &done, err);
+    if (status == STATUS_OK) {
+        surefoot__job_accepted__free_unpacked(done, NULL);
     }
     return status;
 }
@@ -324,12 +355,7 @@ enum status surefoot_cancel(struct surefoot_client *client, const char *job_key,
     cancel.job_key = (char *)job_key;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.cancel = &cancel;
-    Surefoot__ClientReply *reply = NULL;
-    status = call(client, &request, timeout_ms, client->resend_ms, &reply, err);
-    if (status == STATUS_OK) {
-        wire_free(WIRE_CLIENT_REPLY, reply);
-    }
-    return status;
+    return settle(client, &request, timeout_ms, offsetof(Surefoot__ClientReply, cancelled), err);
 }
 
 enum status surefoot_close_job(struct surefoot_client *client, const char *job_key,
@@ -342,12 +368,7 @@ enum status surefoot_close_job(struct surefoot_client *client, const char *job_k
     close_job.job_key = (char *)job_key;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.close = &close_job;
-    Surefoot__ClientReply *reply = NULL;
-    status = call(client, &request, timeout_ms, client->resend_ms, &reply, err);
-    if (status == STATUS_OK) {
-        wire_free(WIRE_CLIENT_REPLY, reply);
-    }
-    return status;
+    return settle(client, &request, timeout_ms, offsetof(Surefoot__ClientReply, closed), err);
 }
 
 enum status surefoot_status(struct surefoot_client *client, int32_t timeout_ms,
@@ -355,17 +376,7 @@ enum status surefoot_status(struct surefoot_client *client, int32_t timeout_ms,
     Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.status = &get;
-    Surefoot__ClientReply *reply = NULL;
-    enum status status = call(client, &request, timeout_ms, client->resend_ms, &reply, err);
-    if (status == STATUS_OK && reply->status == NULL) {
-        return unexpected(reply, err);
-    }
-    if (status == STATUS_OK) {
-        *out = reply->status;
-        reply->status = NULL;
-        wire_free(WIRE_CLIENT_REPLY, reply);
-    }
-    return status;
+    return ask(client, &request, timeout_ms, offsetof(Surefoot__ClientReply, status), out, err);
 }
 
 enum status surefoot_list(struct surefoot_client *client, uint64_t after, uint32_t limit,
@@ -376,17 +387,7 @@ enum status surefoot_list(struct surefoot_client *client, uint64_t after, uint32
     list.limit = limit;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.list = &list;
-    Surefoot__ClientReply *reply = NULL;
-    enum status status = call(client, &request, timeout_ms, client->resend_ms, &reply, err);
-    if (status == STATUS_OK && reply->listed == NULL) {
-        return unexpected(reply, err);
-    }
-    if (status == STATUS_OK) {
-        *out = reply->listed;
-        reply->listed = NULL;
-        wire_free(WIRE_CLIENT_REPLY, reply);
-    }
-    return status;
+    return ask(client, &request, timeout_ms, offsetof(Surefoot__ClientReply, listed), out, err);
 }
 
 enum status surefoot_purge(struct surefoot_client *client, uint64_t older_than_ms,
@@ -396,16 +397,13 @@ enum status surefoot_purge(struct surefoot_client *client, uint64_t older_than_m
     purge.older_than_ms = older_than_ms;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
     request.purge = &purge;
-    Surefoot__ClientReply *reply = NULL;
-    // Sent once: the answer to a repetition would count what the repetition dropped.
-    enum status status = call(client, &request, timeout_ms, timeout_ms, &reply, err);
-    if (status == STATUS_OK && reply->purged == NULL) {
-        return unexpected(reply, err);
-    }
+    Surefoot__JobsPurged *answer = NULL;
+    enum status status =
+        ask(client, &request, timeout_ms, offsetof(Surefoot__ClientReply, purged), &answer, err);
     if (status == STATUS_OK) {
-        *purged = reply->purged->purged;
-        *more = reply->purged->more;
-        wire_free(WIRE_CLIENT_REPLY, reply);
+        *purged = answer->purged;
+        *more = answer->more;
+        surefoot__jobs_purged__free_unpacked(answer, NULL);
     }
     return status;
 }

@@ -229,11 +229,11 @@ static void acknowledge(struct fake_service *service, const struct channel_peer 
     Surefoot__JobAccepted accepted = SUREFOOT__JOB_ACCEPTED__INIT;
     accepted.job_key = key;
     Surefoot__ClientReply reply = SUREFOOT__CLIENT_REPLY__INIT;
-    if (close_it) {
+    if (close_it && job != NULL) {
+        job->closed = true;
+    }
+    if (close_it != service->script.wrong_kind) {
         reply.closed = &accepted;
-        if (job != NULL) {
-            job->closed = true;
-        }
     } else {
         reply.cancelled = &accepted;
     }

@@ -21,6 +21,7 @@ struct fake_script {
     bool refuses_admin;      // lists and purges are refused
     int alive_asks;          // from this question after the state on its group is lost; 0: never
     bool wrong_version;      // replies carry another schema major
+    bool wrong_kind;         // a cancel is answered as a close and a close as a cancel
     const char *reject_word; // prompts with this word are refused at submission, field spec.prompt
     const char *fail_word;   // prompts with this word end FAILED
     const char *refuse_word; // prompts with this word end NO_SAFE_CANDIDATE

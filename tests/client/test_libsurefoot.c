@@ -294,6 +294,19 @@ static void test_other_schema_is_refused(void **state) {
     fake_service_stop(service);
 }
 
+static void test_an_answer_of_another_kind_is_no_answer(void **state) {
+    (void)state;
+    struct fake_service *service = start(&(struct fake_script){.wrong_kind = true});
+    struct surefoot_client *client = open_client(fake_service_endpoint(service), -1);
+    char key[SUREFOOT_KEY_BYTES];
+    struct error err;
+    assert_ok(submit_prompt(client, "hello", NULL, false, key, NULL, &err), &err);
+    assert_status(STATUS_MALFORMED, surefoot_cancel(client, key, WAIT_MS, &err));
+    assert_status(STATUS_MALFORMED, surefoot_close_job(client, key, WAIT_MS, &err));
+    surefoot_client_close(client);
+    fake_service_stop(service);
+}
+
 static void test_wake_descriptor_ends_every_wait(void **state) {
     (void)state;
     int ends[2];
@@ -340,6 +353,7 @@ int main(void) {
         cmocka_unit_test(test_refusal_names_the_field),
         cmocka_unit_test(test_bad_text_is_not_sent),
         cmocka_unit_test(test_other_schema_is_refused),
+        cmocka_unit_test(test_an_answer_of_another_kind_is_no_answer),
         cmocka_unit_test(test_wake_descriptor_ends_every_wait),
         cmocka_unit_test(test_options_outside_their_range_are_refused),
     };
