@@ -5,17 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/command.h"
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 180000, ARGUMENTS_MAX = 40, PATH_BYTES = 512 };
+enum { WAIT_MS = 180000, PATH_BYTES = 512 };
 
 struct place {
     char *directory;
     char calibration[PATH_BYTES];
     char records[PATH_BYTES];
     char more[PATH_BYTES];
-    char log[PATH_BYTES];
+    struct command command;
     char models[3][PATH_BYTES]; // policy; reward, cost as NAME=DIR
 };
 
@@ -26,7 +27,7 @@ static int set_up(void **state) {
     snprintf(place->calibration, PATH_BYTES, "%s/c.pb", place->directory);
     snprintf(place->records, PATH_BYTES, "%s/records.jsonl", place->directory);
     snprintf(place->more, PATH_BYTES, "%s/more.jsonl", place->directory);
-    snprintf(place->log, PATH_BYTES, "%s/test-log", place->directory);
+    command_init(&place->command, place->directory, true);
     snprintf(place->models[0], PATH_BYTES, "%s", testkit_source_path("models/demo/policy"));
     snprintf(place->models[1], PATH_BYTES, "reward=%s", testkit_source_path("models/demo/reward"));
     snprintf(place->models[2], PATH_BYTES, "cost=%s", testkit_source_path("models/demo/cost"));
@@ -34,34 +35,8 @@ static int set_up(void **state) {
     return 0;
 }
 
-static void start(const struct place *place, struct process *process, char *const *words) {
-    char *argv[ARGUMENTS_MAX + 4] = {(char *)testkit_binary_path("bin/surefoot")};
-    int count = 1;
-    for (int i = 0; words[i] != NULL; i++) {
-        assert_true(i < ARGUMENTS_MAX);
-        argv[count++] = words[i];
-    }
-    argv[count++] = "--dir";
-    argv[count++] = place->directory;
-    remove(place->log);
-    process_start(process, place->log, argv);
-}
-
-static void expect(const struct place *place, int expected, const char *part, char *const *words) {
-    struct process process;
-    int code = -1;
-    start(place, &process, words);
-    assert_true(process_wait(&process, WAIT_MS, &code));
-    char *output = testkit_read_file(place->log, NULL);
-    if (code != expected || strstr(output, part) == NULL) {
-        print_error("%s: exit code %d (expected %d), wanted \"%s\" in:\n%s\n", words[0], code,
-                    expected, part, output);
-        fail();
-    }
-    free(output);
-}
-
-#define EXPECT(expected, part, ...) expect(place, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+#define EXPECT(expected, part, ...)                                                                \
+    command_expect(&place->command, (expected), (part), (char *[]){__VA_ARGS__, NULL})
 
 static int tear_down(void **state) {
     struct place *place = *state;
@@ -104,7 +79,7 @@ static void test_a_calibration_is_gathered_and_used(void **state) {
     char *whole = testkit_read_file(place->calibration, &size);
     remove(place->calibration);
     struct process process;
-    start(place, &process, (char *[]){CALIBRATE, NULL});
+    command_start(&place->command, &process, (char *[]){CALIBRATE, NULL});
     struct growth growth = {.path = place->calibration, .wanted = (long)size / 3};
     assert_true(process_wait_until(has_grown, &growth, WAIT_MS));
     process_signal(&process, SIGKILL);

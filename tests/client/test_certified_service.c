@@ -7,18 +7,19 @@
 
 #include <jansson.h>
 
+#include "tests/support/command.h"
 #include "tests/support/process.h"
 #include "tests/support/service.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 180000, ARGUMENTS_MAX = 44, PATH_BYTES = 512, KILL_AT = 10 };
+enum { WAIT_MS = 180000, PATH_BYTES = 512, KILL_AT = 10 };
 
 struct place {
     char *directory;
     char prompts[PATH_BYTES];
     char records[PATH_BYTES];
     char certificate[PATH_BYTES];
-    char log[PATH_BYTES];
+    struct command command;
     char models[4][PATH_BYTES]; // policy; reward, cost and judge as NAME=DIR
 };
 
@@ -29,7 +30,7 @@ static int set_up(void **state) {
     snprintf(place->prompts, PATH_BYTES, "%s", testkit_source_path("models/demo/prompts.jsonl"));
     snprintf(place->records, PATH_BYTES, "%s/records.jsonl", place->directory);
     snprintf(place->certificate, PATH_BYTES, "%s/cert.json", place->directory);
-    snprintf(place->log, PATH_BYTES, "%s/test-log", place->directory);
+    command_init(&place->command, place->directory, true);
     snprintf(place->models[0], PATH_BYTES, "%s", testkit_source_path("models/demo/policy"));
     snprintf(place->models[1], PATH_BYTES, "reward=%s", testkit_source_path("models/demo/reward"));
     snprintf(place->models[2], PATH_BYTES, "cost=%s", testkit_source_path("models/demo/cost"));
@@ -38,50 +39,18 @@ static int set_up(void **state) {
     return 0;
 }
 
-static void start(const struct place *place, struct process *process, char *const *words) {
-    char *argv[ARGUMENTS_MAX + 4] = {(char *)testkit_binary_path("bin/surefoot")};
-    int count = 1;
-    for (int i = 0; words[i] != NULL; i++) {
-        assert_true(i < ARGUMENTS_MAX);
-        argv[count++] = words[i];
-    }
-    argv[count++] = "--dir";
-    argv[count++] = place->directory;
-    remove(place->log);
-    process_start(process, place->log, argv);
-}
-
-static int run(const struct place *place, char **output, char *const *words) {
-    struct process process;
-    start(place, &process, words);
-    int code = -1;
-    assert_true(process_wait(&process, WAIT_MS, &code));
-    *output = testkit_read_file(place->log, NULL);
-    return code;
-}
-
 static int tear_down(void **state) {
     struct place *place = *state;
     char *output = NULL;
-    run(place, &output, (char *[]){"down", NULL});
+    command_run(&place->command, &output, (char *[]){"down", NULL});
     free(output);
     testkit_remove_tree(place->directory);
     free(place);
     return 0;
 }
 
-static void expect(const struct place *place, int expected, const char *part, char *const *words) {
-    char *output = NULL;
-    int code = run(place, &output, words);
-    if (code != expected || strstr(output, part) == NULL) {
-        print_error("%s: exit code %d (expected %d), wanted \"%s\" in:\n%s\n", words[0], code,
-                    expected, part, output);
-        fail();
-    }
-    free(output);
-}
-
-#define EXPECT(expected, part, ...) expect(place, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+#define EXPECT(expected, part, ...)                                                                \
+    command_expect(&place->command, (expected), (part), (char *[]){__VA_ARGS__, NULL})
 
 static void serve(struct place *place, char *precision) {
     EXPECT(0, "up: 1 group", "up", "--comm", "local", "--policy", place->models[0], "--reward",
@@ -115,7 +84,8 @@ static void expect_same_after_kill(struct place *place, char *bound) {
     remove(place->records);
     remove(place->certificate);
     struct process process;
-    start(place, &process, (char *[]){CERTIFY(place->records, place->certificate, bound), NULL});
+    command_start(&place->command, &process,
+                  (char *[]){CERTIFY(place->records, place->certificate, bound), NULL});
     assert_true(process_wait_until(has_records, place, WAIT_MS));
     process_signal(&process, SIGKILL);
     int code = 0;

@@ -7,10 +7,10 @@
 
 #include <jansson.h>
 
-#include "tests/support/process.h"
+#include "tests/support/command.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 60000, ARGUMENTS_MAX = 28, PATH_BYTES = 512, ITEMS = 100 };
+enum { PATH_BYTES = 512, ITEMS = 100 };
 
 struct place {
     char *directory;
@@ -18,7 +18,7 @@ struct place {
     char loose[PATH_BYTES]; // of budget 1
     char verdicts[PATH_BYTES];
     char certificate[PATH_BYTES];
-    char log[PATH_BYTES];
+    struct command command;
 };
 
 static int set_up(void **state) {
@@ -29,7 +29,7 @@ static int set_up(void **state) {
     snprintf(place->loose, PATH_BYTES, "%s/loose.jsonl", place->directory);
     snprintf(place->verdicts, PATH_BYTES, "%s/verdicts.jsonl", place->directory);
     snprintf(place->certificate, PATH_BYTES, "%s/cert.json", place->directory);
-    snprintf(place->log, PATH_BYTES, "%s/log", place->directory);
+    command_init(&place->command, place->directory, false);
     *state = place;
     return 0;
 }
@@ -111,33 +111,8 @@ static void write_verdicts(const struct place *place, int every_safe, int every_
     fclose(out);
 }
 
-static int run(const struct place *place, char **output, char *const *words) {
-    char *argv[ARGUMENTS_MAX + 3] = {(char *)testkit_binary_path("bin/surefoot"), "certify"};
-    for (int i = 0; words[i] != NULL; i++) {
-        assert_true(i < ARGUMENTS_MAX);
-        argv[i + 2] = words[i];
-    }
-    remove(place->log);
-    struct process process;
-    process_start(&process, place->log, argv);
-    int code = -1;
-    assert_true(process_wait(&process, WAIT_MS, &code));
-    *output = testkit_read_file(place->log, NULL);
-    return code;
-}
-
-static void expect(const struct place *place, int expected, const char *part, char *const *words) {
-    char *output = NULL;
-    int code = run(place, &output, words);
-    if (code != expected || strstr(output, part) == NULL) {
-        print_error("exit code %d (expected %d), wanted \"%s\" in:\n%s\n", code, expected, part,
-                    output);
-        fail();
-    }
-    free(output);
-}
-
-#define EXPECT(expected, part, ...) expect(place, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+#define EXPECT(expected, part, ...)                                                                \
+    command_expect(&place->command, (expected), (part), (char *[]){"certify", __VA_ARGS__, NULL})
 
 // Both settings under the judge's scores.
 #define SCORED                                                                                     \

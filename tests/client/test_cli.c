@@ -15,6 +15,7 @@
 #include "common/date.h"
 #include "proto/defaults.h"
 #include "tests/client/fake_service.h"
+#include "tests/support/command.h"
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
 
@@ -24,7 +25,7 @@ struct place {
     char *directory;
     char in[PATH_BYTES];
     char out[PATH_BYTES];
-    char log[PATH_BYTES];
+    struct command command;
     int records; // has_records waits for
 };
 
@@ -34,7 +35,7 @@ static int set_up(void **state) {
     place->directory = testkit_make_directory();
     snprintf(place->in, sizeof place->in, "%s/in.jsonl", place->directory);
     snprintf(place->out, sizeof place->out, "%s/out.jsonl", place->directory);
-    snprintf(place->log, sizeof place->log, "%s/log", place->directory);
+    command_init(&place->command, place->directory, false);
     *state = place;
     return 0;
 }
@@ -58,31 +59,8 @@ static void write_items(const struct place *place, const char *word) {
     testkit_write_file(place->in, text, (size_t)size);
 }
 
-// `words` ends with NULL and follows the program's name.
-static void start_program(const struct place *place, char *const *words, struct process *process) {
-    char *argv[ARGUMENTS_MAX + 2] = {(char *)testkit_binary_path("bin/surefoot")};
-    for (int i = 0; words[i] != NULL; i++) {
-        assert_true(i < ARGUMENTS_MAX);
-        argv[i + 1] = words[i];
-    }
-    remove(place->log);
-    process_start(process, place->log, argv);
-}
-
-static int run_program(const struct place *place, char *const *words, char **output) {
-    struct process process;
-    start_program(place, words, &process);
-    int code = -1;
-    if (!process_wait(&process, WAIT_MS, &code)) {
-        process_print_log(&process);
-        process_stop(&process, 1000);
-        fail_msg("surefoot %s did not end", words[0]);
-    }
-    *output = testkit_read_file(place->log, NULL);
-    return code;
-}
-
-#define RUN(place, output, ...) run_program((place), (char *[]){__VA_ARGS__, NULL}, (output))
+#define RUN(place, output, ...)                                                                    \
+    command_run(&(place)->command, (output), (char *[]){__VA_ARGS__, NULL})
 
 static int sweep(const struct place *place, struct fake_service *service, char **output) {
     return RUN(place, output, "sweep", (char *)place->in, "--out", (char *)place->out, "--endpoint",
@@ -129,20 +107,9 @@ static void expect_code(int expected, int code, char *output) {
     assert_int_equal(code, expected);
 }
 
-static void expect_output(const struct place *place, int expected, const char *part,
-                          char *const *words) {
-    char *output = NULL;
-    int code = run_program(place, words, &output);
-    if (code != expected || strstr(output, part) == NULL) {
-        print_error("%s: exit code %d (expected %d), wanted \"%s\" in:\n%s\n", words[0], code,
-                    expected, part, output);
-        fail();
-    }
-    free(output);
-}
-
 #define EXPECT(expected, part, ...)                                                                \
-    expect_output(*state, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+    command_expect(&((const struct place *)*state)->command, (expected), (part),                   \
+                   (char *[]){__VA_ARGS__, NULL})
 
 static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
     EXPECT(2, "no such verb", "jump");
@@ -659,7 +626,7 @@ static void interrupt_and_go_on(struct place *place, int number, int expected) {
     struct process process;
     char *words[] = {"sweep",  place->in, "--out",       place->out, "--endpoint",
                      endpoint, "--quiet", "--in-flight", "16",       NULL};
-    start_program(place, words, &process);
+    command_start(&place->command, &process, words);
     assert_true(process_wait_until(has_records, place, WAIT_MS));
     process_signal(&process, number);
     int code = -1;
@@ -738,7 +705,7 @@ static void test_killed_comparison_goes_on(void **state) {
     struct fake_service *service =
         fake_service_start(endpoint, &(struct fake_script){.results_max = place->records});
     struct process process;
-    start_program(place, (char *[]){COMPARE(place, endpoint), NULL}, &process);
+    command_start(&place->command, &process, (char *[]){COMPARE(place, endpoint), NULL});
     assert_true(process_wait_until(has_records, place, WAIT_MS));
     process_signal(&process, SIGKILL);
     int code = -1;
@@ -832,12 +799,12 @@ static void test_sweep_keeps_its_patience_when_the_service_dies(void **state) {
     char *words[] = {"sweep",   place->in,       "--out",       place->out, "--endpoint",
                      endpoint,  "--quiet",       "--in-flight", "16",       "--timeout-ms",
                      "3600000", "--patience-ms", "1500",        NULL};
-    start_program(place, words, &process);
+    command_start(&place->command, &process, words);
     assert_true(process_wait_until(has_records, place, WAIT_MS));
     fake_service_stop(service);
     int code = -1;
     assert_true(process_wait(&process, WAIT_MS, &code));
-    char *output = testkit_read_file(place->log, NULL);
+    char *output = testkit_read_file(place->command.log, NULL);
     assert_non_null(strstr(output, "--patience-ms: the service does not answer, for 1500 ms"));
     expect_code(4, code, output);
 }
@@ -886,12 +853,12 @@ static void expect_shell(const struct place *place, int expected, const char *pa
         assert_true(i < ARGUMENTS_MAX);
         argv[i + 6] = words[i];
     }
-    remove(place->log);
+    remove(place->command.log);
     struct process process;
-    process_start(&process, place->log, argv);
+    process_start(&process, place->command.log, argv);
     int code = -1;
     assert_true(process_wait(&process, WAIT_MS, &code));
-    char *output = testkit_read_file(place->log, NULL);
+    char *output = testkit_read_file(place->command.log, NULL);
     if (strstr(output, part) == NULL) {
         fail_msg("\"%s\" is not in:\n%s", part, output);
     }

@@ -7,15 +7,16 @@
 
 #include <jansson.h>
 
+#include "tests/support/command.h"
 #include "tests/support/process.h"
 #include "tests/support/service.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 180000, ARGUMENTS_MAX = 16, PIDS_MAX = 8 };
+enum { WAIT_MS = 180000, PIDS_MAX = 8 };
 
 struct place {
     char *directory;
-    char log[512];
+    struct command command;
     char state[512];
 };
 
@@ -23,52 +24,24 @@ static int set_up(void **state) {
     struct place *place = calloc(1, sizeof *place);
     assert_non_null(place);
     place->directory = testkit_make_directory();
-    snprintf(place->log, sizeof place->log, "%s/test-log", place->directory);
+    command_init(&place->command, place->directory, true);
     snprintf(place->state, sizeof place->state, "%s/state.json", place->directory);
     *state = place;
     return 0;
 }
 
-static int run(const struct place *place, char **output, char *const *words) {
-    char *argv[ARGUMENTS_MAX + 4] = {(char *)testkit_binary_path("bin/surefoot")};
-    int count = 1;
-    for (int i = 0; words[i] != NULL; i++) {
-        assert_true(i < ARGUMENTS_MAX);
-        argv[count++] = words[i];
-    }
-    argv[count++] = "--dir";
-    argv[count++] = place->directory;
-    remove(place->log);
-    struct process process;
-    process_start(&process, place->log, argv);
-    int code = -1;
-    assert_true(process_wait(&process, WAIT_MS, &code));
-    *output = testkit_read_file(place->log, NULL);
-    return code;
-}
-
 static int tear_down(void **state) {
     struct place *place = *state;
     char *output = NULL;
-    run(place, &output, (char *[]){"down", NULL});
+    command_run(&place->command, &output, (char *[]){"down", NULL});
     free(output);
     testkit_remove_tree(place->directory);
     free(place);
     return 0;
 }
 
-static void expect(const struct place *place, int expected, const char *part, char *const *words) {
-    char *output = NULL;
-    int code = run(place, &output, words);
-    if (code != expected || strstr(output, part) == NULL) {
-        print_error("%s: exit code %d (expected %d), wanted \"%s\" in:\n%s\n", words[0], code,
-                    expected, part, output);
-        fail();
-    }
-    free(output);
-}
-
-#define EXPECT(expected, part, ...) expect(place, (expected), (part), (char *[]){__VA_ARGS__, NULL})
+#define EXPECT(expected, part, ...)                                                                \
+    command_expect(&place->command, (expected), (part), (char *[]){__VA_ARGS__, NULL})
 
 // The process ids of the state file, the coordinator's first; returns how many.
 static int read_pids(const struct place *place, pid_t pids[PIDS_MAX]) {
