@@ -460,6 +460,21 @@ static void print_tilt(const Surefoot__TiltResult *tilt, FILE *out) {
     fputc('\n', out);
 }
 
+static const char *over_budget_word(protobuf_c_boolean is_known, bool over_budget) {
+    return !is_known ? "-" : over_budget ? "YES" : "no";
+}
+
+// Whether the answer is over budget, or, where none is given, the candidate whose scores are shown.
+static const char *result_over_budget(const Surefoot__JobResult *result) {
+    bool known = result->has_over_budget || result->n_channels > 0;
+    bool over = result->has_over_budget && result->over_budget;
+    for (size_t i = 0; !result->has_over_budget && i < result->n_channels; i++) {
+        known = known && result->channels[i]->has_admissible;
+        over = over || !result->channels[i]->admissible;
+    }
+    return over_budget_word(known, over);
+}
+
 void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out) {
     const char *finish = result->finish_reason;
     fprintf(out, "outcome     %s%s%s%s\n", surefoot_outcome_name(result->outcome),
@@ -475,7 +490,7 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
     print_score("cost", result->has_cost, result->cost, out);
     print_score("budget", result->has_budget, result->budget, out);
     print_score("safety state", result->has_safety_state, result->safety_state, out);
-    fprintf(out, "  over budget %s\n", result->over_budget ? "YES" : "no");
+    fprintf(out, "  over budget %s\n", result_over_budget(result));
     for (size_t i = 0; result->n_channels > 1 && i < result->n_channels; i++) {
         const Surefoot__ChannelResult *channel = result->channels[i];
         fprintf(out, "channel   ");
@@ -484,9 +499,10 @@ void print_result(const Surefoot__JobResult *result, bool show_unsafe, FILE *out
         print_score("cost", channel->has_cost, channel->cost, out);
         print_score("budget", channel->has_budget, channel->budget, out);
         print_score("safety state", channel->has_safety_state, channel->safety_state, out);
-        fprintf(out, "  over budget %s\n", channel->admissible ? "no" : "YES");
+        fprintf(out, "  over budget %s\n",
+                over_budget_word(channel->has_admissible, !channel->admissible));
     }
-    fprintf(out, "candidates  %u finished, %u admissible, %u repeat%s, %u %s%s\n",
+    fprintf(out, "candidates  %u finished, %u admissible, %u repeat%s, %u further %s%s\n",
             result->n_finished, result->n_admissible, result->n_repeats,
             print_plural(result->n_repeats), result->tries_used,
             result->tries_used == 1 ? "try" : "tries",

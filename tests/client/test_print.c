@@ -56,6 +56,34 @@ static void test_text_over_budget_is_masked_unless_asked_for(void **state) {
     free(shown);
 }
 
+static void test_a_refusal_says_of_a_budget_what_is_known(void **state) {
+    (void)state;
+    static const struct {
+        size_t n_channels;
+        int has_admissible, admissible;
+        const char *wanted;
+    } cases[] = {
+        {0, 0, 0, "over budget -\n"},
+        {1, 0, 0, "over budget -\n"},
+        {1, 1, 0, "over budget YES\n"},
+        {1, 1, 1, "over budget no\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Surefoot__JobResult result = SUREFOOT__JOB_RESULT__INIT;
+        Surefoot__ChannelResult channel = SUREFOOT__CHANNEL_RESULT__INIT;
+        Surefoot__ChannelResult *channels[] = {&channel};
+        channel.has_admissible = cases[i].has_admissible;
+        channel.admissible = cases[i].admissible;
+        result.has_outcome = 1;
+        result.outcome = SUREFOOT__OUTCOME__OUTCOME_NO_SAFE_CANDIDATE;
+        result.channels = channels;
+        result.n_channels = cases[i].n_channels;
+        char *text = printed(&result, false);
+        assert_non_null(strstr(text, cases[i].wanted));
+        free(text);
+    }
+}
+
 static void test_json_prints_a_number_with_no_more_digits_than_it_has(void **state) {
     (void)state;
     char *text = NULL;
@@ -107,13 +135,13 @@ static void test_counts_of_one_have_no_plural(void **state) {
     result.n_finished = result.n_repeats = result.tries_used = 1;
     result.tokens_sampled = 1;
     char *one = printed(&result, false);
-    assert_non_null(strstr(one, ", 1 repeat, 1 try\n"));
+    assert_non_null(strstr(one, ", 1 repeat, 1 further try\n"));
     assert_non_null(strstr(one, " 1 token in "));
     free(one);
     result.n_repeats = result.tries_used = 2;
     result.tokens_sampled = 0;
     char *more = printed(&result, false);
-    assert_non_null(strstr(more, ", 2 repeats, 2 tries\n"));
+    assert_non_null(strstr(more, ", 2 repeats, 2 further tries\n"));
     assert_non_null(strstr(more, " 0 tokens in "));
     free(more);
 }
@@ -226,6 +254,7 @@ static void test_time_left_falls_until_something_is_done(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_over_budget_is_masked_unless_asked_for),
+        cmocka_unit_test(test_a_refusal_says_of_a_budget_what_is_known),
         cmocka_unit_test(test_json_prints_a_number_with_no_more_digits_than_it_has),
         cmocka_unit_test(test_a_tilt_is_shown),
         cmocka_unit_test(test_counts_of_one_have_no_plural),
