@@ -174,6 +174,29 @@ static enum status check_selections(const struct compare *compare, struct error 
                             "has no effect on any of the methods");
 }
 
+// The first option of a draw that is given, as a flag.
+static const char *draw_option(const Surefoot__Sampling *sampling) {
+    return sampling == NULL                   ? NULL
+           : sampling->has_temperature        ? "--temperature"
+           : sampling->has_top_k              ? "--top-k"
+           : sampling->has_top_p              ? "--top-p"
+           : sampling->has_repetition_penalty ? "--repetition-penalty"
+           : sampling->has_frequency_penalty  ? "--frequency-penalty"
+           : sampling->n_logit_bias > 0       ? "--logit-bias"
+                                              : NULL;
+}
+
+static enum status check_drawn(const struct compare *compare, struct error *err) {
+    const char *flag = draw_option(compare->base->sampling);
+    bool read = flag == NULL || compare->certified != NULL;
+    for (int i = 0; !read && i < compare->n_methods; i++) {
+        read = !row_of(&compare->methods[i])->takes_by_rank;
+    }
+    return read ? STATUS_OK
+                : error_set(err, STATUS_INVALID_ARGUMENT, flag,
+                            "has no effect on any of the methods, which draw no token");
+}
+
 // One set of flags for all methods: each flag must mean something to one of them.
 static enum status check_read(const struct compare *compare, struct error *err) {
     for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
@@ -194,7 +217,7 @@ static enum status check_read(const struct compare *compare, struct error *err) 
                              "has no effect on any of the methods");
         }
     }
-    return STATUS_OK;
+    return check_drawn(compare, err);
 }
 
 // Gives each method of the study the flags that it reads.

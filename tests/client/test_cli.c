@@ -973,6 +973,12 @@ static void test_compare_averages_over_common_prompts_and_keeps_results(void **s
            endpoint);
     EXPECT(2, "--fallback-cap: has no effect", "compare", input, "--fallback-cap", "1", "--tries",
            "1", "--endpoint", endpoint);
+    EXPECT(2, "--temperature: has no effect on any", "compare", input, "--methods",
+           "args:plain,args:lagrangian", "--temperature", "0.5", "--endpoint", endpoint);
+    EXPECT(2, "--logit-bias: has no effect on any", "compare", input, "--methods", "args",
+           "--logit-bias", "3=1", "--endpoint", endpoint);
+    EXPECT(0, "every method answered", "compare", input, "--methods", "args,sample",
+           "--temperature", "0.5", "--endpoint", endpoint, "--quiet");
     EXPECT(0, "every method answered", "compare", input, "--methods", "sample,beam,inference-guard",
            "--selection", "lagrangian", "--endpoint", endpoint, "--quiet", "--out", place->out);
     static const char *const selections[] = {"plain", "lagrangian", "augmented"};
