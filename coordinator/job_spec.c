@@ -206,11 +206,33 @@ static enum status check_required(const Surefoot__JobSpec *spec, struct error *e
     return STATUS_OK;
 }
 
+// An end of segments by entropy that the fields around it leave no room for.
+static enum status check_segments(const Surefoot__JobSpec *spec, struct error *err) {
+    uint32_t block = (uint32_t)job_field_number(JOB_FIELD_BLOCK_TOKENS, spec);
+    uint32_t least = (uint32_t)job_field_number(JOB_FIELD_SEGMENT_TOKENS_MIN, spec);
+    if (!job_field_is_read(JOB_FIELD_ENTROPY_THRESHOLD, spec)) {
+        return STATUS_OK;
+    }
+    if (job_field_number(JOB_FIELD_ENTROPY_THRESHOLD, spec) > 0) {
+        return least < block ? STATUS_OK
+                             : error_set(err, STATUS_INVALID_ARGUMENT, "spec.segment_tokens_min",
+                                         "%u, and block_tokens %u ends every segment before its "
+                                         "entropy can; entropy_threshold 0 asks for that",
+                                         least, block);
+    }
+    return least == (uint32_t)job_field_fallback(JOB_FIELD_SEGMENT_TOKENS_MIN, spec)
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, "spec.segment_tokens_min",
+                           "%u has no effect: with entropy_threshold 0 block_tokens alone ends a "
+                           "segment",
+                           least);
+}
+
 // What only one of two fields can say.
 static enum status check_tilt(const Surefoot__JobSpec *spec, struct error *err) {
     double kl = job_field_number(JOB_FIELD_TILT_KL, spec);
     double beta = job_field_number(JOB_FIELD_TILT_BETA, spec);
-    if (beta > 0 && kl != job_field_fallback(JOB_FIELD_TILT_KL, spec)) {
+    if (beta > 0 && job_field_is_set(JOB_FIELD_TILT_KL, spec)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.tilt_kl",
                          "%g, and tilt_beta %g says it otherwise; give one", kl, beta);
     }
@@ -250,6 +272,9 @@ static enum status check_fields(const Surefoot__JobSpec *spec, struct error *err
     enum status status = check_method(spec, err);
     if (status == STATUS_OK) {
         status = check_required(spec, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_segments(spec, err);
     }
     if (status == STATUS_OK) {
         status = check_blocks(spec, err);

@@ -542,7 +542,9 @@ bool job_asks_model(const Surefoot__JobSpec *spec) {
 
 bool job_field_has_fallback(enum job_field_index index, const Surefoot__JobSpec *spec) {
     const struct job_field *field = job_field_get(index);
-    return !field->required &&
+    bool said_by_beta =
+        index == JOB_FIELD_TILT_KL && job_field_number(JOB_FIELD_TILT_BETA, spec) > 0;
+    return !field->required && !said_by_beta &&
            (!field->of_model || (index == JOB_FIELD_MAX_TOKENS && !job_asks_model(spec)));
 }
 

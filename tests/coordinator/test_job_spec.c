@@ -59,6 +59,12 @@ static void use_scorers(struct draft *draft, size_t n) {
     draft->scorers[1].name = "demo-cost";
 }
 
+static void use_cards(struct draft *draft) {
+    draft->spec.method = "cards";
+    draft->spec.has_reward_threshold = true;
+    draft->spec.reward_threshold = 3;
+}
+
 static void use_lexical(struct draft *draft) {
     use_scorers(draft, 1);
     draft->scorers[0].name = "lexical";
@@ -302,6 +308,13 @@ static void use_rewards(struct draft *draft, size_t from, size_t count) {
     calibration.n_rewards = count;
     draft->spec.calibration = &calibration;
 }
+EDIT(tilt_default_twice, d->spec.has_tilt_kl = d->spec.has_tilt_beta = true; d->spec.tilt_kl = 0.5;
+     d->spec.tilt_beta = 1;)
+EDIT(segments_of_blocks, use_cards(d); d->spec.has_block_tokens = true; d->spec.block_tokens = 4;)
+EDIT(segments_above_blocks, use_cards(d); d->spec.has_segment_tokens_min = true;
+     d->spec.segment_tokens_min = 64;)
+EDIT(segments_unread, use_cards(d); d->spec.has_segment_tokens_min = true;
+     d->spec.segment_tokens_min = 5; d->spec.has_entropy_threshold = true;)
 EDIT(rewards_none, use_rewards(d, 0, 0);)
 EDIT(rewards_nan, use_rewards(d, 0, 2);)
 EDIT(rewards_fall, use_rewards(d, 2, 2);)
@@ -518,6 +531,10 @@ static const struct bad_input bad_messages[] = {
     {edit_tilt_beta, INVALID, "spec.tilt_beta", "[0, 1e+300]"},
     {edit_tilt_rank_set, INVALID, "spec.tilt_rank_set", "admissible, all"},
     {edit_tilt_twice, INVALID, "spec.tilt_kl", "tilt_beta"},
+    {edit_tilt_default_twice, INVALID, "spec.tilt_kl", "0.5, and tilt_beta 1"},
+    {edit_segments_of_blocks, INVALID, "spec.segment_tokens_min", "4, and block_tokens 4"},
+    {edit_segments_above_blocks, INVALID, "spec.segment_tokens_min", "64, and block_tokens 64"},
+    {edit_segments_unread, INVALID, "spec.segment_tokens_min", "5 has no effect"},
     {edit_rewards_none, INVALID, "spec.calibration.rewards", "missing"},
     {edit_rewards_nan, INVALID, "spec.calibration.rewards[1]", "nan"},
     {edit_rewards_fall, INVALID, "spec.calibration.rewards[1]", "2 is not"},
