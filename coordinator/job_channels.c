@@ -273,6 +273,10 @@ static enum status resolve_channel(struct channel *channel, struct error *err) {
         status = refuse(channel, JOB_FIELD_COST_MIN, err,
                         "has no meaning under cost_mode end_sign: its costs are not summed");
     }
+    if (status == STATUS_OK && fields->has_cost_min && fields->cost_min != 0 &&
+        out->cost_mode == COST_MODE_TOKEN_SUM_POS) {
+        status = refuse(channel, JOB_FIELD_COST_MIN, err, "is 0 under cost_mode token_sum_pos");
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -413,9 +417,10 @@ static enum status resolve_named(struct job_spec *spec, const struct model_set *
                               .fields = message,
                               .message = path,
                               .out = &spec->search.channels[index]};
-    *channel.out = (struct search_channel){.has_cost_min = false};
+    *channel.out = (struct search_channel){.name = name};
     if (is_named(name, JOB_CHANNEL_RULES)) {
         *channel.out = rules_channel;
+        channel.out->name = name;
         return STATUS_OK;
     }
     if (!is_named(name, JOB_CHANNEL_COST)) {

@@ -314,11 +314,16 @@ static void take_foretold(struct candidate *candidate, const struct search_spec 
     }
 }
 
+static enum status no_memory(const struct candidate *candidate, struct error *err) {
+    return error_set(err, STATUS_NO_MEMORY, "", "no memory for candidate %" PRIu64, candidate->id);
+}
+
 enum status candidate_append_row(struct candidate *candidate, const struct search_spec *spec,
-                                 const float *prompt_scores, const struct search_row *row) {
+                                 const float *prompt_scores, const struct search_row *row,
+                                 struct error *err) {
     if (!own_history(candidate, spec, candidate->n_tokens + row->n_tokens, row->n_places,
                      candidate->n_blocks + 1)) {
-        return STATUS_NO_MEMORY;
+        return no_memory(candidate, err);
     }
     append(candidate, spec, row);
     // A candidate that fills max_tokens has ended, whatever the worker calls it.
@@ -326,7 +331,7 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     candidate->finish =
         row->finish == SEARCH_FINISH_NONE && full ? SEARCH_FINISH_LENGTH : row->finish;
     if (candidate->finish != SEARCH_FINISH_NONE && !keep_text(candidate, row)) {
-        return STATUS_NO_MEMORY;
+        return no_memory(candidate, err);
     }
     struct search_scores scores = candidate_scores(candidate, prompt_scores);
     struct safety_state state;
@@ -341,5 +346,5 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     if (spec->critic_parts > 0 && candidate->finish == SEARCH_FINISH_NONE) {
         take_foretold(candidate, spec, row);
     }
-    return STATUS_OK;
+    return safety_check_costs(spec, &state, err);
 }

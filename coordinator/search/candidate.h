@@ -75,10 +75,11 @@ MUST_CHECK enum status candidate_check_row(const struct candidate *candidate,
                                            const struct search_spec *spec,
                                            const struct search_row *row, struct error *err);
 
-// Appends a checked row and re-evaluates the safety state.
+// Appends a checked row and re-evaluates the safety state. STATUS_NO_MEMORY; errors of
+// safety_check_costs().
 MUST_CHECK enum status candidate_append_row(struct candidate *candidate,
                                             const struct search_spec *spec,
                                             const float *prompt_scores,
-                                            const struct search_row *row);
+                                            const struct search_row *row, struct error *err);
 
 #endif

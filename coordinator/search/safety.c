@@ -21,6 +21,7 @@ struct running_cost {
     double weight; // gamma^k of the next cost
     bool exceeded; // some S_t so far was over budget
     double lowest; // smallest z at a cost so far
+    double cost_lowest;
 };
 
 // z = (b - S) / gamma^t: a number also where a small gamma has become 0.
@@ -33,6 +34,7 @@ static void running_cost_add(struct running_cost *running, double cost, double b
     running->sum += running->weight * cost;
     running->exceeded = running->exceeded || !safety_within_budget(running->sum, budget);
     running->lowest = fmin(running->lowest, safety_z(budget, running->sum, running->weight));
+    running->cost_lowest = fmin(running->cost_lowest, cost);
 }
 
 static bool is_token_mode(enum cost_mode mode) {
@@ -80,7 +82,8 @@ static double block_cost(const struct view *view, uint32_t block) {
 // Walks the tokens in order: those that were read for token modes, those of the response for block
 // modes, whose costs fall on a block's last token. gamma advances per token or per block.
 static struct running_cost accumulate(const struct view *view) {
-    struct running_cost running = {.sum = 0.0, .weight = 1.0, .lowest = INFINITY};
+    struct running_cost running = {
+        .sum = 0.0, .weight = 1.0, .lowest = INFINITY, .cost_lowest = INFINITY};
     const struct search_channel *channel = view->channel;
     const struct search_scores *scores = view->scores;
     bool per_token = is_token_mode(channel->cost_mode);
@@ -147,8 +150,10 @@ static struct channel_state evaluate_end_sign(const struct view *view) {
         score = end_cost(view, block);
         highest = fmax(highest, score);
     }
-    struct channel_state state = {
-        .cost = score, .z = budget - score, .admissible = safety_within_budget(score, budget)};
+    struct channel_state state = {.cost = score,
+                                  .z = budget - score,
+                                  .admissible = safety_within_budget(score, budget),
+                                  .cost_lowest = INFINITY};
     if (view->channel->admit_rule == ADMIT_RULE_PREFIX && !safety_within_budget(highest, budget)) {
         state.z = state.admissible ? budget - highest : state.z;
         state.admissible = false;
@@ -165,12 +170,28 @@ static struct channel_state evaluate_sum(const struct view *view) {
         .z = safety_z(budget, running.sum, running.weight),
         .admissible = safety_within_budget(running.sum, budget),
         .certain_loss = is_certain_loss(view, &running),
+        .cost_lowest = running.cost_lowest,
     };
     if (view->channel->admit_rule == ADMIT_RULE_PREFIX && running.exceeded) {
         state.z = state.admissible ? running.lowest : state.z;
         state.admissible = false;
     }
     return state;
+}
+
+enum status safety_check_costs(const struct search_spec *spec, const struct safety_state *state,
+                               struct error *err) {
+    for (uint32_t i = 0; i < spec->n_channels; i++) {
+        const struct search_channel *channel = &spec->channels[i];
+        double lowest = state->channels[i].cost_lowest;
+        if (channel->has_cost_min && lowest < channel->cost_min) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "cost_min",
+                             "%g, and a cost in channel %s is %g: what was pruned on its word may "
+                             "have been good",
+                             channel->cost_min, channel->name, lowest);
+        }
+    }
+    return STATUS_OK;
 }
 
 void safety_evaluate(const struct search_spec *spec, const struct search_scores *scores,

@@ -28,6 +28,11 @@ struct safety_state {
 void safety_evaluate(const struct search_spec *spec, const struct search_scores *scores,
                      struct safety_state *out);
 
+// Of an evaluated state. STATUS_INVALID_ARGUMENT: a cost is below the cost_min of its channel, so
+// that certain losses were none.
+MUST_CHECK enum status safety_check_costs(const struct search_spec *spec,
+                                          const struct safety_state *state, struct error *err);
+
 // Tokens of the shortest block that is not a text's last: block_tokens, fewer where entropy ends
 // blocks.
 uint32_t safety_shortest_block(const struct search_spec *spec);

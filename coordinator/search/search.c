@@ -298,9 +298,9 @@ enum status search_on_row(struct search *search, const struct search_row *row, s
         search->prompt_scores[i] = row->scores[i].prompt_score;
     }
     search->n_rows++;
-    status = candidate_append_row(candidate, &search->spec, search->prompt_scores, row);
+    status = candidate_append_row(candidate, &search->spec, search->prompt_scores, row, err);
     if (status != STATUS_OK) {
-        return error_set(err, status, "", "no memory for candidate %" PRIu64, row->candidate_id);
+        return status;
     }
     candidate->outstanding = false;
     search->n_outstanding--;

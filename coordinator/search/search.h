@@ -23,6 +23,7 @@ struct search_scorer {
 
 // Costs with a budget of their own: what one channel saves pays for nothing in another.
 struct search_channel {
+    const char *name; // for messages; borrowed
     enum cost_mode cost_mode;
     double budget;   // b
     double discount; // gamma, (0, 1]
@@ -167,10 +168,11 @@ enum candidate_fate { // frozen, stored and shown
 const char *candidate_fate_name(enum candidate_fate fate);
 
 struct channel_state {
-    double cost;       // S_t; for end_sign the newest e_j
-    double z;          // gamma^-t (b - S_t); for end_sign b - e_j; see safety.h
-    bool admissible;   // terminal: z >= 0 now; prefix: z >= 0 now and at every earlier cost
-    bool certain_loss; // no continuation within max_tokens can be admissible
+    double cost;        // S_t; for end_sign the newest e_j
+    double z;           // gamma^-t (b - S_t); for end_sign b - e_j; see safety.h
+    bool admissible;    // terminal: z >= 0 now; prefix: z >= 0 now and at every earlier cost
+    bool certain_loss;  // no continuation within max_tokens can be admissible
+    double cost_lowest; // of the costs that are summed so far; infinite where there is none
 };
 
 // Summary for provenance. Tokens, scores and text belong to the search and are there for candidates

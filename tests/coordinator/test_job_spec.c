@@ -412,6 +412,8 @@ EDIT(
         d->scorers[i].channel = i < 5 ? d->channels[i - 2].name : NULL;
     })
 EDIT(unknown_scorer, use_scorers(d, 2); d->scorers[1].name = "gpt-9";)
+EDIT(cost_min_of_clamped, d->spec.has_cost_min = true; d->spec.cost_min = 5;
+     d->spec.cost_mode = "token_sum_pos"; d->spec.has_budget = true;)
 EDIT(cost_min_unused, d->spec.has_cost_min = true; d->spec.cost_mode = "end_sign";
      d->spec.has_budget = true;)
 EDIT(
@@ -599,6 +601,7 @@ static const struct bad_input bad_messages[] = {
 static const struct bad_input bad_for_models[] = {
     {edit_unknown_scorer, INVALID, "spec.scorers[1].name", "demo-reward, demo-cost, lexical"},
     {edit_cost_min_unused, INVALID, "spec.cost_min", "end_sign"},
+    {edit_cost_min_of_clamped, INVALID, "spec.cost_min", "0 under cost_mode token_sum_pos"},
     {edit_rules_too_many, LIMIT, "spec.lexical", "8"},
     {edit_channel_no_mode, INVALID, "spec.channels[0].cost_mode", "is missing"},
     {edit_channel_no_budget, INVALID, "spec.channels[0].budget", "is missing"},

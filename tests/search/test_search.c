@@ -571,6 +571,43 @@ static void test_rows_that_contradict_the_order_are_refused(void **state) {
     search_destroy(search);
 }
 
+// Certain losses were told on its word.
+static void test_a_cost_below_cost_min_is_refused_by_name(void **state) {
+    (void)state;
+    static const double declared[] = {5.0, -0.5, -2.0};
+    for (size_t i = 0; i < sizeof declared / sizeof declared[0]; i++) {
+        struct search_spec spec =
+            world_spec(SEARCH_METHOD_BEST_OF_N, SEARCH_SELECTION_AUGMENTED, 1, 2, 4);
+        spec.channels[0].name = "harm";
+        spec.channels[0].cost_mode = COST_MODE_TOKEN_SUM;
+        spec.channels[0].has_cost_min = true;
+        spec.channels[0].cost_min = declared[i];
+        struct search *search = world_open_search(&spec);
+        struct search_grow grow;
+        assert_true(search_next(search, &grow));
+        const uint32_t tokens[] = {1, 2};
+        const float logprobs[2] = {0.0F};
+        const float costs[] = {0.25F, -2.0F};
+        struct search_score scores[WORLD_SCORERS];
+        world_scores(scores, 0, costs, 2, 0);
+        const struct search_row row = {.candidate_id = grow.candidate_id,
+                                       .token_ids = tokens,
+                                       .logprobs = logprobs,
+                                       .n_tokens = 2,
+                                       .scores = scores,
+                                       .n_places = 2};
+        struct error err = {0};
+        if (declared[i] == -2.0) {
+            assert_ok(search_on_row(search, &row, &err), &err);
+        } else {
+            assert_status(STATUS_INVALID_ARGUMENT, search_on_row(search, &row, &err));
+            assert_string_equal(err.field, "cost_min");
+            assert_non_null(strstr(err.message, "channel harm is -2"));
+        }
+        search_destroy(search);
+    }
+}
+
 static void test_too_many_candidates_are_a_limit(void **state) {
     (void)state;
     struct search_spec spec =
@@ -891,6 +928,7 @@ int main(void) {
         cmocka_unit_test(test_restated_costs_replace_earlier_ones),
         cmocka_unit_test(test_what_was_lost_stays_lost),
         cmocka_unit_test(test_rows_that_contradict_the_order_are_refused),
+        cmocka_unit_test(test_a_cost_below_cost_min_is_refused_by_name),
         cmocka_unit_test(test_too_many_candidates_are_a_limit),
         cmocka_unit_test(test_tokens_after_the_choice_are_counted_by_blocks),
         cmocka_unit_test(test_blocks_grow_to_the_longest),
