@@ -411,6 +411,39 @@ static enum status write_part(const char *part, const char *text, const char *pa
     return status;
 }
 
+static enum status refuse_other(const char *path, struct error *err) {
+    return error_set(err, STATUS_ALREADY_EXISTS, NULL,
+                     "%.200s holds something else; name another file", path);
+}
+
+static enum status part_path(const char *path, char part[PATH_MAX], struct error *err) {
+    return snprintf(part, PATH_MAX, "%s.part", path) < PATH_MAX
+               ? STATUS_OK
+               : error_set(err, STATUS_LIMIT, NULL, "the path is too long");
+}
+
+enum status certificate_check_path(const char *path, struct error *err) {
+    char part[PATH_MAX];
+    json_t *there = NULL;
+    struct error ignored;
+    if (access(path, F_OK) == 0) {
+        enum status status = certificate_read(path, &there, &ignored);
+        json_decref(there);
+        return status == STATUS_OK ? status : refuse_other(path, err);
+    }
+    enum status status = part_path(path, part, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        return fail(part, "write", err);
+    }
+    close(fd);
+    unlink(part);
+    return STATUS_OK;
+}
+
 enum status certificate_write(const char *path, const json_t *certificate, struct error *err) {
     char part[PATH_MAX];
     char *text = json_dumps(certificate, JSON_INDENT(2) | JSON_SORT_KEYS);
@@ -422,18 +455,17 @@ enum status certificate_write(const char *path, const json_t *certificate, struc
     json_numbers_shorten(text);
     size_t size = strlen(text);
     char *whole = realloc(text, size + 2);
-    if (whole == NULL || snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part) {
-        free(whole != NULL ? whole : text);
-        return whole == NULL ? no_memory(err)
-                             : error_set(err, STATUS_LIMIT, NULL, "the path is too long");
+    if (whole == NULL) {
+        free(text);
+        return no_memory(err);
     }
     memcpy(whole + size, "\n", 2);
-    enum status status = STATUS_OK;
-    if (access(path, F_OK) != 0) {
+    enum status status = part_path(path, part, err);
+    if (status == STATUS_OK && access(path, F_OK) != 0) {
         status = write_part(part, whole, path, err);
-    } else if (read_file(path, &there, &ignored) != STATUS_OK || strcmp(there, whole) != 0) {
-        status = error_set(err, STATUS_ALREADY_EXISTS, NULL,
-                           "%.200s holds something else; name another file", path);
+    } else if (status == STATUS_OK &&
+               (read_file(path, &there, &ignored) != STATUS_OK || strcmp(there, whole) != 0)) {
+        status = refuse_other(path, err);
     }
     free(there);
     free(whole);

@@ -21,6 +21,10 @@ MUST_CHECK enum status certificate_make(const struct judged *judged,
 // certificate, or altered, the field says where; STATUS_VERSION: of another schema.
 MUST_CHECK enum status certificate_read(const char *path, json_t **out, struct error *err);
 
+// Whether a certificate can be written there: the file is none yet, in a directory where one can be
+// made, or a certificate, which is kept. STATUS_ALREADY_EXISTS: it holds something else; STATUS_IO.
+MUST_CHECK enum status certificate_check_path(const char *path, struct error *err);
+
 // Writes it, whole or not at all. STATUS_ALREADY_EXISTS: the file holds something else;
 // STATUS_IO, STATUS_DISK_FULL, STATUS_NO_MEMORY.
 MUST_CHECK enum status certificate_write(const char *path, const json_t *certificate,

@@ -183,6 +183,15 @@ static enum status read_rule(struct certify *certify, struct error *err) {
     return read_judge(certify, err);
 }
 
+// Before the work whose fruit it is to hold.
+static enum status check_write(const char *path, struct error *err) {
+    enum status status = path != NULL ? certificate_check_path(path, err) : STATUS_OK;
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "--write");
+    }
+    return status;
+}
+
 static int report(const struct certify_findings *found, bool json) {
     const struct certify_report report = {
         .judged = &found->judged,
@@ -317,6 +326,9 @@ int verb_certify(struct cli *cli, int argc, char **argv) {
     }
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
+    }
+    if (status == STATUS_OK) {
+        status = check_write(certify->found.write, &err);
     }
     if (status == STATUS_OK) {
         status = n_positional > 0

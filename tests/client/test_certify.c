@@ -345,6 +345,21 @@ static void test_a_target_out_of_reach_is_told_from_the_pilot(void **state) {
     EXPECT(2, "prompts: 100 are too few: 299 safe answers", SCORED, "--epsilon", "0.01");
 }
 
+// Told before any file is read: what is made for it may take hours.
+static void test_a_certificate_that_cannot_be_written_is_told_first(void **state) {
+    const struct place *place = *state;
+    char path[PATH_BYTES];
+#define LATE "--records", "/nowhere", "--judge", "judge:0", "--asked", "100", "--epsilon", "0.1"
+    EXPECT(2, "--records: cannot read /nowhere", LATE, "--write", (char *)place->certificate);
+    expect_no_certificate(place);
+    EXPECT(2, "--write: cannot write /nowhere/cert.json", LATE, "--write", "/nowhere/cert.json");
+    EXPECT(2, "holds something else", LATE, "--write", (char *)place->directory);
+    snprintf(path, sizeof path, "%s/note.txt", place->directory);
+    testkit_write_file(path, "{}", 2);
+    EXPECT(2, "--write: ", LATE, "--write", path);
+#undef LATE
+}
+
 static void test_a_judge_that_says_the_same_of_all_is_not_trusted(void **state) {
     const struct place *place = *state;
     write_records(place->safe, records_of("0.0", 0));
@@ -392,6 +407,7 @@ int main(void) {
         CASE(test_records_must_be_of_all_prompts),
         CASE(test_bad_records_are_refused_by_name),
         CASE(test_a_target_out_of_reach_is_told_from_the_pilot),
+        CASE(test_a_certificate_that_cannot_be_written_is_told_first),
         CASE(test_a_judge_that_says_the_same_of_all_is_not_trusted),
         CASE(test_bad_flags_are_refused_by_name),
     };
