@@ -73,3 +73,10 @@ void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default, con
                    "a NULL name ends the table");
     memcpy(flags->table, table, sizeof table);
 }
+
+enum status batch_flags_check(const struct batch_flags *flags, struct error *err) {
+    return flags->sample_seed_given && flags->sample == 0
+               ? error_set(err, STATUS_INVALID_ARGUMENT, "--sample-seed",
+                           "has no effect without --sample")
+               : STATUS_OK;
+}

@@ -18,7 +18,7 @@ struct batch_flags {
     uint64_t sample_seed;
     int sample_seed_given;
     uint32_t limit;
-    uint32_t in_flight;        // jobs
+    uint32_t in_flight; // jobs
     uint32_t patience_ms;
     int retry_failed;
     int quiet;
@@ -26,5 +26,8 @@ struct batch_flags {
 
 // `out_help` is static.
 void batch_flags_init(struct batch_flags *flags, uint32_t in_flight_default, const char *out_help);
+
+// After parsing. STATUS_INVALID_ARGUMENT: a flag has no effect.
+MUST_CHECK enum status batch_flags_check(const struct batch_flags *flags, struct error *err);
 
 #endif

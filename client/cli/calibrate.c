@@ -23,6 +23,7 @@ struct run {
     struct calibration_file file;
     struct item_key *keys;            // owned [items.count]
     char (*hashes)[SHA256_HEX_BYTES]; // owned [items.count], of the prompts
+    size_t recorded;                  // an item whose prompt has its record; SIZE_MAX: none has
     struct watch watch;
     struct progress progress;
     Surefoot__JobSpec spec; // of the item described last
@@ -61,9 +62,9 @@ static enum status begin(struct run *run, const Surefoot__JobResult *result, str
 }
 
 // What stays when the service is away costs it only space; the record is safe.
-static enum status forget(struct run *run, size_t index, struct error *err) {
-    enum status status = surefoot_close_job(run->session.client, run->keys[index].text,
-                                            watch_timeout(&run->watch), err);
+static enum status forget(struct run *run, const char *key, struct error *err) {
+    enum status status =
+        surefoot_close_job(run->session.client, key, watch_timeout(&run->watch), err);
     return status == STATUS_DEADLINE || status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
@@ -78,7 +79,7 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
                 surefoot_outcome_name(result->outcome), result->error != NULL ? ", " : "",
                 result->error != NULL && result->error->message != NULL ? result->error->message
                                                                         : "");
-        return forget(run, index, err);
+        return forget(run, run->keys[index].text, err);
     }
     const Surefoot__Calibration *made = result->calibration;
     enum status status = begin(run, result, err);
@@ -86,7 +87,7 @@ static enum status done(void *user, size_t index, const Surefoot__JobResult *res
         status =
             calibration_append(&run->file, run->hashes[index], made->rewards, made->n_rewards, err);
     }
-    return status == STATUS_OK ? forget(run, index, err) : status;
+    return status == STATUS_OK ? forget(run, run->keys[index].text, err) : status;
 }
 
 static enum status tick(void *user, struct error *err) {
@@ -97,18 +98,52 @@ static enum status tick(void *user, struct error *err) {
 
 static const struct batch_ops ops = {.describe = describe, .done = done, .tick = tick};
 
-// What is the command's own cannot be asked for.
-static enum status take_job(struct job_flags *job, uint32_t rollouts, struct error *err) {
-    static const enum job_field_index own[] = {JOB_FIELD_METHOD, JOB_FIELD_SELECTION, JOB_FIELD_N,
-                                               JOB_FIELD_CALIBRATE, JOB_FIELD_TILT};
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
-        if (job_field_is_set(own[i], &job->spec)) {
-            return error_set(err, STATUS_INVALID_ARGUMENT, job_field_get(own[i])->name,
-                             "calibrate draws --rollouts answers of the policy and takes none");
+// The first flag of the job that has no effect on the rewards of the policy's answers; "": none.
+static void find_idle_flag(const struct job_flags *job, char out[ERROR_FIELD_BYTES]) {
+    const struct {
+        bool given;
+        const char *flag;
+    } others[] = {
+        {job->preset != NULL, "--preset"},
+        {job->certificate != NULL, "--certificate"},
+        {job->calibration_path != NULL, "--calibration"},
+        {job->channels.flags.count > 0, "--channel"},
+        {job->required.count > 0, "--require"},
+        {job->forbidden.count > 0, "--forbid"},
+        {job->required_regex.count > 0, "--require-regex"},
+        {job->forbidden_regex.count > 0, "--forbid-regex"},
+        {job->lexical.has_words_min, "--words-min"},
+        {job->lexical.has_words_max, "--words-max"},
+    };
+    out[0] = '\0';
+    for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
+        if (i != JOB_FIELD_MAX_TOKENS && i != JOB_FIELD_DEADLINE_MS &&
+            job_field_is_set(i, &job->spec)) {
+            char name[FIELD_FLAG_NAME_BYTES];
+            field_flag_name(i, name);
+            snprintf(out, ERROR_FIELD_BYTES, "--%s", name);
+            return;
         }
     }
-    if (job->calibration_path != NULL) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "--calibration", "has no effect here");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (others[i].given) {
+            snprintf(out, ERROR_FIELD_BYTES, "%s", others[i].flag);
+            return;
+        }
+    }
+}
+
+static enum status refuse_idle(const char *flag, struct error *err) {
+    return error_set(err, STATUS_INVALID_ARGUMENT, flag,
+                     "has no effect: calibrate keeps the rewards of --rollouts answers of the "
+                     "policy, whatever they cost");
+}
+
+static enum status take_job(struct job_flags *job, uint32_t rollouts, struct error *err) {
+    char flag[ERROR_FIELD_BYTES];
+    find_idle_flag(job, flag);
+    if (flag[0] != '\0') {
+        return refuse_idle(flag, err);
     }
     job->spec.method = "best-of-n";
     job->spec.selection = "plain";
@@ -117,59 +152,81 @@ static enum status take_job(struct job_flags *job, uint32_t rollouts, struct err
     return STATUS_OK;
 }
 
-static const Surefoot__ModelInfo *find_policy(const Surefoot__ServiceStatus *state) {
+static bool is_cost_model(const Surefoot__ServiceStatus *state, const char *name) {
     for (size_t i = 0; i < state->n_groups; i++) {
         const Surefoot__GroupStatus *group = state->groups[i];
         for (size_t j = 0; group->alive && j < group->n_models; j++) {
-            const char *role = group->models[j]->role;
-            if (role != NULL && strcmp(role, "policy") == 0) {
-                return group->models[j];
+            const Surefoot__ModelInfo *model = group->models[j];
+            if (model->name != NULL && strcmp(model->name, name) == 0) {
+                return model->role != NULL && strcmp(model->role, "cost") == 0;
             }
         }
     }
-    return NULL;
+    return false;
 }
 
-static void take_sampling(const Surefoot__Sampling *given, Surefoot__Sampling *out) {
-    out->temperature = given->has_temperature ? given->temperature : out->temperature;
-    out->top_k = given->has_top_k ? given->top_k : out->top_k;
-    out->top_p = given->has_top_p ? given->top_p : out->top_p;
-    out->repetition_penalty =
-        given->has_repetition_penalty ? given->repetition_penalty : out->repetition_penalty;
-    out->frequency_penalty =
-        given->has_frequency_penalty ? given->frequency_penalty : out->frequency_penalty;
-    out->min_tokens = given->has_min_tokens ? given->min_tokens : out->min_tokens;
-}
-
-// Before anything is asked, as a file that lacks no prompt gets no result: what was given and the
-// policy are what the file was made with.
-static enum status check_header(struct run *run, const Surefoot__ServiceStatus *state,
-                                struct error *err) {
+static enum status check_scorers(const struct run *run, const Surefoot__ServiceStatus *state,
+                                 struct error *err) {
     const Surefoot__JobSpec *spec = &run->job->spec;
-    const Surefoot__ModelInfo *policy = find_policy(state);
+    for (size_t i = 0; i < spec->n_scorers; i++) {
+        const char *role = spec->scorers[i]->role;
+        if (role != NULL ? strcmp(role, "cost") == 0
+                         : is_cost_model(state, spec->scorers[i]->name)) {
+            char flag[ERROR_FIELD_BYTES];
+            snprintf(flag, sizeof flag, "--scorer %.40s", spec->scorers[i]->name);
+            return refuse_idle(flag, err);
+        }
+    }
+    return STATUS_OK;
+}
+
+// What the service cannot compare.
+static enum status check_header(struct run *run, struct error *err) {
     if (run->file.header == NULL) {
         return STATUS_OK;
     }
     Surefoot__CalibrationHeader header = *run->file.header->header;
-    Surefoot__Calibration conditions = *header.conditions;
-    Surefoot__Sampling sampling = *conditions.sampling;
-    Surefoot__CalibratedModel model = *conditions.policy;
-    if (policy != NULL) {
-        model.hash = policy->hash;
-        model.precision = policy->precision;
-        model.kv_dtype = policy->kv_dtype;
-    }
-    if (spec->sampling != NULL) {
-        take_sampling(spec->sampling, &sampling);
-    }
-    conditions.policy = &model;
-    conditions.sampling = &sampling;
-    conditions.max_tokens = spec->has_max_tokens ? spec->max_tokens : conditions.max_tokens;
-    header.conditions = &conditions;
-    header.seed = spec->seed;
-    header.date = spec->date;
+    header.seed = run->job->spec.seed;
+    header.date = run->job->spec.date;
     return calibration_begin(&run->file, &header, err);
 }
+
+// One answer to a prompt that has its record, as a job with the calibration: the service compares
+// models, scorers and sampling with what the file was made with, and says what differs.
+struct probe {
+    struct run *run;
+    Surefoot__Calibration conditions;
+    char key[SUREFOOT_KEY_BYTES];
+};
+
+static void describe_probe(void *user, size_t index, const Surefoot__JobSpec **spec,
+                           const char **key) {
+    struct probe *probe = user;
+    struct run *run = probe->run;
+    set_item(run, index);
+    run->spec.n = 1;
+    run->spec.has_calibrate = run->spec.calibrate = 0;
+    run->spec.calibration = &probe->conditions;
+    *spec = &run->spec;
+    *key = probe->key;
+}
+
+static enum status done_probe(void *user, size_t index, const Surefoot__JobResult *result,
+                              struct error *err) {
+    struct probe *probe = user;
+    (void)index;
+    (void)result;
+    return forget(probe->run, probe->key, err);
+}
+
+static enum status tick_probe(void *user, struct error *err) {
+    (void)user;
+    (void)err;
+    return STATUS_OK;
+}
+
+static const struct batch_ops probe_ops = {
+    .describe = describe_probe, .done = done_probe, .tick = tick_probe};
 
 // The names of the items' jobs: equal when prompt, job and models are.
 static enum status make_keys(struct run *run, struct error *err) {
@@ -178,7 +235,10 @@ static enum status make_keys(struct run *run, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    status = check_header(run, state, err);
+    status = check_scorers(run, state, err);
+    if (status == STATUS_OK) {
+        status = check_header(run, err);
+    }
     if (status != STATUS_OK) {
         surefoot_status_free(state);
         return status;
@@ -192,6 +252,7 @@ static enum status make_keys(struct run *run, struct error *err) {
 }
 
 // The items whose prompts have no record: indexes[*count]. Prompts that are there twice count once.
+// One that has its record is kept for the probe.
 static enum status find_missing(struct run *run, size_t *indexes, size_t *count,
                                 struct error *err) {
     json_t *seen = json_object();
@@ -200,14 +261,33 @@ static enum status find_missing(struct run *run, size_t *indexes, size_t *count,
     for (size_t i = 0; status == STATUS_OK && i < run->items.count; i++) {
         set_item(run, i);
         status = calibration_prompt_hash(&run->spec, run->hashes[i], err);
-        if (status == STATUS_OK && calibration_find(&run->file, run->hashes[i]) == NULL &&
-            json_object_get(seen, run->hashes[i]) == NULL) {
+        if (status != STATUS_OK) {
+            break;
+        }
+        if (calibration_find(&run->file, run->hashes[i]) != NULL) {
+            run->recorded = i;
+        } else if (json_object_get(seen, run->hashes[i]) == NULL) {
             json_object_set_new(seen, run->hashes[i], json_true());
             indexes[(*count)++] = i;
         }
     }
     json_decref(seen);
     return status;
+}
+
+static enum status run_probe(struct run *run, struct batch batch, struct error *err) {
+    if (run->recorded == SIZE_MAX) {
+        return STATUS_OK;
+    }
+    float reward = 0;
+    struct probe probe = {.run = run, .conditions = *run->file.header->header->conditions};
+    probe.conditions.rewards = &reward;
+    probe.conditions.n_rewards = 1;
+    surefoot_make_key(probe.key);
+    batch.ops = &probe_ops;
+    batch.user = &probe;
+    enum status status = batch_run(&batch, &run->recorded, 1, err);
+    return status == STATUS_OK ? status : calibration_name_refusal(&run->file, err);
 }
 
 static enum status run_items(struct cli *cli, struct run *run, const struct batch_flags *flags,
@@ -221,16 +301,19 @@ static enum status run_items(struct cli *cli, struct run *run, const struct batc
     if (status == STATUS_OK) {
         status = find_missing(run, indexes, &count, err);
     }
+    struct batch batch = {
+        .client = run->session.client,
+        .wake_fd = cli->signal_fd,
+        .in_flight = (int)flags->in_flight,
+        .watch = &run->watch,
+    };
+    watch_init(&run->watch, run->session.client, run->session.timeout_ms, flags->patience_ms);
     if (status == STATUS_OK) {
-        watch_init(&run->watch, run->session.client, run->session.timeout_ms, flags->patience_ms);
-        const struct batch batch = {
-            .client = run->session.client,
-            .wake_fd = cli->signal_fd,
-            .in_flight = (int)flags->in_flight,
-            .watch = &run->watch,
-            .ops = &ops,
-            .user = run,
-        };
+        status = run_probe(run, batch, err);
+    }
+    if (status == STATUS_OK) {
+        batch.ops = &ops;
+        batch.user = run;
         progress_start(&run->progress, stderr, flags->quiet, run->items.count,
                        run->items.count - count, flags->in_flight);
         status = batch_run(&batch, indexes, count, err);
@@ -253,7 +336,10 @@ static enum status open_run(struct run *run, const char *path, const struct batc
                                         .sample = flags->sample,
                                         .sample_seed = flags->sample_seed,
                                         .limit = flags->limit};
-    enum status status = items_read(path, &choice, &run->items, err);
+    enum status status = batch_flags_check(flags, err);
+    if (status == STATUS_OK) {
+        status = items_read(path, &choice, &run->items, err);
+    }
     if (status == STATUS_OK) {
         status = items_select(&run->items, &selection, err);
     }
@@ -340,6 +426,7 @@ int verb_calibrate(struct cli *cli, int argc, char **argv) {
         return CLI_EXIT_SYSTEM;
     }
     run->file.fd = -1;
+    run->recorded = SIZE_MAX;
     run->job = &job;
     enum status status = flags_parse(&line, argc, argv, &path, &n_positional, &help, &err);
     if (status == STATUS_OK && help) {

@@ -17,14 +17,14 @@
 enum { FORMAT = 1, VARINT_BYTES_MAX = 10, FILE_BYTES_MAX = 1 << 30 };
 
 static enum status fail(const struct calibration_file *file, const char *what, struct error *err) {
-    return error_set(err, status_from_errno(errno), file->flag, "cannot %s: %s", what,
-                     strerror(errno));
+    return error_set(err, status_from_errno(errno), file->flag, "cannot %s %.200s: %s", what,
+                     file->path, strerror(errno));
 }
 
 static enum status refuse(const struct calibration_file *file, size_t entry, const char *what,
                           struct error *err) {
-    return error_set(err, STATUS_MALFORMED, file->flag, "entry %zu %s; nothing in it was changed",
-                     entry, what);
+    return error_set(err, STATUS_MALFORMED, file->flag,
+                     "%.120s: entry %zu %s; nothing in it was changed", file->path, entry, what);
 }
 
 // The length before an entry; 0 bytes: it is torn.
@@ -162,11 +162,12 @@ static enum status read_file(struct calibration_file *file, uint8_t **bytes, siz
                              struct error *err) {
     struct stat info;
     if (fstat(file->fd, &info) != 0) {
-        return fail(file, "be looked at", err);
+        return fail(file, "look at", err);
     }
     if (!S_ISREG(info.st_mode) || info.st_size > FILE_BYTES_MAX) {
         return error_set(err, STATUS_INVALID_ARGUMENT, file->flag,
-                         "is no regular file of at most %d bytes", FILE_BYTES_MAX);
+                         "%.200s is no regular file of at most %d bytes", file->path,
+                         FILE_BYTES_MAX);
     }
     *size = (size_t)info.st_size;
     *bytes = malloc(*size + 1);
@@ -176,8 +177,9 @@ static enum status read_file(struct calibration_file *file, uint8_t **bytes, siz
     for (size_t done = 0; done < *size;) {
         ssize_t n = pread(file->fd, *bytes + done, *size - done, (off_t)done);
         if (n <= 0) {
-            return n == 0 ? error_set(err, STATUS_IO, file->flag, "became shorter")
-                          : fail(file, "read", err);
+            return n == 0
+                       ? error_set(err, STATUS_IO, file->flag, "%.200s became shorter", file->path)
+                       : fail(file, "read", err);
         }
         done += (size_t)n;
     }
@@ -186,7 +188,7 @@ static enum status read_file(struct calibration_file *file, uint8_t **bytes, siz
 
 enum status calibration_open(const char *path, bool writes, const char *flag,
                              struct calibration_file *out, struct error *err) {
-    *out = (struct calibration_file){.flag = flag, .index = json_object()};
+    *out = (struct calibration_file){.path = path, .flag = flag, .index = json_object()};
     sha256_init(&out->sha);
     out->fd =
         writes ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : open(path, O_RDONLY | O_CLOEXEC);
@@ -195,7 +197,7 @@ enum status calibration_open(const char *path, bool writes, const char *flag,
     bool torn = false;
     enum status status = out->fd < 0 ? fail(out, "open", err) : STATUS_OK;
     if (status == STATUS_OK && writes && flock(out->fd, LOCK_EX | LOCK_NB) != 0) {
-        status = error_set(err, STATUS_ALREADY_EXISTS, flag, "another run has it open");
+        status = error_set(err, STATUS_ALREADY_EXISTS, flag, "another run has %.200s open", path);
     }
     if (status == STATUS_OK) {
         status = read_file(out, &bytes, &size, err);
@@ -203,12 +205,14 @@ enum status calibration_open(const char *path, bool writes, const char *flag,
     if (status == STATUS_OK) {
         status = read_entries(out, bytes, size, &torn, err);
     }
-    if (status == STATUS_OK && !writes && (torn || !out->finished)) {
+    // An empty file is one to be written.
+    if (status == STATUS_OK && out->header == NULL && (torn || !writes)) {
+        status = error_set(err, STATUS_MALFORMED, flag, "%.200s is no calibration", path);
+    } else if (status == STATUS_OK && !writes && (torn || !out->finished)) {
         status = error_set(err, STATUS_MALFORMED, flag,
-                           "is not finished: it has no trailer; run `surefoot calibrate` again");
-    }
-    if (status == STATUS_OK && writes && torn && out->header == NULL) {
-        status = error_set(err, STATUS_MALFORMED, flag, "is no calibration");
+                           "%.200s is not finished: it has no trailer; run `surefoot calibrate` "
+                           "again",
+                           path);
     }
     free(bytes);
     return status;
@@ -237,7 +241,7 @@ static enum status write_entry(struct calibration_file *file,
     if (bytes == NULL) {
         free(packed);
         return error_set(err, status == STATUS_OK ? STATUS_NO_MEMORY : status, file->flag,
-                         "an entry cannot be packed");
+                         "an entry of %.200s cannot be packed", file->path);
     }
     size_t before = 0;
     for (uint64_t left = size; before == 0 || left > 0; left >>= 7) {
@@ -301,8 +305,8 @@ enum status calibration_begin(struct calibration_file *file,
     enum status status = STATUS_OK;
     if (json_diff_first(before, after, &diff)) {
         status = error_set(err, STATUS_INVALID_ARGUMENT, file->flag,
-                           "was made with %s %s, now it is %s; name another file", diff.path,
-                           diff.before, diff.after);
+                           "%.100s was made with %s %s, now it is %s; name another file",
+                           file->path, diff.path, diff.before, diff.after);
     }
     json_decref(before);
     json_decref(after);
@@ -321,8 +325,8 @@ enum status calibration_append(struct calibration_file *file, const char *prompt
     entry.record = &record;
     if (!is_record(&record, file->header->header->rollouts)) {
         return error_set(err, STATUS_MALFORMED, file->flag,
-                         "%zu rewards came, not %u finite ones in order", n_rewards,
-                         file->header->header->rollouts);
+                         "%.100s: %zu rewards came, not %u finite ones in order", file->path,
+                         n_rewards, file->header->header->rollouts);
     }
     Surefoot__CalibrationEntry *copy = NULL;
     enum status status = write_entry(file, &entry, err);
@@ -343,6 +347,18 @@ enum status calibration_finish(struct calibration_file *file, struct error *err)
     trailer.sha256 = hex;
     entry.trailer = &trailer;
     return file->finished ? STATUS_OK : write_entry(file, &entry, err);
+}
+
+enum status calibration_name_refusal(const struct calibration_file *file, struct error *err) {
+    static const char field[] = "spec.calibration";
+    if (file->fd < 0 || strncmp(err->field, field, sizeof field - 1) != 0) {
+        return err->status;
+    }
+    const struct error told = *err;
+    const char *what = told.field + sizeof field - 1;
+    what += what[0] == '.';
+    return error_set(err, told.status, file->flag, "%.100s was made otherwise: %s%s%s", file->path,
+                     what, what[0] != '\0' ? ": " : "", told.message);
 }
 
 const Surefoot__CalibrationRecord *calibration_find(const struct calibration_file *file,

@@ -16,7 +16,8 @@
 
 struct calibration_file {
     int fd;                               // -1: closed
-    const char *flag;                     // that names it, for errors; borrowed
+    const char *path;                     // for errors; borrowed
+    const char *flag;                     // that names it, likewise
     Surefoot__CalibrationEntry *header;   // owned; NULL: none yet
     Surefoot__CalibrationEntry **records; // owned [count]
     size_t count;
@@ -27,10 +28,10 @@ struct calibration_file {
 };
 
 // Reads and checks the whole file. With `writes` it is made if need be, locked, and what a crash
-// left of a last entry is passed over; without, it must be finished. `flag` names the file in
-// errors, borrowed until it is closed. STATUS_NOT_FOUND; STATUS_ALREADY_EXISTS: another run has it
-// open; STATUS_MALFORMED: no calibration, damaged or not finished, the message names the entry;
-// STATUS_IO. Release with calibration_close(), on failure too.
+// left of a last entry is passed over; without, it must be finished. `path` and `flag` name
+// the file in errors, borrowed until it is closed. STATUS_NOT_FOUND; STATUS_ALREADY_EXISTS: another
+// run has it open; STATUS_MALFORMED: no calibration, damaged or not finished, the message names the
+// entry; STATUS_IO. Release with calibration_close(), on failure too.
 MUST_CHECK enum status calibration_open(const char *path, bool writes, const char *flag,
                                         struct calibration_file *out, struct error *err);
 void calibration_close(struct calibration_file *file);
@@ -48,6 +49,10 @@ MUST_CHECK enum status calibration_append(struct calibration_file *file, const c
 
 // Writes the trailer and returns when it is on disk.
 MUST_CHECK enum status calibration_finish(struct calibration_file *file, struct error *err);
+
+// Of an error that is returned as it is, unless it is a service's refusal of a calibration (field
+// spec.calibration): then it names the file. Returns its status.
+enum status calibration_name_refusal(const struct calibration_file *file, struct error *err);
 
 // The record of a prompt, NULL when there is none. Borrowed.
 const Surefoot__CalibrationRecord *calibration_find(const struct calibration_file *file,

@@ -354,7 +354,7 @@ enum status job_flags_calibrate(struct job_flags *flags, Surefoot__JobSpec *spec
     const Surefoot__CalibrationRecord *record = calibration_find(file, hash);
     if (record == NULL) {
         return error_set(err, STATUS_NOT_FOUND, "--calibration",
-                         "has no record of the prompt (SHA-256 %.12s...)", hash);
+                         "%.100s has no record of the prompt (SHA-256 %.12s...)", file->path, hash);
     }
     flags->calibration = *file->header->header->conditions;
     flags->calibration.rewards = record->rewards;

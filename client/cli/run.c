@@ -99,6 +99,9 @@ int verb_run(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK) {
         status = run_job(&session, &job, patience_ms, &result, &err);
     }
+    if (status != STATUS_OK) {
+        status = calibration_name_refusal(&job.calibration_file, &err);
+    }
     session_close(&session);
     view.json = session_flags.json;
     code = status == STATUS_OK ? outcome_print(result, &view) : cli_fail(&err, view.json);

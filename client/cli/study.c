@@ -305,6 +305,9 @@ static enum status run_methods(struct cli *cli, struct study *study,
         int64_t start_ms = clock_monotonic_ms();
         study->at = i;
         status = batch_run(&batch, indexes[i], counts[i], err);
+        if (status != STATUS_OK) {
+            status = calibration_name_refusal(&study->job->calibration_file, err);
+        }
         if (counts[i] == study->items.count) {
             study->methods[i].wall_ms = (double)(clock_monotonic_ms() - start_ms);
         }
@@ -330,13 +333,12 @@ enum status study_open(struct study *study, const char *path, enum outfile_kind 
                                         .sample = flags->sample,
                                         .sample_seed = flags->sample_seed,
                                         .limit = flags->limit};
-    if (flags->sample_seed_given && flags->sample == 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "--sample-seed",
-                         "has no effect without --sample");
-    }
     study->job = job;
     study->turns = job->turns;
-    enum status status = items_read(path, &choice, &study->items, err);
+    enum status status = batch_flags_check(flags, err);
+    if (status == STATUS_OK) {
+        status = items_read(path, &choice, &study->items, err);
+    }
     if (status == STATUS_OK) {
         status = items_select(&study->items, &selection, err);
     }

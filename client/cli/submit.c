@@ -63,6 +63,9 @@ int verb_submit(struct cli *cli, int argc, char **argv) {
             .spec = &job.spec, .job_key = given_key, .timeout_ms = session.timeout_ms};
         status = surefoot_submit(session.client, &args, job_key, &duplicate, &err);
     }
+    if (status != STATUS_OK) {
+        status = calibration_name_refusal(&job.calibration_file, &err);
+    }
     session_close(&session);
     code = status == STATUS_OK ? print_accepted(job_key, duplicate, session_flags.json)
                                : cli_fail(&err, session_flags.json);

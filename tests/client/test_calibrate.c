@@ -72,7 +72,15 @@ static void test_a_calibration_is_gathered_and_used(void **state) {
     snprintf(prompts, sizeof prompts, "%s", testkit_source_path("models/demo/prompts.jsonl"));
     EXPECT(0, "up: 1 group", "up", "--comm", "local", "--policy", place->models[0], "--reward",
            place->models[1], "--cost", place->models[2]);
-    EXPECT(2, "takes none", CALIBRATE, "--n", "4");
+    EXPECT(2, "--n: has no effect: calibrate", CALIBRATE, "--n", "4");
+    EXPECT(2, "--budget: has no effect", CALIBRATE, "--budget", "3");
+    EXPECT(2, "--block-tokens: has no effect", CALIBRATE, "--block-tokens", "8");
+    EXPECT(2, "--forbid: has no effect", CALIBRATE, "--forbid", "cat");
+    EXPECT(2, "--words-max: has no effect", CALIBRATE, "--words-max", "3");
+    EXPECT(2, "--channel: has no effect", CALIBRATE, "--channel", "c:budget=1");
+    EXPECT(2, "--preset: has no effect", CALIBRATE, "--preset", "paper/base");
+    EXPECT(2, "--scorer cost: has no effect", CALIBRATE, "--scorer", "reward", "--scorer", "cost");
+    EXPECT(2, "--sample-seed: has no effect without --sample", CALIBRATE, "--sample-seed", "2");
     EXPECT(2, "--rollouts", CALIBRATE, "--rollouts", "5000");
     EXPECT(0, "6 prompts, 6 of them new", CALIBRATE);
     size_t size = 0;
@@ -94,18 +102,28 @@ static void test_a_calibration_is_gathered_and_used(void **state) {
     EXPECT(2, "--rollouts: 16", CALIBRATE, "--rollouts", "16");
     // Nothing is left to ask, and what would be asked otherwise is told all the same.
     EXPECT(2, "made with seed 0, now it is 9", CALIBRATE, "--seed", "9");
-    EXPECT(2, "sampling.temperature 1.0, now it is 0.5", CALIBRATE, "--temperature", "0.5");
-    EXPECT(2, "max_tokens 8, now it is 9", CALIBRATE, "--max-tokens", "9");
+    EXPECT(2, "/c.pb was made otherwise: sampling.temperature: 1 was calibrated, the job has 0.5",
+           CALIBRATE, "--temperature", "0.5");
+    EXPECT(2, "max_tokens: 8 was calibrated, the job has 9", CALIBRATE, "--max-tokens", "9");
+    EXPECT(2, "scorers[0].weight: 1 was calibrated, the job has 2", CALIBRATE, "--scorer",
+           "reward:reward:2");
+    EXPECT(2, "stop or logit_bias is not what was calibrated", CALIBRATE, "--logit-bias", "5=1");
+    EXPECT(2, "stop or logit_bias is not what was calibrated", CALIBRATE, "--stop", "x");
+    EXPECT(2, "policy.chat_template: ", CALIBRATE, "--chat-template", "raw");
+    EXPECT(0, "6 prompts, 0 of them new", CALIBRATE);
     EXPECT(2, "date", CALIBRATE, "--date", "2001-02-03");
     EXPECT(0, "6 answered", "sweep", prompts, "--limit", "6", "--method", "best-of-n", "--n", "16",
            "--max-tokens", "8", "--budget", "1000", "--tilt", "exp", "--tilt-sampler", "rollouts",
            "--calibration", place->calibration, "--out", place->records);
     EXPECT(2, "which line 7 asks", "sweep", prompts, "--limit", "7", "--method", "best-of-n", "--n",
            "16", "--max-tokens", "8", "--calibration", place->calibration, "--out", place->more);
+    EXPECT(2, "/c.pb was made otherwise: max_tokens: 8 was calibrated, the job has 9", "sweep",
+           prompts, "--limit", "6", "--method", "best-of-n", "--n", "16", "--max-tokens", "9",
+           "--calibration", place->calibration, "--out", place->more);
     EXPECT(0, "", "down");
     EXPECT(0, "up: 1 group", "up", "--comm", "local", "--policy", place->models[0], "--reward",
            place->models[1], "--cost", place->models[2], "--precision", "int8");
-    EXPECT(2, "policy.precision \"stored\", now it is \"int8\"", CALIBRATE);
+    EXPECT(2, "policy.precision: \"stored\" was calibrated, the job has \"int8\"", CALIBRATE);
 }
 
 int main(void) {

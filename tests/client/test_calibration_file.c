@@ -148,6 +148,7 @@ static void test_other_conditions_are_refused_by_name(void **state) {
     assert_ok(calibration_open(place->path, true, "--out", &file, &err), &err);
     assert_status(STATUS_INVALID_ARGUMENT, begin(&file, 0.5, &err));
     assert_non_null(strstr(err.message, "conditions.sampling.temperature 1.0, now it is 0.5"));
+    assert_non_null(strstr(err.message, place->path));
     assert_status(STATUS_ALREADY_EXISTS,
                   calibration_open(place->path, true, "--out", &other, &err));
     calibration_close(&other);
@@ -155,6 +156,21 @@ static void test_other_conditions_are_refused_by_name(void **state) {
     assert_status(STATUS_MALFORMED, calibration_append(&file, hashes[0], falling, 4, &err));
     assert_status(STATUS_MALFORMED, calibration_append(&file, hashes[0], rewards, 3, &err));
     calibration_close(&file);
+}
+
+static void test_what_is_no_calibration_is_said_with_its_name(void **state) {
+    const struct place *place = *state;
+    static const char *const foreign[] = {"", "{\"prompt\":\"hello\"}\n", "\x02\x08\x01"};
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        struct calibration_file file;
+        struct error err = {0};
+        testkit_write_file(place->path, foreign[i], strlen(foreign[i]));
+        assert_status(STATUS_MALFORMED,
+                      calibration_open(place->path, false, "--calibration", &file, &err));
+        assert_non_null(strstr(err.message, place->path));
+        assert_null(strstr(err.message, "not finished"));
+        calibration_close(&file);
+    }
 }
 
 static void test_a_prompt_is_known_by_what_it_is_made_of(void **state) {
@@ -186,6 +202,8 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_changed_byte_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_conditions_are_refused_by_name, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_no_calibration_is_said_with_its_name, set_up,
                                         tear_down),
         cmocka_unit_test(test_a_prompt_is_known_by_what_it_is_made_of),
     };
