@@ -142,7 +142,7 @@ static void start_job(struct coordinator *coordinator, struct job *job) {
         coordinator_stop_job(coordinator, job, SUREFOOT__OUTCOME__OUTCOME_FAILED, &err);
         return;
     }
-    status = job_start(job, groups_models(coordinator->groups), &err);
+    status = job_start(job, groups_models(coordinator->groups), &coordinator->tilts, &err);
     if (status == STATUS_OK) {
         status = scheduler_add_job(coordinator->scheduler, job->id, job->spec_bytes,
                                    job->spec->n_scorers, job_next, job);
@@ -411,6 +411,7 @@ void coordinator_close(struct coordinator *coordinator) {
     channel_close(coordinator->group_channel);
     channel_context_destroy(coordinator->context);
     watchers_destroy(coordinator->watchers);
+    tilt_cache_finish(&coordinator->tilts);
     scheduler_destroy(coordinator->scheduler);
     job_table_destroy(coordinator->jobs);
     groups_destroy(coordinator->groups);

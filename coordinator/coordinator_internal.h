@@ -50,6 +50,7 @@ struct coordinator {
     struct scheduler *scheduler;
     struct job_table *jobs; // accepted, and not both finished and stored
     struct watchers *watchers;
+    struct tilt_cache tilts;
     struct write *writes; // [n_writes] of this turn
     size_t n_writes;
     size_t write_capacity;

@@ -69,12 +69,14 @@ void job_load(struct job *job, struct job_spec *spec) {
     job->spec = spec;
 }
 
-enum status job_start(struct job *job, const struct model_set *models, struct error *err) {
+enum status job_start(struct job *job, const struct model_set *models, struct tilt_cache *tilts,
+                      struct error *err) {
     ASSERT(job->state == SUREFOOT__JOB_STATE__JOB_STATE_QUEUED);
     enum status status = job_spec_resolve(job->spec, models, err);
     if (status != STATUS_OK) {
         return status;
     }
+    job->spec->search.tilts = tilts;
     status = search_create(&job->spec->search, &job->search, err);
     if (status != STATUS_OK) {
         return status;

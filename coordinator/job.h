@@ -40,8 +40,8 @@ struct job {
     int64_t deadline_ms; // INT64_MAX none
     uint32_t prompt_tokens;
     uint64_t rebuilt_tokens; // of its responses, that groups read again
-    uint8_t *states;        // [n_states, spec->state_bytes] of its only candidate; NULL: none
-    uint32_t *state_tokens; // [n_states]
+    uint8_t *states;         // [n_states, spec->state_bytes] of its only candidate; NULL: none
+    uint32_t *state_tokens;  // [n_states]
     size_t n_states;
     Surefoot__Outcome outcome; // of a DONE job
     uint8_t *result;           // [result_size] packed JobResult of a DONE job
@@ -66,10 +66,10 @@ void job_destroy(struct job *job); // NULL allowed
 void job_unload(struct job *job);
 void job_load(struct job *job, struct job_spec *spec);
 
-// Resolves the specification against the models and starts the search. An error is the job's own:
-// the caller rejects it.
+// Resolves the specification against the models and starts the search, which borrows `tilts` until
+// it ends. An error is the job's own: the caller rejects it.
 MUST_CHECK enum status job_start(struct job *job, const struct model_set *models,
-                                 struct error *err);
+                                 struct tilt_cache *tilts, struct error *err);
 
 // scheduler_next_fn of a running job.
 bool job_next(void *job, struct search_grow *out);

@@ -83,8 +83,9 @@ static enum status start(struct search *search, struct error *err) {
     if (status != STATUS_OK) {
         return error_set(err, status, NULL, "no memory for the search");
     }
-    return search->spec.tilt.transform == TILT_TRANSFORM_NONE
-               ? STATUS_OK
+    return search->spec.tilt.transform == TILT_TRANSFORM_NONE ? STATUS_OK
+           : search->spec.tilts != NULL
+               ? tilt_cache_find(search->spec.tilts, &search->spec.tilt, &search->tilt, err)
                : tilt_create(&search->spec.tilt, &search->tilt, err);
 }
 

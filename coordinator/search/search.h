@@ -11,7 +11,7 @@
 
 #include "common/cost_to_go.h"
 #include "common/status.h"
-#include "coordinator/search/tilt.h"
+#include "coordinator/search/tilt_cache.h"
 #include "proto/job_choices.h"
 #include "proto/limits.h"
 
@@ -73,8 +73,9 @@ struct search_spec {
     double accept_temperature;   // beta, 0: a segment must reach the threshold
     const float *rollouts;       // [n_rollouts] other answers' rewards, ascending; borrowed
     uint32_t n_rollouts;
-    struct tilt_spec tilt; // of methods whose candidates are draws of the policy
-    double omega;          // args: weight of the score beside the logit
+    struct tilt_spec tilt;    // of methods whose candidates are draws of the policy
+    struct tilt_cache *tilts; // of other searches too, borrowed; NULL: the search makes its own
+    double omega;             // args: weight of the score beside the logit
     // Where unfinished candidates are ordered by what a critic foretells (docs/methods/critic.md):
     uint32_t critic_parts; // of each mixture; 0: none is asked
     uint32_t n_critic_channels;

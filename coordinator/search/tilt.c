@@ -6,9 +6,12 @@
 #include "common/rng.h"
 
 struct tilt {
+    uint32_t n_owners;
     struct tilt_spec spec;
     struct tilt_phi phi;
     struct tilt_rule rule;
+    struct tilt_table *table; // for table_count; NULL: none yet
+    uint32_t table_count;
 };
 
 enum status tilt_create(const struct tilt_spec *spec, struct tilt **out, struct error *err) {
@@ -19,6 +22,7 @@ enum status tilt_create(const struct tilt_spec *spec, struct tilt **out, struct 
     if (tilt == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a tilt");
     }
+    tilt->n_owners = 1;
     tilt->spec = *spec;
     enum status status =
         tilt_phi_init(&tilt->phi, spec->transform, spec->t, spec->n, spec->kl, spec->beta, err);
@@ -32,8 +36,20 @@ enum status tilt_create(const struct tilt_spec *spec, struct tilt **out, struct 
     return STATUS_OK;
 }
 
+struct tilt *tilt_share(struct tilt *tilt) {
+    tilt->n_owners++;
+    return tilt;
+}
+
+bool tilt_is_of(const struct tilt *tilt, const struct tilt_spec *spec) {
+    const struct tilt_spec *own = &tilt->spec;
+    return own->transform == spec->transform && own->t == spec->t && own->n == spec->n &&
+           own->kl == spec->kl && own->beta == spec->beta && own->sampler == spec->sampler;
+}
+
 void tilt_destroy(struct tilt *tilt) {
-    if (tilt != NULL) {
+    if (tilt != NULL && --tilt->n_owners == 0) {
+        tilt_table_destroy(tilt->table);
         tilt_phi_finish(&tilt->phi);
         free(tilt);
     }
@@ -103,6 +119,21 @@ void tilt_table_destroy(struct tilt_table *table) {
         free(table->exponents);
         free(table);
     }
+}
+
+enum status tilt_table_find(struct tilt *tilt, uint32_t count, const struct tilt_table **out) {
+    if (tilt->table == NULL || tilt->table_count != count) {
+        struct tilt_table *made = NULL;
+        enum status status = tilt_table_create(tilt, count, &made);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        tilt_table_destroy(tilt->table);
+        tilt->table = made;
+        tilt->table_count = count;
+    }
+    *out = tilt->table;
+    return STATUS_OK;
 }
 
 static int compare_draws(const void *left, const void *right) {

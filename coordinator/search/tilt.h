@@ -40,19 +40,27 @@ struct tilt_table {
     double rejection_draws; // of exact rejection at the same beta; infinite at beta 0
 };
 
-struct tilt;
+struct tilt; // shared by searches of one thread
 
-// STATUS_LIMIT: the optimum that is asked for was not found (field "spec.tilt_n");
+// With one owner. STATUS_LIMIT: the optimum that is asked for was not found (field "spec.tilt_n");
 // STATUS_NO_MEMORY.
 MUST_CHECK enum status tilt_create(const struct tilt_spec *spec, struct tilt **out,
                                    struct error *err);
-void tilt_destroy(struct tilt *tilt); // NULL allowed
+struct tilt *tilt_share(struct tilt *tilt); // one more owner
+void tilt_destroy(struct tilt *tilt);       // of one owner; NULL allowed
+
+// Whether a tilt of `spec` is the same.
+bool tilt_is_of(const struct tilt *tilt, const struct tilt_spec *spec);
 
 // The table for `count` > 0 answers or roll-outs, whose beta is solved on the law of so many
 // exactly; a distance that they cannot reach gives beta 0. Returns owned; STATUS_NO_MEMORY.
 MUST_CHECK enum status tilt_table_create(const struct tilt *tilt, uint32_t count,
                                          struct tilt_table **out);
 void tilt_table_destroy(struct tilt_table *table); // NULL allowed
+
+// The same, kept until one for another number is asked for; borrowed as long.
+MUST_CHECK enum status tilt_table_find(struct tilt *tilt, uint32_t count,
+                                       const struct tilt_table **out);
 
 // Sort by (reward, candidate_id), ascending, and set the places; equal rewards share their mean
 // rank. Roll-outs [n_rollouts] ascend; an equal one counts a half.

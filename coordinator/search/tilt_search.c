@@ -59,9 +59,9 @@ enum status search_choose_tilted(struct search *search) {
     uint32_t n_eligible = 0;
     uint32_t count = collect(search, draws, &n_eligible);
     enum status status = STATUS_OK;
-    struct tilt_table *table = NULL;
+    const struct tilt_table *table = NULL;
     if (n_eligible > 0) {
-        status = tilt_table_create(search->tilt, by_ranks ? count : spec->n_rollouts, &table);
+        status = tilt_table_find(search->tilt, by_ranks ? count : spec->n_rollouts, &table);
     }
     if (table != NULL && by_ranks) {
         tilt_place_by_rank(draws, count);
@@ -72,7 +72,6 @@ enum status search_choose_tilted(struct search *search) {
         size_t at = tilt_choose(table, draws, count, search->spec.seed);
         note_choice(search, table, &draws[at], n_eligible);
     }
-    tilt_table_destroy(table);
     free(draws);
     return status;
 }

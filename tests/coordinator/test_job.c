@@ -45,6 +45,8 @@ static void fill_spec(Surefoot__JobSpec *spec) {
     spec->lexical = &lexical;
 }
 
+static struct tilt_cache tilts;
+
 static enum status start_spec(const struct model_set *set, Surefoot__JobSpec *spec,
                               struct job **out, struct error *err) {
     Surefoot__SubmitJob submit = SUREFOOT__SUBMIT_JOB__INIT;
@@ -59,7 +61,7 @@ static enum status start_spec(const struct model_set *set, Surefoot__JobSpec *sp
     free(bytes);
     assert_ok(job_spec_create(message, &checked, err), err);
     assert_ok(job_create(1, checked, size, 0, 0, out), NULL);
-    return job_start(*out, set, err);
+    return job_start(*out, set, &tilts, err);
 }
 
 // That sample, or one that asks for states, or one with a tilt.

@@ -121,6 +121,73 @@ static void test_choice_is_of_the_finished_within_budget(void **state) {
     assert_true(refused > 2 && not_best > 10 && outside > 5);
 }
 
+// What one search has solved others of the same settings use, also after it has ended.
+static void test_equal_settings_are_solved_once(void **state) {
+    (void)state;
+    struct world world;
+    world_init(&world, 3);
+    struct tilt_cache cache = {.n_made = 0};
+    struct search_spec spec = tilted_spec(SEARCH_SELECTION_PLAIN, 16);
+    spec.tilt.transform = TILT_TRANSFORM_OPTIMAL_BON;
+    struct search *alone = run(&world, &spec);
+    struct search_answer own;
+    search_get_answer(alone, &own);
+    spec.tilts = &cache;
+    for (int i = 0; i < 3; i++) {
+        struct search *search = run(&world, &spec);
+        struct search_answer answer;
+        search_get_answer(search, &answer);
+        assert_int_equal(answer.candidate_id, own.candidate_id);
+        assert_true(answer.tilt->beta == own.tilt->beta);
+        assert_true(answer.tilt->law.win_rate == own.tilt->law.win_rate);
+        search_destroy(search);
+    }
+    assert_int_equal(cache.n_made, 1);
+    spec.tilt.n++;
+    search_destroy(run(&world, &spec));
+    spec.tilt.rank_set = TILT_RANK_SET_ALL; // is no part of what is solved
+    spec.early_stop = false;
+    search_destroy(run(&world, &spec));
+    assert_int_equal(cache.n_made, 2);
+    search_destroy(alone);
+    tilt_cache_finish(&cache);
+}
+
+// That which was asked for longest ago gives way, and stays whole for who has it.
+static void test_the_cache_is_bounded(void **state) {
+    (void)state;
+    struct tilt_cache cache = {.n_made = 0};
+    struct tilt_spec spec = tilted_spec(SEARCH_SELECTION_PLAIN, 16).tilt;
+    struct tilt *first = NULL;
+    struct tilt *second = NULL;
+    struct error err = {0};
+    assert_ok(tilt_cache_find(&cache, &spec, &first, &err), &err);
+    for (int i = 0; i < TILT_CACHE_MAX; i++) {
+        struct tilt_spec other = spec;
+        struct tilt *tilt = NULL;
+        other.kl += 0.01 * (i + 1);
+        assert_ok(tilt_cache_find(&cache, &other, &tilt, &err), &err);
+        tilt_destroy(tilt);
+    }
+    assert_int_equal(cache.n_made, TILT_CACHE_MAX + 1);
+    const struct tilt_table *table = NULL;
+    assert_ok(tilt_table_find(first, 8, &table), NULL);
+    assert_int_equal(table->places, 8);
+    assert_ok(tilt_cache_find(&cache, &spec, &second, &err), &err);
+    assert_int_equal(cache.n_made, TILT_CACHE_MAX + 2);
+    assert_ptr_not_equal(first, second);
+    spec.transform = TILT_TRANSFORM_OPTIMAL_WON; // which is not found
+    spec.n = 1000;
+    spec.kl = 0;
+    spec.beta = 1e-300;
+    struct tilt *none = NULL;
+    assert_status(STATUS_LIMIT, tilt_cache_find(&cache, &spec, &none, &err));
+    assert_int_equal(cache.n_made, TILT_CACHE_MAX + 2);
+    tilt_destroy(first);
+    tilt_destroy(second);
+    tilt_cache_finish(&cache);
+}
+
 static void test_early_stop_changes_no_choice(void **state) {
     (void)state;
     uint64_t with = 0;
@@ -227,6 +294,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_of_arrival_changes_no_choice),
         cmocka_unit_test(test_choice_is_of_the_finished_within_budget),
+        cmocka_unit_test(test_equal_settings_are_solved_once),
+        cmocka_unit_test(test_the_cache_is_bounded),
         cmocka_unit_test(test_early_stop_changes_no_choice),
         cmocka_unit_test(test_a_boundless_budget_is_none),
         cmocka_unit_test(test_the_share_within_budget_is_estimated),
