@@ -297,8 +297,11 @@ static enum status bind_channels(struct coordinator *coordinator, struct error *
     // the socket closes on anything larger.
     const struct channel_options client = {.message_bytes_max = 2 * LIMIT_CLIENT_MESSAGE_BYTES,
                                            .receive_depth_max = CLIENT_MESSAGES_WAITING,
-                                           .unsent_bytes_max = LIMIT_CLIENT_UNSENT_BYTES};
-    const struct channel_options group = {.message_bytes_max = LIMIT_GROUP_MESSAGE_BYTES};
+                                           .unsent_bytes_max = LIMIT_CLIENT_UNSENT_BYTES,
+                                           .unsent_total_max = LIMIT_CLIENTS_UNSENT_BYTES};
+    // What comes before it is read is anybody's.
+    const struct channel_options group = {.message_bytes_max = LIMIT_GROUP_MESSAGE_BYTES,
+                                          .receive_depth_max = LIMIT_GROUP_MESSAGES_WAITING};
     enum status status = channel_bind(coordinator->context, coordinator->options.client_endpoint,
                                       &client, &coordinator->client_channel, err);
     if (status != STATUS_OK) {

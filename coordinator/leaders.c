@@ -385,7 +385,16 @@ void leaders_on_message(struct coordinator *coordinator, const struct channel_pe
     int group = groups_find(coordinator->groups, peer);
     struct error err = {0};
     void *unpacked = NULL;
-    enum status status = wire_unpack(WIRE_GROUP_MESSAGE, bytes, size, &unpacked, &err);
+    enum status status = STATUS_OK;
+    if (group < 0 && size > LIMIT_GROUP_HELLO_BYTES) {
+        status = error_set(&err, STATUS_LIMIT, "message",
+                           "%zu bytes of one that is no group yet, the limit is %d", size,
+                           LIMIT_GROUP_HELLO_BYTES);
+        log_limited(&coordinator->groups_log, LOG_LEVEL_WARN, "a stranger is refused: %s",
+                    err.message);
+    } else {
+        status = wire_unpack(WIRE_GROUP_MESSAGE, bytes, size, &unpacked, &err);
+    }
     Surefoot__GroupMessage *message = unpacked;
     if (status == STATUS_OK) {
         status = wire_check_version(message->schema_major, message->schema_minor, &err);

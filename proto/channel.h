@@ -28,6 +28,7 @@ struct channel_options {
     int queue_depth_max;      // high-water mark each way, messages; 0: 1000
     int receive_depth_max;    // of what comes from one peer; 0: queue_depth_max
     size_t unsent_bytes_max;  // ROUTER: of messages that wait for one peer; 0: only their number
+    size_t unsent_total_max;  // of those that wait for all, with unsent_bytes_max
     const char *identity;     // DEALER: fixed identity, or NULL for a random one
 };
 

@@ -7,6 +7,9 @@ enum {
     LIMIT_CLIENT_MESSAGE_BYTES = 4 << 20,
     LIMIT_GROUP_MESSAGE_BYTES = 64 << 20,
     LIMIT_CLIENT_UNSENT_BYTES = 16 << 20, // of messages that one client has not read
+    LIMIT_CLIENTS_UNSENT_BYTES = 256 << 20, // of those that all of them have not read
+    LIMIT_GROUP_HELLO_BYTES = 1 << 20, // of a message before its sender is a group
+    LIMIT_GROUP_MESSAGES_WAITING = 4, // of one sender; more wait on its side
     LIMIT_JOB_KEY_BYTES = 128,
     LIMIT_NAME_BYTES = 64,          // group, model, method and template names
     LIMIT_PROMPT_BYTES = 1 << 20,   // prompt, or all messages together

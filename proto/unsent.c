@@ -4,7 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Of all peers.
+struct total {
+    atomic_size_t bytes;
+    atomic_size_t holders; // the table, and each account
+};
+
 struct account {
+    struct total *total;
     struct channel_peer peer;
     atomic_size_t bytes;
     atomic_size_t holders; // the table, and each parcel
@@ -14,22 +21,38 @@ struct unsent {
     struct account **accounts; // [count]; those without bytes go when another is looked for
     size_t count;
     size_t capacity;
+    struct total *total;
     size_t bytes_max;
+    size_t total_max;
 };
 
-enum status unsent_create(size_t bytes_max, struct unsent **out) {
-    ASSERT(bytes_max > 0);
+enum status unsent_create(size_t bytes_max, size_t total_max, struct unsent **out) {
+    ASSERT(bytes_max > 0 && total_max > 0);
     struct unsent *unsent = calloc(1, sizeof *unsent);
-    if (unsent == NULL) {
+    struct total *total = calloc(1, sizeof *total);
+    if (unsent == NULL || total == NULL) {
+        free(unsent);
+        free(total);
         return STATUS_NO_MEMORY;
     }
+    atomic_init(&total->bytes, 0);
+    atomic_init(&total->holders, 1);
+    unsent->total = total;
     unsent->bytes_max = bytes_max;
+    unsent->total_max = total_max;
     *out = unsent;
     return STATUS_OK;
 }
 
+static void let_go_total(struct total *total) {
+    if (atomic_fetch_sub(&total->holders, 1) == 1) {
+        free(total);
+    }
+}
+
 static void let_go(struct account *account) {
     if (atomic_fetch_sub(&account->holders, 1) == 1) {
+        let_go_total(account->total);
         free(account);
     }
 }
@@ -41,6 +64,7 @@ void unsent_destroy(struct unsent *unsent) {
     for (size_t i = 0; i < unsent->count; i++) {
         let_go(unsent->accounts[i]);
     }
+    let_go_total(unsent->total);
     free(unsent->accounts);
     free(unsent);
 }
@@ -82,6 +106,8 @@ static struct account *add(struct unsent *unsent, const struct channel_peer *pee
         return NULL;
     }
     account->peer = *peer;
+    account->total = unsent->total;
+    atomic_fetch_add(&unsent->total->holders, 1);
     atomic_init(&account->bytes, 0);
     atomic_init(&account->holders, 1);
     unsent->accounts[unsent->count++] = account;
@@ -92,7 +118,9 @@ enum status unsent_pack(struct unsent *unsent, const struct channel_peer *peer,
                         const uint8_t *bytes, size_t size, struct parcel **out) {
     struct account *account = find(unsent, peer);
     size_t waiting = account != NULL ? atomic_load(&account->bytes) : 0;
-    if (waiting > 0 && waiting + size > unsent->bytes_max) {
+    bool fits = waiting == 0 || waiting + size <= unsent->bytes_max;
+    bool fits_total = atomic_load(&unsent->total->bytes) + size <= unsent->total_max;
+    if (!fits || (!fits_total && (waiting > 0 || size > UNSENT_SHORT_BYTES))) {
         return STATUS_UNAVAILABLE;
     }
     if (account == NULL) {
@@ -108,6 +136,7 @@ enum status unsent_pack(struct unsent *unsent, const struct channel_peer *peer,
         memcpy(parcel->bytes, bytes, size);
     }
     atomic_fetch_add(&account->bytes, size);
+    atomic_fetch_add(&account->total->bytes, size);
     atomic_fetch_add(&account->holders, 1);
     *out = parcel;
     return STATUS_OK;
@@ -118,6 +147,7 @@ void unsent_release(void *bytes, void *parcel) {
     ASSERT(bytes == released->bytes);
     struct account *account = released->account;
     atomic_fetch_sub(&account->bytes, released->size);
+    atomic_fetch_sub(&account->total->bytes, released->size);
     free(released);
     let_go(account);
 }

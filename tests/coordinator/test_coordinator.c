@@ -380,6 +380,44 @@ static void test_group_that_answers_badly_is_set_aside_and_costs_no_job(void **s
     harness_free(reply);
 }
 
+struct stranger {
+    struct harness *harness;
+    struct channel *channel;
+    uint8_t *bytes;
+    size_t size;
+};
+
+static bool is_answered(void *context) {
+    struct stranger *stranger = context;
+    harness_free(harness_pump(stranger->harness));
+    return channel_receive(stranger->channel, NULL, &stranger->bytes, &stranger->size) == STATUS_OK;
+}
+
+// Of a message that is so large nothing is looked at but its length.
+static void test_what_is_no_group_says_hello_in_short(void **state) {
+    struct harness *harness = *state;
+    const struct channel_options options = {.message_bytes_max = LIMIT_GROUP_MESSAGE_BYTES};
+    struct stranger stranger = {.harness = harness};
+    struct error err;
+    assert_ok(channel_connect(harness->context, harness->group_endpoint, &options,
+                              &stranger.channel, &err),
+              &err);
+    uint8_t *large = calloc(1, LIMIT_GROUP_HELLO_BYTES + 1);
+    assert_non_null(large);
+    assert_ok(channel_send(stranger.channel, NULL, large, LIMIT_GROUP_HELLO_BYTES + 1), NULL);
+    free(large);
+    harness_await(harness, is_answered, &stranger);
+    void *message = NULL;
+    assert_ok(wire_unpack(WIRE_GROUP_COMMAND, stranger.bytes, stranger.size, &message, &err), &err);
+    const Surefoot__GroupCommand *command = message;
+    assert_non_null(command->reject);
+    assert_int_equal(command->reject->status, STATUS_LIMIT);
+    assert_non_null(strstr(command->reject->message, "no group yet, the limit is 1048576"));
+    wire_free(WIRE_GROUP_COMMAND, message);
+    free(stranger.bytes);
+    channel_close(stranger.channel);
+}
+
 static void test_bad_row_is_tried_with_another_group(void **state) {
     struct harness *harness = *state;
     harness_connect(harness, 0, 64);
@@ -1460,6 +1498,7 @@ int main(void) {
         CASE(test_method_without_its_scorers_is_told_what_to_do),
         CASE(test_candidate_that_never_comes_back_fails_its_job),
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
+        CASE(test_what_is_no_group_says_hello_in_short),
         CASE(test_bad_row_is_tried_with_another_group),
         CASE(test_stalled_group_is_replaced_by_others_or_waited_for),
         CASE(test_silent_group_is_replaced_long_before_it_is_given_up),

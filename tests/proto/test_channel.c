@@ -266,7 +266,8 @@ static void test_peer_that_does_not_read_costs_bounded_bytes(void **state) {
     char endpoint[256];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", directory);
     const struct channel_options bounded = {.message_bytes_max = SIZE,
-                                            .unsent_bytes_max = UNSENT_MAX};
+                                            .unsent_bytes_max = UNSENT_MAX,
+                                            .unsent_total_max = 4 * UNSENT_MAX};
     const struct channel_options narrow = {.message_bytes_max = SIZE, .receive_depth_max = 1};
     struct fixture *fixture = *state;
     struct channel *router = NULL;
@@ -302,8 +303,47 @@ static void test_peer_that_does_not_read_costs_bounded_bytes(void **state) {
     testkit_remove_tree(directory);
 }
 
+// However many they are; who reads is still answered, in short.
+static void test_all_that_do_not_read_cost_bounded_bytes(void **state) {
+    enum { SIZE = 128 << 10, TOTAL_MAX = 4 << 20, IDLE = 5, SYSTEM_MAX = IDLE << 20 };
+    char *directory = testkit_make_directory();
+    char endpoint[256];
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", directory);
+    const struct channel_options bounded = {
+        .message_bytes_max = SIZE, .unsent_bytes_max = TOTAL_MAX, .unsent_total_max = TOTAL_MAX};
+    const struct channel_options narrow = {.message_bytes_max = SIZE, .receive_depth_max = 1};
+    struct fixture *fixture = *state;
+    struct channel *router = NULL;
+    struct channel_peer peer;
+    struct error err;
+    assert_ok(channel_bind(fixture->context, endpoint, &bounded, &router, &err), &err);
+    keep(fixture, router);
+    uint32_t sent = 0;
+    for (int i = 0; i < IDLE; i++) {
+        struct channel *idle = connect_with(fixture, endpoint, &narrow);
+        assert_ok(send_text(idle, NULL, "hello"), NULL);
+        expect_message(router, &peer, "hello");
+        sent += send_until_refused(router, &peer, SIZE);
+    }
+    assert_in_range(sent, TOTAL_MAX / SIZE, (TOTAL_MAX + SYSTEM_MAX) / SIZE);
+    struct channel *other = connect_with(fixture, endpoint, &narrow);
+    assert_ok(send_text(other, NULL, "hello"), NULL);
+    expect_message(router, &peer, "hello");
+    for (int i = 0; i < 3; i++) {
+        enum status status = STATUS_UNAVAILABLE; // until the one before is on its way
+        for (int64_t end = deadline_after_ms(WAIT_MS);
+             status == STATUS_UNAVAILABLE && !deadline_passed(end);) {
+            status = send_text(router, &peer, "answer");
+        }
+        assert_ok(status, NULL);
+        expect_message(other, NULL, "answer");
+    }
+    testkit_remove_tree(directory);
+}
+
 static void test_one_message_passes_whatever_its_size(void **state) {
-    const struct channel_options tight = {.message_bytes_max = MESSAGE_MAX, .unsent_bytes_max = 1};
+    const struct channel_options tight = {
+        .message_bytes_max = MESSAGE_MAX, .unsent_bytes_max = 1, .unsent_total_max = MESSAGE_MAX};
     struct fixture *fixture = *state;
     struct channel *router = NULL;
     struct error err;
@@ -442,6 +482,7 @@ int main(void) {
         CASE(test_send_to_a_peer_that_left_reports_it),
         CASE(test_full_queue_says_try_again),
         CASE(test_peer_that_does_not_read_costs_bounded_bytes),
+        CASE(test_all_that_do_not_read_cost_bounded_bytes),
         CASE(test_one_message_passes_whatever_its_size),
         CASE(test_fixed_identity_survives_a_reconnect),
         CASE(test_messages_of_more_frames_are_dropped_and_counted),
