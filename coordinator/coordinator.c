@@ -257,8 +257,9 @@ static enum status load_job(void *context, const struct store_job *stored) {
         return status;
     }
     if (status != STATUS_OK) {
-        log_error("stored job %" PRIu64 " is left alone: %s %s", stored->job_id, err.field,
-                  err.message);
+        log_limited(&coordinator->jobs_log, LOG_LEVEL_ERROR,
+                    "stored job %" PRIu64 " is left alone: %s %s", stored->job_id, err.field,
+                    err.message);
         return STATUS_OK;
     }
     struct job *job = NULL;

@@ -170,8 +170,9 @@ void faults_judge(struct coordinator *coordinator) {
         error_set(&why, STATUS_UNAVAILABLE, NULL,
                   "%d of its rows were bad that other groups do right, or that no group may send",
                   GROUP_FAULTS_MAX);
-        log_error("group %s is set aside until it is started again: %s",
-                  groups_get(coordinator->groups, group)->name, why.message);
+        log_limited(&coordinator->groups_log, LOG_LEVEL_ERROR,
+                    "group %s is set aside until it is started again: %s",
+                    groups_get(coordinator->groups, group)->name, why.message);
         groups_set_aside(coordinator->groups, group, why.message);
         groups_get(coordinator->groups, group)->is_out = true;
         scheduler_remove_group(coordinator->scheduler, group);

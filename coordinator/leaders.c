@@ -447,7 +447,8 @@ void leaders_tick(struct coordinator *coordinator, int64_t now_ms) {
 
 void leaders_dispatch(struct coordinator *coordinator) {
     if (scheduler_dispatch(coordinator->scheduler) != STATUS_OK) {
-        log_error("no memory for an order; tried again");
+        log_limited(&coordinator->groups_log, LOG_LEVEL_ERROR,
+                    "no memory for an order; tried again");
     }
     for (int g = 0; g < LIMIT_GROUPS; g++) {
         const struct scheduler_order *order = scheduler_take_order(coordinator->scheduler, g);

@@ -1,10 +1,13 @@
 // The whole coordinator over its sockets and store, with fake groups: determinism over layouts,
 // faults of groups, ends of jobs, restarts, bad messages.
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/deadline.h"
+#include "common/log.h"
 #include "proto/limits.h"
 #include "tests/coordinator/harness.h"
 #include "tests/support/testkit.h"
@@ -343,23 +346,57 @@ static Surefoot__ClientReply *get_status(struct harness *harness) {
     return reply;
 }
 
-static void test_group_that_answers_badly_is_set_aside_and_costs_no_job(void **state) {
-    enum { JOBS = 20 };
-    struct harness *harness = *state;
-    harness_connect(harness, 0, 16)->breaks_rows = true;
-    harness_connect(harness, 1, 16);
+// Jobs beside a group that breaks all its rows: another one does them.
+static void run_beside_bad_group(struct harness *harness, int round, int n_jobs) {
     char key[32];
-    for (int i = 0; i < JOBS; i++) {
+    harness_connect(harness, 0, 16)->breaks_rows = true;
+    for (int i = 0; i < n_jobs; i++) {
         Surefoot__JobSpec spec = make_spec("inference-guard", NULL, (uint64_t)i);
         spec.has_budget = true;
         spec.budget = 50;
-        snprintf(key, sizeof key, "job-%d", i);
+        snprintf(key, sizeof key, "job-%d-%d", round, i);
         harness_accept(harness, key, &spec);
     }
-    for (int i = 0; i < JOBS; i++) {
-        snprintf(key, sizeof key, "job-%d", i);
+    for (int i = 0; i < n_jobs; i++) {
+        snprintf(key, sizeof key, "job-%d-%d", round, i);
         expect_outcome(harness, key, SUREFOOT__OUTCOME__OUTCOME_COMPLETED);
     }
+}
+
+// A group that is started again as often as it is set aside.
+static void test_what_groups_do_again_and_again_does_not_fill_the_log(void **state) {
+    enum { ROUNDS = 30, JOBS = 6 };
+    struct harness *harness = *state;
+    char path[600];
+    snprintf(path, sizeof path, "%s/log", harness->directory);
+    harness_connect(harness, 1, 16);
+    int64_t began_ms = clock_monotonic_ms();
+    int stderr_fd = dup(STDERR_FILENO);
+    int log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    assert_true(stderr_fd >= 0 && dup2(log_fd, STDERR_FILENO) >= 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        run_beside_bad_group(harness, round, JOBS);
+        harness_disconnect(harness, 0);
+    }
+    fflush(stderr);
+    assert_true(dup2(stderr_fd, STDERR_FILENO) >= 0);
+    close(stderr_fd);
+    close(log_fd);
+    int64_t periods = 1 + (clock_monotonic_ms() - began_ms) / LOG_LIMIT_MS;
+    char *log = testkit_read_file(path, NULL);
+    int lines = 0;
+    for (const char *at = log; (at = strstr(at, "is set aside until")) != NULL; at++) {
+        lines++;
+    }
+    free(log);
+    assert_in_range(lines, 1, (uint64_t)(LOG_LIMIT_LINES * periods));
+}
+
+static void test_group_that_answers_badly_is_set_aside_and_costs_no_job(void **state) {
+    enum { JOBS = 20 };
+    struct harness *harness = *state;
+    harness_connect(harness, 1, 16);
+    run_beside_bad_group(harness, 0, JOBS);
     Surefoot__ClientReply *reply = get_status(harness);
     for (size_t g = 0; g < 2; g++) {
         const Surefoot__GroupStatus *group = reply->status->groups[g];
@@ -1498,6 +1535,7 @@ int main(void) {
         CASE(test_method_without_its_scorers_is_told_what_to_do),
         CASE(test_candidate_that_never_comes_back_fails_its_job),
         CASE(test_group_that_answers_badly_is_set_aside_and_costs_no_job),
+        CASE(test_what_groups_do_again_and_again_does_not_fill_the_log),
         CASE(test_what_is_no_group_says_hello_in_short),
         CASE(test_bad_row_is_tried_with_another_group),
         CASE(test_stalled_group_is_replaced_by_others_or_waited_for),
