@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/deadline.h"
@@ -292,6 +293,19 @@ static enum status prepare_all(struct store *store, struct error *err) {
     return STATUS_OK;
 }
 
+static enum status bring_up_to_date(struct store *store, const char *path, struct error *err) {
+    enum status status = configure(store, err);
+    return status == STATUS_OK ? migrate(store, path, err) : status;
+}
+
+// Gives the disk what an earlier process had kept for such a time; false: there is nothing.
+static bool free_reserve(const char *path) {
+    char reserve[PATH_MAX];
+    struct stat info;
+    return snprintf(reserve, sizeof reserve, "%s-reserve", path) < (int)sizeof reserve &&
+           stat(reserve, &info) == 0 && info.st_size > 0 && truncate(reserve, 0) == 0;
+}
+
 enum status store_open(const struct store_options *options, struct store **out, struct error *err) {
     struct store *store = calloc(1, sizeof *store);
     if (store == NULL) {
@@ -305,10 +319,12 @@ enum status store_open(const struct store_options *options, struct store **out, 
     enum status status = rc == SQLITE_OK ? STATUS_OK : convert(store, rc, "open the database", err);
     if (status == STATUS_OK) {
         sqlite3_extended_result_codes(store->database, 1);
-        status = configure(store, err);
+        status = bring_up_to_date(store, options->path, err);
     }
-    if (status == STATUS_OK) {
-        status = migrate(store, options->path, err);
+    if (status == STATUS_DISK_FULL && free_reserve(options->path)) {
+        log_warn("the disk is full: the store's reserve is used to open it");
+        sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+        status = bring_up_to_date(store, options->path, err);
     }
     if (status == STATUS_OK) {
         status = prepare_all(store, err);
@@ -318,6 +334,12 @@ enum status store_open(const struct store_options *options, struct store **out, 
     }
     if (status != STATUS_OK) {
         store_close(store);
+        if (status == STATUS_DISK_FULL) {
+            return error_set(err, status, "store",
+                             "%s cannot be opened on a full disk; nothing in it was changed: make "
+                             "room and start again",
+                             options->path);
+        }
         if (status == STATUS_UNAVAILABLE) {
             return error_set(err, status, "store", "%s is in use by another process",
                              options->path);

@@ -422,6 +422,42 @@ static void make_earlier_store(const char *path, int version) {
     assert_int_equal(sqlite3_close(database), SQLITE_OK);
 }
 
+// It must grow to be migrated: the disk has no byte left, or what an earlier process had kept.
+static void test_an_earlier_version_on_a_full_disk_is_named_and_kept(void **state) {
+    enum { DISK_BYTES = 4 << 20, RESERVE_BYTES = 1 << 20 };
+    struct fixture *fixture = *state;
+    char reserve[600];
+    snprintf(reserve, sizeof reserve, "%s-reserve", fixture->path);
+    small_disk_use(fixture->directory, DISK_BYTES);
+    const struct store_options options = {.path = fixture->path};
+    for (int version = 1; version <= 2; version++) {
+        for (int has_reserve = 0; has_reserve < 2; has_reserve++) {
+            static const char zeros[RESERVE_BYTES];
+            struct store *store = NULL;
+            struct error err = {0};
+            make_earlier_store(fixture->path, version);
+            if (has_reserve) {
+                testkit_write_file(reserve, zeros, sizeof zeros);
+            }
+            small_disk_fill();
+            if (!has_reserve) {
+                assert_status(STATUS_DISK_FULL, store_open(&options, &store, &err));
+                assert_non_null(strstr(err.message, fixture->path));
+                assert_non_null(strstr(err.message, "nothing in it was changed"));
+                small_disk_resize(2 * DISK_BYTES);
+            }
+            assert_ok(store_open(&options, &store, &err), &err);
+            expect_job(store, "done", "spec", "result");
+            expect_job(store, "waits", "spec", NULL);
+            store_close(store);
+            small_disk_resize(DISK_BYTES);
+            assert_int_equal(remove(fixture->path), 0);
+            remove(reserve);
+        }
+    }
+    small_disk_leave();
+}
+
 static void note_done(void *context, const struct store_listed *job) {
     if (job->is_done) {
         *(struct store_listed *)context = *job;
@@ -518,6 +554,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(test_full_disk_is_reported_and_passes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jobs_can_be_closed_on_a_full_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_earlier_version_on_a_full_disk_is_named_and_kept,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_results_of_an_earlier_version_age_from_its_migration_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_process_is_told_that_the_store_is_in_use, setup,
