@@ -111,7 +111,8 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 struct store {
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENT_COUNT];
-    bool is_open; // until then whoever opens it says what failed
+    const char *path; // until it is open, borrowed
+    bool is_open;     // until then whoever opens it says what failed
     struct log_limit log;
     int64_t pages_max;
     int64_t reserve_bytes;
@@ -140,7 +141,9 @@ static enum status convert(struct store *store, int rc, const char *doing, struc
         log_limited(&store->log, LOG_LEVEL_ERROR, "store: cannot %s: %s", doing,
                     sqlite3_errmsg(store->database));
     }
-    return error_set(err, status, "store", "cannot %s: %s", doing, sqlite3_errmsg(store->database));
+    return error_set(err, status, "store", "%.200s%scannot %s: %s",
+                     store->is_open ? "" : store->path, store->is_open ? "" : ": ", doing,
+                     sqlite3_errmsg(store->database));
 }
 
 static enum status execute(struct store *store, const char *text, const char *doing,
@@ -313,6 +316,7 @@ enum status store_open(const struct store_options *options, struct store **out, 
     }
     store->log.kind = "the store";
     store->reserve_fd = -1;
+    store->path = options->path;
     int rc =
         sqlite3_open_v2(options->path, &store->database,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -347,6 +351,7 @@ enum status store_open(const struct store_options *options, struct store **out, 
         return status;
     }
     store->is_open = true;
+    store->path = NULL;
     *out = store;
     return STATUS_OK;
 }

@@ -535,6 +535,10 @@ static void test_newer_and_foreign_databases_are_refused(void **state) {
     patch_header(fixture->path, 71, 0);
     assert_status(STATUS_MALFORMED, open_error(fixture->path, &err));
     assert_non_null(strstr(err.message, "another program"));
+    testkit_write_file(fixture->path, "junk", 4);
+    assert_status(STATUS_MALFORMED, open_error(fixture->path, &err));
+    assert_non_null(strstr(err.message, fixture->path));
+    assert_non_null(strstr(err.message, "not a database"));
 }
 
 int main(void) {
