@@ -1,8 +1,5 @@
 #include "client/cli/certify_records.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "client/cli/outfile.h"
@@ -10,26 +7,7 @@
 static enum status add_records(struct certify_findings *found, const char *path,
                                struct error *err) {
     struct outfile file = {.fd = -1};
-    char *text = NULL;
-    size_t size = 0;
-    if (access(path, R_OK) != 0) {
-        return error_set(err, STATUS_NOT_FOUND, "--records", "cannot read %.200s", path);
-    }
-    FILE *lines = fopen(path, "rb");
-    ssize_t length = lines != NULL ? getline(&text, &size, lines) : -1;
-    bool compared = length > 0 && strncmp(text, "{\"surefoot_compare\":", 20) == 0;
-    free(text);
-    if (lines != NULL) {
-        fclose(lines);
-    }
-    enum status status =
-        outfile_open(path, NULL, compared ? OUTFILE_COMPARISON : OUTFILE_SWEEP, &file, err);
-    if (status != STATUS_OK && strncmp(err->field, "--out", 5) == 0) {
-        struct error told = *err;
-        char field[ERROR_FIELD_BYTES];
-        snprintf(field, sizeof field, "--records%.50s", told.field + 5);
-        status = error_set(err, told.status, field, "%.100s: %.200s", path, told.message);
-    }
+    enum status status = outfile_open_records(path, "--records", &file, err);
     if (status == STATUS_OK) {
         status = judged_add(&found->judged, &file, NULL, 0, "--records", err);
     }

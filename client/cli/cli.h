@@ -47,6 +47,7 @@ int verb_purge(struct cli *cli, int argc, char **argv);
 int verb_sweep(struct cli *cli, int argc, char **argv);
 int verb_calibrate(struct cli *cli, int argc, char **argv);
 int verb_compare(struct cli *cli, int argc, char **argv);
+int verb_export(struct cli *cli, int argc, char **argv);
 int verb_certify(struct cli *cli, int argc, char **argv);
 int verb_critic(struct cli *cli, int argc, char **argv);
 int verb_models(struct cli *cli, int argc, char **argv);

@@ -28,6 +28,7 @@ static const struct verb verbs[] = {
     {"sweep", verb_sweep, "answer every prompt of a file; goes on where it was interrupted"},
     {"calibrate", verb_calibrate, "gather rewards of other answers to the prompts of a file"},
     {"compare", verb_compare, "answer them with several methods side by side; goes on likewise"},
+    {"export", verb_export, "write the answers of a sweep in the form of another tool"},
     {"certify", verb_certify, "certify how often answers are unsafe, as a judge outside sees it"},
     {"critic", verb_critic, "critic train FILE: predict how texts will end; critic check FILE"},
     {"models", verb_models,

@@ -454,6 +454,35 @@ static enum status take_settings(struct outfile *file, const json_t *settings, s
     return status;
 }
 
+// The kind of the first record; of what is none a sweep's, which opening then refuses.
+static enum outfile_kind kind_of(FILE *lines) {
+    char start[64];
+    size_t size = fread(start, 1, sizeof start, lines);
+    size_t mark = strlen(kinds[OUTFILE_COMPARISON].mark);
+    return size >= mark && memcmp(start, kinds[OUTFILE_COMPARISON].mark, mark) == 0
+               ? OUTFILE_COMPARISON
+               : OUTFILE_SWEEP;
+}
+
+enum status outfile_open_records(const char *path, const char *field, struct outfile *out,
+                                 struct error *err) {
+    FILE *lines = fopen(path, "rb");
+    if (lines == NULL) {
+        return error_set(err, STATUS_NOT_FOUND, field, "cannot read %.200s: %s", path,
+                         strerror(errno));
+    }
+    enum outfile_kind kind = kind_of(lines);
+    fclose(lines);
+    enum status status = outfile_open(path, NULL, kind, out, err);
+    if (status != STATUS_OK && strncmp(err->field, "--out", 5) == 0) {
+        struct error told = *err;
+        char place[ERROR_FIELD_BYTES];
+        snprintf(place, sizeof place, "%.30s%.30s", field, told.field + 5);
+        error_set(err, status, place, "%.200s: %.300s", path, told.message);
+    }
+    return status;
+}
+
 enum status outfile_start(struct outfile *file, const json_t *settings, bool drop_failed,
                           struct error *err) {
     size_t n_failed = 0;

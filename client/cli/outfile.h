@@ -56,6 +56,11 @@ struct outfile {
 MUST_CHECK enum status outfile_open(const char *path, const char *input, enum outfile_kind kind,
                                     struct outfile *out, struct error *err);
 
+// Opens the records that `path` has, of either kind; `field` is what errors call the file.
+// STATUS_NOT_FOUND, and as above.
+MUST_CHECK enum status outfile_open_records(const char *path, const char *field,
+                                            struct outfile *out, struct error *err);
+
 // Makes the file ready for records with `settings`, an object of a method's name -> its settings
 // (objects; "" is the name in a sweep): cuts a torn record, and with `drop_failed` removes those of
 // failed jobs, by way of a file `path`.part. Records of methods that are not in `settings` stay.
