@@ -1,7 +1,5 @@
 #include "client/cli/certify_records.h"
 
-#include <unistd.h>
-
 #include "client/cli/outfile.h"
 
 static enum status add_records(struct certify_findings *found, const char *path,
