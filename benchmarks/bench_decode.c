@@ -331,7 +331,7 @@ static int parse(int argc, char **argv, struct settings *settings) {
         flag_text("kv-dtype", &kv_dtype, "NAME",
                   "of stored keys and values: f32, f16, bf16 or int8; default f32"),
         flag_text("precision", &precision, "NAME",
-                  "of products: stored, bf16 or int8; default stored"),
+                  "of products: stored, bf16, int8 or q4; default stored"),
         flag_u32("threads", &settings->n_threads, 1, 256, "N", "default 2"),
         flag_u32("batch-rows", &settings->batch_rows, 1, 65536, "N",
                  "prompt tokens computed at once; default 512"),
@@ -359,7 +359,7 @@ static int parse(int argc, char **argv, struct settings *settings) {
     }
     if (!precision_find(precision, &settings->precision)) {
         error_set(&err, STATUS_INVALID_ARGUMENT, "--precision",
-                  "\"%.80s\" is not one of stored, bf16, int8", precision);
+                  "\"%.80s\" is not one of stored, bf16, int8, q4", precision);
         return arguments_fail(line.program, &err);
     }
     if (!kv_dtype_find(kv_dtype, &settings->kv_dtype)) {

@@ -30,7 +30,7 @@ enum {
 // Eight times the largest cache that this was written on.
 static const size_t rotated_bytes = (size_t)256 << 20;
 
-static const char *const dtype_names[] = {"f32", "f16", "bf16"};
+static const char *const dtype_names[] = {"f32", "f16", "bf16", "q4_1"};
 
 struct settings {
     enum precision precision;
@@ -118,11 +118,23 @@ static float draw(uint64_t *state) {
     return (float)(int32_t)(*state >> 32) * 0x1p-31f;
 }
 
+static void fill_blocks(unsigned char *blocks, size_t n_blocks, uint64_t *state) {
+    for (size_t i = 0; i < n_blocks * Q4_BLOCK_BYTES; ++i) {
+        // Scales and minima come from the first four bytes: none is an infinity.
+        int byte = (int)(draw(state) * 128) & 255;
+        blocks[i] = (unsigned char)(i % Q4_BLOCK_BYTES < 4 ? byte & 0x3f : byte);
+    }
+}
+
 // [rows, cols] on the host, of `dtype`; f16 gets the bits of bf16, which are finite numbers too.
 static void *random_matrix(int32_t rows, int32_t cols, enum dtype dtype) {
     size_t n = (size_t)rows * (size_t)cols;
     uint64_t state = 1;
-    void *values = malloc(n * dtype_bytes(dtype));
+    void *values = malloc((size_t)rows * dtype_row_bytes(dtype, cols));
+    if (dtype == DTYPE_Q4_1 && values != NULL) {
+        fill_blocks(values, n / Q4_BLOCK_VALUES, &state);
+        return values;
+    }
     for (size_t i = 0; values != NULL && i < n; ++i) {
         float value = draw(&state);
         if (dtype == DTYPE_F32) {
@@ -215,7 +227,7 @@ static int parse(int argc, char **argv, struct settings *settings, struct matrix
     const char *positional[MATRICES_MAX] = {NULL};
     const struct flag flags[] = {
         flag_text("precision", &precision, "NAME",
-                  "of products: stored, bf16 or int8; default stored"),
+                  "of products: stored, bf16, int8 or q4; default stored"),
         flag_text("dtype", &dtype, "NAME",
                   "of the weights that are packed: f32, f16 or bf16; default f32"),
         flag_u32("threads", &settings->n_threads, 1, 256, "N", "default 2"),
@@ -239,12 +251,12 @@ static int parse(int argc, char **argv, struct settings *settings, struct matrix
     }
     if (!precision_find(precision, &settings->precision)) {
         error_set(&err, STATUS_INVALID_ARGUMENT, "--precision",
-                  "\"%.80s\" is not one of stored, bf16, int8", precision);
+                  "\"%.80s\" is not one of stored, bf16, int8, q4", precision);
         return arguments_fail(line.program, &err);
     }
     enum status status = arguments_choice("--dtype", dtype, dtype_names, 3, &choice, &err);
     if (status == STATUS_OK) {
-        settings->dtype = (enum dtype)choice;
+        settings->dtype = settings->precision == PRECISION_Q4 ? DTYPE_Q4_1 : (enum dtype)choice;
         status = arguments_numbers("--rows", rows, 1, ROWS_MAX, &settings->rows, &err);
     }
     for (int i = 0; i < MATRICES_MAX && positional[i] != NULL && status == STATUS_OK; ++i) {
@@ -252,6 +264,10 @@ static int parse(int argc, char **argv, struct settings *settings, struct matrix
             status =
                 error_set(&err, STATUS_INVALID_ARGUMENT, "MATRIX",
                           "\"%.80s\" is not inputs:outputs, with + or g at most", positional[i]);
+        } else if (settings->precision == PRECISION_Q4 && matrices[i].in % Q4_BLOCK_VALUES != 0) {
+            status = error_set(&err, STATUS_INVALID_ARGUMENT, "MATRIX",
+                               "\"%.80s\": four bits come in blocks of %d inputs", positional[i],
+                               Q4_BLOCK_VALUES);
         }
         *n_matrices = i + 1;
     }

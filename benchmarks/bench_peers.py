@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-OURS = ["int8", "f16"]  # stored keys and values
+OURS = "int8:int8,q4:int8"  # precision, and stored keys and values
 THEIRS = ["f16", "q8_0"]
 # What a peer can be told, every combination of its lists. llama.cpp's repacking knows neither Q4_1 nor Q8_0 on x86.
 CHOICES = {
@@ -41,6 +41,9 @@ def fail(text):
 
 def side(name, kv_dtype):
     return "%s, %s KV" % (name, kv_dtype)
+
+def own_side(way):
+    return side("Surefoot, %s" % way[0], way[1])
 
 def output_of(command):
     try:
@@ -73,16 +76,18 @@ def run_peer(options, name, kv_dtype, line, settings, n_new):
             return {"model_tps": float(cells[8]), "prompt_tps": float(cells[6])}
     fail("%s printed no line of %d sequences: is it llama-batched-bench?\n%s" % (program, n, text[-2000:]))
 
-def run_ours(options, kv_dtype, line):
-    """bench_decode's row, and its ceilings as `int8` in GOP/s and `memory` in GB/s."""
-    lines = output_of([options.bench_decode, "--model", options.model, "--precision", "int8", "--kv-dtype", kv_dtype,
+def run_ours(options, way, line):
+    """bench_decode's row, and its ceilings as `int8` and `q4` in GOP/s and `memory` in GB/s."""
+    precision, kv_dtype = way
+    lines = output_of([options.bench_decode, "--model", options.model, "--precision", precision, "--kv-dtype", kv_dtype,
                        "--threads", str(options.threads), "--prompt", str(options.prompt), "--new",
                        str(new_tokens_of(line, options.new)), "--sequences", str(sequences_of(line)), "--repeats",
                        "1"]).splitlines()
     names, values = [line.split(",") for line in lines if not line.startswith("#")]
     row = {name: float(value) for name, value in zip(names[2:], values[2:])}
     ceilings = next(line for line in lines if line.startswith("# ceilings:"))
-    row["int8"], row["memory"] = map(float, re.search(r"int8 ([\d.]+) GOP/s, memory ([\d.]+) GB/s", ceilings).groups())
+    row["int8"], row["q4"], row["memory"] = map(float, re.search(
+        r"int8 ([\d.]+) GOP/s, q4 ([\d.]+) GOP/s, memory ([\d.]+) GB/s", ceilings).groups())
     row["cpu"] = next(line for line in lines if line.startswith("# cpu: "))[len("# cpu: "):]
     return row
 
@@ -121,8 +126,8 @@ def measure(options, settings):
         if options.log:
             print(json.dumps({"side": key, "line": line, **row}), file=options.log, flush=True)
 
-    for _, line, (ours, theirs) in itertools.product(range(options.rounds), options.lines, zip(OURS, THEIRS)):
-        keep(side("Surefoot", ours), line, run_ours(options, ours, line))
+    for _, line, (ours, theirs) in itertools.product(range(options.rounds), options.lines, zip(options.ours, THEIRS)):
+        keep(own_side(ours), line, run_ours(options, ours, line))
         for name in CHOICES:
             key = side(name, theirs)
             keep(key, line, run_peer(options, name, theirs, line, settings[key][line], options.new))
@@ -131,31 +136,35 @@ def measure(options, settings):
 def number(value):
     return "{:,.0f}".format(value)
 
-def limit_of(line, row, int8, memory):
+def limit_of(line, way, row, ceilings):
     """Tokens/s that the ceilings allow: the products of a token; weights read once a step."""
+    layers = row["prompt_gflops"] / row["prompt_tps"] # 10^9 a token
     if line == PROMPT:
-        return int8 * row["prompt_tps"] / row["prompt_gflops"]
-    operations = row["product_gflops"] / row["decode_tps"] # 10^9 a token
-    weights = row["weight_gbs"] * row["step_ms"] * 1e-3    # GB a step
-    return min(int8 / operations, sequences_of(line) * memory / weights)
+        return ceilings[way[0]] / layers
+    head = row["product_gflops"] / row["decode_tps"] - layers # in int8 always: the file has 8 bits there
+    weights = row["weight_gbs"] * row["step_ms"] * 1e-3       # GB a step
+    return min(1 / (layers / ceilings[way[0]] + head / ceilings["int8"]),
+               sequences_of(line) * ceilings["memory"] / weights)
 
 def print_table(options, settings, figures):
-    ours = [side("Surefoot", kv) for kv in OURS]
+    ours = [own_side(way) for way in options.ours]
     theirs = [side(name, kv) for name in CHOICES for kv in THEIRS]
     own_rows = [row for (key, _), rows in figures.items() if key in ours for row in rows]
-    int8, memory = (statistics.median(row[name] for row in own_rows) for name in ("int8", "memory"))
+    ceilings = {name: statistics.median(row[name] for row in own_rows) for name in ("int8", "q4", "memory")}
 
     def median(key, line, column):
         return statistics.median(row[column] for row in figures[key, line])
 
-    heads = [""] + ours + theirs + ["ratio, %s KV" % kv for kv in OURS] + ["limit"]
+    heads = [""] + ours + theirs + ["ratio, %s, %s KV" % way for way in options.ours] + [
+        "limit, %s" % way[0] for way in options.ours]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for line in options.lines:
         values = {key: median(key, line, rate_of(line)) for key in ours + theirs}
         best = max(values[key] for key in theirs)
-        limit = limit_of(line, figures[ours[0], line][0], int8, memory)
+        limits = [limit_of(line, way, figures[own_side(way), line][0], ceilings) for way in options.ours]
         print("| " + " | ".join([line] + [number(value) for value in values.values()] +
-                                ["%.2f" % (values[key] / best) for key in ours] + [number(limit)]) + " |")
+                                ["%.2f" % (values[key] / best) for key in ours] +
+                                [number(limit) for limit in limits]) + " |")
 
     decoding = [line for line in options.lines if line != PROMPT]
     drawn = ["%s %s" % (key, ", ".join(number(median(key, line, "decode_tps")) for line in decoding)) for key in ours]
@@ -163,7 +172,8 @@ def print_table(options, settings, figures):
             for key in theirs]
     print("\nTokens/s, medians of %d rounds; prompt %d, %d new tokens a sequence, %d threads. With draws: %s." %
           (options.rounds, options.prompt, options.new, options.threads, "; ".join(drawn)))
-    print("\nMachine: %s. Ceilings: int8 %s GOP/s, memory %.1f GB/s." % (own_rows[0]["cpu"], number(int8), memory))
+    print("\nMachine: %s. Ceilings: int8 %s GOP/s, q4 %s GOP/s, memory %.1f GB/s." %
+          (own_rows[0]["cpu"], number(ceilings["int8"]), number(ceilings["q4"]), ceilings["memory"]))
     print("\nPeers' flags: " + "; ".join(used) + ".")
 
 def parse():
@@ -173,11 +183,16 @@ def parse():
     parser.add_argument("--settings", required=True, metavar="FILE")
     parser.add_argument("--log", type=argparse.FileType("w"), metavar="FILE", help="keeps every figure, JSON lines")
     parser.add_argument("--sequences", default="1,8,32,64", metavar="N,N,...")
+    parser.add_argument("--ours", default=OURS, metavar="PRECISION:KV,PRECISION:KV",
+                        help="int8 or q4, and the type of keys and values; default " + OURS)
     for name, default in [("rounds", 3), ("threads", 2), ("prompt", 512), ("new", 128)]:
         parser.add_argument("--" + name, type=int, default=default, metavar="N")
     options = parser.parse_args()
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", options.sequences):
         parser.error("--sequences: numbers of at least 1, between commas")
+    if not re.fullmatch(r"(int8|q4):\w+,(int8|q4):\w+", options.ours):
+        parser.error("--ours: two of int8 or q4 with a type of keys and values, as " + OURS)
+    options.ours = [tuple(way.split(":")) for way in options.ours.split(",")]
     options.lines = options.sequences.split(",") + [PROMPT]
     if min(options.rounds, options.threads, options.prompt, options.new) < 1:
         parser.error("--rounds, --threads, --prompt and --new: at least 1")

@@ -404,7 +404,7 @@ static enum status check(struct settings *settings, const char *shape, const cha
     }
     if (!precision_find(precision, &settings->precision)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "--precision",
-                         "\"%.80s\" is not one of stored, bf16, int8", precision);
+                         "\"%.80s\" is not one of stored, bf16, int8, q4", precision);
     }
     if (settings->survivors == 0) {
         settings->survivors = settings->n / 4 > 0 ? settings->n / 4 : 1;
@@ -430,7 +430,7 @@ static int parse(int argc, char **argv, struct settings *settings) {
                   "of the models that are made where none are named; default 15m"),
         flag_text("dtype", &dtype, "NAME", "of their weights; default f32"),
         flag_text("precision", &precision, "NAME",
-                  "of products: stored, bf16 or int8; default stored"),
+                  "of products: stored, bf16, int8 or q4; default stored"),
         flag_u32("n", &settings->n, 1, LIMIT_CANDIDATES, "N", "candidates; default 32"),
         flag_u32("survivors", &settings->survivors, 0, LIMIT_CANDIDATES, "K",
                  "that are forked after each block; default 0: a quarter of N"),

@@ -382,6 +382,31 @@ static void parse(int argc, char **argv, struct options *options) {
     }
 }
 
+// Whether all models that are asked for have weights in four bits.
+static bool has_q4(const struct options *options) {
+    const char *const directories[] = {options->policy, options->cost, options->reward};
+    struct error err = {0};
+    bool all = true;
+    for (size_t i = 0; i < sizeof directories / sizeof directories[0] && all; i++) {
+        struct backend *backend = NULL;
+        struct model *model = NULL;
+        if (directories[i] == NULL) {
+            continue;
+        }
+        enum status status = backend_create("cpu", options->threads, &backend, &err);
+        if (status == STATUS_OK) {
+            status = model_open(directories[i], backend, PRECISION_Q4, &model, &err);
+        }
+        all = status != STATUS_UNSUPPORTED || strcmp(err.field, "precision") != 0;
+        model_close(model);
+        backend_destroy(backend);
+        if (all && status != STATUS_OK) {
+            fail(directories[i], &err);
+        }
+    }
+    return all;
+}
+
 int main(int argc, char **argv) {
     struct options options = {.count = 1000, .threads = 2};
     parse(argc, argv, &options);
@@ -390,7 +415,8 @@ int main(int argc, char **argv) {
     struct figures all[1 + PRECISION_COUNT] = {{.precision = PRECISION_STORED, .kv_dtype = KV_F32}};
     int n_ways = 1;
     for (int p = 0; p < PRECISION_COUNT; p++) {
-        if (p != PRECISION_STORED || options.kv_dtype != KV_F32) {
+        bool base = p == PRECISION_STORED && options.kv_dtype == KV_F32;
+        if (!base && (p != PRECISION_Q4 || has_q4(&options))) {
             all[n_ways++] =
                 (struct figures){.precision = (enum precision)p, .kv_dtype = options.kv_dtype};
         }

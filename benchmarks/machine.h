@@ -18,6 +18,9 @@
 double machine_fma_flops(int n_threads);
 double machine_bf16_flops(int n_threads);
 double machine_int8_ops(int n_threads);
+// The same of weights of four bits: the 8-bit instructions, or on AVX2 such that leave the sums of
+// some products in 16 bits.
+double machine_q4_ops(int n_threads);
 
 // Bytes per second that the threads together read, each from a buffer of its own: from memory, and
 // from the second and third level of cache. Sizes of caches are the system's, or 1 MB and 32 MB.
@@ -27,15 +30,16 @@ double machine_l3_bytes(int n_threads);
 
 struct machine {
     int n_threads;
-    double f32_flops, bf16_flops, int8_ops;  // per second
-    double memory_bytes, l2_bytes, l3_bytes; // per second
+    double f32_flops, bf16_flops, int8_ops, q4_ops; // per second
+    double memory_bytes, l2_bytes, l3_bytes;        // per second
 };
 
 // All of the above, in about a second; then forgets the memory that it took.
 void machine_measure(int n_threads, struct machine *out);
 
 // What products of this precision could reach: of PRECISION_STORED, whose activations are f32, the
-// f32 ceiling; of PRECISION_BF16 that too, on a CPU without such dot products.
+// f32 ceiling; of PRECISION_BF16 that too, on a CPU without such dot products; of PRECISION_Q4,
+// some of whose products may be int8, that of four bits.
 double machine_product_peak(const struct machine *machine, enum precision precision);
 
 // Lines that start with "#": the CPU, its vector units and the ceilings.

@@ -58,7 +58,7 @@ static const struct option_row rows[] = {
     {"kv-dtype", "NAME", OPTION_KV_DTYPE, MEMBER(kv_dtype), 0, 0, 0,
      "of keys and values: f32 (default), f16, bf16, int8"},
     {"precision", "NAME", OPTION_PRECISION, MEMBER(precision), 0, 0, 0,
-     "of products: stored (default: weights as in the file, f32 activations), bf16, int8"},
+     "of products: stored (default: weights as in the file, f32 activations), bf16, int8, q4"},
     {"comm", "KIND", OPTION_COMM, MEMBER(comm), 0, 0, 0,
      "auto (default: mpi under mpirun or srun, else local), local, mpi"},
     NUMBER("ranks", "N", ranks, 1, WORKER_LOCAL_RANKS_MAX,
@@ -169,7 +169,7 @@ static enum status set_comm(const char *text, enum worker_comm *out, struct erro
 static enum status set_precision(const char *text, enum precision *out, struct error *err) {
     return precision_find(text, out) ? STATUS_OK
                                      : error_set(err, STATUS_INVALID_ARGUMENT, "precision",
-                                                 "\"%.40s\" is not stored, bf16 or int8", text);
+                                                 "\"%.40s\" is not stored, bf16, int8 or q4", text);
 }
 
 static enum status set_kv_dtype(const char *text, enum kv_dtype *out, struct error *err) {

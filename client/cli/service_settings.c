@@ -33,7 +33,7 @@ void service_flags_init(struct service_flags *flags) {
                           .kind = FLAG_TEXT,
                           .target = &flags->precision,
                           .value = "NAME",
-                          .help = "of products: stored, bf16, int8; default stored"};
+                          .help = "of products: stored, bf16, int8, q4; default stored"};
     *at++ = (struct flag){.name = "kv-dtype",
                           .kind = FLAG_TEXT,
                           .target = &flags->kv_dtype,

@@ -207,7 +207,8 @@ static struct reference_shape odd_shape(void) {
 static void test_model_states_do_not_depend_on_the_batch(void **state) {
     (void)state;
     struct reference_shape shape = odd_shape();
-    for (int i = 0; i < PRECISION_COUNT; ++i) {
+    // PRECISION_Q4 takes no weights but a GGUF file's: test_linear_q4.
+    for (int i = 0; i < PRECISION_Q4; ++i) {
         check_model(&shape, (enum precision)i, KV_F32);
     }
 }

@@ -271,6 +271,30 @@ static void test_blocks_have_the_values_of_the_reference(void **state) {
     free(bytes);
 }
 
+// Q4_0 as Q4_1: every scale there is, with every value.
+static void test_four_bits_without_a_minimum_get_one(void **state) {
+    (void)state;
+    const struct gguf_block_type *from = gguf_block_type_find(2), *to = gguf_block_type_find(3);
+    unsigned char block[18] = {0}, rewritten[20];
+    for (int i = 0; i < 16; i++) {
+        block[2 + i] = (unsigned char)(i | (15 - i) << 4);
+    }
+    for (int scale = 0; scale < 1 << 16; scale++) {
+        block[0] = (unsigned char)(scale & 255);
+        block[1] = (unsigned char)(scale >> 8);
+        bool small = (scale >> 10 & 31) < 13 + 15; // below 2^13
+        assert_int_equal(from->to_q4_1(block, rewritten), small);
+        if (small) {
+            float expected[32], got[32];
+            from->widen(block, expected);
+            to->widen(rewritten, got);
+            for (int i = 0; i < 32; i++) {
+                assert_true(expected[i] == got[i]);
+            }
+        }
+    }
+}
+
 static void draw(uint32_t round, uint32_t stream, uint32_t out[4]) {
     const uint32_t counter[4] = {round, stream, 0, 0}, key[2] = {8, 0};
     rng_philox4x32(counter, key, out);
@@ -310,6 +334,7 @@ int main(void) {
         cmocka_unit_test(test_repeated_keys_bad_alignment_and_parts_are_refused),
         cmocka_unit_test(test_the_file_and_the_field_are_named),
         cmocka_unit_test(test_blocks_have_the_values_of_the_reference),
+        cmocka_unit_test(test_four_bits_without_a_minimum_get_one),
         cmocka_unit_test(test_mutated_files_are_read_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

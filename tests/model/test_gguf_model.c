@@ -11,6 +11,7 @@
 #include "worker/model/context.h"
 #include "worker/model/gguf_config.h"
 #include "worker/model/model_path.h"
+#include "worker/model/weight_files.h"
 
 enum { VOCAB = 40, IDS_MAX = 96 };
 
@@ -20,12 +21,12 @@ static const char *vector_path(const char *name) {
     return testkit_source_path(relative);
 }
 
-static void read_logits(struct backend *backend, const char *path, const int32_t *ids, int32_t n,
-                        float *logits) {
+static void read_logits(struct backend *backend, const char *path, enum precision precision,
+                        const int32_t *ids, int32_t n, float *logits) {
     struct error err = {0};
     struct model *model = NULL;
     struct model_context *context = NULL;
-    assert_ok(model_open(path, backend, PRECISION_STORED, &model, &err), &err);
+    assert_ok(model_open(path, backend, precision, &model, &err), &err);
     // Where the context ends decides which factors longrope takes.
     const struct model_context_options options = {.n_kv_blocks = 8,
                                                   .n_sequences = 1,
@@ -58,7 +59,7 @@ static void check_case(struct backend *backend, const json_t *one) {
         ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
     }
     float logits[IDS_MAX * VOCAB];
-    read_logits(backend, vector_path(name), ids, (int32_t)n, logits);
+    read_logits(backend, vector_path(name), PRECISION_STORED, ids, (int32_t)n, logits);
     for (size_t i = 0; i < json_array_size(rows); i++) {
         size_t row = (size_t)json_integer_value(json_array_get(rows, i));
         const json_t *want = json_array_get(json_object_get(one, "logits"), i);
@@ -86,6 +87,111 @@ static void test_logits_equal_the_reference_for_every_architecture(void **state)
     for (size_t i = 0; i < json_array_size(cases); i++) {
         check_case(backend, json_array_get(cases, i));
     }
+    json_decref(cases);
+    backend_destroy(backend);
+}
+
+// Values as blocks have them, one after the other.
+static void widen_blocks(const struct tensor *blocks, float *out) {
+    const struct gguf_block_type *type = gguf_block_type_find(3);
+    size_t n = (size_t)blocks->rows * (size_t)blocks->cols / Q4_BLOCK_VALUES;
+    for (size_t i = 0; i < n; i++) {
+        type->widen((const unsigned char *)blocks->data + i * Q4_BLOCK_BYTES,
+                    out + i * Q4_BLOCK_VALUES);
+    }
+}
+
+// Holds the tensor in four bits against its f32 values, in the order of the rows; false where the
+// file has none such.
+static bool check_four_bits(struct weight_files *files, const char *name) {
+    struct error err = {0};
+    struct weight_shape shape;
+    struct tensor wide, blocks;
+    if (!weight_files_has_q4(files, name)) {
+        return false;
+    }
+    assert_true(weight_files_find(files, name, &shape));
+    int32_t rows = (int32_t)shape.extents[0], cols = (int32_t)shape.extents[1];
+    assert_ok(weight_files_get(files, name, rows, cols, &wide, &err), &err);
+    assert_ok(weight_files_get_q4(files, name, rows, cols, &blocks, &err), &err);
+    assert_int_equal(blocks.dtype, DTYPE_Q4_1);
+    size_t n = (size_t)rows * (size_t)cols;
+    float *got = malloc(n * sizeof *got);
+    widen_blocks(&blocks, got);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(got[i] == ((const float *)wide.data)[i]);
+    }
+    free(got);
+    return true;
+}
+
+static void test_four_bits_have_the_values_of_the_file(void **state) {
+    (void)state;
+    static const char *const tensors[] = {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj",    "self_attn.qkv_proj"};
+    int n_found = 0, n_turned = 0; // of queries and keys, whose rows change places
+    json_t *cases = json_load_file(vector_path("models.json"), 0, NULL);
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(cases, i), "file"));
+        struct weight_files *files = NULL;
+        struct error err = {0};
+        assert_ok(weight_files_open(vector_path(name), &files, &err), &err);
+        for (int layer = 0; layer < 4; layer++) {
+            for (size_t t = 0; t < sizeof tensors / sizeof tensors[0]; t++) {
+                char full[96];
+                snprintf(full, sizeof full, "model.layers.%d.%s.weight", layer, tensors[t]);
+                bool found = check_four_bits(files, full);
+                n_found += found;
+                n_turned += found && t < 2 && strncmp(name, "llama", 5) == 0;
+            }
+        }
+        weight_files_close(files);
+    }
+    print_message("%d tensors in four bits, %d of them turned\n", n_found, n_turned);
+    assert_true(n_found > 0 && n_turned > 0);
+    json_decref(cases);
+}
+
+// Where a file has products in four bits, logits are near those of its values; where it has none,
+// it is refused.
+static void test_products_in_four_bits_are_near_or_refused(void **state) {
+    (void)state;
+    enum { N = 40 };
+    struct error err = {0};
+    struct backend *backend = NULL;
+    int n_near = 0, n_refused = 0;
+    assert_ok(backend_create("cpu", 1, &backend, &err), &err);
+    json_t *cases = json_load_file(vector_path("models.json"), 0, NULL);
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const char *path =
+            vector_path(json_string_value(json_object_get(json_array_get(cases, i), "file")));
+        struct model *model = NULL;
+        enum status status = model_open(path, backend, PRECISION_Q4, &model, &err);
+        model_close(model);
+        if (status != STATUS_OK) {
+            assert_status(STATUS_UNSUPPORTED, status);
+            assert_string_equal(err.field, "precision");
+            n_refused++;
+            continue;
+        }
+        int32_t ids[N];
+        float exact[IDS_MAX * VOCAB], got[IDS_MAX * VOCAB];
+        for (int32_t k = 0; k < N; k++) {
+            ids[k] = (k * 7 + 3) % VOCAB;
+        }
+        read_logits(backend, path, PRECISION_STORED, ids, N, exact);
+        read_logits(backend, path, PRECISION_Q4, ids, N, got);
+        double squares = 0, difference = 0;
+        for (int k = 0; k < N * VOCAB; k++) {
+            squares += pow((double)exact[k], 2);
+            difference += pow((double)got[k] - (double)exact[k], 2);
+        }
+        print_message("%s: off by %.4f\n", path, sqrt(difference / squares));
+        assert_true(difference > 0 && sqrt(difference / squares) < 0.05);
+        n_near++;
+    }
+    assert_true(n_near > 0 && n_refused > 0);
     json_decref(cases);
     backend_destroy(backend);
 }
@@ -435,6 +541,8 @@ static void test_recommended_sampling_is_the_generation_config(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_equal_the_reference_for_every_architecture),
+        cmocka_unit_test(test_four_bits_have_the_values_of_the_file),
+        cmocka_unit_test(test_products_in_four_bits_are_near_or_refused),
         cmocka_unit_test(test_a_factor_alone_scales_rotations_linearly),
         cmocka_unit_test(test_metadata_becomes_the_configuration),
         cmocka_unit_test(test_what_is_missing_is_named),

@@ -175,7 +175,7 @@ static double read_windows(const struct fixture *fixture, enum precision precisi
     return sum / (WINDOWS * (WINDOW - 1));
 }
 
-static void test_int8_costs_less_than_half_a_percent_of_perplexity(void **state) {
+static void test_rounding_costs_less_than_half_a_percent_of_perplexity(void **state) {
     const struct fixture *fixture = *state;
     const char *path = testkit_data_path(text_name);
     if (path == NULL) {
@@ -195,8 +195,11 @@ static void test_int8_costs_less_than_half_a_percent_of_perplexity(void **state)
     assert_true(n >= WINDOWS * WINDOW);
     double exact = read_windows(fixture, PRECISION_STORED, ids);
     double rounded = read_windows(fixture, PRECISION_INT8, ids);
-    print_message("perplexity %.4f at f32, %.4f at int8\n", exp(exact), exp(rounded));
+    double own_bits = read_windows(fixture, PRECISION_Q4, ids);
+    print_message("perplexity %.4f at f32, %.4f at int8, %.4f at q4\n", exp(exact), exp(rounded),
+                  exp(own_bits));
     assert_true(exp(rounded - exact) < 1.005); // docs/results/gguf.md
+    assert_true(exp(own_bits - exact) < 1.005);
     free(ids);
     free(text);
 }
@@ -212,7 +215,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts_have_the_ids_of_the_reference),
         cmocka_unit_test(test_greedy_tokens_equal_the_reference),
-        cmocka_unit_test(test_int8_costs_less_than_half_a_percent_of_perplexity),
+        cmocka_unit_test(test_rounding_costs_less_than_half_a_percent_of_perplexity),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -121,6 +121,7 @@ static void test_bad_values_are_named(void **state) {
         {"--coordinator ipc://e --policy p --comm local --ranks 65", "ranks"},
         {"--coordinator ipc://e --policy p --log-level loud", "log-level"},
         {"--coordinator ipc://e --policy p --precision int4", "precision"},
+        {"--coordinator ipc://e --policy p --precision q8", "precision"},
         {"--coordinator ipc://e --policy p --kv-dtype f64", "kv-dtype"},
         {"--coordinator ipc://e --policy p --scorer reward", "scorer"},
         {"--coordinator ipc://e --policy p --scorer =dir", "scorer"},

@@ -14,11 +14,22 @@
 #include "common/status.h"
 #include "worker/backend/precision.h"
 
-// Frozen order; names as in safetensors.
-enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+// Frozen order; names as in safetensors. DTYPE_Q4_1, of parts of a weight only, cuts rows into
+// blocks of 32 values w = scale * q + min, q in 0..15, as GGUF files have them: f16 scale, f16 min,
+// then 16 bytes, whose low halves are the first 16 values.
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q4_1 };
 
+enum { Q4_BLOCK_VALUES = 32, Q4_BLOCK_BYTES = 20 };
+
+// Of one value; not of DTYPE_Q4_1.
 static inline size_t dtype_bytes(enum dtype dtype) {
     return dtype == DTYPE_F32 ? 4 : 2;
+}
+
+// Of a row of `cols` values.
+static inline size_t dtype_row_bytes(enum dtype dtype, int32_t cols) {
+    return dtype == DTYPE_Q4_1 ? (size_t)(cols / Q4_BLOCK_VALUES) * Q4_BLOCK_BYTES
+                               : (size_t)cols * dtype_bytes(dtype);
 }
 
 struct tensor {
@@ -147,7 +158,8 @@ struct backend_ops {
     // out[n, dim] = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, eq. 4). May alias.
     void (*rms_norm)(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const struct tensor *weight, float eps);
-    // Packs a matrix for the products below; copies what it needs. STATUS_NO_MEMORY.
+    // Packs a matrix for the products below; copies what it needs. Parts are DTYPE_Q4_1 in
+    // PRECISION_Q4 and in no other. STATUS_NO_MEMORY.
     enum status (*weight_pack)(struct backend *backend, const struct weight_source *source,
                                enum precision precision, struct weight *out);
     void (*weight_release)(struct backend *backend, struct weight *weight); // data NULL allowed

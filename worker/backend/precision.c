@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const char *const precision_names[PRECISION_COUNT] = {"stored", "bf16", "int8"};
+static const char *const precision_names[PRECISION_COUNT] = {"stored", "bf16", "int8", "q4"};
 
 static const char *const kv_dtype_names[KV_DTYPES] = {"f32", "f16", "bf16", "int8"};
 

@@ -9,10 +9,11 @@ enum precision {
     PRECISION_STORED, // weights as the file stores them, f32 activations and sums
     PRECISION_BF16,   // weights and activations rounded to bf16, f32 sums
     PRECISION_INT8,   // weights and activations in 8 bits, spread over groups that share a scale
+    PRECISION_Q4, // weights in the 4 bits of their file, activations in 8; int8 where it has more
 };
-enum { PRECISION_COUNT = 3 };
+enum { PRECISION_COUNT = 4 };
 
-const char *precision_name(enum precision precision); // "stored", "bf16", "int8"
+const char *precision_name(enum precision precision); // "stored", "bf16", "int8", "q4"
 // False when no precision has this name.
 bool precision_find(const char *name, enum precision *out);
 

@@ -1,5 +1,7 @@
 #include "worker/model/finite.h"
 
+#include <string.h>
+
 enum { CHUNK = 4096 }; // elements that are judged together before one is looked for
 
 // An exponent of ones marks infinities and NaN in all three types (IEEE 754, section 3.4; bfloat16
@@ -20,6 +22,17 @@ static bool any_16(const uint16_t *bits, size_t n, uint16_t exponent, uint16_t o
     return (found & 0x8000) != 0;
 }
 
+// A value is one only where its block's scale or minimum is.
+static bool any_q4_1(const unsigned char *blocks, size_t begin, size_t end) {
+    bool found = false;
+    for (size_t i = begin; i < end; i++) {
+        uint16_t pair[2];
+        memcpy(pair, blocks + i * Q4_BLOCK_BYTES, sizeof pair);
+        found = found || any_16(pair, 2, 0x7c00, 0x0400);
+    }
+    return found;
+}
+
 static bool any_other(const struct tensor *tensor, size_t begin, size_t n) {
     switch (tensor->dtype) {
     case DTYPE_F32:
@@ -28,6 +41,9 @@ static bool any_other(const struct tensor *tensor, size_t begin, size_t n) {
         return any_16((const uint16_t *)tensor->data + begin, n, 0x7c00, 0x0400);
     case DTYPE_BF16:
         return any_16((const uint16_t *)tensor->data + begin, n, 0x7f80, 0x0080);
+    case DTYPE_Q4_1:
+        return any_q4_1(tensor->data, begin / Q4_BLOCK_VALUES,
+                        (begin + n - 1) / Q4_BLOCK_VALUES + 1);
     }
     return false;
 }

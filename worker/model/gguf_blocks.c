@@ -1,6 +1,7 @@
 #include "worker/model/gguf_blocks.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "worker/model/f16.h"
 
@@ -37,6 +38,32 @@ static void widen_q4_1(const unsigned char *block, float *out) {
         out[i] = (float)low(block[4 + i]) * scale + min;
         out[i + 16] = (float)high(block[4 + i]) * scale + min;
     }
+}
+
+// The minimum of Q4_0 is -8 times its scale.
+static bool q4_0_to_q4_1(const unsigned char *block, unsigned char *out) {
+    int bits = block[0] | block[1] << 8;
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    for (int doublings = 0; doublings < 3; doublings++) {
+        if (exponent > 0) {
+            exponent++;
+        } else {
+            fraction *= 2; // into the exponent's place where it is no longer subnormal
+            exponent = fraction >> 10;
+            fraction &= 1023;
+        }
+    }
+    int min = ((bits ^ 0x8000) & 0x8000) | exponent << 10 | fraction;
+    memcpy(out, block, 2);
+    out[2] = (unsigned char)(min & 255);
+    out[3] = (unsigned char)(min >> 8 & 255);
+    memcpy(out + 4, block + 2, 16);
+    return exponent < 31;
+}
+
+static bool q4_1_to_q4_1(const unsigned char *block, unsigned char *out) {
+    memcpy(out, block, 20);
+    return true;
 }
 
 // The fifth bits of all 32 values stand apart, in order.
@@ -122,17 +149,17 @@ static void widen_q6_k(const unsigned char *block, float *out) {
 }
 
 static const struct gguf_block_type types[] = {
-    {"F32", 0, 1, 4, NULL},
-    {"F16", 1, 1, 2, NULL},
-    {"BF16", 30, 1, 2, NULL},
-    {"Q4_0", 2, 32, 18, widen_q4_0},
-    {"Q4_1", 3, 32, 20, widen_q4_1},
-    {"Q5_0", 6, 32, 22, widen_q5_0},
-    {"Q5_1", 7, 32, 24, widen_q5_1},
-    {"Q8_0", 8, 32, 34, widen_q8_0},
-    {"Q4_K", 12, 256, 144, widen_q4_k},
-    {"Q5_K", 13, 256, 176, widen_q5_k},
-    {"Q6_K", 14, 256, 210, widen_q6_k},
+    {"F32", 0, 1, 4, NULL, NULL},
+    {"F16", 1, 1, 2, NULL, NULL},
+    {"BF16", 30, 1, 2, NULL, NULL},
+    {"Q4_0", 2, 32, 18, widen_q4_0, q4_0_to_q4_1},
+    {"Q4_1", 3, 32, 20, widen_q4_1, q4_1_to_q4_1},
+    {"Q5_0", 6, 32, 22, widen_q5_0, NULL},
+    {"Q5_1", 7, 32, 24, widen_q5_1, NULL},
+    {"Q8_0", 8, 32, 34, widen_q8_0, NULL},
+    {"Q4_K", 12, 256, 144, widen_q4_k, NULL},
+    {"Q5_K", 13, 256, 176, widen_q5_k, NULL},
+    {"Q6_K", 14, 256, 210, widen_q6_k, NULL},
 };
 
 const struct gguf_block_type *gguf_block_type_find(uint32_t number) {

@@ -18,6 +18,9 @@ struct gguf_block_type {
     int32_t bytes;    // of a block
     // Writes the block's `values`; NULL for types that are not quantised.
     void (*widen)(const unsigned char *block, float *out);
+    // Writes the same values as a block of Q4_1, 20 bytes; false where its minimum has no f16. NULL
+    // for types that are not four bits with a scale of their own for 32 values.
+    bool (*to_q4_1)(const unsigned char *block, unsigned char *out);
 };
 
 // NULL for a type that cannot be read.

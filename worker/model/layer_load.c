@@ -13,14 +13,21 @@ struct product {
     struct weight *out;
 };
 
+// How the matrices of a product are loaded.
+struct part_form {
+    bool biased;
+    bool q4;
+};
+
 // One matrix of a product, and its bias where it has one.
 static enum status load_part(struct model *model, const char *tensor_name, int32_t rows,
-                             int32_t cols, bool biased, struct tensor *part, struct tensor *bias,
-                             struct error *err) {
+                             int32_t cols, const struct part_form *form, struct tensor *part,
+                             struct tensor *bias, struct error *err) {
     char name[96];
     snprintf(name, sizeof name, "%s.weight", tensor_name);
-    enum status status = weight_load_matrix(model, name, rows, cols, part, err);
-    if (status == STATUS_OK && biased) {
+    enum status status = form->q4 ? weight_load_q4(model, name, rows, cols, part, err)
+                                  : weight_load_matrix(model, name, rows, cols, part, err);
+    if (status == STATUS_OK && form->biased) {
         float *values = NULL;
         snprintf(name, sizeof name, "%s.bias", tensor_name);
         status = weight_load_read(model, name, rows, &values, err);
@@ -35,18 +42,33 @@ static void cut_gated(struct weight_source *source) {
     struct tensor *gate = &source->parts[0], *up = &source->parts[1];
     gate->rows /= 2;
     *up = *gate;
-    up->data =
-        (char *)gate->data + (size_t)gate->rows * (size_t)gate->cols * dtype_bytes(gate->dtype);
+    up->data = (char *)gate->data + (size_t)gate->rows * dtype_row_bytes(gate->dtype, gate->cols);
     source->n_parts = 2;
+}
+
+// Whether all matrices of a product have four bits, and are to be multiplied so.
+static bool takes_q4(const struct model *model, int32_t layer, const char *const *names,
+                     int32_t n_parts) {
+    bool q4 = model->precision == PRECISION_Q4;
+    for (int32_t i = 0; i < n_parts && q4; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, names[i]);
+        q4 = weight_files_has_q4(model->files, name);
+    }
+    return q4;
 }
 
 static enum status load_product(struct model *model, int32_t layer, enum layer_product number,
                                 const struct product *product, struct error *err) {
     const struct product_facts *facts =
         &architecture_get(model->config.architecture)->products[number];
-    bool biased = model->config.biased[number], fused = facts->names[1] == NULL;
+    bool fused = facts->names[1] == NULL;
     struct weight_source source = {.n_parts = fused ? 1 : product->n_parts,
                                    .gated = product->gated};
+    const struct part_form form = {
+        .biased = model->config.biased[number],
+        .q4 = takes_q4(model, layer, facts->names, source.n_parts),
+    };
     enum status status = STATUS_OK;
     char name[64];
     for (int32_t i = 0; i < source.n_parts && status == STATUS_OK; i++) {
@@ -55,11 +77,11 @@ static enum status load_product(struct model *model, int32_t layer, enum layer_p
             rows += product->rows[k];
         }
         snprintf(name, sizeof name, "model.layers.%d.%s", layer, facts->names[i]);
-        status = load_part(model, name, rows, product->cols, biased, &source.parts[i],
+        status = load_part(model, name, rows, product->cols, &form, &source.parts[i],
                            &source.biases[i], err);
     }
     if (status == STATUS_OK && fused && product->gated) {
-        ASSERT(!biased); // no architecture has biases here
+        ASSERT(!form.biased); // no architecture has biases here
         cut_gated(&source);
     }
     if (status == STATUS_OK) {

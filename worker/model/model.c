@@ -308,6 +308,13 @@ enum status model_open(const char *directory, struct backend *backend, enum prec
     if (status != STATUS_OK) {
         goto fail;
     }
+    if (precision == PRECISION_Q4 && model->n_q4 == 0) {
+        status = error_set(err, STATUS_UNSUPPORTED, "precision",
+                           "%s has no weights in four bits (Q4_0 or Q4_1 of a GGUF file): "
+                           "precision q4 rounds none, int8 does",
+                           directory);
+        goto fail;
+    }
     *out = model;
     return STATUS_OK;
 fail:

@@ -41,7 +41,8 @@ struct model;
 // files stay mapped until model_close, for the embedding. Borrows `backend` until model_close.
 // Reads every weight byte, for the hash too. Errors name the tensor and what was expected: those of
 // model_config_read and weight_files_open; STATUS_NOT_FOUND, STATUS_SHAPE, STATUS_UNSUPPORTED
-// (dtype) and STATUS_MALFORMED (NaN, infinity) for a tensor that config.json calls for.
+// (dtype) and STATUS_MALFORMED (NaN, infinity) for a tensor that config.json calls for;
+// STATUS_UNSUPPORTED for PRECISION_Q4 where no product's weights have four bits.
 MUST_CHECK enum status model_open(const char *directory, struct backend *backend,
                                   enum precision precision, struct model **out, struct error *err);
 void model_close(struct model *model); // NULL allowed

@@ -17,13 +17,18 @@ struct model {
     char hash[SHA256_HEX_BYTES];
     int64_t n_parameters;
     size_t weight_bytes;
+    int32_t n_q4; // products of weights in four bits
 };
 
 // weight_load.c
 // A matrix as the files hold it, until weight_files_drop.
 MUST_CHECK enum status weight_load_matrix(struct model *model, const char *name, int32_t rows,
                                           int32_t cols, struct tensor *out, struct error *err);
-// Packs the parts of a product; `name` is for the error.
+// The same in four bits; weight_files_has_q4 says whether it can be.
+MUST_CHECK enum status weight_load_q4(struct model *model, const char *name, int32_t rows,
+                                      int32_t cols, struct tensor *out, struct error *err);
+// Packs the parts of a product; `name` is for the error. Of precision q4 where they are of four
+// bits, where not in int8.
 MUST_CHECK enum status weight_load_pack(struct model *model, const struct weight_source *source,
                                         enum precision precision, const char *name,
                                         struct weight *out, struct error *err);

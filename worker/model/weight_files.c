@@ -191,8 +191,25 @@ static void read_gguf(const struct place *place, size_t rows, size_t cols, void 
     }
 }
 
+static bool rewrite_row(const struct gguf_block_type *type, const unsigned char *row,
+                        int32_t n_blocks, unsigned char *out) {
+    bool fits = true;
+    for (int32_t i = 0; i < n_blocks; i++, row += type->bytes, out += Q4_BLOCK_BYTES) {
+        fits = type->to_q4_1(row, out) && fits;
+    }
+    return fits;
+}
+
 static enum status no_copy(const char *name, struct error *err) {
     return error_set(err, STATUS_NO_MEMORY, name, "no memory to widen tensor %s", name);
+}
+
+static enum status check_heads(const struct place *place, size_t units, const char *name,
+                               struct error *err) {
+    bool whole = place->permuted_heads == 0 || units % (2 * (size_t)place->permuted_heads) == 0;
+    return whole ? STATUS_OK
+                 : error_set(err, STATUS_SHAPE, name, "%zu rows are not %d heads of an even number",
+                             units, place->permuted_heads);
 }
 
 // Sets out->data and out->dtype to the values as the base has them.
@@ -214,9 +231,9 @@ static enum status read_base(struct weight_files *files, const struct place *pla
     out->data = (void *)(uintptr_t)tensor->data;
     size_t rows = (size_t)out->rows, cols = (size_t)out->cols;
     size_t units = tensor->n_dims == 1 ? cols : rows;
-    if (place->permuted_heads != 0 && units % (2 * (size_t)place->permuted_heads) != 0) {
-        return error_set(err, STATUS_SHAPE, name, "%zu rows are not %d heads of an even number",
-                         units, place->permuted_heads);
+    enum status status = check_heads(place, units, name, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     if (tensor->type->widen == NULL && place->permuted_heads == 0) {
         return STATUS_OK;
@@ -262,6 +279,63 @@ enum status weight_files_get(struct weight_files *files, const char *name, int32
     if (status == STATUS_OK && place.update != NULL) {
         status = merge(files, place.update, &tensor, err);
     }
+    if (status == STATUS_OK) {
+        status = finite_check(&tensor, name, err);
+    }
+    if (status == STATUS_OK) {
+        *out = tensor;
+    }
+    return status;
+}
+
+bool weight_files_has_q4(const struct weight_files *files, const char *name) {
+    struct place place;
+    return find_place(files, name, &place) && place.gguf_tensor != NULL && place.update == NULL &&
+           place.gguf_tensor->type->to_q4_1 != NULL;
+}
+
+// As read_base, of a tensor that has q4.
+static enum status read_q4(struct weight_files *files, const struct place *place, const char *name,
+                           struct tensor *out, struct error *err) {
+    const struct gguf_tensor *tensor = place->gguf_tensor;
+    const struct gguf_block_type *type = tensor->type;
+    const int32_t n_blocks = out->cols / Q4_BLOCK_VALUES;
+    const size_t to_bytes = dtype_row_bytes(DTYPE_Q4_1, out->cols);
+    enum status status = check_heads(place, (size_t)out->rows, name, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    unsigned char *data = make_copy(files, (size_t)out->rows * to_bytes);
+    if (data == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, name, "no memory for a copy of tensor %s", name);
+    }
+    for (int32_t row = 0; row < out->rows; row++) {
+        size_t to = unpermuted((size_t)row, (size_t)out->rows, place->permuted_heads);
+        const unsigned char *from = (const unsigned char *)tensor->data +
+                                    (size_t)row * (size_t)n_blocks * (size_t)type->bytes;
+        if (!rewrite_row(type, from, n_blocks, data + to * to_bytes)) {
+            return error_set(err, STATUS_LIMIT, name,
+                             "tensor %s has a scale of 8192 or more in row %d: precision q4 takes "
+                             "smaller ones, the others any",
+                             name, row);
+        }
+    }
+    out->data = data;
+    out->dtype = DTYPE_Q4_1;
+    return STATUS_OK;
+}
+
+enum status weight_files_get_q4(struct weight_files *files, const char *name, int32_t rows,
+                                int32_t cols, struct tensor *out, struct error *err) {
+    struct weight_shape shape;
+    struct place place;
+    enum status status = check_shape(files, name, rows, cols, &shape, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    (void)find_place(files, name, &place);
+    struct tensor tensor = {.rows = rows, .cols = cols};
+    status = read_q4(files, &place, name, &tensor, err);
     if (status == STATUS_OK) {
         status = finite_check(&tensor, name, err);
     }

@@ -1,6 +1,7 @@
 // The weights of a model by their Hugging Face names, whatever files they lie in: the one place
-// that model.c reads tensors from. A tensor is handed out as F32, F16 or BF16, row-major; where the
-// file holds it so, in the mapping itself. One thread, during loading.
+// that model.c reads tensors from. A tensor is handed out as F32, F16 or BF16, or in four bits
+// where it has no more, row-major; where the file holds it so, in the mapping itself. One thread,
+// during loading.
 #ifndef WORKER_MODEL_WEIGHT_FILES_H
 #define WORKER_MODEL_WEIGHT_FILES_H
 
@@ -41,6 +42,16 @@ bool weight_files_find(const struct weight_files *files, const char *name,
 // the first), STATUS_NO_MEMORY; the error names the tensor.
 MUST_CHECK enum status weight_files_get(struct weight_files *files, const char *name, int32_t rows,
                                         int32_t cols, struct tensor *out, struct error *err);
+
+// Whether a file holds the tensor in blocks of four bits, each of 32 values with a scale of their
+// own (Q4_0, Q4_1), and no adapter changes it.
+bool weight_files_has_q4(const struct weight_files *files, const char *name);
+
+// Such a tensor as DTYPE_Q4_1, its values bit for bit those of the file; otherwise as
+// weight_files_get. STATUS_LIMIT: a scale of Q4_0 is too large for the minimum that Q4_1 needs.
+MUST_CHECK enum status weight_files_get_q4(struct weight_files *files, const char *name,
+                                           int32_t rows, int32_t cols, struct tensor *out,
+                                           struct error *err);
 
 // The data of a tensor that was got stays until close, drop or not.
 void weight_files_keep(struct weight_files *files, const struct tensor *tensor);

@@ -13,15 +13,28 @@ enum status weight_load_matrix(struct model *model, const char *name, int32_t ro
     return status;
 }
 
+enum status weight_load_q4(struct model *model, const char *name, int32_t rows, int32_t cols,
+                           struct tensor *out, struct error *err) {
+    enum status status = weight_files_get_q4(model->files, name, rows, cols, out, err);
+    if (status == STATUS_OK) {
+        model->n_parameters += (int64_t)rows * cols;
+    }
+    return status;
+}
+
 enum status weight_load_pack(struct model *model, const struct weight_source *source,
                              enum precision precision, const char *name, struct weight *out,
                              struct error *err) {
+    if (precision == PRECISION_Q4 && source->parts[0].dtype != DTYPE_Q4_1) {
+        precision = PRECISION_INT8;
+    }
     enum status status = model->backend->ops->weight_pack(model->backend, source, precision, out);
     if (status != STATUS_OK) {
         return error_set(err, status, name, "cannot pack the weights of %s: %s", name,
                          status_text(status));
     }
     model->weight_bytes += out->bytes;
+    model->n_q4 += precision == PRECISION_Q4;
     return STATUS_OK;
 }
 

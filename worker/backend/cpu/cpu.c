@@ -12,6 +12,7 @@ struct isa_choice {
     const struct cpu_kernels *kernels;
     const struct linear_kernel *int8; // instead of those of `kernels`; NULL: those
     const struct linear_kernel *bf16_rounded;
+    const struct linear_kernel *q4;
     const struct attention_kernel *kv_int8; // likewise
     const struct attention_kernel *kv_bf16;
     bool available;
@@ -40,6 +41,7 @@ static int list_isas(struct isa_choice choices[ISAS_MAX]) {
                                        .kernels = &cpu_kernels_avx512,
                                        .int8 = amx_int8,
                                        .bf16_rounded = amx_bf16,
+                                       .q4 = &kernel_q4_avx512vnni,
                                        .kv_int8 = &kernel_attention_int8_avx512vnni,
                                        .kv_bf16 = &kernel_attention_bf16_avx512bf16,
                                        .available = bf16,
@@ -48,12 +50,14 @@ static int list_isas(struct isa_choice choices[ISAS_MAX]) {
                                        .kernels = &cpu_kernels_avx512,
                                        .int8 = &kernel_int8_avx512vnni,
                                        .bf16_rounded = &kernel_bf16_rounded_avx512bf16,
+                                       .q4 = &kernel_q4_avx512vnni,
                                        .kv_int8 = &kernel_attention_int8_avx512vnni,
                                        .kv_bf16 = &kernel_attention_bf16_avx512bf16,
                                        .available = bf16};
     choices[n++] = (struct isa_choice){.name = "avx512vnni",
                                        .kernels = &cpu_kernels_avx512,
                                        .int8 = &kernel_int8_avx512vnni,
+                                       .q4 = &kernel_q4_avx512vnni,
                                        .kv_int8 = &kernel_attention_int8_avx512vnni,
                                        .available = vnni};
     choices[n++] =
@@ -172,6 +176,9 @@ static void take_kernels(struct cpu_backend *cpu, const struct isa_choice *isa) 
     }
     if (isa->bf16_rounded != NULL) {
         cpu->linear[LINEAR_BF16_ROUNDED] = isa->bf16_rounded;
+    }
+    if (isa->q4 != NULL) {
+        cpu->linear[LINEAR_Q4] = isa->q4;
     }
     memcpy(cpu->attention, isa->kernels->attention, sizeof(cpu->attention));
     if (isa->kv_int8 != NULL) {

@@ -30,7 +30,7 @@ struct product {
     int32_t n_rows;
     int32_t n_tiles;
     int32_t n_lines;  // of a packed row
-    int32_t n_groups; // of a packed row
+    int32_t n_scales; // of a packed row
     int n_tile_parts; // into which the tiles are cut: items of work are panels times these
     enum linear_store store;
 };
@@ -43,8 +43,8 @@ struct tile_place {
 };
 
 // Scales of a packed row.
-static int32_t count_groups(const struct linear_layout *layout) {
-    return layout->format == LINEAR_INT8 ? layout->n_steps : 0;
+static int32_t count_scales(const struct linear_layout *layout) {
+    return layout->n_steps * layout->step_scales;
 }
 
 static struct tile_place place_tile(const struct product *product, int32_t tile) {
@@ -55,7 +55,7 @@ static struct tile_place place_tile(const struct product *product, int32_t tile)
         .row = (int32_t)begin,
         .height = (int32_t)(end - begin),
         .lines = buffer->lines + (size_t)begin * (size_t)product->n_lines * LINE_BYTES,
-        .scales = product->n_groups > 0 ? buffer->scales + (size_t)begin * (size_t)product->n_groups
+        .scales = product->n_scales > 0 ? buffer->scales + (size_t)begin * (size_t)product->n_scales
                                         : NULL,
     };
 }
@@ -160,7 +160,8 @@ static void run_chunk(struct chunk *chunk) {
             .weights = chunk->weights,
             .x = place.lines + (size_t)chunk->line * (size_t)place.height * LINE_BYTES,
             .x_scales = place.scales != NULL
-                            ? place.scales + (size_t)chunk->step * (size_t)place.height
+                            ? place.scales + (size_t)chunk->step * (size_t)place.height *
+                                                 (size_t)product->layout.step_scales
                             : NULL,
             .n_lines = chunk->n_lines,
             .height = place.height,
@@ -268,7 +269,7 @@ static void multiply(struct backend *backend, struct tensor *out, const struct t
     ASSERT(out->rows == x->rows && x->cols == weight->cols);
     product.kernel = cpu->linear[product.layout.format];
     product.n_lines = product.layout.inputs / product.kernel->line_inputs;
-    product.n_groups = count_groups(&product.layout);
+    product.n_scales = count_scales(&product.layout);
     int32_t n_passes = (x->rows + LINEAR_ROWS_MAX - 1) / LINEAR_ROWS_MAX;
     for (int32_t pass = 0; pass < n_passes; ++pass) {
         long begin, end;
@@ -321,7 +322,7 @@ enum status cpu_linear_reserve(struct cpu_backend *cpu, const struct weight *wei
         return STATUS_NO_MEMORY;
     }
     rows->lines = lines;
-    size_t n_scales = LINEAR_ROWS_MAX * (size_t)count_groups(&layout);
+    size_t n_scales = LINEAR_ROWS_MAX * (size_t)count_scales(&layout);
     if (n_scales == 0) {
         return STATUS_OK;
     }

@@ -18,6 +18,8 @@ static enum linear_format format_of(const struct weight *weight) {
         return LINEAR_BF16_ROUNDED;
     case PRECISION_INT8:
         return LINEAR_INT8;
+    case PRECISION_Q4:
+        return LINEAR_Q4;
     }
     return stored[weight->dtype];
 }
@@ -31,17 +33,22 @@ static size_t aligned(size_t size) {
 }
 
 struct linear_layout cpu_linear_layout(const struct cpu_backend *cpu, const struct weight *weight) {
-    // Inputs that stay together, what rows are filled up to, and bytes of one weight.
+    // Inputs that stay together, what rows are filled up to, bits of one weight, bytes of an
+    // output's header in a step, and scales of a row there.
     static const struct shape {
         int32_t step_inputs;
         int32_t multiple;
-        int32_t size;
+        int32_t bits;
+        int32_t header;
+        int32_t scales;
     } shapes[LINEAR_FORMAT_COUNT] = {
-        [LINEAR_F32] = {LINE_UNITS, LINE_UNITS, 4},
-        [LINEAR_F16] = {LINE_UNITS, LINE_UNITS, 2},
-        [LINEAR_BF16] = {2 * LINE_UNITS, 2 * LINE_UNITS, 2},
-        [LINEAR_BF16_ROUNDED] = {2 * LINE_UNITS, 2 * LINE_UNITS, 2},
-        [LINEAR_INT8] = {INT8_GROUP, INT8_STEP, 1},
+        [LINEAR_F32] = {LINE_UNITS, LINE_UNITS, 32, 0, 0},
+        [LINEAR_F16] = {LINE_UNITS, LINE_UNITS, 16, 0, 0},
+        [LINEAR_BF16] = {2 * LINE_UNITS, 2 * LINE_UNITS, 16, 0, 0},
+        [LINEAR_BF16_ROUNDED] = {2 * LINE_UNITS, 2 * LINE_UNITS, 16, 0, 0},
+        [LINEAR_INT8] = {INT8_GROUP, INT8_STEP, 8, sizeof(uint32_t), 1},
+        [LINEAR_Q4] = {Q4_STEP, Q4_STEP, 4, Q4_STEP / Q4_GROUP * 2 * sizeof(uint16_t),
+                       Q4_STEP_SCALES},
     };
     enum linear_format format = format_of(weight);
     const struct shape *shape = &shapes[format];
@@ -53,10 +60,11 @@ struct linear_layout cpu_linear_layout(const struct cpu_backend *cpu, const stru
         .n_panels = divide_up(weight->rows, panel),
         .inputs = divide_up(weight->cols, shape->multiple) * shape->multiple,
         .step_inputs = shape->step_inputs,
-        .input_bytes = (size_t)panel * (size_t)shape->size,
+        .step_scales = shape->scales,
+        .input_bytes = (size_t)panel * (size_t)shape->bits / 8,
         .panels = weight->data,
     };
-    size_t header = format == LINEAR_INT8 ? (size_t)panel * sizeof(uint32_t) : 0;
+    size_t header = (size_t)panel * (size_t)shape->header;
     layout.n_steps = divide_up(layout.inputs, shape->step_inputs);
     layout.step_bytes = header + (size_t)shape->step_inputs * layout.input_bytes;
     layout.panel_bytes =
@@ -96,7 +104,7 @@ static struct source_row find_row(const struct weight_source *source,
     const float *bias = source->biases[part].data;
     return (struct source_row){
         .weights =
-            (const char *)from->data + (size_t)row * (size_t)from->cols * dtype_bytes(from->dtype),
+            (const char *)from->data + (size_t)row * dtype_row_bytes(from->dtype, from->cols),
         .dtype = from->dtype,
         .bias = bias != NULL ? bias[row] : 0,
     };
@@ -179,6 +187,24 @@ static void put_int8(char *to, const struct linear_layout *layout, int32_t colum
     memcpy(to + (size_t)column * sizeof(header), &header, sizeof(header));
 }
 
+// A row of DTYPE_Q4_1, whose bits stay what they are.
+static void put_q4(char *panel, const struct linear_layout *layout, int32_t column,
+                   const unsigned char *block, int32_t n_blocks) {
+    const size_t width = (size_t)layout->panel, half = width / 2;
+    const size_t group_bytes = layout->step_bytes / (Q4_STEP / Q4_GROUP);
+    const int shift = (size_t)column < half ? 0 : 4;
+    for (int32_t b = 0; b < n_blocks; ++b, block += Q4_BLOCK_BYTES) {
+        char *to = panel + (size_t)b * group_bytes;
+        memcpy(to + (size_t)column * 2, block, 2);
+        memcpy(to + (width + (size_t)column) * 2, block + 2, 2);
+        unsigned char *at = (unsigned char *)to + 4 * width + (size_t)column % half * 4;
+        for (int k = 0; k < Q4_GROUP; ++k) {
+            int q = k < 16 ? block[4 + k] & 15 : block[4 + k - 16] >> 4;
+            at[(size_t)(k / 4) * half * 4 + (size_t)(k % 4)] |= (unsigned char)(q << shift);
+        }
+    }
+}
+
 struct pack_call {
     const struct cpu_backend *cpu;
     const struct weight_source *source;
@@ -191,6 +217,11 @@ struct pack_call {
 static void pack_row(const struct pack_call *call, char *panel, int32_t column,
                      const struct source_row *row) {
     const struct linear_layout *layout = call->layout;
+    if (layout->format == LINEAR_Q4) {
+        put_q4(panel, layout, column, (const unsigned char *)row->weights,
+               call->cols / Q4_BLOCK_VALUES);
+        return;
+    }
     float w[PACK_INPUTS];
     for (int32_t k = 0; k < call->cols; k += PACK_INPUTS) {
         int32_t n = call->cols - k < PACK_INPUTS ? call->cols - k : PACK_INPUTS;
@@ -253,6 +284,8 @@ enum status cpu_weight_pack(struct backend *backend, const struct weight_source 
                             .gated = source->gated};
     for (int32_t i = 0; i < source->n_parts; ++i) {
         ASSERT(source->parts[i].cols == weight.cols);
+        ASSERT((source->parts[i].dtype == DTYPE_Q4_1) == (precision == PRECISION_Q4));
+        ASSERT(precision != PRECISION_Q4 || weight.cols % Q4_BLOCK_VALUES == 0);
         weight.rows += source->parts[i].rows;
         weight.has_bias = weight.has_bias || source->biases[i].data != NULL;
     }

@@ -10,7 +10,7 @@
 // Rows packed for a product; room for LINEAR_ROWS_MAX rows of the widest weight so far.
 struct row_buffer {
     char *lines;   // see linear.h
-    float *scales; // a row of LINEAR_INT8 has one for each group
+    float *scales; // of LINEAR_INT8 and LINEAR_Q4
     size_t lines_bytes;
     size_t scales_bytes;
 };
@@ -101,6 +101,7 @@ struct linear_layout {
     int32_t inputs;      // of a packed row, zeros at its end included
     int32_t step_inputs; // inputs that stay together: a scale group, or fewest for all kernels
     int32_t n_steps;     // of a panel; the last may have fewer inputs
+    int32_t step_scales; // of a packed row
     size_t input_bytes;  // one input's weights of all outputs
     size_t step_bytes;
     size_t panel_bytes;

@@ -106,6 +106,7 @@ extern const struct cpu_kernels cpu_kernels_generic;
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
 extern const struct linear_kernel kernel_int8_avx512vnni;
+extern const struct linear_kernel kernel_q4_avx512vnni;
 extern const struct linear_kernel kernel_bf16_rounded_avx512bf16;
 extern const struct linear_kernel kernel_int8_avx512amx; // these two where the compiler knows AMX
 extern const struct linear_kernel kernel_bf16_rounded_avx512amx;

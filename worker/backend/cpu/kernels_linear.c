@@ -138,6 +138,7 @@ const struct linear_kernels KERNEL(linear) = {
                 [LINEAR_F16] = KERNEL_OF(pack_f32, tile_f16),
                 [LINEAR_BF16] = KERNEL_OF(pack_f32, tile_bf16),
                 [LINEAR_BF16_ROUNDED] = KERNEL_OF(pack_rounded, tile_bf16),
-                [LINEAR_INT8] = &KERNEL(int8)},
+                [LINEAR_INT8] = &KERNEL(int8),
+                [LINEAR_Q4] = &KERNEL(q4)},
     .finish = finish,
 };

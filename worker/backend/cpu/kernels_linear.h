@@ -109,7 +109,53 @@ INLINE vector_f round_to_bf16(vector_f v) {
     return vector_select(unordered, vector_set(__builtin_nanf("")), (vector_f)rounded);
 }
 
-// Rows of LINEAR_INT8, whose form depends on the instruction set: kernels_linear_int8.c.
-extern const struct linear_kernel KERNEL(int8);
+// Bits of the largest magnitude; as whole numbers they are in the order of the magnitudes, with
+// infinity and what is not a number above all others.
+INLINE int32_t largest_bits(const vector_f *v, int n_vectors) {
+    vector_i largest = {0};
+#pragma GCC unroll 32
+    for (int i = 0; i < n_vectors; ++i) {
+        largest = vector_larger_i(largest, (vector_i)v[i] & 0x7fffffff);
+    }
+    vector_i lanes;
+    for (int i = 0; i < WIDTH; ++i) {
+        lanes[i] = i;
+    }
+#pragma GCC unroll 4
+    for (int step = WIDTH / 2; step > 0; step /= 2) {
+        largest = vector_larger_i(largest, __builtin_shuffle(largest, lanes ^ step));
+    }
+    return largest[0];
+}
+
+// How a group with these largest_bits is rounded to whole numbers in [-127, 127]. One with nothing
+// above 2^-100 counts as zeros; a value that is not finite makes the scale, and so the row's
+// results, not a number.
+struct group_step {
+    float scale;   // of the whole numbers
+    float inverse; // of the values
+};
+
+INLINE struct group_step step_of(int32_t largest) {
+    float magnitude;
+    memcpy(&magnitude, &largest, sizeof(magnitude));
+    bool finite = largest < 0x7f800000, counts = finite && magnitude >= 0x1p-100f;
+    return (struct group_step){
+        .scale = counts   ? magnitude / 127
+                 : finite ? 0
+                          : __builtin_nanf(""),
+        .inverse = counts ? 127 / magnitude : 0,
+    };
+}
+
+// Nearest even, of magnitudes below 2^22: adding the constant leaves a whole number in the low
+// fraction bits.
+INLINE vector_i round_to_whole(vector_f v) {
+    return (vector_i)(v + 0x1.8p23f) - 0x4b400000;
+}
+
+// Formats with rows in 8 bits, whose form depends on the instruction set: kernels_linear_int8.c,
+// kernels_linear_q4.c.
+extern const struct linear_kernel KERNEL(int8), KERNEL(q4);
 
 #endif

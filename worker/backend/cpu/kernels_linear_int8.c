@@ -222,46 +222,19 @@ INLINE void load_spread(const float *x, int32_t n, int size, vector_f *v) {
     transform(v, size / WIDTH);
 }
 
-// Bits of the largest magnitude; as whole numbers they are in the order of the magnitudes, with
-// infinity and what is not a number above all others.
-INLINE int32_t largest_bits(const vector_f *v, int n_vectors) {
-    vector_i largest = {0};
-#pragma GCC unroll 32
-    for (int i = 0; i < n_vectors; ++i) {
-        largest = vector_larger_i(largest, (vector_i)v[i] & 0x7fffffff);
-    }
-    vector_i lanes;
-    for (int i = 0; i < WIDTH; ++i) {
-        lanes[i] = i;
-    }
-#pragma GCC unroll 4
-    for (int step = WIDTH / 2; step > 0; step /= 2) {
-        largest = vector_larger_i(largest, __builtin_shuffle(largest, lanes ^ step));
-    }
-    return largest[0];
-}
-
 // One group of one row, the first n of `size` values, a constant, into lines; returns its scale.
-// Groups with nothing above 2^-100 count as zeros; a value that is not finite makes the scale, and
-// so the row's results, not a number.
 INLINE float round_group(const float *x, int32_t n, int size, char *line, int32_t height) {
     vector_f v[INT8_GROUP / WIDTH];
     load_spread(x, n, size, v);
-    int32_t bits = largest_bits(v, size / WIDTH);
-    float magnitude;
-    memcpy(&magnitude, &bits, sizeof(magnitude));
-    bool finite = bits < 0x7f800000, counts = finite && magnitude >= 0x1p-100f;
-    float inverse = counts ? 127 / magnitude : 0;
-    const float round_magic = 0x1.8p23f; // adding it leaves a whole number in the low fraction bits
+    struct group_step step = step_of(largest_bits(v, size / WIDTH));
 #pragma GCC unroll 32
     for (int i = 0; i < size / WIDTH; ++i) {
         int at = i * WIDTH;
         char *to = line + (size_t)(at / LINE_INPUTS) * (size_t)height * LINE_BYTES;
-        vector_f shifted = v[i] * inverse + round_magic;
         put_inputs(to + at % LINE_INPUTS * LINE_BYTES / LINE_INPUTS,
-                   (vector_i)shifted - 0x4b400000);
+                   round_to_whole(v[i] * step.inverse));
     }
-    return counts ? magnitude / 127 : finite ? 0 : __builtin_nanf("");
+    return step.scale;
 }
 
 static void pack_int8(const struct linear_rows *rows) {

@@ -12,6 +12,11 @@
 // the symmetric matrix of 1 and -1 with H H = size (Sylvester's Hadamard matrix; the transform by
 // its butterflies). The product stays what it was, and a value that outgrows its group, which would
 // set the step of all others, adds a little to each instead (Ashkboos et al. 2024, section 4).
+//
+// LINEAR_Q4 keeps the four bits, scales and minima of the file: of each group of 32 inputs the sum
+// of q times the rounded row is whole and exact; what the minima add is the minimum times the
+// group's sum of rounded inputs. Both join an output's sum by fused multiply-additions, in this
+// order.
 #ifndef WORKER_BACKEND_CPU_LINEAR_H
 #define WORKER_BACKEND_CPU_LINEAR_H
 
@@ -26,6 +31,9 @@ enum {
     LINEAR_ROWS_MAX = 256, // rows that pass over the weights together
     INT8_GROUP = 128,      // inputs that are spread together and share a scale
     INT8_STEP = 64,        // inputs are filled up with zeros to a multiple; a last, smaller group
+    Q4_GROUP = 32,         // inputs that share a scale and a minimum
+    Q4_STEP = 64,          // inputs are filled up with zeros to a multiple: two groups, one line
+    Q4_STEP_SCALES = 4,    // of a row: scale, and scale times sum, of both groups
 };
 
 // How weights are laid out, and how rows are rounded.
@@ -37,6 +45,10 @@ enum linear_format {
     // Groups of: [panel] of the scale (bf16, upper half) and the negated sum (int16) of an output's
     // weights, then [inputs / 4][panel][4] int8. Rows are rounded to int8 with a scale per group.
     LINEAR_INT8,
+    // Groups of: [panel] scales (f16), [panel] minima (f16), then [inputs / 4][panel / 2][4] bytes
+    // whose low halves are weights of the panel's first half, the upper ones of its second. Rows
+    // are rounded to int8 with a scale per group.
+    LINEAR_Q4,
     LINEAR_FORMAT_COUNT
 };
 
@@ -45,7 +57,7 @@ struct linear_tile {
     float *sums;           // [height, panel], read unless `first`, written
     const char *weights;   // the chunk
     const char *x;         // [n_lines, height, LINE_BYTES]
-    const float *x_scales; // [n_groups, height], of LINEAR_INT8
+    const float *x_scales; // [n_groups, height] of LINEAR_INT8, [n_steps, height, 4] of LINEAR_Q4
     const char *prefetch;  // weights that will be wanted, this much further on with each unit
     size_t prefetch_step;  // bytes
     int32_t n_lines;
@@ -57,7 +69,7 @@ struct linear_tile {
 struct linear_rows {
     const float *x; // [height, cols]
     char *lines;    // [n_lines, height, LINE_BYTES]
-    float *scales;  // [n_groups, height], of LINEAR_INT8
+    float *scales;  // as x_scales above
     int32_t cols;
     int32_t n_lines;
     int32_t height;
