@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "benchmarks/arguments.h"
+#include "benchmarks/critic_work.h"
 #include "benchmarks/machine.h"
 #include "benchmarks/median.h"
 #include "benchmarks/model_products.h"
@@ -23,6 +24,7 @@
 // Passes over the products alone between the steps of one repeat, so that both meet the same
 // machine.
 enum { SEQUENCES_MAX = 4096, REPEATS_MAX = 101, PASSES = 16 };
+enum { CRITIC_BLOCK = 4 }; // a job's default: the critic is asked once in so many steps
 
 struct settings {
     const char *model;
@@ -60,6 +62,8 @@ struct run {
     size_t n_steps;
     double *pass_seconds; // [n_passes], of a step's products alone
     size_t n_passes;
+    struct critic_work *critic;
+    double *critic_seconds; // [n_passes], of a critic on the state of every sequence
 };
 
 static int32_t blocks_of(int32_t n_tokens) {
@@ -93,6 +97,8 @@ static void run_close(struct run *run) {
     model_products_destroy(run->products);
     free(run->step_seconds);
     free(run->pass_seconds);
+    critic_work_destroy(run->critic);
+    free(run->critic_seconds);
 }
 
 static enum status run_open(struct run *run, const struct settings *settings,
@@ -110,12 +116,13 @@ static enum status run_open(struct run *run, const struct settings *settings,
     const size_t n_steps = (size_t)settings->n_new * settings->n_repeats;
     run->step_seconds = calloc(n_steps, sizeof(double));
     run->pass_seconds = calloc(n_steps, sizeof(double));
+    run->critic_seconds = calloc(n_steps, sizeof(double));
     run->states =
         (struct tensor){.dtype = DTYPE_F32, .rows = run->n_sequences, .cols = config->hidden_dim};
     run->states.data = run->backend->ops->alloc(run->backend, n * (size_t)config->hidden_dim * 4);
     if (run->prompt_ids == NULL || run->sequences == NULL || run->items == NULL ||
         run->rows == NULL || run->step_seconds == NULL || run->pass_seconds == NULL ||
-        run->states.data == NULL) {
+        run->critic_seconds == NULL || run->states.data == NULL) {
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %d sequences",
                          run->n_sequences);
     }
@@ -125,6 +132,10 @@ static enum status run_open(struct run *run, const struct settings *settings,
     enum status status = context_open(run, model, err);
     if (status == STATUS_OK) {
         status = model_products_create(model, run->n_sequences, &run->products, err);
+    }
+    if (status == STATUS_OK) {
+        status = critic_work_create(run->backend, config->hidden_dim, run->n_sequences,
+                                    &run->critic, err);
     }
     if (status != STATUS_OK) {
         return status;
@@ -190,10 +201,16 @@ static double add_operations(struct run *run) {
     return operations[OPERATION_SAMPLE];
 }
 
-static void products_alone(struct run *run) {
+// Between two steps: the products of one alone, and a critic on the states as the step left them.
+static enum status pass(struct run *run, struct error *err) {
     double forgotten[OPERATION_KINDS];
+    enum status status = critic_work_run(run->critic, model_outputs(run->context),
+                                         &run->critic_seconds[run->n_passes]);
     run->pass_seconds[run->n_passes++] = model_products_pass(run->products);
     operation_times_take(forgotten);
+    return status == STATUS_OK
+               ? status
+               : error_set(err, status, NULL, "the critic failed: %s", status_text(status));
 }
 
 // Reads the prompt and writes n_new tokens; keeps the times as those of repeat `index`.
@@ -218,8 +235,8 @@ static enum status repeat(struct run *run, uint32_t n_new, uint32_t index, struc
         run->decode_seconds[index] += seconds;
         run->model_seconds[index] += seconds - add_operations(run);
         run->step_seconds[run->n_steps++] = seconds;
-        if (position % steps_per_pass == steps_per_pass / 2) {
-            products_alone(run);
+        if (status == STATUS_OK && position % steps_per_pass == steps_per_pass / 2) {
+            status = pass(run, err);
         }
     }
     for (int32_t i = 0; i < run->n_sequences; i++) {
@@ -233,7 +250,8 @@ static void print_header(void) {
          "percent,"
          "decode_tps,model_tps,decode_spread_percent,step_ms,product_gflops,product_peak_percent,"
          "alone_gflops,alone_percent,attention_gflops,weight_gbs,read_percent,products_ms,"
-         "attention_ms,store_ms,norm_ms,sample_ms,peak_rss_mb");
+         "attention_ms,store_ms,norm_ms,sample_ms,critic_ms,critic_bound_ms,critic_percent,"
+         "peak_rss_mb");
 }
 
 static void print_run(struct run *run, const struct model *model, const struct machine *machine) {
@@ -265,6 +283,11 @@ static void print_run(struct run *run, const struct model *model, const struct m
     for (int i = 0; i < OPERATION_KINDS; i++) {
         printf("%.3f,", run->operations[i] / (n_new * settings->n_repeats) * 1e3);
     }
+    const double critic = median_sort(run->critic_seconds, run->n_passes);
+    const double products = critic_work_flops(run->critic) / machine->f32_flops;
+    const double reading = critic_work_bytes(run->critic) / machine->memory_bytes;
+    printf("%.3f,%.3f,%.2f,", critic * 1e3, (products > reading ? products : reading) * 1e3,
+           100 * critic / (CRITIC_BLOCK * median_sort(run->step_seconds, run->n_steps)));
     printf("%.0f\n", (double)machine_peak_rss_bytes() / (1 << 20));
     fflush(stdout);
 }
