@@ -90,8 +90,10 @@ bool job_next(void *job, struct search_grow *out) {
     return search_next(((struct job *)job)->search, out);
 }
 
-// A checked row's part of each scorer, by scorer.
-static void take_scores(const Surefoot__Row *row, struct search_score out[LIMIT_SCORERS]) {
+// A checked row's part of each scorer, by scorer. Returns those without one, by bit.
+static uint32_t take_scores(const Surefoot__Row *row, size_t n_scorers,
+                            struct search_score out[LIMIT_SCORERS]) {
+    uint32_t missing = (1U << n_scorers) - 1;
     for (size_t i = 0; i < row->n_scores; i++) {
         const Surefoot__RowScore *score = row->scores[i];
         out[score->scorer_index] = (struct search_score){
@@ -101,7 +103,9 @@ static void take_scores(const Surefoot__Row *row, struct search_score out[LIMIT_
             .token_scores = score->token_scores,
             .n_token_scores = score->n_token_scores,
         };
+        missing &= ~(1U << score->scorer_index);
     }
+    return missing;
 }
 
 // Keeps the state that a checked row ends in, after n_tokens of the response.
@@ -135,11 +139,11 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *
         return status;
     }
     struct search_score scores[LIMIT_SCORERS];
-    take_scores(row, scores);
+    uint32_t unread_by = take_scores(row, job->spec->n_scorers, scores);
     struct cost_to_go costs_to_go[LIMIT_CHANNELS];
-    double reward_to_go = 0;
+    double foretold_reward = 0;
     if (row->n_critic > 0) {
-        job_critic_take_row(job->spec, row, costs_to_go, &reward_to_go);
+        job_critic_take_row(job->spec, row, costs_to_go, &foretold_reward);
     }
     const struct search_row converted = {
         .candidate_id = row->candidate_id,
@@ -153,9 +157,10 @@ enum status job_on_row(struct job *job, const Surefoot__Row *row, struct error *
                     .ids = row->read_ids,
                     .n_ids = row->n_read_ids},
         .scores = scores,
+        .unread_by = unread_by,
         .n_places = n_places,
         .costs_to_go = costs_to_go,
-        .reward_to_go = reward_to_go,
+        .foretold_reward = foretold_reward,
     };
     job->prompt_tokens = row->has_prompt_tokens ? row->prompt_tokens : job->prompt_tokens;
     status = search_on_row(job->search, &converted, err);

@@ -40,6 +40,7 @@ struct job {
     int64_t deadline_ms; // INT64_MAX none
     uint32_t prompt_tokens;
     uint64_t rebuilt_tokens; // of its responses, that groups read again
+    uint64_t scored_tokens;  // of its responses, that scorer models read
     uint8_t *states;         // [n_states, spec->state_bytes] of its only candidate; NULL: none
     uint32_t *state_tokens;  // [n_states]
     size_t n_states;

@@ -10,7 +10,7 @@
 static enum status differ(const char *what, const char *trained, const char *asked,
                           struct error *err) {
     return error_set(err, STATUS_INVALID_ARGUMENT, "spec.critic",
-                     "latent: the critic was trained for %s %.40s, the job has %.40s", what,
+                     "the critic was trained for %s %.40s, the job has %.40s", what,
                      trained[0] != '\0' ? trained : "none", asked[0] != '\0' ? asked : "none");
 }
 
@@ -132,12 +132,15 @@ enum status job_critic_resolve(struct job_spec *spec, const struct model_set *mo
     const Surefoot__JobSpec *message = spec->submit->spec;
     const struct critic_description *critic = &models->critic;
     spec->search.critic_parts = 0;
-    if (job_field_number(JOB_FIELD_CRITIC, message) != CRITIC_USE_LATENT) {
+    spec->search.critic_unread = 0;
+    int use = (int)job_field_number(JOB_FIELD_CRITIC, message);
+    if (use == CRITIC_USE_OFF) {
         return STATUS_OK;
     }
     if (critic->hash[0] == '\0') {
         return error_set(err, STATUS_INVALID_ARGUMENT, "spec.critic",
-                         "latent: the groups have no critic (surefoot up --latent-critic FILE)");
+                         "%s: the groups have no critic (surefoot up --latent-critic FILE)",
+                         job_choice_name(JOB_FIELD_CRITIC, use));
     }
     const char *template = message->rendered_prompt != NULL ? "a rendered prompt"
                            : message->chat_template != NULL ? message->chat_template
@@ -154,6 +157,11 @@ enum status job_critic_resolve(struct job_spec *spec, const struct model_set *mo
     if (status == STATUS_OK) {
         spec->search.critic_parts = critic->n_parts;
         spec->search.critic_has_reward = critic->n_rewards > 0;
+        spec->search.critic_keep = job_field_number(JOB_FIELD_CRITIC_KEEP, message);
+    }
+    // Rules of words cost nothing to read, so they always are.
+    for (size_t i = 0; use == CRITIC_USE_LATENT_COST && i < spec->n_scorers; i++) {
+        spec->search.critic_unread |= spec->scorers[i].lexical == NULL ? 1U << i : 0;
     }
     return status;
 }

@@ -14,7 +14,7 @@ MUST_CHECK enum status job_critic_resolve(struct job_spec *spec, const struct mo
 MUST_CHECK enum status job_critic_check_row(const struct job_spec *spec, const Surefoot__Row *row,
                                             struct error *err);
 
-// What a checked row foretells: costs[n_critic_channels], and the reward to come.
+// What a checked row foretells: costs[n_critic_channels], and the reward of the text so far.
 void job_critic_take_row(const struct job_spec *spec, const Surefoot__Row *row,
                          struct cost_to_go *costs, double *reward);
 

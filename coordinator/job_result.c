@@ -6,6 +6,7 @@
 
 #include "common/deadline.h"
 #include "coordinator/job_calibration.h"
+#include "coordinator/search/combine.h"
 #include "coordinator/search/safety.h"
 #include "proto/job_fields.h"
 
@@ -49,6 +50,7 @@ struct result_parts {
     Surefoot__TiltResult tilt;
     struct job_conditions conditions;
     float *rewards;                        // [n_rewards of conditions], owned
+    double *state_rewards;                 // [n_states of the job], owned
     Surefoot__CandidateSummary *summaries; // [n_candidates of message], owned
     Surefoot__CandidateSummary **summary_list;
     Surefoot__ChannelResult *summary_channels; // [n_candidates][n_channels of the job], owned
@@ -285,6 +287,35 @@ static void fill_tilt(const struct tilt_spec *spec, const struct search_tilt *ti
 
 // What the search found, whatever the job's end: counts, the shown candidate's numbers, and, for a
 // completed job only, its text.
+// The states of the only candidate, and the rewards of its text where they stand.
+static enum status fill_states(const struct job *job, const struct search_scores *scores,
+                               struct result_parts *parts) {
+    Surefoot__JobResult *message = &parts->message;
+    message->has_states = job->spec->state_bytes > 0;
+    message->states =
+        (ProtobufCBinaryData){.len = job->n_states * job->spec->state_bytes, .data = job->states};
+    message->state_tokens = job->state_tokens;
+    message->n_state_tokens = job->n_states;
+    if (job->n_states == 0 || !job->spec->has_reward) {
+        return STATUS_OK;
+    }
+    parts->state_rewards = malloc(job->n_states * sizeof *parts->state_rewards);
+    if (parts->state_rewards == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    message->state_rewards = parts->state_rewards;
+    uint32_t block = 0;
+    for (size_t i = 0; i < job->n_states; i++) {
+        while (scores->block_ends[block] < job->state_tokens[i]) {
+            block++;
+        }
+        ASSERT(block < scores->n_blocks && scores->block_ends[block] == job->state_tokens[i]);
+        parts->state_rewards[message->n_state_rewards++] = combine_reward(
+            &job->spec->search, scores->end_scores + (size_t)block * job->spec->n_scorers);
+    }
+    return STATUS_OK;
+}
+
 static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
                                struct result_parts *parts) {
     Surefoot__JobResult *message = &parts->message;
@@ -308,6 +339,10 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
     message->fallback_fired = answer.fallback_fired;
     message->has_rebuilt_tokens = true;
     message->rebuilt_tokens = job->rebuilt_tokens;
+    message->has_scored_tokens = true;
+    message->scored_tokens = job->scored_tokens;
+    message->has_n_unscored = job->spec->search.critic_unread != 0;
+    message->n_unscored = answer.n_unscored;
     message->has_tokens_sampled = true;
     message->tokens_sampled = progress.tokens;
     if (outcome == SUREFOOT__OUTCOME__OUTCOME_REJECTED) {
@@ -331,11 +366,9 @@ static enum status fill_search(const struct job *job, Surefoot__Outcome outcome,
         message->over_budget = answer.over_budget;
         message->rule = (char *)answer.rule;
         fill_text(&shown, message);
-        message->has_states = job->spec->state_bytes > 0;
-        message->states = (ProtobufCBinaryData){.len = job->n_states * job->spec->state_bytes,
-                                                .data = job->states};
-        message->state_tokens = job->state_tokens;
-        message->n_state_tokens = job->n_states;
+        if (fill_states(job, &shown.scores, parts) != STATUS_OK) {
+            return STATUS_NO_MEMORY;
+        }
         fill_scorers(job, &shown.scores, parts);
         if (answer.tilt != NULL) {
             fill_tilt(&job->spec->search.tilt, answer.tilt, parts);
@@ -421,6 +454,7 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
         status = wire_pack(WIRE_JOB_RESULT, message, bytes, size);
     }
     free(parts->rewards);
+    free(parts->state_rewards);
     free(parts->summaries);
     free(parts->summary_list);
     free(parts->summary_channels);

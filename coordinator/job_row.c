@@ -49,16 +49,12 @@ static enum status check_reading(const Surefoot__Row *row, uint32_t before, uint
     return STATUS_OK;
 }
 
-// One part for each scorer.
+// Of each scorer one at most; the search knows which of them should be there.
 static enum status check_scores(const struct job_spec *spec, const Surefoot__Row *row,
                                 struct error *err) {
     bool seen[LIMIT_SCORERS] = {false};
     size_t n_scorers = spec->n_scorers;
-    if (row->n_scores != n_scorers) {
-        return error_set(err, STATUS_MALFORMED, "row.scores", "%zu for %zu scorers", row->n_scores,
-                         n_scorers);
-    }
-    for (size_t i = 0; i < n_scorers; i++) {
+    for (size_t i = 0; i < row->n_scores; i++) {
         const Surefoot__RowScore *score = row->scores[i];
         if (score->scorer_index >= n_scorers || seen[score->scorer_index]) {
             return error_set(err, STATUS_MALFORMED, "row.scores", "scorer %u of %zu, or twice",

@@ -505,13 +505,14 @@ enum status job_spec_check_unread(const struct job_spec *spec, struct error *err
         if (job_field_is_set(index, &given) && !job_field_is_read(index, &asked)) {
             char field[ERROR_FIELD_BYTES];
             snprintf(field, sizeof field, "spec.%s", job_field_get(index)->name);
-            return error_set(err, STATUS_INVALID_ARGUMENT, field,
-                             "has no effect on method %s with selection %s, tries %u and tilt %s; "
-                             "leave it out",
-                             job_choice_name(JOB_FIELD_METHOD, spec->search.method),
-                             job_choice_name(JOB_FIELD_SELECTION, spec->search.selection),
-                             spec->search.tries,
-                             job_choice_name(JOB_FIELD_TILT, spec->search.tilt.transform));
+            return error_set(
+                err, STATUS_INVALID_ARGUMENT, field,
+                "has no effect on method %s with selection %s, tries %u, tilt %s and "
+                "critic %s; leave it out",
+                job_choice_name(JOB_FIELD_METHOD, spec->search.method),
+                job_choice_name(JOB_FIELD_SELECTION, spec->search.selection), spec->search.tries,
+                job_choice_name(JOB_FIELD_TILT, spec->search.tilt.transform),
+                job_choice_name(JOB_FIELD_CRITIC, (int)job_field_number(JOB_FIELD_CRITIC, &asked)));
         }
     }
     enum status status = job_channels_check_unread(spec->submit->spec, err);

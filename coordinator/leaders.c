@@ -242,19 +242,47 @@ static const Surefoot__Row *find_row(const Surefoot__Gathered *gathered,
     return NULL;
 }
 
-// Before the rows, of which one may end a job.
-static void count_rebuilt(struct coordinator *coordinator, const Surefoot__Gathered *gathered) {
-    if (gathered->n_rebuilt_jobs != gathered->n_rebuilt_job_tokens) {
+// A list of jobs with a number of tokens each, of a Gathered.
+struct job_tokens {
+    const char *name;
+    const uint64_t *jobs, *tokens;
+    size_t n_jobs, n_tokens;
+    size_t count; // offset in struct job of what they are added to
+};
+
+static void count_tokens(struct coordinator *coordinator, const struct job_tokens *list) {
+    if (list->n_jobs != list->n_tokens) {
         log_limited(&coordinator->groups_log, LOG_LEVEL_WARN,
-                    "gathered.rebuilt_jobs: %zu jobs with %zu numbers of tokens; none is counted",
-                    gathered->n_rebuilt_jobs, gathered->n_rebuilt_job_tokens);
+                    "gathered.%s: %zu jobs with %zu numbers of tokens; none is counted", list->name,
+                    list->n_jobs, list->n_tokens);
         return;
     }
-    for (size_t i = 0; i < gathered->n_rebuilt_jobs; i++) {
-        struct job *job = job_table_find_id(coordinator->jobs, gathered->rebuilt_jobs[i]);
+    for (size_t i = 0; i < list->n_jobs; i++) {
+        struct job *job = job_table_find_id(coordinator->jobs, list->jobs[i]);
         if (job != NULL && job->state == SUREFOOT__JOB_STATE__JOB_STATE_RUNNING) {
-            job->rebuilt_tokens += gathered->rebuilt_job_tokens[i];
+            *(uint64_t *)(void *)((char *)job + list->count) += list->tokens[i];
         }
+    }
+}
+
+// Before the rows, of which one may end a job.
+static void count_all(struct coordinator *coordinator, const Surefoot__Gathered *gathered) {
+    const struct job_tokens lists[] = {
+        {.name = "rebuilt_jobs",
+         .jobs = gathered->rebuilt_jobs,
+         .tokens = gathered->rebuilt_job_tokens,
+         .n_jobs = gathered->n_rebuilt_jobs,
+         .n_tokens = gathered->n_rebuilt_job_tokens,
+         .count = offsetof(struct job, rebuilt_tokens)},
+        {.name = "scored_jobs",
+         .jobs = gathered->scored_jobs,
+         .tokens = gathered->scored_job_tokens,
+         .n_jobs = gathered->n_scored_jobs,
+         .n_tokens = gathered->n_scored_job_tokens,
+         .count = offsetof(struct job, scored_tokens)},
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        count_tokens(coordinator, &lists[i]);
     }
 }
 
@@ -267,7 +295,7 @@ static void on_gathered(struct coordinator *coordinator, int group,
         return;
     }
     groups_count_order(coordinator->groups, group, gathered);
-    count_rebuilt(coordinator, gathered);
+    count_all(coordinator, gathered);
     struct error cause = {.status = STATUS_UNAVAILABLE, .message = "the group gave no row for it"};
     if (gathered->error != NULL) {
         wire_error_read(gathered->error, &cause);

@@ -133,6 +133,10 @@ static void fill_item(struct order_parts *parts, size_t index, struct scheduler_
     message->n_tokens = item->n_tokens;
     message->has_grow_tokens = true;
     message->grow_tokens = item->grow_tokens;
+    if (item->unread_by > 0) {
+        message->has_unread_by = true;
+        message->unread_by = item->unread_by;
+    }
     if (item->token_rank > 0) {
         message->has_token_rank = true;
         message->token_rank = item->token_rank;

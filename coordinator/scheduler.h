@@ -42,7 +42,8 @@ struct scheduler_item {
     uint64_t candidate_id;
     uint64_t parent_id;
     uint32_t grow_tokens;
-    uint32_t token_rank;                   // as in OrderItem, with the two below
+    uint32_t unread_by; // as in OrderItem, with the three below
+    uint32_t token_rank;
     float entropy_stop;                    // nats
     uint32_t entropy_after;                // tokens
     float temperature;                     // likewise, 0: the job's

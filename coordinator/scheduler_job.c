@@ -102,6 +102,7 @@ static bool push_grow(struct scheduler_job *job, const struct search_grow *grow)
     item->candidate_id = grow->candidate_id;
     item->parent_id = grow->parent_id;
     item->grow_tokens = grow->grow_tokens;
+    item->unread_by = grow->unread_by;
     item->token_rank = grow->token_rank;
     item->entropy_stop = grow->entropy_stop;
     item->entropy_after = grow->entropy_after;

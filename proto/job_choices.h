@@ -31,7 +31,8 @@ enum discount_unit { DISCOUNT_UNIT_TOKEN = 1, DISCOUNT_UNIT_BLOCK = 2 };
 enum cost_eos { COST_EOS_NONE = 1, COST_EOS_APPEND = 2 };
 enum critic_use {
     CRITIC_USE_OFF = 1,
-    CRITIC_USE_LATENT = 2, // by f1 and f2 of the groups' critic
+    CRITIC_USE_LATENT = 2,      // by f1 and f2 of the groups' critic
+    CRITIC_USE_LATENT_COST = 3, // these choose which the scorers read
 };
 enum fallback_penalty {
     FALLBACK_PENALTY_COUNT = 1,

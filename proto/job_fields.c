@@ -65,6 +65,7 @@ static const char *const cost_eos[] = {
 static const char *const critic_uses[] = {
     [CRITIC_USE_OFF] = "off",
     [CRITIC_USE_LATENT] = "latent",
+    [CRITIC_USE_LATENT_COST] = "latent+cost",
     NULL,
 };
 static const char *const fallback_penalties[] = {
@@ -185,7 +186,8 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                 .high = LIMIT_BLOCK_TOKENS,
                                 .fallback = 8,
                                 .methods = GUARD,
-                                .about = "multiples at which the lost stop inside a block, 0: none"},
+                                .about =
+                                    "multiples at which the lost stop inside a block, 0: none"},
     [JOB_FIELD_MAX_TOKENS] = {.name = "max_tokens",
                               .low = 1,
                               .high = LIMIT_MAX_TOKENS,
@@ -425,7 +427,19 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                           .fallback = CRITIC_USE_OFF,
                           .methods = BEAM | GUARD,
                           .selections = AUGMENTED,
-                          .about = "latent: unfinished candidates by what the critic foretells"},
+                          .about = "latent: unfinished candidates by what the critic foretells; "
+                                   "latent+cost: by scorers, which read the critic's choice"},
+    [JOB_FIELD_CRITIC_KEEP] = {.name = "critic_keep",
+                               .kind = JOB_FIELD_KIND_REAL,
+                               .low = 0,
+                               .high = 1,
+                               .above_low = true,
+                               .fallback = 0.5,
+                               .methods = BEAM | GUARD,
+                               .selections = AUGMENTED,
+                               .of_sharing = true,
+                               .about =
+                                   "share of a step's unfinished candidates that scorers read"},
 };
 
 const struct job_field *job_field_get(enum job_field_index index) {
@@ -556,10 +570,11 @@ static bool is_among(unsigned bits, double number) {
 bool job_field_is_read(enum job_field_index index, const Surefoot__JobSpec *spec) {
     const struct job_field *field = job_field_get(index);
     bool retries = job_field_number(JOB_FIELD_TRIES, spec) > 1;
+    bool shares = job_field_number(JOB_FIELD_CRITIC, spec) == CRITIC_USE_LATENT_COST;
     return is_among(field->methods, job_field_number(JOB_FIELD_METHOD, spec)) &&
            is_among(field->selections, job_field_number(JOB_FIELD_SELECTION, spec)) &&
            is_among(field->tilts, job_field_number(JOB_FIELD_TILT, spec)) &&
-           (retries || !field->of_retries);
+           (retries || !field->of_retries) && (shares || !field->of_sharing);
 }
 
 static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessage *message,

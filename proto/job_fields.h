@@ -56,6 +56,7 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_DEADLINE_MS,
     JOB_FIELD_STATES,
     JOB_FIELD_CRITIC,
+    JOB_FIELD_CRITIC_KEEP,
     JOB_FIELDS_COUNT,
 };
 
@@ -83,6 +84,7 @@ struct job_field {
     unsigned selections; // under which they do; 0: all
     unsigned tilts;      // and which tilts; 0: all, and none
     bool of_retries;     // and only where tries is above 1
+    bool of_sharing;     // and only where critic is latent+cost
     bool of_channel;     // a ChannelSpec has the field too
     const char *about;   // for help; NULL: the choices
 };

@@ -9,11 +9,12 @@
     "key, outcome, text (when answered), reward, cost, safety_state, budget, channels[name,\n"     \
     "budget, cost, safety_state, admissible], over_budget, scores{scorer: score of the answer},\n" \
     "finish_reason, rule, certificate, seed, n_finished, n_admissible, n_aborted, n_repeats, "     \
-    "tries_used, n_restarts, fallback_fired, date, template_variables, "                           \
-    "prompt_tokens,\ntokens_sampled, tokens_after_choice, rebuilt_tokens, queue_ms, run_ms, "      \
+    "n_unscored, tries_used, n_restarts, fallback_fired, date, template_variables, "               \
+    "prompt_tokens,\ntokens_sampled, tokens_after_choice, rebuilt_tokens, scored_tokens, "         \
+    "queue_ms, run_ms, "                                                                           \
     "sampling{temperature, top_k, ..., "                                                           \
     "from_model}, models{name: hash},\nerror{status, field, "                                      \
-    "message}; with --states states (base64 of bf16), state_tokens, n_tokens, "                    \
+    "message}; with --states states (base64 of bf16), state_tokens, state_rewards, n_tokens, "     \
     "read_from,\nscorers."
 
 #define OUTCOME_JSON_HELP                                                                          \

@@ -158,6 +158,11 @@ static void add_states(json_t *object, const Surefoot__JobResult *result) {
     json_t *tokens = json_array();
     append_ids(tokens, result->state_tokens, result->n_state_tokens);
     json_object_set_new(object, "state_tokens", tokens);
+    json_t *rewards = json_array();
+    for (size_t i = 0; i < result->n_state_rewards; i++) {
+        json_array_append_new(rewards, json_real(result->state_rewards[i]));
+    }
+    json_object_set_new(object, "state_rewards", rewards);
     set_integer(object, "n_tokens", true, result->n_token_ids);
     set_integer(object, "read_from", result->has_read_from, result->read_from);
     add_scorers(object, result);
@@ -247,6 +252,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "n_admissible", result->has_n_admissible, result->n_admissible);
     set_integer(object, "n_aborted", result->has_n_aborted, result->n_aborted);
     set_integer(object, "n_repeats", result->has_n_repeats, result->n_repeats);
+    set_integer(object, "n_unscored", result->has_n_unscored, result->n_unscored);
     set_integer(object, "tries_used", result->has_tries_used, result->tries_used);
     set_integer(object, "n_restarts", result->has_n_restarts, result->n_restarts);
     set_bool(object, "fallback_fired", result->has_fallback_fired, result->fallback_fired);
@@ -264,6 +270,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_integer(object, "tokens_after_choice", result->has_tokens_after_choice,
                 result->tokens_after_choice);
     set_integer(object, "rebuilt_tokens", result->has_rebuilt_tokens, result->rebuilt_tokens);
+    set_integer(object, "scored_tokens", result->has_scored_tokens, result->scored_tokens);
     set_real(object, "queue_ms", result->has_queue_ms, result->queue_ms);
     set_real(object, "run_ms", result->has_run_ms, result->run_ms);
     json_object_set_new(object, "models", print_models_json(result->models, result->n_models));

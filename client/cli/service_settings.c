@@ -48,7 +48,7 @@ void service_flags_init(struct service_flags *flags) {
                           .kind = FLAG_TEXT,
                           .target = &flags->critic,
                           .value = "FILE",
-                          .help = "of `surefoot critic train`, for jobs with --critic latent; "
+                          .help = "of `surefoot critic train`, for jobs with --critic; "
                                   "default none"};
     *at++ = (struct flag){.name = "reward",
                           .kind = FLAG_LIST,

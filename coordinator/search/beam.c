@@ -32,6 +32,7 @@ struct beam {
     uint32_t try_index;              // 1-based
     uint64_t best_id;                // of the best answer within budget, 0 none
     uint32_t n_quiet;                // steps since there was a better one
+    bool shared;                     // the critic has chosen what of the try the scorers read
     struct token_count *failed;      // [n_failed] new tokens of failed children, ascending by id
     size_t n_failed;
 };
@@ -67,6 +68,7 @@ static enum status make_children(struct search *search, struct beam *beam) {
         }
     }
     beam->n_pending = beam->n;
+    beam->shared = false;
     return STATUS_OK;
 }
 
@@ -268,8 +270,7 @@ static bool has_settled(const struct search *search, struct beam *beam) {
     beam->n_quiet = best_id == beam->best_id ? beam->n_quiet + 1 : 0;
     beam->best_id = best_id;
     return search->ops->retries && search->spec.patience > 0 &&
-           search->n_admissible >= search->spec.survivors &&
-           beam->n_quiet >= search->spec.patience;
+           search->n_admissible >= search->spec.survivors && beam->n_quiet >= search->spec.patience;
 }
 
 // Under the augmented rule a certain loss never goes on.
@@ -315,7 +316,7 @@ static enum status sort_children(struct search *search, struct beam *beam, bool 
         enum status status;
         if (child->finish != SEARCH_FINISH_NONE) {
             status = search_finish_candidate(search, child);
-        } else if (rescued && i < beam->try_begin) {
+        } else if (child->unread != 0 || (rescued && i < beam->try_begin)) {
             status = search_drop_candidate(search, child,
                                            preference_fate_of_unselected(&search->spec, child));
         } else {
@@ -331,8 +332,8 @@ static enum status sort_children(struct search *search, struct beam *beam, bool 
 // No candidate is left. Where none ended within budget, the search begins anew at the prompt with
 // the next fallback, if there is one.
 static enum status end_search(struct search *search, struct beam *beam) {
-    bool hotter = search->ops->retries && search->spec.fallback_temperature > 0 &&
-                  search->n_restarts == 0;
+    bool hotter =
+        search->ops->retries && search->spec.fallback_temperature > 0 && search->n_restarts == 0;
     if (search->n_admissible > 0 || !hotter) {
         return STATUS_OK;
     }
@@ -381,21 +382,88 @@ static enum status complete_try(struct search *search, struct beam *beam, bool *
 
 static bool any_viable(const struct search_spec *spec, const struct beam *beam) {
     for (size_t i = beam->try_begin; i < beam->children.count; i++) {
-        if (preference_is_viable(spec, beam->children.items[i])) {
+        if (beam->children.items[i]->unread == 0 &&
+            preference_is_viable(spec, beam->children.items[i])) {
             return true;
         }
     }
     return false;
 }
 
+// The different texts of the try that scorers have not read, the smallest id of each, best first as
+// the critic sees them. NULL: no memory.
+static struct candidate **list_unread(const struct search *search, const struct beam *beam,
+                                      size_t *count) {
+    size_t n = beam->children.count - beam->try_begin;
+    struct candidate **list = malloc((n + 1) * sizeof(struct candidate *));
+    *count = 0;
+    if (list == NULL) {
+        return NULL;
+    }
+    size_t n_growing = 0;
+    for (size_t i = beam->try_begin; i < beam->children.count; i++) {
+        if (beam->children.items[i]->finish == SEARCH_FINISH_NONE) {
+            list[n_growing++] = beam->children.items[i];
+        }
+    }
+    qsort(list, n_growing, sizeof(struct candidate *), compare_texts);
+    const struct candidate *text = NULL; // the first of the equal ones
+    for (size_t i = 0; i < n_growing; i++) {
+        struct candidate *candidate = list[i];
+        bool repeats = text != NULL && same_tokens(text, candidate);
+        text = repeats ? text : candidate;
+        if (!repeats && candidate->unread != 0) {
+            list[(*count)++] = candidate;
+        }
+    }
+    preference_sort(&search->spec, list, *count);
+    return list;
+}
+
+// Has the scorers read a share of what they have not read of the try, at least as many as survive.
+static enum status score_share(struct search *search, struct beam *beam, double share) {
+    size_t count = 0;
+    struct candidate **list = list_unread(search, beam, &count);
+    if (list == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    size_t least = count_survivors(search);
+    least = least < count ? least : count;
+    size_t wanted = (size_t)ceil(share * (double)count);
+    wanted = wanted > least ? wanted : least;
+    enum status status = STATUS_OK;
+    // Backwards: what is marked goes in front of the queue.
+    for (size_t i = wanted; i > 0 && status == STATUS_OK; i--) {
+        status = search_mark_unread(search, list[i - 1]);
+    }
+    beam->n_pending = wanted;
+    free(list);
+    return status;
+}
+
+// All children of the try have come back: what scorers have not read goes to them first. The rest
+// of it too where all that they read is over budget.
+static enum status score_next(struct search *search, struct beam *beam, bool viable) {
+    if (search->spec.critic_unread == 0 || (beam->shared && viable)) {
+        return STATUS_OK;
+    }
+    double share = beam->shared ? 1 : search->spec.critic_keep;
+    beam->shared = true;
+    return score_share(search, beam, share);
+}
+
 // All children of the try are there.
 static enum status end_try(struct search *search, struct beam *beam) {
     bool rescued = any_viable(&search->spec, beam);
+    enum status status = score_next(search, beam, rescued);
+    if (status != STATUS_OK || beam->n_pending > 0) {
+        return status;
+    }
     if (rescued || !search->ops->retries || beam->try_index >= search->spec.tries) {
         return finish_step(search, beam, rescued);
     }
     bool waits = false;
-    enum status status = complete_try(search, beam, &waits);
+    status = complete_try(search, beam, &waits);
     return status != STATUS_OK || waits ? status : retry_step(search, beam);
 }
 

@@ -19,6 +19,7 @@ const char *candidate_fate_name(enum candidate_fate fate) {
         [CANDIDATE_FATE_NOT_SELECTED] = "not-selected",
         [CANDIDATE_FATE_DUPLICATE] = "duplicate",
         [CANDIDATE_FATE_EXTENDED] = "extended",
+        [CANDIDATE_FATE_UNSCORED] = "unscored",
     };
     ASSERT((size_t)fate < sizeof names / sizeof names[0]);
     return names[fate];
@@ -158,6 +159,7 @@ struct candidate *candidate_create(uint64_t id, const struct candidate *parent) 
         candidate->n_tokens = parent->n_tokens;
         candidate->n_places = parent->n_places;
         candidate->n_blocks = parent->n_blocks;
+        candidate->foretold_error = parent->foretold_error;
     }
     candidate->safety.admissible = true;
     return candidate;
@@ -229,7 +231,17 @@ static enum status check_scores(const struct candidate *candidate, const struct 
                          "candidate %" PRIu64 ": %u places of an unfinished text of %u tokens",
                          row->candidate_id, row->n_places, candidate->n_tokens + row->n_tokens);
     }
+    // What has ended is read by all, whatever the worker calls it.
+    bool full = candidate->n_tokens + row->n_tokens >= spec->max_tokens;
+    uint32_t unread = row->finish == SEARCH_FINISH_NONE && !full ? candidate->unread_by : 0;
     for (uint32_t i = 0; i < spec->n_scorers; i++) {
+        if ((row->unread_by >> i & 1) != (unread >> i & 1)) {
+            return error_set(err, STATUS_MALFORMED, "row.scores", "scorer %u: %s score", i,
+                             (unread >> i & 1) != 0 ? "an unasked" : "no");
+        }
+        if ((unread >> i & 1) != 0) {
+            continue;
+        }
         enum status status = check_score(candidate, &row->scores[i], i, spec->scorers[i].is_cost,
                                          row->n_places, err);
         if (status != STATUS_OK) {
@@ -246,6 +258,9 @@ uint32_t candidate_shortest_row(const struct candidate *candidate, const struct 
 
 enum status candidate_check_row(const struct candidate *candidate, const struct search_spec *spec,
                                 const struct search_row *row, struct error *err) {
+    if (candidate->grow_tokens == 0 && row->finish != SEARCH_FINISH_NONE) {
+        return error_set(err, STATUS_MALFORMED, "row.finish", "ended by being scored");
+    }
     if (row->n_tokens > candidate->grow_tokens) {
         return error_set(err, STATUS_MALFORMED, "row.token_ids",
                          "%u tokens, at most %u were asked for", row->n_tokens,
@@ -276,18 +291,48 @@ static bool keep_text(struct candidate *candidate, const struct search_row *row)
     return true;
 }
 
-static void append(struct candidate *candidate, const struct search_spec *spec,
-                   const struct search_row *row) {
+// What stands for the score of a scorer that left the newest block out.
+static void stand_in(struct candidate *candidate, const struct search_spec *spec, uint32_t scorer,
+                     float *end_scores) {
+    struct history *history = candidate->history;
+    bool first = candidate->n_blocks == 1;
+    uint32_t before = first ? 0 : history->block_ends[candidate->n_blocks - 2];
+    end_scores[scorer] = first ? 0 : (end_scores - spec->n_scorers)[scorer];
+    float *kept = history->token_scores + (size_t)scorer * history->place_capacity;
+    for (uint32_t t = before; t < candidate->n_places; t++) {
+        kept[t] = 0;
+    }
+}
+
+static void append_tokens(struct candidate *candidate, const struct search_spec *spec,
+                          const struct search_row *row) {
     struct history *history = candidate->history;
     for (uint32_t i = 0; i < row->n_tokens; i++) {
         history->tokens[candidate->n_tokens + i] = row->token_ids[i];
         history->logprobs[candidate->n_tokens + i] = row->logprobs[i];
     }
+    candidate->n_tokens += row->n_tokens;
     // A block that was only begun goes on.
     candidate->n_blocks += candidate->in_block ? 0 : 1;
-    uint32_t block = candidate->n_blocks - 1;
-    float *end_scores = history->end_scores + (size_t)block * spec->n_scorers;
+    history->block_ends[candidate->n_blocks - 1] = candidate->n_tokens;
+    candidate->in_block = spec->abort_tokens > 0 && row->finish == SEARCH_FINISH_NONE &&
+                          candidate->n_tokens < candidate->block_end;
+    candidate->grown = true;
+}
+
+static void take_scores(struct candidate *candidate, const struct search_spec *spec,
+                        const struct search_row *row) {
+    struct history *history = candidate->history;
+    float *end_scores = history->end_scores + (size_t)(candidate->n_blocks - 1) * spec->n_scorers;
+    bool scored_alone = candidate->grow_tokens == 0;
+    candidate->n_places = row->n_places;
     for (uint32_t i = 0; i < spec->n_scorers; i++) {
+        if ((row->unread_by >> i & 1) != 0) {
+            if (!scored_alone) {
+                stand_in(candidate, spec, i, end_scores);
+            }
+            continue;
+        }
         const struct search_score *score = &row->scores[i];
         end_scores[i] = score->end_score;
         float *kept = history->token_scores + (size_t)i * history->place_capacity;
@@ -295,19 +340,21 @@ static void append(struct candidate *candidate, const struct search_spec *spec,
             kept[score->from + t] = score->token_scores[t];
         }
     }
-    candidate->n_tokens += row->n_tokens;
-    candidate->n_places = row->n_places;
-    history->block_ends[block] = candidate->n_tokens;
-    candidate->in_block = spec->abort_tokens > 0 && row->finish == SEARCH_FINISH_NONE &&
-                          candidate->n_tokens < candidate->block_end;
+    candidate->unread = scored_alone ? 0 : row->unread_by;
     candidate->reward = combine_reward(spec, end_scores);
-    candidate->grown = true;
 }
+
+// Of what f2 misses of a text, the part that it misses of those that go on from it too: measured,
+// docs/methods/critic.md.
+static const double error_kept = 0.5;
 
 static void take_foretold(struct candidate *candidate, const struct search_spec *spec,
                           const struct search_row *row) {
     candidate->within = 1.0;
-    candidate->reward_to_go = row->reward_to_go;
+    if (candidate->unread == 0) {
+        candidate->foretold_error = candidate->reward - row->foretold_reward;
+    }
+    candidate->foretold_reward = row->foretold_reward + error_kept * candidate->foretold_error;
     for (uint32_t i = 0; i < spec->n_critic_channels; i++) {
         double z = candidate->safety.channels[spec->critic_channels[i]].z;
         candidate->within = fmin(candidate->within, cost_to_go_within(&row->costs_to_go[i], z));
@@ -321,11 +368,15 @@ static enum status no_memory(const struct candidate *candidate, struct error *er
 enum status candidate_append_row(struct candidate *candidate, const struct search_spec *spec,
                                  const float *prompt_scores, const struct search_row *row,
                                  struct error *err) {
+    bool scored_alone = candidate->grow_tokens == 0;
     if (!own_history(candidate, spec, candidate->n_tokens + row->n_tokens, row->n_places,
-                     candidate->n_blocks + 1)) {
+                     candidate->n_blocks + (scored_alone ? 0 : 1))) {
         return no_memory(candidate, err);
     }
-    append(candidate, spec, row);
+    if (!scored_alone) {
+        append_tokens(candidate, spec, row);
+    }
+    take_scores(candidate, spec, row);
     // A candidate that fills max_tokens has ended, whatever the worker calls it.
     bool full = candidate->n_tokens >= spec->max_tokens;
     candidate->finish =
@@ -333,18 +384,21 @@ enum status candidate_append_row(struct candidate *candidate, const struct searc
     if (candidate->finish != SEARCH_FINISH_NONE && !keep_text(candidate, row)) {
         return no_memory(candidate, err);
     }
-    struct search_scores scores = candidate_scores(candidate, prompt_scores);
+    static const float unknown[LIMIT_SCORERS] = {0};
+    bool first_unread = candidate->unread != 0 && candidate->n_blocks == 1;
+    struct search_scores scores =
+        candidate_scores(candidate, first_unread ? unknown : prompt_scores);
     struct safety_state state;
     safety_evaluate(spec, &scores, &state);
     candidate->lagrangian_cost = preference_lagrangian_cost(spec, &scores, &state);
     if (!candidate->lost || !state.admissible) {
         candidate->safety = state;
     }
-    candidate->lost =
-        candidate->lost || (state.certain_loss && candidate->finish == SEARCH_FINISH_NONE &&
-                            spec->selection == SEARCH_SELECTION_AUGMENTED);
+    candidate->lost = candidate->lost ||
+                      (state.certain_loss && candidate->finish == SEARCH_FINISH_NONE &&
+                       candidate->unread == 0 && spec->selection == SEARCH_SELECTION_AUGMENTED);
     if (spec->critic_parts > 0 && candidate->finish == SEARCH_FINISH_NONE) {
         take_foretold(candidate, spec, row);
     }
-    return safety_check_costs(spec, &state, err);
+    return candidate->unread == 0 ? safety_check_costs(spec, &state, err) : STATUS_OK;
 }

@@ -33,7 +33,9 @@ struct candidate {
     uint32_t n_places; // with token scores: n_tokens; of a finished text those of its reading
     uint32_t n_blocks;
     uint32_t block_end;     // tokens at the end of the block that grows or has grown
-    uint32_t grow_tokens;   // what is or will be asked for
+    uint32_t grow_tokens;   // what is or will be asked for; 0: scores alone
+    uint32_t unread_by;     // likewise: scorers, by bit, that leave it out while it goes on
+    uint32_t unread;        // scorers that have left out its newest block
     uint32_t token_rank;    // 0 draws; else the place by logit of the token that it takes
     double lagrangian_cost; // C, see preference.h
     double reward;
@@ -42,9 +44,10 @@ struct candidate {
     struct safety_state safety;
     bool lost;
     // What a critic foretells of an unfinished one that has grown: the smallest probability over
-    // its channels that the text ends within the budget, f1, and the discounted reward to come, f2.
+    // its channels that the text ends within the budget, f1, and the reward of its text so far, f2.
     double within;
-    double reward_to_go;
+    double foretold_reward;
+    double foretold_error; // by how much f2 was too low when scorers last read the text
     enum search_finish finish;
     char *text;             // of a finished one that is not dropped, else NULL
     struct reading reading; // likewise; ids owned
@@ -75,8 +78,9 @@ MUST_CHECK enum status candidate_check_row(const struct candidate *candidate,
                                            const struct search_spec *spec,
                                            const struct search_row *row, struct error *err);
 
-// Appends a checked row and re-evaluates the safety state. STATUS_NO_MEMORY; errors of
-// safety_check_costs().
+// Appends a checked row and re-evaluates the safety state. Until a scorer has read the newest block
+// its tokens count 0 there, and its score at the end is that of the block before, 0 before the
+// first. STATUS_NO_MEMORY; errors of safety_check_costs().
 MUST_CHECK enum status candidate_append_row(struct candidate *candidate,
                                             const struct search_spec *spec,
                                             const float *prompt_scores,

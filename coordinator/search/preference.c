@@ -31,7 +31,8 @@ static double final_discount(const struct search_spec *spec, const struct candid
 }
 
 static bool is_foretold(const struct search_spec *spec, const struct candidate *candidate) {
-    return spec->critic_parts > 0 && candidate->finish == SEARCH_FINISH_NONE;
+    bool read = spec->critic_unread != 0 && candidate->unread == 0;
+    return spec->critic_parts > 0 && candidate->finish == SEARCH_FINISH_NONE && !read;
 }
 
 bool preference_is_viable(const struct search_spec *spec, const struct candidate *candidate) {
@@ -50,8 +51,8 @@ double preference_score(const struct search_spec *spec, const struct candidate *
     case SEARCH_SELECTION_AUGMENTED:
         break;
     }
-    if (is_foretold(spec, candidate) && spec->critic_has_reward) {
-        return candidate->reward_to_go;
+    if (candidate->unread != 0 && spec->critic_has_reward) {
+        return candidate->foretold_reward;
     }
     bool discounted = spec->discount_reward && candidate->finish != SEARCH_FINISH_NONE &&
                       search_method_find(spec->method)->discounts_reward;
@@ -80,6 +81,9 @@ double preference_prompt_score(const struct search_spec *spec, const float *prom
 
 enum candidate_fate preference_fate_of_unselected(const struct search_spec *spec,
                                                   const struct candidate *candidate) {
+    if (candidate->unread != 0) {
+        return CANDIDATE_FATE_UNSCORED;
+    }
     if (spec->selection != SEARCH_SELECTION_AUGMENTED || preference_is_viable(spec, candidate)) {
         return CANDIDATE_FATE_NOT_SELECTED;
     }

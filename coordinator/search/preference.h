@@ -8,8 +8,8 @@
 
 // E(candidate), larger is better. plain: reward. lagrangian: reward - lambda C. cost: -C.
 // augmented, methods that discount: gamma^T reward of a finished candidate (discount_reward),
-// reward of the partial text of an unfinished one, with a critic f2; other methods: reward.
-// Admissibility is not in it: see preference_compare.
+// reward of the partial text of an unfinished one, f2 where scorers have not read it; other
+// methods: reward. Admissibility is not in it: see preference_compare.
 double preference_score(const struct search_spec *spec, const struct candidate *candidate);
 
 // C of the Lagrangian and of cost, summed over the channels: the cost end score; under

@@ -94,7 +94,8 @@ enum status search_create(const struct search_spec *spec, struct search **out, s
     ASSERT(spec->survivors > 0 && spec->survivors <= spec->n);
     ASSERT(spec->n_min > 0 && spec->n_min <= spec->n && spec->block_growth >= 1);
     if (search_candidates_bound(spec) > SEARCH_CANDIDATES_MAX) {
-        return error_set(err, STATUS_LIMIT, "spec.n", "the candidates that it could make are above the limit %d",
+        return error_set(err, STATUS_LIMIT, "spec.n",
+                         "the candidates that it could make are above the limit %d",
                          SEARCH_CANDIDATES_MAX);
     }
     struct search *search = calloc(1, sizeof *search);
@@ -103,7 +104,9 @@ enum status search_create(const struct search_spec *spec, struct search **out, s
     }
     search->spec = *spec;
     search->ops = search_method_find(spec->method);
-    search->spec.abort_tokens = safety_shows_inside_blocks(spec) ? spec->abort_tokens : 0;
+    // What scorers read only of some is read at the ends of blocks.
+    bool inside = safety_shows_inside_blocks(spec) && spec->critic_unread == 0;
+    search->spec.abort_tokens = inside ? spec->abort_tokens : 0;
     enum status status = start(search, err);
     if (status != STATUS_OK) {
         search_destroy(search);
@@ -149,9 +152,17 @@ enum status search_mark_ready(struct search *search, struct candidate *candidate
     if (abort > 0 && candidate->grow_tokens > abort - candidate->n_tokens % abort) {
         candidate->grow_tokens = abort - candidate->n_tokens % abort;
     }
+    candidate->unread_by = search->spec.critic_unread;
     // What has begun goes on before others begin, so that groups hold few candidates at a time.
     return candidate->grown ? queue_push_front(&search->ready, candidate->id)
                             : queue_push(&search->ready, candidate->id);
+}
+
+enum status search_mark_unread(struct search *search, struct candidate *candidate) {
+    ASSERT(candidate->unread != 0 && !candidate->outstanding);
+    candidate->grow_tokens = 0;
+    candidate->unread_by = ~candidate->unread & ((1U << search->spec.n_scorers) - 1);
+    return queue_push_front(&search->ready, candidate->id);
 }
 
 enum status search_add_candidate(struct search *search, const struct candidate *parent,
@@ -236,8 +247,10 @@ enum status search_drop_candidate(struct search *search, struct candidate *candi
     if (fate != CANDIDATE_FATE_EXTENDED) {
         search->n_pruned++;
     }
+    search->n_unscored += candidate->unread != 0 ? 1 : 0;
     // What was within budget when it was given up says nothing of why there is no answer.
-    if (fate != CANDIDATE_FATE_EXTENDED && !candidate->safety.admissible) {
+    if (fate != CANDIDATE_FATE_EXTENDED && !candidate->safety.admissible &&
+        candidate->unread == 0) {
         note_nearest(search, candidate);
     }
     candidate_drop_history(candidate);
@@ -257,13 +270,14 @@ bool search_next(struct search *search, struct search_grow *out) {
         .tokens = candidate->history != NULL ? candidate->history->tokens : NULL,
         .n_tokens = candidate->n_tokens,
         .grow_tokens = candidate->grow_tokens,
+        .unread_by = candidate->unread_by,
         .token_rank = candidate->token_rank,
         .entropy_stop = (float)search->spec.entropy_threshold,
         .entropy_after = candidate_shortest_row(candidate, &search->spec),
         .temperature = search->temperature,
         .penalty_ids = search->penalties.token_ids,
         .penalties = search->penalties.values,
-        .n_penalties = search->penalties.n,
+        .n_penalties = candidate->grow_tokens > 0 ? search->penalties.n : 0,
     };
     return true;
 }
@@ -295,10 +309,12 @@ enum status search_on_row(struct search *search, const struct search_row *row, s
     if (status != STATUS_OK) {
         return status;
     }
-    for (uint32_t i = 0; search->n_rows == 0 && i < search->spec.n_scorers; i++) {
-        search->prompt_scores[i] = row->scores[i].prompt_score;
+    for (uint32_t i = 0; i < search->spec.n_scorers; i++) {
+        if (((search->prompts_read | row->unread_by) >> i & 1) == 0) {
+            search->prompt_scores[i] = row->scores[i].prompt_score;
+            search->prompts_read |= 1U << i;
+        }
     }
-    search->n_rows++;
     status = candidate_append_row(candidate, &search->spec, search->prompt_scores, row, err);
     if (status != STATUS_OK) {
         return status;
@@ -375,6 +391,7 @@ void search_get_answer(struct search *search, struct search_answer *out) {
         .n_admissible = search->n_admissible,
         .n_repeats = search->n_repeats,
         .n_aborted = search->n_aborted,
+        .n_unscored = search->n_unscored,
         .tokens_after_choice = found ? tokens_after(search, best) : 0,
         .tries_used = search->tries_used,
         .fallback_fired = search->tries_used > 0 || search->n_restarts > 0,

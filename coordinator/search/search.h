@@ -42,13 +42,13 @@ struct search_spec {
     uint32_t block_tokens; // d, of the first block; see blocks.h
     double block_growth;   // >= 1; 1: all blocks are of block_tokens
     uint32_t block_tokens_max;
-    uint32_t n_min;        // 1..N, fewest children of a step of inference-guard; N: all have N
+    uint32_t n_min; // 1..N, fewest children of a step of inference-guard; N: all have N
     // inference-guard: places of a text, in tokens, at whose multiples one that is lost for certain
     // stops inside its block, 0: none. No effect where a cost falls on ends of blocks.
     uint32_t abort_tokens;
-    uint32_t patience;     // steps without a better answer that end inference-guard, 0: none do
-    uint32_t max_tokens;   // D
-    uint32_t tries;        // M, >= 1
+    uint32_t patience;   // steps without a better answer that end inference-guard, 0: none do
+    uint32_t max_tokens; // D
+    uint32_t tries;      // M, >= 1
     struct search_scorer scorers[LIMIT_SCORERS];
     uint32_t n_scorers;
     struct search_channel channels[LIMIT_CHANNELS];
@@ -81,6 +81,8 @@ struct search_spec {
     uint32_t n_critic_channels;
     uint32_t critic_channels[LIMIT_CHANNELS]; // of the job, whose cost each foretells
     bool critic_has_reward;
+    uint32_t critic_unread;    // scorers, by bit, that read only what the critic chooses; 0: none
+    double critic_keep;        // share of a step's texts that it chooses, (0, 1]
     const int32_t *exempt_ids; // special tokens that the fallback never penalises; borrowed
     size_t n_exempt;
 };
@@ -92,13 +94,14 @@ enum search_finish { // as Finish in group.proto
     SEARCH_FINISH_LENGTH = 3,
 };
 
-// "Grow this candidate": valid until the next call on the search.
+// "Grow this candidate", or score it: valid until the next call on the search.
 struct search_grow {
     uint64_t candidate_id;
     uint64_t parent_id;     // 0 the prompt; equal to candidate_id: goes on itself
     const uint32_t *tokens; // [n_tokens] response so far; of the search
     uint32_t n_tokens;
-    uint32_t grow_tokens;        // > 0
+    uint32_t grow_tokens;        // 0: only score what stands
+    uint32_t unread_by;          // scorers, by bit, that leave it out while it goes on
     uint32_t token_rank;         // 0 draws; else the token of this place by logit is taken
     float entropy_stop;          // nats at which the block ends, 0 off; then
     uint32_t entropy_after;      // the fewest tokens that it has, > 0
@@ -136,12 +139,13 @@ struct search_row {
     const char *text;                  // of a finished candidate; NULL is the empty one
     struct reading reading;            // likewise
     const struct search_score *scores; // [n_scorers]
+    uint32_t unread_by; // scorers, by bit, that left it out: no score of theirs is there
     // That have token scores after the row: one a token of the response, or of the reading of a
     // finished text, which can have more or fewer.
     uint32_t n_places;
     // Of an unfinished candidate that a critic was asked about:
     const struct cost_to_go *costs_to_go; // [n_critic_channels]
-    double reward_to_go;
+    double foretold_reward;
 };
 
 // Raw scores of a candidate as far as it has grown: what its safety state is evaluated from.
@@ -165,6 +169,7 @@ enum candidate_fate { // frozen, stored and shown
     CANDIDATE_FATE_NOT_SELECTED = 5,
     CANDIDATE_FATE_DUPLICATE = 6,
     CANDIDATE_FATE_EXTENDED = 7, // survived a selection; its children went on
+    CANDIDATE_FATE_UNSCORED = 8, // the critic preferred others
 };
 const char *candidate_fate_name(enum candidate_fate fate);
 
@@ -218,6 +223,7 @@ struct search_answer {
     uint32_t n_admissible; // among the finished
     uint32_t n_aborted;    // candidates that stopped inside a block
     uint32_t n_repeats;    // candidates that ended in a text that another had
+    uint32_t n_unscored;   // candidates given up unscored
     // Sampled in later blocks than that in which the chosen candidate ended, blocks counted from
     // the beginning of each text; 0 when !found.
     uint64_t tokens_after_choice;

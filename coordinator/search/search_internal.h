@@ -41,9 +41,9 @@ struct search {
     struct search_spec spec; // exempt_ids owned
     const struct search_method_ops *ops;
     void *method_state;                 // of the method
-    float prompt_scores[LIMIT_SCORERS]; // [n_scorers] of the first row
-    uint64_t n_rows;
-    struct candidate **candidates; // [n_candidates]; id i stands at i - 1
+    float prompt_scores[LIMIT_SCORERS]; // [n_scorers] of the first row that has one
+    uint32_t prompts_read;              // scorers, by bit, of which there is one
+    struct candidate **candidates;      // [n_candidates]; id i stands at i - 1
     size_t n_candidates;
     size_t candidate_capacity;
     struct id_queue ready;
@@ -65,6 +65,7 @@ struct search {
     uint32_t n_admissible;
     uint32_t n_repeats;
     uint32_t n_aborted;
+    uint32_t n_unscored;
     uint32_t n_pruned;
     uint64_t n_tokens; // sampled
     // [n_block_tokens] of them, in the i-th block of a candidate. It is what tells early from late
@@ -89,6 +90,9 @@ MUST_CHECK enum status search_add_candidate(struct search *search, const struct 
                                             struct candidate **out);
 
 MUST_CHECK enum status search_mark_ready(struct search *search, struct candidate *candidate);
+
+// Has the scorers that left its newest block out read it.
+MUST_CHECK enum status search_mark_unread(struct search *search, struct candidate *candidate);
 
 // The candidate has ended its text: counts it, keeps it if it is the best so far, releases it. Of
 // equal texts the better candidate is kept, the other is a duplicate.

@@ -284,6 +284,11 @@ static void answer_order(struct fake_group *group, const Surefoot__Order *order)
     gathered.n_rebuilt_jobs = 1;
     gathered.rebuilt_job_tokens = &gathered.rebuilt_tokens;
     gathered.n_rebuilt_job_tokens = 1;
+    uint64_t scored_tokens = HARNESS_SCORED_TOKENS;
+    gathered.scored_jobs = &rebuilt_job;
+    gathered.n_scored_jobs = 1;
+    gathered.scored_job_tokens = &scored_tokens;
+    gathered.n_scored_job_tokens = 1;
     gathered.has_order_ms = true;
     gathered.order_ms = HARNESS_ORDER_MS;
     Surefoot__GroupMessage message = SUREFOOT__GROUP_MESSAGE__INIT;

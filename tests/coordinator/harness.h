@@ -22,6 +22,7 @@ enum {
     HARNESS_SCORE_MS = 5,
     HARNESS_ORDER_MS = 9,
     HARNESS_REBUILT_TOKENS = 3,
+    HARNESS_SCORED_TOKENS = 11,
 };
 
 struct fake_job {
@@ -63,7 +64,7 @@ struct fake_group {
     int retold; // descriptions of jobs that it knew
     size_t largest_order;
     uint64_t releases;
-    uint32_t reject_status;       // 0 none
+    uint32_t reject_status;         // 0 none
     Surefoot__GroupCommand *held;   // the order kept back
     Surefoot__GroupCommand *behind; // the next one, likewise
     struct fake_job jobs[HARNESS_JOBS];

@@ -1099,6 +1099,7 @@ static void test_status_tells_where_time_went(void **state) {
     harness_accept(harness, "job", &spec);
     Surefoot__ClientReply *done = harness_result(harness, "job");
     uint64_t rebuilt_tokens = done->result->rebuilt_tokens;
+    uint64_t scored_tokens = done->result->scored_tokens;
     harness_free(done);
     Surefoot__GetStatus get = SUREFOOT__GET_STATUS__INIT;
     Surefoot__ClientRequest request = SUREFOOT__CLIENT_REQUEST__INIT;
@@ -1114,6 +1115,7 @@ static void test_status_tells_where_time_went(void **state) {
     assert_true(group->has_collective_ms && group->collective_ms == 0); // no time: left out
     assert_int_equal(group->rebuilt_tokens, group->orders_done * HARNESS_REBUILT_TOKENS);
     assert_int_equal(rebuilt_tokens, group->rebuilt_tokens); // the only job's
+    assert_int_equal(scored_tokens, group->orders_done * HARNESS_SCORED_TOKENS);
     assert_true(group->has_joined_ms && group->joined_ms >= 0);
     assert_true(group->joined_ms <= status->uptime_ms);
     assert_true(status->busy_ms > 0 && status->busy_ms <= status->uptime_ms);

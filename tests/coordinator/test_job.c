@@ -136,6 +136,24 @@ static void grow_first_block(struct job *job) {
     assert_true(job_next(job, &grow));
 }
 
+static void test_a_row_lacks_no_score(void **state) {
+    (void)state;
+    struct model_set set = models();
+    struct job *job = start_job(&set);
+    struct search_grow grow;
+    assert_true(job_next(job, &grow));
+    for (int lacking = 1; lacking <= N_SCORERS; lacking++) {
+        struct error err = {0};
+        struct draft draft;
+        draft_row(&draft, SUREFOOT__FINISH__FINISH_NONE, 0, BLOCK);
+        draft.row.n_scores = (size_t)(N_SCORERS - lacking);
+        draft.row.scores = lacking == N_SCORERS ? NULL : draft.row.scores;
+        assert_status(STATUS_MALFORMED, job_on_row(job, &draft.row, &err));
+        assert_string_equal(err.field, "row.scores");
+    }
+    job_destroy(job);
+}
+
 static Surefoot__JobResult *finish(struct job *job, const struct model_set *set) {
     void *result = NULL;
     struct error err = {0};
@@ -460,6 +478,7 @@ static void test_states_that_nobody_asked_for_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_row_lacks_no_score),
         cmocka_unit_test(test_a_tilt_says_how_it_chose),
         cmocka_unit_test(test_rewards_of_one_job_calibrate_another),
         cmocka_unit_test(test_a_calibration_of_something_else_is_refused),

@@ -57,7 +57,9 @@ static void readers_text(enum job_field_index index, char out[LINE_BYTES]) {
         }
     }
     snprintf(out + n, LINE_BYTES - (size_t)n, "%s",
-             field->of_retries ? " with `tries` above 1" : "");
+             field->of_retries   ? " with `tries` above 1"
+             : field->of_sharing ? " with `critic` latent+cost"
+                                 : "");
 }
 
 static void expect_line(const char *document, const char *beginning) {

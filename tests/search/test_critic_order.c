@@ -43,7 +43,7 @@ static void answer(struct search *search, const struct search_grow *grow,
                                    .scores = scores,
                                    .n_places = grow->n_tokens + 1,
                                    .costs_to_go = &cost_to_go,
-                                   .reward_to_go = foretold->reward};
+                                   .foretold_reward = foretold->reward};
     struct error err = {0};
     assert_ok(search_on_row(search, &row, &err), &err);
 }
@@ -60,30 +60,19 @@ static void run_try(struct search *search, const uint64_t parents[2], bool penal
     }
 }
 
-static void test_survivors_are_those_likely_within_by_reward_to_come(void **state) {
+static void test_survivors_are_those_likely_within_by_the_reward_of_their_text(void **state) {
     (void)state;
     struct search_spec spec = make_spec(1, true);
     struct search *search = world_open_search(&spec);
     // The third would be over the budget in the end, whatever its reward.
     run_try(search, (const uint64_t[2]){0, 0}, false,
-            (const struct foretold[N]){{0.1F, 1}, {0.1F, 3}, {0.9F, 9}, {0.1F, 2}});
-    run_try(search, (const uint64_t[2]){2, 4}, false,
+            (const struct foretold[N]){{0.1F, 1}, {0.1F, 3}, {0.9F, -9}, {0.1F, 2}});
+    run_try(search, (const uint64_t[2]){1, 4}, false,
             (const struct foretold[N]){{0, 0}, {0, 0}, {0, 0}, {0, 0}});
     struct search_candidate third;
     assert_true(search_find_candidate(search, 3, &third));
     assert_int_equal(third.fate, CANDIDATE_FATE_PRUNED_HEURISTIC);
     assert_true(third.admissible); // so far
-    search_destroy(search);
-}
-
-static void test_without_a_foretold_reward_the_partial_text_counts(void **state) {
-    (void)state;
-    struct search_spec spec = make_spec(1, false);
-    struct search *search = world_open_search(&spec);
-    run_try(search, (const uint64_t[2]){0, 0}, false,
-            (const struct foretold[N]){{0.1F, 1}, {0.1F, 3}, {0.9F, -9}, {0.1F, 2}});
-    run_try(search, (const uint64_t[2]){1, 4}, false,
-            (const struct foretold[N]){{0, 0}, {0, 0}, {0, 0}, {0, 0}});
     search_destroy(search);
 }
 
@@ -102,10 +91,165 @@ static void test_a_step_without_a_likely_one_is_tried_again(void **state) {
     search_destroy(search);
 }
 
+// Where scorers read the critic's choice alone: another token, or with grow_tokens 0 the scores.
+static void answer_share(struct search *search, const struct search_grow *grow, float mu,
+                         double foretold, float reward, float cost) {
+    const bool scored = grow->grow_tokens == 0;
+    const uint32_t token = (uint32_t)grow->candidate_id;
+    const float logprob = -1;
+    const struct search_score scores[WORLD_SCORERS] = {
+        {.end_score = reward},
+        {.end_score = cost,
+         .token_scores = &cost,
+         .n_token_scores = 1,
+         .from = scored ? grow->n_tokens - 1 : grow->n_tokens}};
+    const struct cost_to_go cost_to_go = {
+        .n_parts = 1, .weights = {1}, .mus = {mu}, .sigmas = {0.01F}};
+    struct search_row row = {.candidate_id = grow->candidate_id,
+                             .token_ids = scored ? NULL : &token,
+                             .logprobs = scored ? NULL : &logprob,
+                             .n_tokens = scored ? 0 : 1,
+                             .scores = scored ? scores : NULL,
+                             .unread_by = scored ? 0 : 3,
+                             .n_places = grow->n_tokens + (scored ? 0 : 1),
+                             .costs_to_go = &cost_to_go,
+                             .foretold_reward = foretold};
+    struct error err = {0};
+    if (scored) { // without what was asked for
+        row.unread_by = 2;
+        assert_status(STATUS_MALFORMED, search_on_row(search, &row, &err));
+        assert_string_equal(err.field, "row.scores");
+        row.unread_by = 0;
+    }
+    assert_ok(search_on_row(search, &row, &err), &err);
+}
+
+static struct search *open_sharing(uint32_t tries) {
+    struct search_spec spec = make_spec(tries, true);
+    spec.critic_unread = 3;
+    spec.critic_keep = 0.5;
+    return world_open_search(&spec);
+}
+
+static void grow_unread(struct search *search, const struct foretold foretold[N]) {
+    struct search_grow grows[N];
+    for (int i = 0; i < N; i++) {
+        assert_true(search_next(search, &grows[i]));
+        assert_int_equal(grows[i].grow_tokens, 1);
+        assert_int_equal(grows[i].unread_by, 3);
+    }
+    assert_false(search_next(search, &grows[0]));
+    for (int i = N; i > 0; i--) { // the order of rows decides nothing
+        answer_share(search, &grows[i - 1], foretold[i - 1].mu, foretold[i - 1].reward, 0, 0);
+    }
+}
+
+// Candidate `id` comes next, to be scored where it stands.
+static void score_next(struct search *search, uint64_t id, float reward, float cost) {
+    struct search_grow grow;
+    assert_true(search_next(search, &grow));
+    assert_int_equal(grow.candidate_id, id);
+    assert_int_equal(grow.parent_id, id);
+    assert_int_equal(grow.grow_tokens, 0);
+    assert_int_equal(grow.unread_by, 0);
+    assert_int_equal(grow.tokens[grow.n_tokens - 1], id);
+    answer_share(search, &grow, 9, 0, reward, cost);
+}
+
+static enum candidate_fate fate_of(const struct search *search, uint64_t id) {
+    struct search_candidate candidate;
+    assert_true(search_find_candidate(search, id, &candidate));
+    return candidate.fate;
+}
+
+static void test_scorers_read_the_critics_choice_and_decide(void **state) {
+    (void)state;
+    struct search *search = open_sharing(1);
+    // The best by reward would be over the budget; what scorers say of the two that are left
+    // counts.
+    grow_unread(search, (const struct foretold[N]){{0.1F, 1}, {0.1F, 3}, {0.9F, 9}, {0.1F, 2}});
+    score_next(search, 2, 1, 0.1F);
+    score_next(search, 4, 5, 0.1F);
+    struct search_grow grow;
+    for (int i = 0; i < N; i++) {
+        assert_true(search_next(search, &grow));
+        assert_int_equal(grow.parent_id, i % 2 == 0 ? 4 : 2);
+        assert_int_equal(grow.grow_tokens, 1);
+        // Nothing was foretold of the parents, whose rewards are 5 and 1.
+        answer_share(search, &grow, 0.1F, i % 2 == 0 ? 0.5 * i : 1.9, 0, 0);
+    }
+    score_next(search, 7, 5, 0.1F);
+    score_next(search, 5, 5, 0.1F);
+    assert_int_equal(fate_of(search, 1), CANDIDATE_FATE_UNSCORED);
+    assert_int_equal(fate_of(search, 3), CANDIDATE_FATE_UNSCORED);
+    struct search_answer so_far;
+    search_get_answer(search, &so_far);
+    assert_int_equal(so_far.n_unscored, 4); // 1, 3, 6, 8
+    search_destroy(search);
+}
+
+// What the critic chose is over the budget: scorers read the rest before the step is tried again.
+static void test_the_rest_is_read_before_a_step_is_given_up(void **state) {
+    (void)state;
+    struct search *search = open_sharing(2);
+    grow_unread(search, (const struct foretold[N]){{0.1F, 1}, {0.1F, 3}, {0.9F, 9}, {0.1F, 2}});
+    score_next(search, 2, 1, 3);
+    score_next(search, 4, 5, 3);
+    score_next(search, 1, 1, 3);
+    score_next(search, 3, 2, 0.1F);
+    struct search_grow grow;
+    for (int i = 0; i < N; i++) {
+        assert_true(search_next(search, &grow));
+        assert_int_equal(grow.parent_id, 3);
+        assert_int_equal(grow.n_penalties, 0);
+    }
+    search_destroy(search);
+    // Where that is over the budget too, it is tried again.
+    search = open_sharing(2);
+    grow_unread(search, (const struct foretold[N]){{0.1F, 1}, {0.1F, 3}, {0.9F, 9}, {0.1F, 2}});
+    score_next(search, 2, 1, 3);
+    score_next(search, 4, 5, 3);
+    score_next(search, 1, 1, 3);
+    score_next(search, 3, 2, 3);
+    assert_true(search_next(search, &grow));
+    assert_int_equal(grow.parent_id, 0);
+    assert_true(grow.n_penalties > 0);
+    search_destroy(search);
+}
+
+// A text that fills max_tokens has ended: without scores its row is not taken.
+static void test_what_has_ended_is_never_left_unscored(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(1, true);
+    spec.max_tokens = 1;
+    spec.critic_unread = 3;
+    spec.critic_keep = 0.5;
+    struct search *search = world_open_search(&spec);
+    struct search_grow grow;
+    assert_true(search_next(search, &grow));
+    const uint32_t token = 5;
+    const float logprob = -1;
+    const struct cost_to_go cost_to_go = {
+        .n_parts = 1, .weights = {1}, .mus = {0}, .sigmas = {0.01F}};
+    const struct search_row row = {.candidate_id = grow.candidate_id,
+                                   .token_ids = &token,
+                                   .logprobs = &logprob,
+                                   .n_tokens = 1,
+                                   .unread_by = 3,
+                                   .n_places = 1,
+                                   .costs_to_go = &cost_to_go};
+    struct error err = {0};
+    assert_status(STATUS_MALFORMED, search_on_row(search, &row, &err));
+    assert_string_equal(err.field, "row.scores");
+    search_destroy(search);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_survivors_are_those_likely_within_by_reward_to_come),
-        cmocka_unit_test(test_without_a_foretold_reward_the_partial_text_counts),
+        cmocka_unit_test(test_what_has_ended_is_never_left_unscored),
+        cmocka_unit_test(test_scorers_read_the_critics_choice_and_decide),
+        cmocka_unit_test(test_the_rest_is_read_before_a_step_is_given_up),
+        cmocka_unit_test(test_survivors_are_those_likely_within_by_the_reward_of_their_text),
         cmocka_unit_test(test_a_step_without_a_likely_one_is_tried_again),
     };
     return cmocka_run_group_tests_name("critic_order", tests, NULL, NULL);

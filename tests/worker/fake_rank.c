@@ -180,6 +180,11 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
     gathered->rebuilt_jobs[0] = 7;
     gathered->rebuilt_job_tokens[0] = gathered->rebuilt_tokens;
     gathered->n_rebuilt_jobs = gathered->n_rebuilt_job_tokens = 1;
+    gathered->scored_jobs = calloc(1, sizeof *gathered->scored_jobs);
+    gathered->scored_job_tokens = calloc(1, sizeof *gathered->scored_job_tokens);
+    gathered->scored_jobs[0] = 8;
+    gathered->scored_job_tokens[0] = 20 + (uint64_t)rank_index;
+    gathered->n_scored_jobs = gathered->n_scored_job_tokens = 1;
     gathered->score_ms = 3 - 0.25 * rank_index; // the slowest rank is not the slowest at this
     *out = gathered;
     return STATUS_OK;

@@ -72,9 +72,13 @@ static void expect_rows(struct group_fixture *group, const struct test_order *te
     assert_int_equal(gathered->rebuilt_tokens, 5 * n + n * (n - 1) / 2); // all of them
     assert_int_equal(gathered->n_rebuilt_jobs, n);
     assert_int_equal(gathered->n_rebuilt_job_tokens, n);
+    assert_int_equal(gathered->n_scored_jobs, n);
+    assert_int_equal(gathered->n_scored_job_tokens, n);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(gathered->rebuilt_jobs[i], 7);
         assert_int_equal(gathered->rebuilt_job_tokens[i], 5 + i);
+        assert_int_equal(gathered->scored_jobs[i], 8);
+        assert_int_equal(gathered->scored_job_tokens[i], 20 + i);
     }
     assert_true(gathered->has_collective_ms && gathered->collective_ms >= 0);
     assert_true(gathered->order_ms > 0);

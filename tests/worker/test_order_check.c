@@ -89,8 +89,14 @@ static void test_numbers_of_items_are_checked(void **state) {
     (void)state;
     struct test_order test;
     make_order(&test);
-    test.items[0].grow_tokens = 0;
-    expect(&test, STATUS_LIMIT, "order.items[0].grow_tokens");
+    test.items[0].grow_tokens = 0; // there is nothing to score
+    test.items[0].parent_id = test.items[0].candidate_id;
+    test.items[0].n_tokens = 0;
+    expect(&test, STATUS_INVALID_ARGUMENT, "order.items[0].grow_tokens");
+    make_order(&test);
+    test.items[0].unread_by = 1U << LIMIT_SCORERS;
+    expect(&test, STATUS_LIMIT, "order.items[0].unread_by");
+    make_order(&test);
     test.items[0].grow_tokens = 17;
     expect(&test, STATUS_LIMIT, "order.items[0].grow_tokens");
     make_order(&test);

@@ -206,8 +206,34 @@ static void test_coordinator_that_releases_nothing_is_survived(void **state) {
     }
 }
 
+// Beside forks whose rank has most to do and whose text is long, what is only scored there has the
+// shortest text, and stays.
+static void test_what_is_only_scored_stays(void **state) {
+    struct placement *placement = *state;
+    struct test_order first;
+    place_first(placement, &first);
+    int home = placement_find(placement, 1, 5);
+    struct test_order next;
+    make_order(&next);
+    for (uint64_t i = 1; i <= 10; i++) {
+        add_item(&next, 1, 20 + i, 5);
+        next.items[next.order.n_items - 1].n_tokens = 60;
+    }
+    for (uint64_t i = 1; i <= 10; i++) {
+        add_item(&next, 2, i, i);
+        next.items[next.order.n_items - 1].n_tokens = 1;
+        next.items[next.order.n_items - 1].grow_tokens = 0;
+    }
+    assert_ok(placement_assign(placement, &next.order, next.ranks), NULL);
+    for (size_t i = 0; i < 10; i++) {
+        assert_int_equal(next.ranks[i], home);
+        assert_int_equal(next.ranks[10 + i], first.ranks[10 + i]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_what_is_only_scored_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(test_new_candidates_of_each_job_are_dealt_out_evenly, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_candidates_stay_where_they_are, setup, teardown),

@@ -113,7 +113,8 @@ static void test_faulty_items_are_named(void **state) {
         enum status status;
         const char *field;
     } cases[] = {
-        {NULL, 0, 0, 0, STATUS_LIMIT, "grow_tokens"},
+        {NULL, 0, 0, 0, STATUS_INVALID_ARGUMENT, "grow_tokens"},
+        {outside, 1, 0, 0, STATUS_INVALID_ARGUMENT, "grow_tokens"}, // another's
         {NULL, 0, 1u << 20, 0, STATUS_LIMIT, "grow_tokens"},
         {outside, 2, 2, 0, STATUS_INVALID_ARGUMENT, "tokens"},
         {ended, 2, 2, 0, STATUS_INVALID_ARGUMENT, "tokens"},

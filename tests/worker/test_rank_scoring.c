@@ -7,6 +7,38 @@
 #include "tests/worker/rank_fixture.h"
 #include "tests/worker/tiny_models.h"
 
+static uint32_t order_scorers(const struct order_job *job) {
+    uint32_t n = 0;
+    while (job->scorers[n] != NULL) {
+        n++;
+    }
+    return n;
+}
+
+// The same score of each scorer at the end, and of costs at each of the last tokens that both have.
+static void assert_same_verdicts(const Surefoot__Row *later, const Surefoot__Row *whole) {
+    assert_null(later->error);
+    assert_int_equal(later->n_token_ids, 0);
+    assert_int_equal(later->finish, SUREFOOT__FINISH__FINISH_NONE);
+    assert_true(later->n_scores > 0);
+    for (size_t i = 0; i < later->n_scores; i++) {
+        const Surefoot__RowScore *a = later->scores[i], *b = NULL;
+        for (size_t k = 0; k < whole->n_scores && b == NULL; k++) {
+            b = whole->scores[k]->scorer_index == a->scorer_index ? whole->scores[k] : NULL;
+        }
+        assert_non_null(b);
+        assert_memory_equal(&a->end_score, &b->end_score, sizeof a->end_score);
+        assert_memory_equal(&a->prompt_score, &b->prompt_score, sizeof a->prompt_score);
+        assert_int_equal(a->scores_from + a->n_token_scores, b->scores_from + b->n_token_scores);
+        size_t n = a->n_token_scores < b->n_token_scores ? a->n_token_scores : b->n_token_scores;
+        assert_true(n > 0 || b->n_token_scores == 0);
+        if (n > 0) {
+            assert_memory_equal(a->token_scores + a->n_token_scores - n,
+                                b->token_scores + b->n_token_scores - n, n * sizeof(float));
+        }
+    }
+}
+
 // On two threads scorers work in pairs; the rows are those of one thread, and a lack of KV in the
 // second of a pair leads to smaller waves as it does in the first.
 static void test_scorers_side_by_side_give_the_same_rows(void **state) {
@@ -129,8 +161,85 @@ static void test_scorers_read_each_token_once(void **state) {
     rank_close(rank);
 }
 
+// Candidates that no scorer read with their block get the same scores later, by scorers that read
+// each token once, where they are held and where their texts are read again.
+static void test_what_was_left_out_is_scored_later(void **state) {
+    struct rank_fixture *fixture = *state;
+    enum { N = 8 };
+    for (int j = 0; j < 2; j++) {
+        const struct order_job *job = &rank_fixture_jobs[j];
+        Surefoot__Gathered *first = NULL, *wanted, *grown_rows, *scored, *rebuilt;
+        struct grown *grown = grow_first(fixture->rank, job, N, &first);
+        struct order_fixture *order = second_order(job, grown, N, false);
+        wanted = order_run(fixture->rank, order);
+        order_destroy(order);
+
+        struct rank *rank = rank_fixture_open(fixture->directory, 1, 64, 0);
+        wire_free(WIRE_GATHERED, first);
+        free(grow_first(rank, job, N, &first));
+        order = second_order(job, grown, N, false);
+        Surefoot__Order *message = order_message(order);
+        const uint32_t all = (1U << order_scorers(job)) - 1;
+        for (size_t i = 0; i < message->n_items; i++) {
+            message->items[i]->has_unread_by = true;
+            message->items[i]->unread_by = i % 2 == 0 ? all : 1;
+        }
+        grown_rows = order_run(rank, order);
+        struct order_fixture *later = order_create(), *again = order_create();
+        order_add_job(again, job);
+        order_add_release(again, job->id, 0, true);
+        size_t n_later = 0;
+        for (size_t i = 0; i < message->n_items; i++) {
+            const Surefoot__OrderItem *item = message->items[i];
+            const Surefoot__Row *row = order_find_row(grown_rows, job->id, item->candidate_id);
+            const Surefoot__Row *whole = order_find_row(wanted, job->id, item->candidate_id);
+            if (row->finish != SUREFOOT__FINISH__FINISH_NONE) {
+                assert_rows_equal(row, whole);
+                continue;
+            }
+            assert_int_equal(row->n_scores, whole->n_scores - (i % 2 == 0 ? whole->n_scores : 1));
+            uint32_t tokens[2 * FIXTURE_BLOCK];
+            memcpy(tokens, item->tokens, item->n_tokens * sizeof *tokens);
+            memcpy(tokens + item->n_tokens, row->token_ids, row->n_token_ids * sizeof *tokens);
+            for (int k = 0; k < 2; k++) {
+                Surefoot__OrderItem *left = order_add_item(
+                    k == 0 ? later : again, job->id, item->candidate_id, item->candidate_id, tokens,
+                    item->n_tokens + row->n_token_ids, 0);
+                left->has_unread_by = true;
+                left->unread_by = all & ~item->unread_by;
+            }
+            n_later++;
+        }
+        assert_true(n_later > 2);
+        scored = order_run(rank, later);
+        assert_int_equal(scored->rebuilt_tokens, 0);
+        assert_int_equal(scored->n_scored_jobs, 1);
+        assert_int_equal(scored->scored_jobs[0], job->id);
+        rebuilt = order_run(rank, again);
+        assert_true(rebuilt->rebuilt_tokens > 0);
+        assert_true(rebuilt->scored_job_tokens[0] > scored->scored_job_tokens[0]);
+        for (size_t i = 0; i < scored->n_rows; i++) {
+            const uint64_t id = scored->rows[i]->candidate_id;
+            const Surefoot__Row *whole = order_find_row(wanted, job->id, id);
+            assert_same_verdicts(scored->rows[i], whole);
+            assert_same_verdicts(order_find_row(rebuilt, job->id, id), whole);
+        }
+        order_destroy(order);
+        order_destroy(later);
+        order_destroy(again);
+        wire_free(WIRE_GATHERED, first);
+        wire_free(WIRE_GATHERED, wanted);
+        wire_free(WIRE_GATHERED, grown_rows);
+        wire_free(WIRE_GATHERED, scored);
+        wire_free(WIRE_GATHERED, rebuilt);
+        free(grown);
+        rank_close(rank);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_was_left_out_is_scored_later),
         cmocka_unit_test(test_scorers_side_by_side_give_the_same_rows),
         cmocka_unit_test(test_progress_of_a_pair_is_told_on_the_callers_thread),
         cmocka_unit_test(test_scorers_read_each_token_once),

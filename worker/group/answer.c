@@ -21,6 +21,8 @@ void answer_finish(struct answer *answer) {
     free(answer->gathered.unknown_jobs);
     free(answer->gathered.rebuilt_jobs);
     free(answer->gathered.rebuilt_job_tokens);
+    free(answer->gathered.scored_jobs);
+    free(answer->gathered.scored_job_tokens);
 }
 
 void answer_fail(struct answer *answer, const struct error *error) {
@@ -79,27 +81,47 @@ static void take_measures(struct answer *answer) {
     answer->work_ms = out->decode_ms + out->score_ms;
 }
 
-static enum status take_rebuilt(struct answer *answer) {
-    Surefoot__Gathered *out = &answer->gathered;
+// A list of jobs and their counts in a Gathered.
+struct job_counts {
+    uint64_t **jobs;
+    size_t *n_jobs;
+    uint64_t **counts;
+    size_t *n_counts;
+};
+
+static struct job_counts rebuilt_of(Surefoot__Gathered *gathered) {
+    return (struct job_counts){&gathered->rebuilt_jobs, &gathered->n_rebuilt_jobs,
+                               &gathered->rebuilt_job_tokens, &gathered->n_rebuilt_job_tokens};
+}
+
+static struct job_counts scored_of(Surefoot__Gathered *gathered) {
+    return (struct job_counts){&gathered->scored_jobs, &gathered->n_scored_jobs,
+                               &gathered->scored_job_tokens, &gathered->n_scored_job_tokens};
+}
+
+// The ranks' lists one behind the other.
+static enum status take_counts(struct answer *answer,
+                               struct job_counts (*list_of)(Surefoot__Gathered *)) {
+    const struct job_counts out = list_of(&answer->gathered);
     size_t count = 0;
     for (int i = 0; i < answer->n_parts; i++) {
-        const Surefoot__Gathered *part = answer->parts[i];
-        ASSERT(part->n_rebuilt_jobs == part->n_rebuilt_job_tokens); // a rank of this program
-        count += part->n_rebuilt_jobs;
+        const struct job_counts part = list_of(answer->parts[i]);
+        ASSERT(*part.n_jobs == *part.n_counts); // a rank of this program
+        count += *part.n_jobs;
     }
     if (count == 0) {
         return STATUS_OK;
     }
-    out->rebuilt_jobs = malloc(count * sizeof *out->rebuilt_jobs);
-    out->rebuilt_job_tokens = malloc(count * sizeof *out->rebuilt_job_tokens);
-    if (out->rebuilt_jobs == NULL || out->rebuilt_job_tokens == NULL) {
+    *out.jobs = malloc(count * sizeof **out.jobs);
+    *out.counts = malloc(count * sizeof **out.counts);
+    if (*out.jobs == NULL || *out.counts == NULL) {
         return STATUS_NO_MEMORY;
     }
     for (int i = 0; i < answer->n_parts; i++) {
-        const Surefoot__Gathered *part = answer->parts[i];
-        for (size_t k = 0; k < part->n_rebuilt_jobs; k++) {
-            out->rebuilt_jobs[out->n_rebuilt_jobs++] = part->rebuilt_jobs[k];
-            out->rebuilt_job_tokens[out->n_rebuilt_job_tokens++] = part->rebuilt_job_tokens[k];
+        const struct job_counts part = list_of(answer->parts[i]);
+        for (size_t k = 0; k < *part.n_jobs; k++) {
+            (*out.jobs)[(*out.n_jobs)++] = (*part.jobs)[k];
+            (*out.counts)[(*out.n_counts)++] = (*part.counts)[k];
         }
     }
     return STATUS_OK;
@@ -190,7 +212,10 @@ enum status answer_merge(struct answer *answer, const Surefoot__Order *order, co
     if (answer->gathered.error != NULL) {
         return STATUS_OK;
     }
-    status = take_rebuilt(answer);
+    status = take_counts(answer, rebuilt_of);
+    if (status == STATUS_OK) {
+        status = take_counts(answer, scored_of);
+    }
     if (status == STATUS_OK) {
         status = take_unknown_jobs(answer);
     }

@@ -56,7 +56,15 @@ static enum status check_item(const Surefoot__Order *order, const Surefoot__Orde
                               const struct order_limits *limits, struct error *err) {
     enum status status = check_range(item->candidate_id, 1, UINT64_MAX, "candidate_id", err);
     if (status == STATUS_OK) {
-        status = check_range(item->grow_tokens, 1, limits->block_tokens_max, "grow_tokens", err);
+        status = check_range(item->grow_tokens, 0, limits->block_tokens_max, "grow_tokens", err);
+    }
+    if (status == STATUS_OK && item->grow_tokens == 0 &&
+        (item->parent_id != item->candidate_id || item->n_tokens == 0)) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "grow_tokens",
+                           "is 0 for a candidate that has nothing to score");
+    }
+    if (status == STATUS_OK) {
+        status = check_range(item->unread_by, 0, (1U << LIMIT_SCORERS) - 1, "unread_by", err);
     }
     if (status == STATUS_OK) {
         status = check_range(item->penalty_index, 0, order->n_penalties, "penalty_index", err);

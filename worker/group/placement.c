@@ -161,13 +161,14 @@ static size_t list_kins(const struct placement *placement, const Surefoot__Order
 // How many of the kin on rank `from` should go to rank `to`, and what their text costs there.
 static uint64_t count_movers(const struct placement *placement, const struct kin *kin, int from,
                              int to, uint64_t *text) {
-    if (kin->rank != from || kin->n_moved == kin->n || (kin->other >= 0 && kin->other != to)) {
+    // What is only scored costs less where it is held.
+    if (kin->rank != from || kin->grow == 0 || kin->n_moved == kin->n ||
+        (kin->other >= 0 && kin->other != to)) {
         return 0;
     }
     *text = kin->other == to ? 0 : kin->text;
     uint64_t gap = placement->loads[from] - placement->loads[to];
-    uint64_t each = kin->grow > 0 ? kin->grow : 1;
-    uint64_t movers = gap > *text ? (gap - *text) / (2 * each) : 0;
+    uint64_t movers = gap > *text ? (gap - *text) / (2 * kin->grow) : 0;
     uint64_t left = kin->n - kin->n_moved;
     return movers < left ? movers : left;
 }

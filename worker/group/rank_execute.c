@@ -77,9 +77,14 @@ static enum status check_item(const struct rank *rank, const Surefoot__Order *or
         return err->status;
     }
     uint32_t grow = item->item->grow_tokens;
-    if (grow < 1 || grow > LIMIT_BLOCK_TOKENS) {
-        return error_set(err, STATUS_LIMIT, "grow_tokens", "%u is outside 1..%d", grow,
+    if (grow > LIMIT_BLOCK_TOKENS) {
+        return error_set(err, STATUS_LIMIT, "grow_tokens", "%u is outside 0..%d", grow,
                          LIMIT_BLOCK_TOKENS);
+    }
+    if (grow == 0 &&
+        (item->item->parent_id != item->item->candidate_id || item->item->n_tokens == 0)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "grow_tokens",
+                         "is 0 for a candidate that has nothing to score");
     }
     enum status status = check_tokens(rank, item->item, item->job, err);
     return status == STATUS_OK ? read_penalty(rank, order, item->item, &item->penalty, err)
@@ -256,27 +261,55 @@ static enum status run_order(struct rank *rank, const Surefoot__Order *order, in
     return status;
 }
 
-// What was read again, by job. Counts start anew.
-static enum status take_rebuilt(struct rank *rank, const Surefoot__Order *order,
-                                Surefoot__Gathered *gathered) {
-    for (size_t i = 0; i < order->n_items; i++) {
+// Response tokens that the job's scorer models have read.
+static uint64_t scored_tokens(const struct rank_job *job) {
+    int64_t sum = 0;
+    for (int k = 0; k < job->n_scorers; k++) {
+        sum += job->scorers[k].job->response_tokens;
+    }
+    return (uint64_t)sum;
+}
+
+// Adds a job's count to a list that has room for n_items, and is made with the first.
+static enum status add_count(uint64_t job_id, uint64_t count, size_t n_items, uint64_t **jobs,
+                             size_t *n_jobs, uint64_t **counts, size_t *n_counts) {
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    if (*jobs == NULL) {
+        *jobs = malloc(n_items * sizeof **jobs);
+        *counts = malloc(n_items * sizeof **counts);
+    }
+    if (*jobs == NULL || *counts == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    (*jobs)[(*n_jobs)++] = job_id;
+    (*counts)[(*n_counts)++] = count;
+    return STATUS_OK;
+}
+
+// What was read again and what scorers read, by job. Counts start anew.
+static enum status take_counts(struct rank *rank, const Surefoot__Order *order,
+                               Surefoot__Gathered *gathered) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < order->n_items && status == STATUS_OK; i++) {
         struct rank_job *job = rank_job_find(rank, order->items[i]->job_id);
-        if (job == NULL || job->rebuilt_tokens == 0) {
+        if (job == NULL) {
             continue;
         }
-        if (gathered->rebuilt_jobs == NULL) {
-            gathered->rebuilt_jobs = malloc(order->n_items * sizeof *gathered->rebuilt_jobs);
-            gathered->rebuilt_job_tokens =
-                malloc(order->n_items * sizeof *gathered->rebuilt_job_tokens);
+        uint64_t scored = scored_tokens(job);
+        status = add_count(job->id, job->rebuilt_tokens, order->n_items, &gathered->rebuilt_jobs,
+                           &gathered->n_rebuilt_jobs, &gathered->rebuilt_job_tokens,
+                           &gathered->n_rebuilt_job_tokens);
+        if (status == STATUS_OK) {
+            status = add_count(job->id, scored - job->scored_tokens, order->n_items,
+                               &gathered->scored_jobs, &gathered->n_scored_jobs,
+                               &gathered->scored_job_tokens, &gathered->n_scored_job_tokens);
         }
-        if (gathered->rebuilt_jobs == NULL || gathered->rebuilt_job_tokens == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        gathered->rebuilt_jobs[gathered->n_rebuilt_jobs++] = job->id;
-        gathered->rebuilt_job_tokens[gathered->n_rebuilt_job_tokens++] = job->rebuilt_tokens;
         job->rebuilt_tokens = 0;
+        job->scored_tokens = scored;
     }
-    return STATUS_OK;
+    return status;
 }
 
 enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int rank_index,
@@ -298,7 +331,7 @@ enum status rank_execute(struct rank *rank, const Surefoot__Order *order, int ra
     enum status status = run_order(rank, order, rank_index, items, gathered, err);
     free(items);
     if (status == STATUS_OK) {
-        status = take_rebuilt(rank, order, gathered);
+        status = take_counts(rank, order, gathered);
     }
     if (status != STATUS_OK) {
         wire_free(WIRE_GATHERED, gathered);

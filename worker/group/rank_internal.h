@@ -53,6 +53,7 @@ struct rank_job {
     uint64_t used;             // clock of the last use
     uint64_t pin;              // wave that needs it
     uint64_t rebuilt_tokens;   // response tokens read again in this order
+    uint64_t scored_tokens;    // that its scorer models had read when the order began
 };
 
 // A candidate that stays held after its block: a continuation or fork of it needs no prefill.
@@ -71,9 +72,9 @@ struct rank_candidate {
 struct rank_item {
     const Surefoot__OrderItem *item;
     struct rank_job *job;
-    struct token_values penalty; // borrowed from the order
+    struct token_values penalty;     // borrowed from the order
     struct sampling_params sampling; // the job's, where the order names a temperature at that
-    Surefoot__Row *row;          // of the Gathered under way
+    Surefoot__Row *row;              // of the Gathered under way
     // While its wave runs:
     struct rank_candidate *candidate;
     struct rank_candidate *parent; // held, or rebuilt by another item; NULL: the prompt

@@ -125,12 +125,23 @@ static enum status fill_state(const struct rank *rank, const struct rank_item *i
     return STATUS_OK;
 }
 
+// Scores of the scorers that read the text come to stand side by side.
+static void close_gaps(Surefoot__Row *row, int n_scorers) {
+    for (int k = 0; row->scores != NULL && k < n_scorers; k++) {
+        Surefoot__RowScore *score = row->scores[k];
+        if (score != NULL) {
+            row->scores[k] = NULL;
+            row->scores[row->n_scores++] = score;
+        }
+    }
+}
+
 enum status rank_row_fill(const struct rank *rank, const struct rank_item *item) {
     Surefoot__Row *row = item->row;
     const struct response *response = &item->candidate->response;
     size_t n = (size_t)(response->n_tokens - item->n_before);
-    row->token_ids = malloc(n * sizeof *row->token_ids);
-    row->logprobs = malloc(n * sizeof *row->logprobs);
+    row->token_ids = malloc((n + 1) * sizeof *row->token_ids);
+    row->logprobs = malloc((n + 1) * sizeof *row->logprobs);
     if (row->token_ids == NULL || row->logprobs == NULL ||
         fill_finish(response, row) != STATUS_OK) {
         return STATUS_NO_MEMORY;
@@ -148,7 +159,7 @@ enum status rank_row_fill(const struct rank *rank, const struct rank_item *item)
     }
     row->has_prompt_tokens = true;
     row->prompt_tokens = (uint32_t)item->job->params.n_prompt;
-    row->n_scores = (size_t)item->job->n_scorers;
+    close_gaps(row, item->job->n_scorers);
     return STATUS_OK;
 }
 

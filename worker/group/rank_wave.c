@@ -35,18 +35,28 @@ static struct scorer_text view(const struct response *response, int32_t n_tokens
                                 .empty = empty};
 }
 
+// Whether the job's scorer `index` reads the item's candidate; with `given` the tokens that were
+// given, which one that is only scored has its scores of from the beginning.
+static bool reads(const struct rank_item *item, int index, bool given) {
+    if (given) {
+        return item->rebuild && item->item->grow_tokens > 0;
+    }
+    return item->candidate->response.finish != DECODE_FINISH_NONE ||
+           (item->item->unread_by >> index & 1) == 0;
+}
+
 // Lists the extensions of the items that use `scorer`, from `count` on; with `given` only those of
 // rebuilt items, by the tokens that were given. Returns how many are listed then.
 static int32_t list_extensions(struct rank *rank, const struct scorer *scorer,
                                struct rank_item *items, int32_t n, bool given, int32_t count) {
     for (int32_t i = 0; i < n; i++) {
         struct rank_item *item = &items[i];
-        if (item->row->error != NULL || (given && !item->rebuild)) {
+        if (item->row->error != NULL) {
             continue;
         }
         const struct response *response = &item->candidate->response;
         for (int k = 0; k < item->job->n_scorers; k++) {
-            if (item->job->scorers[k].scorer != scorer) {
+            if (item->job->scorers[k].scorer != scorer || !reads(item, k, given)) {
                 continue;
             }
             rank->extensions[count] = (struct scorer_extension){
@@ -260,28 +270,39 @@ static enum status place_all(struct rank *rank, struct rank_item *items, int32_t
 
 static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t n,
                             struct error *err) {
+    int32_t n_tasks = 0;
     for (int32_t i = 0; i < n; i++) {
         struct rank_candidate *candidate = items[i].candidate;
+        if (items[i].item->grow_tokens == 0) {
+            continue;
+        }
         items[i].sampling = items[i].job->params.sampling;
         items[i].sampling.temperature = items[i].item->temperature;
-        rank->tasks[i] =
-            (struct decode_task){.params = &items[i].job->params,
-                                 .sequence = candidate->sequence,
-                                 .response = &candidate->response,
-                                 .state = candidate->state,
-                                 .grow_tokens = (int32_t)items[i].item->grow_tokens,
-                                 .penalty = items[i].penalty,
-                                 .sampling =
-                                     items[i].item->has_temperature ? &items[i].sampling : NULL,
-                                 .lineage = items[i].item->candidate_id,
-                                 .rank = (int32_t)items[i].item->token_rank,
-                                 .entropy_stop = items[i].item->entropy_stop,
-                                 .entropy_after = (int32_t)items[i].item->entropy_after};
+        rank->tasks[n_tasks++] = (struct decode_task){
+            .params = &items[i].job->params,
+            .sequence = candidate->sequence,
+            .response = &candidate->response,
+            .state = candidate->state,
+            .grow_tokens = (int32_t)items[i].item->grow_tokens,
+            .penalty = items[i].penalty,
+            .sampling = items[i].item->has_temperature ? &items[i].sampling : NULL,
+            .lineage = items[i].item->candidate_id,
+            .rank = (int32_t)items[i].item->token_rank,
+            .entropy_stop = items[i].item->entropy_stop,
+            .entropy_after = (int32_t)items[i].item->entropy_after};
     }
-    enum status status = decoder_grow(rank->decoder, rank->tasks, n, err);
+    if (n_tasks == 0) {
+        return STATUS_OK;
+    }
+    enum status status = decoder_grow(rank->decoder, rank->tasks, n_tasks, err);
+    const struct decode_task *task = rank->tasks;
     for (int32_t i = 0; i < n && status == STATUS_OK; i++) {
-        struct response *response = rank->tasks[i].response;
-        struct error error = rank->tasks[i].error;
+        if (items[i].item->grow_tokens == 0) {
+            continue;
+        }
+        struct response *response = task->response;
+        struct error error = task->error;
+        task++;
         if (error.status == STATUS_OK && (response->finish == DECODE_FINISH_NONE ||
                                           response_read(response, &error) == STATUS_OK)) {
             continue;

@@ -615,6 +615,7 @@ static enum status forward_work(struct model_scorer *scorer,
             const struct model_state *state =
                 (const struct model_state *)extensions[work->extension].state;
             int32_t count = min_int(work->total - work->done, scorer->output_rows - rows);
+            state->base.job->response_tokens += count;
             scorer->items[n_items++] = (struct forward_item){.sequence = state->sequence,
                                                              .token_ids = state->ids + work->done,
                                                              .n_tokens = count,

@@ -87,6 +87,7 @@ struct scorer {
 struct scorer_job {
     struct scorer *scorer;
     enum scorer_role role;
+    int64_t response_tokens; // its part of the scorer's count
 };
 struct scorer_state {
     struct scorer_job *job; // borrowed; outlives its states
