@@ -105,9 +105,10 @@ static enum status check_out(struct cli *cli, const struct training *training, s
                            "%.200s is there and no critic; name another file", training->out);
 }
 
-static enum status train(struct cli *cli, struct training *training, uint64_t seed, json_t **out,
-                         struct error *err) {
-    char *arguments[8 + 2 * PASSED_FLAGS + 1] = {
+// With `check` only whether the flags that are passed on are good.
+static enum status train(struct cli *cli, struct training *training, uint64_t seed, bool check,
+                         json_t **out, struct error *err) {
+    char *arguments[9 + 2 * PASSED_FLAGS + 1] = {
         NULL, "train", "--records", training->records, "--out", (char *)training->out, "--seed"};
     char seed_text[24], names[PASSED_FLAGS][32];
     int n = 7;
@@ -120,7 +121,19 @@ static enum status train(struct cli *cli, struct training *training, uint64_t se
             arguments[n++] = (char *)training->values[i];
         }
     }
+    if (check) {
+        arguments[n++] = "--check";
+    }
     return run_critic(cli, arguments, out, err);
+}
+
+// Before anything is answered: what the training would refuse when all is.
+static enum status check_flags(struct cli *cli, struct training *training, uint64_t seed,
+                               struct error *err) {
+    json_t *nothing = NULL;
+    enum status status = train(cli, training, seed, true, &nothing, err);
+    json_decref(nothing);
+    return status;
 }
 
 static void print_share(const json_t *object, const char *name) {
@@ -237,6 +250,10 @@ static int verb_train(struct cli *cli, int argc, char **argv) {
     if (status == STATUS_OK) {
         status = job_flags_finish(&job, &err);
     }
+    uint64_t seed = job.spec.has_seed ? job.spec.seed : 0;
+    if (status == STATUS_OK) {
+        status = check_flags(cli, training, seed, &err);
+    }
     if (status == STATUS_OK) {
         status = study_open(&training->study, positional[1], OUTFILE_COMPARISON, &training->flags,
                             &job, &err);
@@ -254,7 +271,7 @@ static int verb_train(struct cli *cli, int argc, char **argv) {
     study_close(&training->study);
     training->study = (struct study){.outfile = {.fd = -1}};
     if (status == STATUS_OK) {
-        status = train(cli, training, job.spec.has_seed ? job.spec.seed : 0, &report, &err);
+        status = train(cli, training, seed, false, &report, &err);
     }
     code = status == STATUS_OK ? print_training(report, session_flags.json)
                                : cli_fail(&err, session_flags.json);

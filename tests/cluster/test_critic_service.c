@@ -47,10 +47,9 @@ static void start(struct process *process, const struct place *place, const char
     snprintf(state_dir, sizeof state_dir, "%s/none", place->directory);
     snprintf(log_path, sizeof log_path, "%s.log", out);
     unlink(log_path);
-    const char *argv[ARGUMENTS_MAX] = {program,      "critic", "train",  place->prompts,
-                                       "--out",      out,      "--dir",  state_dir,
-                                       "--rollouts", "2",      "--seed", "3",
-                                       "--epochs",   "4",      "--json"};
+    const char *argv[ARGUMENTS_MAX] = {program,  "critic", "train",    place->prompts, "--out",
+                                       out,      "--dir",  state_dir,  "--rollouts",   "2",
+                                       "--seed", "3",      "--epochs", "12",           "--json"};
     int n = 15;
     for (int i = 0; more[i] != NULL; i++) {
         argv[n++] = more[i];
@@ -154,8 +153,9 @@ static void test_what_is_there_and_no_critic_stays(void **state) {
 
 static void test_what_is_no_roll_out_is_refused(void **state) {
     const struct place *place = *state;
-    char out[PATH_BYTES], log_path[PATH_BYTES + 32];
+    char out[PATH_BYTES], log_path[PATH_BYTES + 32], records[PATH_BYTES + 32];
     snprintf(out, sizeof out, "%s/bad", place->directory);
+    snprintf(records, sizeof records, "%s.rollouts.jsonl", out);
     snprintf(log_path, sizeof log_path, "%s.log", out);
     json_t *report = run(place, out, (const char *const[]){"--method", "beam", NULL}, 2);
     const json_t *error = json_object_get(report, "error");
@@ -166,6 +166,17 @@ static void test_what_is_no_roll_out_is_refused(void **state) {
     assert_non_null(strstr(log, "lexical"));
     free(log);
     json_decref(report);
+    unlink(records);
+    // What the training would refuse is refused before anything is asked.
+    static const char *const bad[][2] = {
+        {"--parts", "9"}, {"--width", "-1"}, {"--learning-rate", "0"}, {"--patience", "many"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        json_decref(run(place, out, (const char *const[]){bad[i][0], bad[i][1], NULL}, 2));
+        log = testkit_read_file(log_path, NULL);
+        assert_non_null(strstr(log, bad[i][0] + 2));
+        free(log);
+        assert_int_equal(access(records, F_OK), -1);
+    }
     assert_int_equal(access(out, F_OK), -1);
 }
 
@@ -197,14 +208,18 @@ static char *call(const struct place *place, const char *const *arguments, int w
 
 #define ASK "run", "Write a sentence with the words: dog, cat", "--n", "8", "--seed", "5"
 
-static void test_jobs_are_ordered_by_the_shipped_critic_on_any_ranks(void **state) {
-    const struct place *place = *state;
+static double number(const json_t *result, const char *key) {
+    assert_true(json_is_number(json_object_get(result, key)));
+    return json_number_value(json_object_get(result, key));
+}
+
+static void assert_same_on_any_ranks(const struct place *place, const char *use) {
     char critic[PATH_BYTES];
     snprintf(critic, sizeof critic, "%s", testkit_source_path("models/demo/critic.safetensors"));
     json_t *results[2];
     for (int i = 0; i < 2; i++) {
         char *log = call(place,
-                         (const char *const[]){ASK, "--critic", "latent", "--latent-critic", critic,
+                         (const char *const[]){ASK, "--critic", use, "--latent-critic", critic,
                                                "--ranks", i == 0 ? "1" : "2", NULL},
                          0);
         char *line = strstr(log, "{\"");
@@ -216,6 +231,42 @@ static void test_jobs_are_ordered_by_the_shipped_critic_on_any_ranks(void **stat
         free(log);
     }
     static const char *const same[] = {"text", "reward", "cost", "tokens_sampled", "critic_hash"};
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        assert_true(
+            json_equal(json_object_get(results[0], same[i]), json_object_get(results[1], same[i])));
+    }
+    if (strcmp(use, "latent+cost") == 0) {
+        assert_true(number(results[0], "n_unscored") > 0);
+        assert_true(json_equal(json_object_get(results[0], "n_unscored"),
+                               json_object_get(results[1], "n_unscored")));
+    }
+    assert_true(number(results[0], "scored_tokens") > 0);
+    json_decref(results[0]);
+    json_decref(results[1]);
+}
+
+static void test_jobs_are_ordered_by_the_shipped_critic_on_any_ranks(void **state) {
+    assert_same_on_any_ranks(*state, "latent");
+    assert_same_on_any_ranks(*state, "latent+cost");
+}
+
+// Where scorers read all that the critic could leave out, the search is that without a critic.
+static void test_a_share_of_one_changes_nothing(void **state) {
+    const struct place *place = *state;
+    char critic[PATH_BYTES];
+    snprintf(critic, sizeof critic, "%s", testkit_source_path("models/demo/critic.safetensors"));
+    json_t *results[2];
+    for (int i = 0; i < 2; i++) {
+        char *log = call(place,
+                         (const char *const[]){ASK, "--critic", i == 0 ? "off" : "latent+cost",
+                                               "--latent-critic", critic,
+                                               i == 0 ? NULL : "--critic-keep", "1", NULL},
+                         0);
+        results[i] = json_loads(strstr(log, "{\""), JSON_DISABLE_EOF_CHECK, NULL);
+        free(log);
+    }
+    static const char *const same[] = {"text",       "reward",       "cost",      "tokens_sampled",
+                                       "n_finished", "n_admissible", "n_repeats", "tries_used"};
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
         assert_true(
             json_equal(json_object_get(results[0], same[i]), json_object_get(results[1], same[i])));
@@ -260,6 +311,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_what_is_no_roll_out_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_jobs_are_ordered_by_the_shipped_critic_on_any_ranks,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_share_of_one_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_critics_of_other_jobs_and_broken_ones_are_refused,
                                         set_up, tear_down),
     };

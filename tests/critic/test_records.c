@@ -19,17 +19,18 @@ static json_t *make_record(const char *id, int seed) {
     memset(hash, 'a', 64);
     hash[64] = '\0';
     json_t *record = json_pack(
-        "{s:s, s:s, s:i, s:i, s:f, s:f, s:s, s:[i, i], s:[{s:s, s:s, s:f, s:[]}, {s:s, s:s, s:f, "
-        "s:[f, f, f, f, f]}], s:{s:{s:b, s:i, s:s, s:s, s:i}, s:{s:{s:s, s:s, s:i, s:s}, s:{s:s, "
+        "{s:s, s:s, s:i, s:i, s:f, s:f, s:s, s:[i, i], s:[f, f], s:[{s:s, s:s, s:f, s:[]}, {s:s, "
+        "s:s, s:f, s:[f, f, f, f, f]}], s:{s:{s:b, s:i, s:s, s:s, s:i}, s:{s:{s:s, s:s, s:i, s:s}, "
+        "s:{s:s, "
         "s:s}, s:{s:s, s:s, s:s, s:f, s:f}}}}",
         "id", id, "outcome", "COMPLETED", "n_tokens", 5, "seed", seed, "cost", 2.25, "reward", 8.0,
-        "states", states, "state_tokens", 2, 4, "scorers", "name", "reward", "role", "reward",
-        "end_score", 8.0, "token_scores", "name", "cost", "role", "cost", "end_score", 4.0,
-        "token_scores", 1.0, -2.0, 5.0, -1.0, 0.0, "settings", "job", "states", 1, "seed", seed,
-        "admit_rule", "terminal", "discount_unit", "token", "block_tokens", 2, "models", "policy",
-        "role", "policy", "hash", hash, "hidden_dim", 2, "chat_template", "beaver", "reward",
-        "role", "reward", "hash", hash, "cost", "role", "cost", "hash", hash, "cost_mode",
-        "token_sum_pos", "discount", 0.5, "budget", 3.0);
+        "states", states, "state_tokens", 2, 4, "state_rewards", 5.0, -6.0, "scorers", "name",
+        "reward", "role", "reward", "end_score", 8.0, "token_scores", "name", "cost", "role",
+        "cost", "end_score", 4.0, "token_scores", 1.0, -2.0, 5.0, -1.0, 0.0, "settings", "job",
+        "states", 1, "seed", seed, "admit_rule", "terminal", "discount_unit", "token",
+        "block_tokens", 2, "models", "policy", "role", "policy", "hash", hash, "hidden_dim", 2,
+        "chat_template", "beaver", "reward", "role", "reward", "hash", hash, "cost", "role", "cost",
+        "hash", hash, "cost_mode", "token_sum_pos", "discount", 0.5, "budget", 3.0);
     assert_non_null(record);
     return record;
 }
@@ -67,7 +68,7 @@ static void test_samples_say_what_is_still_to_come(void **state) {
     struct lines lines = {.records = {make_record("b", 1), make_record("a", 2), make_record("a", 1),
                                       make_record("c", 1)},
                           .n = 4};
-    json_object_set_new(lines.records[1], "reward", json_real(16));
+    json_array_set_new(json_object_get(lines.records[1], "state_rewards"), 1, json_real(16));
     json_object_set_new(lines.records[3], "outcome", json_string("FAILED"));
     struct critic_records records;
     struct error err = {0};
@@ -77,20 +78,20 @@ static void test_samples_say_what_is_still_to_come(void **state) {
     assert_int_equal(samples->n_prompts, 2);
     assert_int_equal(records.n_trajectories, 3);
     assert_int_equal(records.n_passed_over, 1);
-    assert_true(records.has_budget && records.budget == 3);
+    assert_true(records.budgets[0] == 3);
     static const uint32_t prompts[] = {0, 0, 0, 0, 1, 1};
-    static const double rewards[] = {8, 16, 8};
+    static const double rewards[] = {-6, 16, -6}; // the second: of a, seed 2
     for (size_t i = 0; i < 6; i += 2) {
         // Costs 1, 0, 5, 0, 0 at gamma 0.5: S_2 = 1, R_2 = 5; S_4 = 1 + 5/4, R_4 = 0.
         assert_close(samples->costs[i], 5);
         assert_close(samples->spent[i], 1);
         assert_close(samples->weights[i], 0.25);
         assert_close(samples->places[i], 0.4);
-        assert_close(samples->rewards[i], rewards[i / 2] / 8);
+        assert_close(samples->rewards[i], 5);
         assert_close(samples->costs[i + 1], 0);
         assert_close(samples->spent[i + 1], 2.25);
         assert_close(samples->weights[i + 1], 1.0 / 16);
-        assert_close(samples->rewards[i + 1], rewards[i / 2] / 2);
+        assert_close(samples->rewards[i + 1], rewards[i / 2]);
         assert_int_equal(samples->prompts[i], prompts[i]);
         assert_int_equal(samples->trajectories[i + 1], i / 2);
         static const uint16_t bits[] = {0x3F80, 0x4000, 0x4040, 0xC080};
@@ -129,8 +130,8 @@ static void test_prefix_and_the_jobs_own_words_count(void **state) {
     assert_ok(read_lines(&lines, &records, &err), &err);
     assert_close(records.samples.costs[0], 5);  // the highest of 5, 4, 4
     assert_close(records.samples.spent[0], -1); // 3 - (5 - 1 + 0)
-    assert_close(records.samples.rewards[1], 8);
-    assert_true(records.budget == 7);
+    assert_close(records.samples.rewards[1], -6);
+    assert_true(records.budgets[0] == 7);
     assert_int_equal(records.terms.channels[0].admit_rule, ADMIT_RULE_PREFIX);
     critic_records_close(&records);
 }
@@ -147,8 +148,16 @@ static void cut_states(json_t *record) {
     json_object_set_new(record, "states", json_string("gD8AQA=="));
 }
 
-static void use_channels(json_t *record) {
-    json_object_set_new(job_of(record), "channels", json_array());
+static void use_channel_without_scorer(json_t *record) {
+    json_object_set_new(job_of(record), "channels", json_pack("[{s:s}]", "name", "tone"));
+}
+
+static void cut_rewards(json_t *record) {
+    json_array_remove(json_object_get(record, "state_rewards"), 1);
+}
+
+static void use_no_reward(json_t *record) {
+    json_array_set_new(json_object_get(record, "state_rewards"), 1, json_null());
 }
 
 static void use_words(json_t *record) {
@@ -197,7 +206,9 @@ static void test_what_teaches_nothing_is_refused_by_line_and_field(void **state)
         {falsify_cost, false, STATUS_MALFORMED, "line 2.cost"},
         {use_no_number, false, STATUS_MALFORMED, "line 2.token_scores"},
         {turn_tokens, false, STATUS_MALFORMED, "line 2.state_tokens"},
-        {use_channels, true, STATUS_INVALID_ARGUMENT, "line 1.channels"},
+        {cut_rewards, false, STATUS_MALFORMED, "line 2.state_rewards"},
+        {use_no_reward, false, STATUS_MALFORMED, "line 2.state_rewards"},
+        {use_channel_without_scorer, true, STATUS_INVALID_ARGUMENT, "line 1.channels"},
         {use_words, true, STATUS_INVALID_ARGUMENT, "line 1.lexical"},
         {use_second_cost, true, STATUS_INVALID_ARGUMENT, "line 1.scorers"},
         {use_appended_end, true, STATUS_INVALID_ARGUMENT, "line 1.cost_eos"},
@@ -218,11 +229,65 @@ static void test_what_teaches_nothing_is_refused_by_line_and_field(void **state)
     }
 }
 
+// A second cost model in a channel of its own, which the job declares: its score at the end of
+// each block, times its weight, undiscounted.
+static void test_each_channel_has_its_own_cost_to_go(void **state) {
+    (void)state;
+    struct lines lines = {.records = {make_record("a", 1), make_record("b", 1)}, .n = 2};
+    for (size_t i = 0; i < 2; i++) {
+        json_t *record = lines.records[i];
+        json_t *models = json_object_get(json_object_get(record, "settings"), "models");
+        json_object_set_new(
+            models, "tone",
+            json_pack("{s:s, s:s, s:s, s:f}", "role", "cost", "hash",
+                      "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+                      "cost_mode", "end_sign", "budget", 9.0));
+        json_object_set_new(job_of(record), "channels",
+                            json_pack("[{s:s, s:s, s:f, s:f}]", "name", "voice", "cost_mode",
+                                      "block_end", "discount", 1.0, "budget", 4.0));
+        json_object_set_new(job_of(record), "scorers",
+                            json_pack("[{s:s}, {s:s}, {s:s, s:s, s:f}]", "name", "reward", "name",
+                                      "cost", "name", "tone", "channel", "voice", "weight", 2.0));
+        json_array_append_new(json_object_get(record, "scorers"),
+                              json_pack("{s:s, s:s, s:f, s:[f, f, f, f, f]}", "name", "tone",
+                                        "role", "cost", "end_score", 1.5, "token_scores", 7.0, 0.5,
+                                        7.0, -1.0, 1.0));
+        json_object_set_new(record, "channels",
+                            json_pack("[{s:f}, {s:f}]", "cost", 2.25, "cost", 2.0));
+    }
+    struct critic_records records;
+    struct error err = {0};
+    assert_ok(read_lines(&lines, &records, &err), &err);
+    const struct critic_terms *terms = &records.terms;
+    assert_int_equal(terms->n_channels, 2);
+    assert_string_equal(terms->channels[1].scorer.name, "tone");
+    assert_int_equal(terms->channels[1].cost_mode, COST_MODE_BLOCK_END);
+    assert_int_equal(terms->channels[1].block_tokens, 2);
+    assert_true(terms->channels[1].discount == 1 && terms->channels[0].discount == 0.5);
+    assert_true(records.budgets[0] == 3 && records.budgets[1] == 4);
+    const struct critic_samples *samples = &records.samples;
+    assert_int_equal(samples->n, 4);
+    for (size_t i = 0; i < 4; i += 2) {
+        // Costs 1, 0, 5, 0, 0 at gamma 0.5, and 0, 1, 0, -2, 3.
+        assert_close(samples->costs[2 * i], 5);
+        assert_close(samples->spent[2 * i], 1);
+        assert_close(samples->weights[2 * i], 0.25);
+        assert_close(samples->costs[2 * i + 1], 1);
+        assert_close(samples->spent[2 * i + 1], 1);
+        assert_close(samples->weights[2 * i + 1], 1);
+        assert_close(samples->costs[2 * i + 2], 0);
+        assert_close(samples->costs[2 * i + 3], 3);
+        assert_close(samples->spent[2 * i + 3], -1);
+    }
+    critic_records_close(&records);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples_say_what_is_still_to_come),
         cmocka_unit_test(test_states_behind_another_reading_do_not_count),
         cmocka_unit_test(test_prefix_and_the_jobs_own_words_count),
+        cmocka_unit_test(test_each_channel_has_its_own_cost_to_go),
         cmocka_unit_test(test_what_teaches_nothing_is_refused_by_line_and_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

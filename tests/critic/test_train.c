@@ -318,8 +318,36 @@ static void test_samples_that_teach_nothing_are_refused(void **state) {
     assert_refused(planted, "states");
 }
 
+// Targets that have nothing to do with the states: what is learned of them by heart foretells
+// others worse than their mean and spread do.
+static void test_a_training_that_learned_nothing_gives_no_critic(void **state) {
+    (void)state;
+    struct planted *planted = plant(1);
+    for (uint32_t i = 0; i < SAMPLES; i++) {
+        planted->costs[i] = (float)normal(i, 2000);
+        planted->rewards[i] = (float)normal(i, 3000);
+    }
+    struct backend *backend = open_backend(1);
+    struct critic_train_options wild = options;
+    wild.learning_rate = 1;
+    wild.epochs_max = 2;
+    struct critic_trainer *trainer = NULL;
+    struct critic_net net;
+    struct error err = {0};
+    assert_ok(
+        critic_trainer_create(backend, &planted->terms, &planted->samples, &wild, &trainer, &err),
+        &err);
+    run_to_the_end(trainer);
+    assert_status(STATUS_INVALID_ARGUMENT, critic_trainer_net(trainer, &net, &err));
+    assert_string_equal(err.field, "loss");
+    critic_trainer_destroy(trainer);
+    backend_destroy(backend);
+    free(planted);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_training_that_learned_nothing_gives_no_critic),
         cmocka_unit_test(test_gradients_are_pytorchs),
         cmocka_unit_test(test_a_planted_cost_to_go_is_learned_for_three_budgets),
         cmocka_unit_test(test_threads_and_interruptions_change_no_bit),

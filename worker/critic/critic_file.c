@@ -10,7 +10,7 @@
 enum { TENSORS = 2 * CRITIC_LAYERS + 1, NAME_BYTES = 32 };
 
 static const char version_key[] = "surefoot_critic";
-static const char version[] = "1";
+static const char version[] = "2";
 static const char terms_key[] = "terms";
 static const char sigma_name[] = "sigma_min";
 

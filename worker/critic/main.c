@@ -20,6 +20,7 @@ enum { THREADS_MAX = 256 };
 struct arguments {
     const char *records;
     const char *out;
+    bool check; // the arguments alone
     double parts, width, batch, epochs, patience, learning_rate, weight_decay, seed, threads;
 };
 
@@ -70,11 +71,13 @@ static enum status set_number(struct arguments *arguments, const struct number_r
 }
 
 static enum status read_arguments(int argc, char **argv, struct arguments *out, struct error *err) {
-    struct option flags[N_ROWS + 3] = {{"records", required_argument, NULL, 0},
-                                       {"out", required_argument, NULL, 0}};
+    enum { OTHERS = 3 };
+    struct option flags[N_ROWS + OTHERS + 1] = {{"records", required_argument, NULL, 0},
+                                                {"out", required_argument, NULL, 0},
+                                                {"check", no_argument, NULL, 0}};
     for (int i = 0; i < N_ROWS; i++) {
         *member(out, &rows[i]) = rows[i].fallback;
-        flags[i + 2] = (struct option){rows[i].flag, required_argument, NULL, 0};
+        flags[i + OTHERS] = (struct option){rows[i].flag, required_argument, NULL, 0};
     }
     for (;;) {
         int index = -1;
@@ -87,10 +90,12 @@ static enum status read_arguments(int argc, char **argv, struct arguments *out, 
                              result == ':' ? "needs a value" : "is not a flag of this program");
         }
         enum status status = STATUS_OK;
-        if (index < 2) {
-            *(index == 0 ? &out->records : &out->out) = optarg;
+        if (index >= OTHERS) {
+            status = set_number(out, &rows[index - OTHERS], optarg, err);
+        } else if (index == 2) {
+            out->check = true;
         } else {
-            status = set_number(out, &rows[index - 2], optarg, err);
+            *(index == 0 ? &out->records : &out->out) = optarg;
         }
         if (status != STATUS_OK) {
             return status;
@@ -139,19 +144,18 @@ static enum status report(const struct critic_records *records, const size_t *in
     double budgets[REPORT_BUDGETS_MAX];
     size_t n_budgets = 0;
     struct critic *critic = NULL;
-    json_t *list = NULL;
-    enum status status =
-        critic_report_budgets(&records->terms, &records->samples, indexes, n,
-                              records->has_budget ? records->budget : NAN, budgets, &n_budgets);
-    if (status == STATUS_OK) {
-        status = critic_open(path, backend, 256, &critic, err);
-    }
+    json_t *list = json_array();
+    enum status status = critic_open(path, backend, 256, &critic, err);
     if (status == STATUS_OK) {
         status = critic_terms_agree(critic_get_terms(critic), &records->terms, err);
     }
-    if (status == STATUS_OK) {
-        status = critic_report_make(critic, backend, &records->samples, indexes, n, budgets,
-                                    n_budgets, &list, err);
+    for (int32_t i = 0; status == STATUS_OK && i < records->terms.n_channels; i++) {
+        status = critic_report_budgets(&records->terms, &records->samples, i, indexes, n,
+                                       records->budgets[i], budgets, &n_budgets);
+        if (status == STATUS_OK) {
+            status = critic_report_make(critic, backend, &records->samples, i, indexes, n, budgets,
+                                        n_budgets, list, err);
+        }
     }
     if (status == STATUS_OK) {
         *out = json_pack("{s:s, s:s, s:I, s:i, s:i, s:i, s:I, s:o, s:o}", "out", path, "hash",
@@ -159,6 +163,8 @@ static enum status report(const struct critic_records *records, const size_t *in
                          (int)records->n_trajectories, "prompts", (int)records->samples.n_prompts,
                          "passed_over", (int)records->n_passed_over, "reported_on", (json_int_t)n,
                          "terms", critic_terms_json(critic_get_terms(critic)), "budgets", list);
+    } else {
+        json_decref(list);
     }
     critic_close(critic);
     return status;
@@ -283,6 +289,7 @@ static void print_help(void) {
     for (int i = 0; i < N_ROWS; i++) {
         printf("  --%-16s %s; default %g\n", rows[i].flag, rows[i].help, rows[i].fallback);
     }
+    printf("  --%-16s only whether the flags are good\n", "check");
     printf("\nExit codes: 0 done, 1 failed, 2 bad flags or input.\n");
 }
 
@@ -319,6 +326,10 @@ int main(int argc, char **argv) {
     }
     struct arguments arguments = {0};
     enum status status = read_arguments(argc - 1, argv + 1, &arguments, &err);
+    if (status == STATUS_OK && arguments.check) {
+        json = json_object();
+        return finish(STATUS_OK, json, &err);
+    }
     if (status == STATUS_OK) {
         status = train_records(&arguments, &json, &err);
     }

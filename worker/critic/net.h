@@ -1,8 +1,8 @@
 // The network of a critic, on the host: Linear, ReLU, Linear, ReLU, Linear over the policy's last
 // hidden state o_t after the final norm. Of each channel it gives, for each of n_parts parts, the
 // logit of a weight, mu, and the logarithm of sigma - sigma_min: a mixture of logistic
-// distributions of the cost to go; behind the channels the predicted discounted reward to come, if
-// there is one (docs/methods/critic.md). Plain data; any thread.
+// distributions of the cost to go; behind the channels the predicted reward of the text so far,
+// if there is one (docs/methods/critic.md). Plain data; any thread.
 #ifndef WORKER_CRITIC_NET_H
 #define WORKER_CRITIC_NET_H
 

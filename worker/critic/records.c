@@ -19,12 +19,12 @@ enum { FIRST_SAMPLES = 1024, ID_BYTES = 512 };
 // One record while it is taken.
 struct record {
     const json_t *json;
-    const json_t *scores; // of the cost scorer, array
-    double end_score;
-    double cost;
-    double reward;
-    int32_t n_places; // scores
-    int32_t n_usable; // states before the place where the reading parts from what was written
+    const json_t *scores[CRITIC_CHANNELS_MAX]; // of each channel's scorer, array
+    double end_scores[CRITIC_CHANNELS_MAX];
+    double costs[CRITIC_CHANNELS_MAX];
+    const json_t *rewards; // where states stand, array
+    int32_t n_places;      // scores of each
+    int32_t n_usable;      // states before the place where the reading parts from what was written
 };
 
 static const char *text_of(const json_t *object, const char *key) {
@@ -56,19 +56,29 @@ static enum status choose(enum job_field_index index, const char *name, int *out
                                  "\"%.40s\" is unknown", name != NULL ? name : "");
 }
 
-static enum status read_channel(const json_t *job, const json_t *model,
+// The name of what an absent choice is.
+static const char *fallback_of(enum job_field_index index) {
+    return job_choice_name(index, (int)job_field_get(index)->fallback);
+}
+
+// `fields` of the channel: the job's own, or those of a channel that it declares.
+static enum status read_channel(const json_t *job, const json_t *fields, const json_t *model,
                                 struct critic_channel *channel, struct error *err) {
     int mode = 0, eos = 0, rule = 0, unit = 0;
     enum status status =
-        choose(JOB_FIELD_COST_MODE, word(job, model, "cost_mode", NULL), &mode, err);
+        choose(JOB_FIELD_COST_MODE, word(fields, model, "cost_mode", NULL), &mode, err);
     if (status == STATUS_OK) {
         status = choose(JOB_FIELD_COST_EOS, word(job, model, "cost_eos", "none"), &eos, err);
     }
     if (status == STATUS_OK) {
-        status = choose(JOB_FIELD_ADMIT_RULE, text_of(job, "admit_rule"), &rule, err);
+        status =
+            choose(JOB_FIELD_ADMIT_RULE,
+                   word(fields, NULL, "admit_rule", fallback_of(JOB_FIELD_ADMIT_RULE)), &rule, err);
     }
     if (status == STATUS_OK) {
-        status = choose(JOB_FIELD_DISCOUNT_UNIT, text_of(job, "discount_unit"), &unit, err);
+        status = choose(JOB_FIELD_DISCOUNT_UNIT,
+                        word(fields, NULL, "discount_unit", fallback_of(JOB_FIELD_DISCOUNT_UNIT)),
+                        &unit, err);
     }
     if (status != STATUS_OK) {
         return status;
@@ -80,7 +90,7 @@ static enum status read_channel(const json_t *job, const json_t *model,
     channel->discount = job_field_get(JOB_FIELD_DISCOUNT)->fallback;
     status = json_number_get(model, "discount", false, 0, 1, &channel->discount, err);
     if (status == STATUS_OK) {
-        status = json_number_get(job, "discount", false, 0, 1, &channel->discount, err);
+        status = json_number_get(fields, "discount", false, 0, 1, &channel->discount, err);
     }
     int32_t block = 0;
     if (status == STATUS_OK) {
@@ -97,48 +107,119 @@ static enum status read_channel(const json_t *job, const json_t *model,
     return status;
 }
 
-// The weight that the job gives a scorer; 1 where it names none.
-static enum status find_weight(const json_t *job, const char *name, double *out,
-                               struct error *err) {
+// What the job says of a scorer; NULL where it names none.
+static const json_t *find_named(const json_t *job, const char *name) {
     const json_t *list = json_object_get(job, "scorers");
-    *out = 1;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *scorer = json_array_get(list, i);
         if (text_of(scorer, "name") != NULL && strcmp(text_of(scorer, "name"), name) == 0) {
-            return json_number_get(scorer, "weight", false, 0, 1e6, out, err);
+            return scorer;
         }
     }
-    return STATUS_OK;
+    return NULL;
 }
 
-static enum status take_scorer(struct critic_terms *terms, const json_t *job, const json_t *models,
-                               const json_t *scorer, struct error *err) {
-    const char *name = text_of(scorer, "name"), *role = text_of(scorer, "role");
+// The costs of the roll-outs: those of the job's own fields, where a scorer counts among them, and
+// of the channels that it declares, in that order.
+struct channel_list {
+    const json_t *fields[CRITIC_CHANNELS_MAX];
+    const char *names[CRITIC_CHANNELS_MAX];
+    bool taken[CRITIC_CHANNELS_MAX];
+    int32_t n;
+};
+
+static bool is_cost(const json_t *scorer) {
+    const char *role = text_of(scorer, "role");
+    return role != NULL && strcmp(role, "cost") == 0;
+}
+
+// The channel that the job gives a scorer.
+static const char *channel_name(const json_t *job, const json_t *scorer) {
+    const char *name = text_of(scorer, "name");
+    const char *channel = text_of(name != NULL ? find_named(job, name) : NULL, "channel");
+    return channel != NULL ? channel : JOB_CHANNEL_COST;
+}
+
+static enum status list_channels(const json_t *job, const json_t *scorers, struct channel_list *out,
+                                 struct error *err) {
+    const json_t *declared = json_object_get(job, "channels");
+    *out = (struct channel_list){.n = 0};
+    for (size_t i = 0; i < json_array_size(scorers) && out->n == 0; i++) {
+        const json_t *scorer = json_array_get(scorers, i);
+        if (is_cost(scorer) && strcmp(channel_name(job, scorer), JOB_CHANNEL_COST) == 0) {
+            out->fields[0] = job;
+            out->names[out->n++] = JOB_CHANNEL_COST;
+        }
+    }
+    if ((size_t)out->n + json_array_size(declared) > CRITIC_CHANNELS_MAX) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "channels",
+                         "more than %d: a critic learns no more", CRITIC_CHANNELS_MAX);
+    }
+    for (size_t i = 0; i < json_array_size(declared); i++) {
+        const json_t *channel = json_array_get(declared, i);
+        const char *name = text_of(channel, "name");
+        out->fields[out->n] = channel;
+        out->names[out->n++] = name != NULL ? name : "";
+    }
+    return out->n > 0
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "there is no cost scorer");
+}
+
+static enum status read_scorer(const json_t *job, const json_t *model, const char *name,
+                               struct critic_scorer *out, struct error *err) {
+    enum status status = copy_text(name, "scorers.name", out->name, sizeof out->name, err);
+    if (status == STATUS_OK) {
+        status = copy_text(text_of(model, "hash"), "models.hash", out->hash, sizeof out->hash, err);
+    }
+    out->weight = 1;
+    return status == STATUS_OK
+               ? json_number_get(find_named(job, name), "weight", false, 0, 1e6, &out->weight, err)
+               : status;
+}
+
+static enum status take_cost(struct critic_terms *terms, struct channel_list *list,
+                             const json_t *job, const json_t *model, const json_t *scorer,
+                             struct error *err) {
+    const char *name = text_of(scorer, "name"), *wanted = channel_name(job, scorer);
+    int32_t at = 0;
+    while (at < list->n && strcmp(list->names[at], wanted) != 0) {
+        at++;
+    }
+    if (at == list->n || list->taken[at]) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
+                         at == list->n ? "%.64s is of channel %.64s, which the job does not declare"
+                                       : "%.64s is a second scorer of channel %.64s: a critic "
+                                         "learns what one says",
+                         name, wanted);
+    }
+    list->taken[at] = true;
+    struct critic_channel *channel = &terms->channels[at];
+    enum status status = read_scorer(job, model, name, &channel->scorer, err);
+    if (status == STATUS_OK && !(channel->scorer.weight > 0)) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "%s has weight 0", name);
+    }
+    return status == STATUS_OK ? read_channel(job, list->fields[at], model, channel, err) : status;
+}
+
+static enum status take_scorer(struct critic_terms *terms, struct channel_list *list,
+                               const json_t *job, const json_t *models, const json_t *scorer,
+                               struct error *err) {
+    const char *name = text_of(scorer, "name");
     const json_t *model = json_object_get(models, name != NULL ? name : "");
-    bool is_cost = role != NULL && strcmp(role, "cost") == 0;
     if (model == NULL) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
                          "%.64s is no model of the service: a critic learns what models say",
                          name != NULL ? name : "one without a name");
     }
-    if (is_cost ? terms->n_channels == 1 : terms->n_rewards == CRITIC_REWARDS_MAX) {
+    if (is_cost(scorer)) {
+        return take_cost(terms, list, job, model, scorer, err);
+    }
+    if (terms->n_rewards == CRITIC_REWARDS_MAX) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
-                         "more than %d %s scorers: a critic learns no more", is_cost ? 1 : 8, role);
+                         "more than %d of reward: a critic learns no more", CRITIC_REWARDS_MAX);
     }
-    struct critic_scorer *out = is_cost ? &terms->channels[terms->n_channels++].scorer
-                                        : &terms->rewards[terms->n_rewards++];
-    enum status status = copy_text(name, "scorers.name", out->name, sizeof out->name, err);
-    if (status == STATUS_OK) {
-        status = copy_text(text_of(model, "hash"), "models.hash", out->hash, sizeof out->hash, err);
-    }
-    if (status == STATUS_OK) {
-        status = find_weight(job, name, &out->weight, err);
-    }
-    if (status == STATUS_OK && is_cost && !(out->weight > 0)) {
-        status = error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "%s has weight 0", name);
-    }
-    return status == STATUS_OK && is_cost ? read_channel(job, model, &terms->channels[0], err)
-                                          : status;
+    return read_scorer(job, model, name, &terms->rewards[terms->n_rewards++], err);
 }
 
 static const json_t *find_policy(const json_t *models) {
@@ -158,13 +239,9 @@ static enum status read_terms(const json_t *record, const json_t *settings, int3
     const json_t *job = json_object_get(settings, "job");
     const json_t *models = json_object_get(settings, "models");
     const json_t *policy = find_policy(models);
-    static const char *const unlearned[] = {"channels", "lexical"};
-    for (size_t i = 0; i < 2; i++) {
-        if (json_object_get(job, unlearned[i]) != NULL) {
-            return error_set(
-                err, STATUS_INVALID_ARGUMENT, unlearned[i],
-                "a critic learns the cost of one model; leave it out of the roll-outs");
-        }
+    if (json_object_get(job, "lexical") != NULL) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "lexical",
+                         "a critic learns what models say; leave it out of the roll-outs");
     }
     terms->n_parts = n_parts;
     const char *template = text_of(policy, "chat_template");
@@ -180,22 +257,25 @@ static enum status read_terms(const json_t *record, const json_t *settings, int3
             json_int_get(policy, "hidden_dim", true, 1, CRITIC_HIDDEN_MAX, &terms->hidden_dim, err);
     }
     const json_t *scorers = json_object_get(record, "scorers");
+    struct channel_list list = {.n = 0};
+    if (status == STATUS_OK) {
+        status = list_channels(job, scorers, &list, err);
+    }
+    terms->n_channels = list.n;
     for (size_t i = 0; status == STATUS_OK && i < json_array_size(scorers); i++) {
-        status = take_scorer(terms, job, models, json_array_get(scorers, i), err);
+        status = take_scorer(terms, &list, job, models, json_array_get(scorers, i), err);
     }
-    if (status == STATUS_OK && terms->n_channels == 0) {
-        status = error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "there is no cost scorer");
+    for (int32_t i = 0; status == STATUS_OK && i < list.n; i++) {
+        if (!list.taken[i]) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, "channels", "%.64s has no scorer",
+                             list.names[i]);
+        }
+        const json_t *model = json_object_get(models, terms->channels[i].scorer.name);
+        const json_t *budget = json_object_get(list.fields[i], "budget");
+        budget = budget != NULL ? budget : json_object_get(model, "budget");
+        out->budgets[i] = json_is_number(budget) ? json_number_value(budget) : NAN;
     }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const json_t *of_model =
-        json_object_get(json_object_get(models, terms->channels[0].scorer.name), "budget");
-    const json_t *budget = json_object_get(job, "budget");
-    budget = budget != NULL ? budget : of_model;
-    out->has_budget = json_is_number(budget);
-    out->budget = json_number_value(budget);
-    return STATUS_OK;
+    return status;
 }
 
 // What all records must have in common: their settings, but for the seeds of roll-outs.
@@ -234,22 +314,62 @@ static const json_t *find_scorer(const json_t *json, const char *name) {
     return NULL;
 }
 
+// What the text cost in the critic's channel `index`.
+static enum status read_cost(const json_t *json, int32_t index, double *out, struct error *err) {
+    const json_t *channels = json_object_get(json, "channels");
+    const json_t *from = channels != NULL ? json_array_get(channels, (size_t)index) : json;
+    if (channels == NULL && index > 0) {
+        return error_set(err, STATUS_MALFORMED, "channels", "are missing");
+    }
+    return json_number_get(from, "cost", true, -1e30, 1e30, out, err);
+}
+
+static enum status read_verdicts(const struct critic_records *records, const json_t *json,
+                                 struct record *out, struct error *err) {
+    for (int32_t i = 0; i < records->terms.n_channels; i++) {
+        const json_t *scorer = find_scorer(json, records->terms.channels[i].scorer.name);
+        out->scores[i] = json_object_get(scorer, "token_scores");
+        int32_t n_places = (int32_t)json_array_size(out->scores[i]);
+        if (n_places < 1 || n_places > LIMIT_CONTEXT_TOKENS ||
+            (i > 0 && n_places != out->n_places)) {
+            return error_set(err, STATUS_MALFORMED, "token_scores",
+                             "are missing, or as many as no other scorer's");
+        }
+        out->n_places = n_places;
+        enum status status =
+            json_number_get(scorer, "end_score", true, -1e30, 1e30, &out->end_scores[i], err);
+        if (status == STATUS_OK) {
+            status = read_cost(json, i, &out->costs[i], err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_rewards(const json_t *json, struct record *out, struct error *err) {
+    size_t n_states = json_array_size(json_object_get(json, "state_tokens"));
+    out->rewards = json_object_get(json, "state_rewards");
+    if (json_array_size(out->rewards) != n_states) {
+        return error_set(err, STATUS_MALFORMED, "state_rewards", "%zu for %zu states",
+                         json_array_size(out->rewards), n_states);
+    }
+    for (size_t i = 0; i < n_states; i++) {
+        if (!json_is_number(json_array_get(out->rewards, i))) {
+            return error_set(err, STATUS_MALFORMED, "state_rewards", "entry %zu is no number", i);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status read_record(const struct critic_records *records, const json_t *json,
                                struct record *out, struct error *err) {
-    const json_t *scorer = find_scorer(json, records->terms.channels[0].scorer.name);
     int32_t n_tokens = 0, read_from = LIMIT_CONTEXT_TOKENS;
-    *out = (struct record){.json = json, .scores = json_object_get(scorer, "token_scores")};
-    out->n_places = (int32_t)json_array_size(out->scores);
-    if (out->n_places < 1 || out->n_places > LIMIT_CONTEXT_TOKENS) {
-        return error_set(err, STATUS_MALFORMED, "token_scores", "are missing");
-    }
-    enum status status =
-        json_number_get(scorer, "end_score", true, -1e30, 1e30, &out->end_score, err);
-    if (status == STATUS_OK) {
-        status = json_number_get(json, "cost", true, -1e30, 1e30, &out->cost, err);
-    }
+    *out = (struct record){.json = json};
+    enum status status = read_verdicts(records, json, out, err);
     if (status == STATUS_OK && records->terms.n_rewards > 0) {
-        status = json_number_get(json, "reward", true, -1e30, 1e30, &out->reward, err);
+        status = read_rewards(json, out, err);
     }
     if (status == STATUS_OK) {
         status = json_int_get(json, "n_tokens", true, 1, LIMIT_MAX_TOKENS, &n_tokens, err);
@@ -261,10 +381,11 @@ static enum status read_record(const struct critic_records *records, const json_
         return status;
     }
     // Places of another reading are not those of the states; blocks end elsewhere in it.
-    bool otherwise = read_from < n_tokens;
-    out->n_usable = !otherwise                                                 ? n_tokens
-                    : critic_channel_needs_blocks(&records->terms.channels[0]) ? 0
-                                                                               : read_from;
+    out->n_usable = read_from < n_tokens ? read_from : n_tokens;
+    for (int32_t i = 0; read_from < n_tokens && i < records->terms.n_channels; i++) {
+        bool needs_blocks = critic_channel_needs_blocks(&records->terms.channels[i]);
+        out->n_usable = needs_blocks ? 0 : out->n_usable;
+    }
     return STATUS_OK;
 }
 
@@ -275,15 +396,22 @@ static bool grow(struct critic_records *records, size_t n) {
     }
     size_t capacity = 2 * records->capacity > FIRST_SAMPLES ? 2 * records->capacity : FIRST_SAMPLES;
     capacity = capacity > n ? capacity : n;
-    float **const floats[] = {&samples->costs, &samples->rewards, &samples->spent,
-                              &samples->weights, &samples->places};
+    size_t channels = (size_t)records->terms.n_channels;
+    const struct {
+        float **array;
+        size_t each;
+    } floats[] = {{&samples->costs, channels},
+                  {&samples->spent, channels},
+                  {&samples->weights, channels},
+                  {&samples->rewards, 1},
+                  {&samples->places, 1}};
     uint32_t **const numbers[] = {&samples->prompts, &samples->trajectories};
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
-        float *grown = realloc(*floats[i], capacity * sizeof *grown);
+        float *grown = realloc(*floats[i].array, capacity * floats[i].each * sizeof *grown);
         if (grown == NULL) {
             return false;
         }
-        *floats[i] = grown;
+        *floats[i].array = grown;
     }
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         uint32_t *grown = realloc(*numbers[i], capacity * sizeof *grown);
@@ -344,26 +472,26 @@ static enum status find_prompt(struct critic_records *records, const json_t *jso
     return failed == 0 ? STATUS_OK : error_set(err, STATUS_NO_MEMORY, "id", "no memory for ids");
 }
 
-// What the record's costs come to at each place.
+// What the record's costs in a channel come to at each place.
 struct walk {
     double *costs, *discounts; // [n]
     double *terminal, *to_go;  // [n] R_t; R_t or M_t
     float *scores;             // [n]
 };
 
-static enum status walk_record(const struct critic_channel *channel, const struct record *record,
-                               double *memory, float *scores, struct walk *walk,
-                               struct error *err) {
+static enum status walk_channel(const struct critic_channel *channel, const struct record *record,
+                                int32_t index, double *memory, float *scores, struct walk *walk,
+                                struct error *err) {
     size_t n = (size_t)record->n_places;
     *walk = (struct walk){memory, memory + n, memory + 2 * n, memory + 3 * n, scores};
     for (size_t i = 0; i < n; i++) {
-        const json_t *score = json_array_get(record->scores, i);
+        const json_t *score = json_array_get(record->scores[index], i);
         scores[i] = (float)json_number_value(score);
         if (!json_is_number(score) || !isfinite(scores[i])) {
             return error_set(err, STATUS_MALFORMED, "token_scores", "place %zu is no number", i);
         }
     }
-    critic_costs(channel, scores, (float)record->end_score, record->n_places, walk->costs,
+    critic_costs(channel, scores, (float)record->end_scores[index], record->n_places, walk->costs,
                  walk->discounts);
     critic_cost_to_go(ADMIT_RULE_TERMINAL, walk->costs, walk->discounts, record->n_places,
                       walk->terminal);
@@ -373,34 +501,39 @@ static enum status walk_record(const struct critic_channel *channel, const struc
     bool whole = channel->cost_mode == COST_MODE_TOKEN_SUM ||
                  channel->cost_mode == COST_MODE_TOKEN_SUM_POS ||
                  channel->cost_mode == COST_MODE_BLOCK_END;
-    if (whole && fabs(walk->terminal[0] - record->cost) > 1e-4 * fmax(1, fabs(record->cost))) {
+    double cost = record->costs[index];
+    if (whole && fabs(walk->terminal[0] - cost) > 1e-4 * fmax(1, fabs(cost))) {
         return error_set(err, STATUS_MALFORMED, "cost",
-                         "is %g, the scores of its tokens come to %g", record->cost,
-                         walk->terminal[0]);
+                         "is %g, the scores of its tokens come to %g", cost, walk->terminal[0]);
     }
     return STATUS_OK;
 }
 
-// A state after `t` of the record's tokens.
+// A state after `t` of the record's tokens; `state` counts those of it.
 static void add_sample(struct critic_records *records, const struct record *record,
-                       const struct walk *walk, int32_t t, uint32_t prompt) {
+                       const struct walk *walks, int32_t t, size_t state, uint32_t prompt) {
     struct critic_samples *samples = &records->samples;
+    int32_t channels = records->terms.n_channels;
     size_t at = samples->n++;
-    double weight = 1, left = 1; // gamma^t, gamma^(T-t)
-    for (int32_t i = 0; i < record->n_places; i++) {
-        *(i < t ? &weight : &left) *= walk->discounts[i];
+    for (int32_t i = 0; i < channels; i++) {
+        const struct walk *walk = &walks[i];
+        double weight = 1; // gamma^t
+        for (int32_t k = 0; k < t; k++) {
+            weight *= walk->discounts[k];
+        }
+        size_t place = at * (size_t)channels + (size_t)i;
+        samples->costs[place] = (float)walk->to_go[t];
+        samples->spent[place] = (float)(record->costs[i] - weight * walk->terminal[t]);
+        samples->weights[place] = (float)weight;
     }
-    samples->costs[at] = (float)walk->to_go[t];
-    samples->rewards[at] = (float)(left * record->reward);
-    samples->spent[at] = (float)(record->cost - weight * walk->terminal[t]);
-    samples->weights[at] = (float)weight;
+    samples->rewards[at] = (float)json_number_value(json_array_get(record->rewards, state));
     samples->places[at] = (float)t / (float)record->n_places;
     samples->prompts[at] = prompt;
     samples->trajectories[at] = records->n_trajectories;
 }
 
 static enum status add_samples(struct critic_records *records, const struct record *record,
-                               const struct walk *walk, const char *states, struct error *err) {
+                               const struct walk *walks, const char *states, struct error *err) {
     const json_t *tokens = json_object_get(record->json, "state_tokens");
     size_t bytes = 2 * (size_t)records->terms.hidden_dim, before = records->samples.n;
     uint32_t prompt = 0;
@@ -421,7 +554,7 @@ static enum status add_samples(struct critic_records *records, const struct reco
         }
         status = write_states(records, states + i * bytes, bytes, err);
         if (status == STATUS_OK) {
-            add_sample(records, record, walk, (int32_t)t, prompt);
+            add_sample(records, record, walks, (int32_t)t, i, prompt);
         }
     }
     records->n_trajectories += records->samples.n > before ? 1 : 0;
@@ -432,7 +565,7 @@ static enum status add_samples(struct critic_records *records, const struct reco
 static enum status take_record(struct critic_records *records, const json_t *json, int32_t n_parts,
                                struct error *err) {
     struct record record;
-    struct walk walk = {0};
+    struct walk walks[CRITIC_CHANNELS_MAX] = {{0}};
     char *states = NULL;
     size_t n_states = json_array_size(json_object_get(json, "state_tokens"));
     const char *outcome = text_of(json, "outcome");
@@ -456,16 +589,21 @@ static enum status take_record(struct critic_records *records, const json_t *jso
         return status;
     }
     size_t n = (size_t)record.n_places;
-    double *memory = calloc(4 * n, sizeof *memory);
-    float *scores = calloc(n, sizeof *scores);
-    status = memory != NULL && scores != NULL
-                 ? walk_record(&records->terms.channels[0], &record, memory, scores, &walk, err)
-                 : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
+    size_t n_channels = (size_t)records->terms.n_channels;
+    double *memory = calloc(4 * n * n_channels, sizeof *memory);
+    float *scores = calloc(n * n_channels, sizeof *scores);
+    if (memory == NULL || scores == NULL) {
+        status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
+    }
+    for (size_t i = 0; status == STATUS_OK && i < n_channels; i++) {
+        status = walk_channel(&records->terms.channels[i], &record, (int32_t)i, memory + 4 * n * i,
+                              scores + n * i, &walks[i], err);
+    }
     if (status == STATUS_OK) {
         status = decode_states(records, json, n_states, &states, err);
     }
     if (status == STATUS_OK) {
-        status = add_samples(records, &record, &walk, states, err);
+        status = add_samples(records, &record, walks, states, err);
     }
     free(states);
     free(memory);

@@ -9,11 +9,10 @@
 
 struct critic_records {
     struct critic_terms terms;
-    struct critic_samples samples; // its arrays are owned
-    bool has_budget;
-    double budget;           // of the jobs, or of the cost model's profile
-    uint32_t n_trajectories; // that gave states
-    uint32_t n_passed_over;  // without an answer, or without a state before its end
+    struct critic_samples samples;       // its arrays are owned
+    double budgets[CRITIC_CHANNELS_MAX]; // of the jobs, or of the cost models' profiles; NaN: none
+    uint32_t n_trajectories;             // that gave states
+    uint32_t n_passed_over;              // without an answer, or without a state before its end
     // Private.
     size_t capacity; // samples
     int states_fd;
@@ -24,7 +23,7 @@ struct critic_records {
 
 // Reads them; the mixtures will have n_parts parts. Errors name the line and the field:
 // STATUS_MALFORMED, STATUS_INVALID_ARGUMENT: no states were asked for, jobs or models that differ,
-// more than one cost scorer, rules of words, channels, a cost mode whose costs no record holds;
+// several cost scorers in a channel, rules of words, a cost mode whose costs no record holds;
 // STATUS_LIMIT, STATUS_IO, STATUS_DISK_FULL, STATUS_NO_MEMORY. Release with critic_records_close,
 // on failure too.
 MUST_CHECK enum status critic_records_read(const char *path, int32_t n_parts,

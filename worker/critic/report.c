@@ -10,27 +10,29 @@ enum { BATCH_ROWS = 256 };
 static const double places[] = {0.25, 0.5, 0.75};
 static const double place_reach = 0.125;
 
-// The first channel's numbers of a sample.
+// A channel's numbers of samples.
 struct view {
     const struct critic_samples *samples;
     size_t channels;
+    size_t channel;
 };
 
 static double state_of(const struct view *view, size_t index, double budget) {
     const struct critic_samples *samples = view->samples;
-    size_t at = index * view->channels;
+    size_t at = index * view->channels + view->channel;
     return (budget - (double)samples->spent[at]) / (double)samples->weights[at];
 }
 
 // What the whole text costs.
 static double total_of(const struct view *view, size_t index) {
     const struct critic_samples *samples = view->samples;
-    size_t at = index * view->channels;
+    size_t at = index * view->channels + view->channel;
     return (double)samples->spent[at] + (double)samples->weights[at] * (double)samples->costs[at];
 }
 
 static bool is_safe(const struct view *view, size_t index, double budget) {
-    return state_of(view, index, budget) >= (double)view->samples->costs[index * view->channels];
+    return state_of(view, index, budget) >=
+           (double)view->samples->costs[index * view->channels + view->channel];
 }
 
 static int compare_numbers(const void *left, const void *right) {
@@ -39,10 +41,10 @@ static int compare_numbers(const void *left, const void *right) {
 }
 
 enum status critic_report_budgets(const struct critic_terms *terms,
-                                  const struct critic_samples *samples, const size_t *indexes,
-                                  size_t n_indexes, double own, double budgets[REPORT_BUDGETS_MAX],
-                                  size_t *n) {
-    const struct view view = {samples, (size_t)terms->n_channels};
+                                  const struct critic_samples *samples, int32_t channel,
+                                  const size_t *indexes, size_t n_indexes, double own,
+                                  double budgets[REPORT_BUDGETS_MAX], size_t *n) {
+    const struct view view = {samples, (size_t)terms->n_channels, (size_t)channel};
     double *totals = malloc((n_indexes + 1) * sizeof *totals);
     if (totals == NULL) {
         return STATUS_NO_MEMORY;
@@ -70,8 +72,9 @@ enum status critic_report_budgets(const struct critic_terms *terms,
 }
 
 static enum status predict(struct critic *critic, struct backend *backend,
-                           const struct critic_samples *samples, const size_t *indexes, size_t n,
-                           struct cost_to_go *out, struct error *err) {
+                           const struct critic_samples *samples, int32_t channel,
+                           const size_t *indexes, size_t n, struct cost_to_go *out,
+                           struct error *err) {
     const struct critic_terms *terms = critic_get_terms(critic);
     size_t hidden = (size_t)terms->hidden_dim, n_out = (size_t)critic_output_count(terms);
     struct tensor states = {.dtype = DTYPE_F32, .rows = BATCH_ROWS, .cols = terms->hidden_dim};
@@ -97,7 +100,7 @@ static enum status predict(struct critic *critic, struct backend *backend,
         for (size_t row = 0; status == STATUS_OK && row < count; row++) {
             struct critic_output output;
             status = critic_read(critic, raw + row * n_out, &output, err);
-            out[begin + row] = output.costs[0];
+            out[begin + row] = output.costs[channel];
         }
     }
     if (states.data != NULL) {
@@ -210,21 +213,24 @@ static json_t *of_budget(const struct view *view, const size_t *indexes, size_t 
 }
 
 enum status critic_report_make(struct critic *critic, struct backend *backend,
-                               const struct critic_samples *samples, const size_t *indexes,
-                               size_t n, const double *budgets, size_t n_budgets, json_t **out,
-                               struct error *err) {
-    const struct view view = {samples, (size_t)critic_get_terms(critic)->n_channels};
+                               const struct critic_samples *samples, int32_t channel,
+                               const size_t *indexes, size_t n, const double *budgets,
+                               size_t n_budgets, json_t *list, struct error *err) {
+    const struct critic_terms *terms = critic_get_terms(critic);
+    const struct view view = {samples, (size_t)terms->n_channels, (size_t)channel};
     const struct scratch scratch = {.costs = calloc(n + 1, sizeof(struct cost_to_go)),
                                     .cases = calloc(n + 1, sizeof(struct measure_case)),
                                     .picked = calloc(n + 1, sizeof(size_t))};
     bool complete = scratch.costs != NULL && scratch.cases != NULL && scratch.picked != NULL;
     enum status status =
-        complete ? predict(critic, backend, samples, indexes, n, scratch.costs, err)
+        complete ? predict(critic, backend, samples, channel, indexes, n, scratch.costs, err)
                  : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu predictions", n);
     if (status == STATUS_OK) {
-        *out = json_array();
         for (size_t i = 0; i < n_budgets; i++) {
-            json_array_append_new(*out, of_budget(&view, indexes, n, budgets[i], &scratch));
+            json_t *budget = of_budget(&view, indexes, n, budgets[i], &scratch);
+            json_object_set_new(budget, "scorer",
+                                json_string(terms->channels[channel].scorer.name));
+            json_array_append_new(list, budget);
         }
     }
     free(scratch.costs);

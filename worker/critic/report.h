@@ -11,20 +11,20 @@
 enum { REPORT_BUDGETS_MAX = 8 };
 
 // budgets [*n], at most REPORT_BUDGETS_MAX: `own` unless it is NaN, then the quartiles of what the
-// texts of samples indexes [n_indexes] cost in all, each once. STATUS_NO_MEMORY.
+// texts of samples indexes [n_indexes] cost in `channel` in all, each once. STATUS_NO_MEMORY.
 MUST_CHECK enum status critic_report_budgets(const struct critic_terms *terms,
-                                             const struct critic_samples *samples,
+                                             const struct critic_samples *samples, int32_t channel,
                                              const size_t *indexes, size_t n_indexes, double own,
                                              double budgets[REPORT_BUDGETS_MAX], size_t *n);
 
-// [{budget, at[{place, n, safe, auroc, brier, auroc_z, brier_z}], all{n, safe, auroc, brier,
-// false_safe, false_unsafe, bins[{from, n, predicted, happened}]}}] of the first channel. In `at`
-// each text counts once, with its state nearest to the place, within an eighth; "z" is the safety
-// state alone: its order, and 1[z >= 0] as a probability. What cannot be said (all safe) is null.
-// Owned. Errors of critic_evaluate and critic_read; STATUS_NO_MEMORY.
+// Appends {scorer, budget, at[{place, n, safe, auroc, brier, auroc_z, brier_z}], all{n, safe,
+// auroc, brier, false_safe, false_unsafe, bins[{from, n, predicted, happened}]}} of a channel to
+// `list`. In `at` each text counts once, with its state nearest to the place, within an eighth; "z"
+// is the safety state alone: its order, and 1[z >= 0] as a probability. What cannot be said (all
+// safe) is null. Errors of critic_evaluate and critic_read; STATUS_NO_MEMORY.
 MUST_CHECK enum status critic_report_make(struct critic *critic, struct backend *backend,
-                                          const struct critic_samples *samples,
+                                          const struct critic_samples *samples, int32_t channel,
                                           const size_t *indexes, size_t n, const double *budgets,
-                                          size_t n_budgets, json_t **out, struct error *err);
+                                          size_t n_budgets, json_t *list, struct error *err);
 
 #endif

@@ -1,5 +1,6 @@
-// What a critic is trained on: states o_t of ended texts with what these had still to pay and to
-// get there. Plain data; the reader of records (worker/critic/records.h) makes it, or a test.
+// What a critic is trained on: states o_t of ended texts with what these had still to pay there,
+// and the reward of their text so far. Plain data; the reader of records (worker/critic/records.h)
+// makes it, or a test.
 #ifndef WORKER_CRITIC_SAMPLES_H
 #define WORKER_CRITIC_SAMPLES_H
 
@@ -13,7 +14,7 @@ struct critic_samples {
     uint32_t n_prompts;
     const uint16_t *states; // [n, hidden_dim] bf16
     float *costs;           // [n, n_channels] R_t, or M_t under prefix
-    float *rewards;         // [n] gamma^(T-t) R; NULL: no reward is predicted
+    float *rewards;         // [n] of the text so far; NULL: no reward is predicted
     float *spent;           // [n, n_channels] S_t: z_t = (b - S_t) / weights
     float *weights;         // [n, n_channels] gamma^t, as far as discounts went
     float *places;          // [n] t / T, (0, 1)

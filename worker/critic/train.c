@@ -17,6 +17,7 @@
 static const float sigma_min = 0.01F;
 static const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8; // AdamW's usual ones
 static const double gradient_norm_max = 5;
+static const double logistic_scale = 0.5513288954217921; // sqrt(3) / pi: of spread 1
 
 // The arrays of parameter size that a checkpoint holds.
 enum { ARRAY_NOW, ARRAY_FIRST_MOMENT, ARRAY_SECOND_MOMENT, ARRAY_BEST, ARRAYS };
@@ -68,7 +69,7 @@ static enum status check_samples(const struct critic_terms *terms,
     for (size_t i = 0; terms->n_rewards > 0 && i < samples->n; i++) {
         if (!isfinite(samples->rewards[i])) {
             return error_set(err, STATUS_INVALID_ARGUMENT, "rewards",
-                             "the reward to come of state %zu is NaN or infinite", i);
+                             "the reward at state %zu is NaN or infinite", i);
         }
     }
     return STATUS_OK;
@@ -436,10 +437,39 @@ enum status critic_trainer_resume(struct critic_trainer *trainer, const char *pa
     return status;
 }
 
+// The loss, on the part to stop by, of what knows no state: of each target the mean and the spread,
+// as one logistic distribution.
+static double loss_of_constant(struct critic_trainer *trainer) {
+    const struct critic_loss loss = loss_of(trainer);
+    const size_t *indexes = trainer->split.indexes[CRITIC_PART_STOP];
+    size_t n = trainer->split.counts[CRITIC_PART_STOP];
+    float raw[3 * COST_TO_GO_PARTS_MAX * CRITIC_CHANNELS_MAX + 1] = {0};
+    int32_t n_parts = loss.n_parts;
+    for (int32_t i = 0; i < loss.n_channels * n_parts; i++) {
+        int32_t channel = i / n_parts;
+        raw[3 * n_parts * channel + 2 * n_parts + i % n_parts] =
+            (float)log(logistic_scale - loss.sigma_min);
+    }
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        load_batch(trainer, indexes + i, 1);
+        sum += critic_loss_mean(&loss, raw, 1, trainer->costs, trainer->rewards, NULL);
+    }
+    return sum / (double)n;
+}
+
 enum status critic_trainer_net(struct critic_trainer *trainer, struct critic_net *out,
                                struct error *err) {
     if (trainer->counters.best_epoch == 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, NULL, "nothing was trained yet");
+    }
+    double constant = loss_of_constant(trainer);
+    if (!(trainer->counters.best_loss < constant)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "loss",
+                         "is %.4g on the texts to stop by, and %.4g where only the mean and the "
+                         "spread are known: nothing was learned; a lower learning rate or more "
+                         "roll-outs may help",
+                         trainer->counters.best_loss, constant);
     }
     memcpy(trainer->folded, trainer->arrays[ARRAY_BEST], trainer->n_parameters * sizeof(float));
     *out = (struct critic_net){{0}, {0}, {0}, {0}};

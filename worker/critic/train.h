@@ -59,6 +59,8 @@ MUST_CHECK enum status critic_trainer_resume(struct critic_trainer *trainer, con
                                              struct error *err);
 
 // The best network so far, folded; its arrays are the trainer's until the next call.
+// STATUS_INVALID_ARGUMENT: its loss on the part to stop by is no lower than that of the targets'
+// mean and spread alone.
 MUST_CHECK enum status critic_trainer_net(struct critic_trainer *trainer, struct critic_net *out,
                                           struct error *err);
 
