@@ -199,6 +199,51 @@ static void test_relu_keeps_what_is_above_zero_and_what_is_no_number(void **stat
     }
 }
 
+static void test_relu_slopes_are_kept_where_the_value_is_above_zero(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; ++threads) {
+        struct backend *backend = reference_backend("generic", threads);
+        struct tensor values = make(41, 700, 9), slopes = make(41, 700, 11);
+        struct tensor before = make(41, 700, 11);
+        ((float *)values.data)[3] = NAN;
+        ((float *)values.data)[4] = 0;
+        backend->ops->relu_slopes(backend, &slopes, &values);
+        for (int32_t i = 0; i < 41 * 700; ++i) {
+            float want = ((float *)values.data)[i] > 0 ? ((float *)before.data)[i] : 0;
+            assert_true(((float *)slopes.data)[i] == want);
+        }
+        free(values.data);
+        free(slopes.data);
+        free(before.data);
+        backend_destroy(backend);
+    }
+}
+
+static void test_add_scaled_takes_each_rows_own_scale_and_spares_those_of_zero(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; ++threads) {
+        struct backend *backend = reference_backend("generic", threads);
+        struct tensor x = make(41, 700, 9), before = make(41, 700, 9), y = make(41, 700, 11);
+        float scales[41];
+        for (int32_t row = 0; row < 41; ++row) {
+            scales[row] = (float)(row % 5) / 4;
+        }
+        ((float *)y.data)[5 * 700] = INFINITY; // a row of scale 0
+        backend->ops->add_scaled(backend, &x, &y, scales);
+        for (int32_t i = 0; i < 41 * 700; ++i) {
+            float scale = scales[i / 700], was = ((float *)before.data)[i];
+            double want = (double)was + (double)scale * (double)((float *)y.data)[i];
+            double got = (double)((float *)x.data)[i];
+            assert_true(scale == 0 ? got == (double)was
+                                   : fabs(got - want) <= 1e-6 * fabs(want) + 1e-6);
+        }
+        free(x.data);
+        free(before.data);
+        free(y.data);
+        backend_destroy(backend);
+    }
+}
+
 static void test_empty_draw_takes_the_memory_of_draws(void **state) {
     (void)state;
     enum { THREADS = 2, VOCAB = 10000 };
@@ -238,6 +283,8 @@ int main(void) {
         cmocka_unit_test(test_rope_rotates_half_pairs_by_position),
         cmocka_unit_test(test_gather_and_scatter_move_rows),
         cmocka_unit_test(test_relu_keeps_what_is_above_zero_and_what_is_no_number),
+        cmocka_unit_test(test_relu_slopes_are_kept_where_the_value_is_above_zero),
+        cmocka_unit_test(test_add_scaled_takes_each_rows_own_scale_and_spares_those_of_zero),
         cmocka_unit_test(test_empty_draw_takes_the_memory_of_draws),
         cmocka_unit_test(test_backend_refuses_what_it_cannot_be),
     };

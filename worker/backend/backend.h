@@ -1,9 +1,10 @@
 // The tensor backend: the operations that a transformer's forward pass is written over, once, for
 // CPU and GPU. Buffers are opaque device memory; index arrays come from the host, where they stay
-// as they are until the next batch_begin: a backend may copy them or read them there. One backend per rank, used by that rank's engine thread only; the CPU
-// backend spreads each operation over its own threads. Operations queue work in order; `download`
-// waits. Every row of every result is the same bit for bit whatever other rows stand in the batch,
-// however large it is and however many threads there are (docs/ARCHITECTURE.md, determinism).
+// as they are until the next batch_begin: a backend may copy them or read them there. One backend
+// per rank, used by that rank's engine thread only; the CPU backend spreads each operation over its
+// own threads. Operations queue work in order; `download` waits. Every row of every result is the
+// same bit for bit whatever other rows stand in the batch, however large it is and however many
+// threads there are (docs/ARCHITECTURE.md, determinism).
 #ifndef WORKER_BACKEND_BACKEND_H
 #define WORKER_BACKEND_BACKEND_H
 
@@ -174,6 +175,13 @@ struct backend_ops {
                          const struct weight *weight);
     // x = max(x, 0), in place; NaN stays.
     void (*relu)(struct backend *backend, struct tensor *x);
+    // slopes = 0 wherever values, which came out of relu, is not above 0: what its outputs weigh is
+    // what its inputs weigh.
+    void (*relu_slopes)(struct backend *backend, struct tensor *slopes,
+                        const struct tensor *values);
+    // x[i, :] += scales[i] * y[i, :]; a row of scale 0 stays as it is. scales is host memory.
+    void (*add_scaled)(struct backend *backend, struct tensor *x, const struct tensor *y,
+                       const float *scales);
     // qkv[n_rows, (n_heads + 2 * n_kv_heads) * head_dim] holds a row's queries, keys and values, in
     // this order. Normalises queries and keys where the layer does, rotates them in place by the
     // batch's positions, halves of the rotated part paired as in Hugging Face's Llama (Su et al.

@@ -10,6 +10,7 @@ struct rows_call {
     const struct tensor *a;
     const struct tensor *b;
     const int32_t *rows; // row numbers of gather and scatter, token ids of embed
+    const float *scales; // of rows
     int32_t n;
     float eps;
 };
@@ -75,6 +76,47 @@ void cpu_relu(struct backend *backend, struct tensor *x) {
     struct cpu_backend *cpu = cpu_backend_from(backend);
     struct rows_call call = {.cpu = cpu, .out = x, .n = x->rows};
     run_rows(cpu, relu_part, &call, x->cols);
+}
+
+static void relu_slopes_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    float *slopes = row_of(call->out, begin);
+    const float *values = row_of(call->a, begin);
+    size_t n = (size_t)(end - begin) * (size_t)call->out->cols;
+    for (size_t i = 0; i < n; ++i) {
+        slopes[i] = values[i] > 0 ? slopes[i] : 0;
+    }
+}
+
+void cpu_relu_slopes(struct backend *backend, struct tensor *slopes, const struct tensor *values) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(slopes->rows == values->rows && slopes->cols == values->cols);
+    struct rows_call call = {.cpu = cpu, .out = slopes, .a = values, .n = slopes->rows};
+    run_rows(cpu, relu_slopes_part, &call, slopes->cols);
+}
+
+static void add_scaled_part(void *argument, int index, int count) {
+    const struct rows_call *call = argument;
+    long begin, end;
+    thread_pool_range(call->n, 1, index, count, &begin, &end);
+    for (long row = begin; row < end; ++row) {
+        float scale = call->scales[row];
+        float *x = row_of(call->out, row);
+        const float *y = row_of(call->a, row);
+        for (int32_t i = 0; scale != 0 && i < call->out->cols; ++i) {
+            x[i] += scale * y[i];
+        }
+    }
+}
+
+void cpu_add_scaled(struct backend *backend, struct tensor *x, const struct tensor *y,
+                    const float *scales) {
+    struct cpu_backend *cpu = cpu_backend_from(backend);
+    ASSERT(x->rows == y->rows && x->cols == y->cols);
+    struct rows_call call = {.cpu = cpu, .out = x, .a = y, .scales = scales, .n = x->rows};
+    run_rows(cpu, add_scaled_part, &call, x->cols);
 }
 
 static void gather_part(void *argument, int index, int count) {

@@ -87,6 +87,9 @@ void cpu_embed(struct backend *backend, struct tensor *out, const struct tensor 
 void cpu_rms_norm(struct backend *backend, struct tensor *out, const struct tensor *x,
                   const struct tensor *weight, float eps);
 void cpu_relu(struct backend *backend, struct tensor *x);
+void cpu_relu_slopes(struct backend *backend, struct tensor *slopes, const struct tensor *values);
+void cpu_add_scaled(struct backend *backend, struct tensor *x, const struct tensor *y,
+                    const float *scales);
 void cpu_gather_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
                      const int32_t *rows, int32_t n);
 void cpu_scatter_rows(struct backend *backend, struct tensor *out, const struct tensor *x,
