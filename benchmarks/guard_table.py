@@ -389,7 +389,7 @@ def tilt_rows(run):
                 found.setdefault(tilt, {}).setdefault(key, []).append(record)
     whole = [{key for key, draws in rows.items() if len(draws) == TILT_KEPT} for rows in found.values()]
     common = set.intersection(*whole) if whole else set()
-    return {tilt: {key: rows[key] for key in sorted(common)} for tilt, rows in found.items()}
+    return {tilt: {key: rows[key] for key in sorted(common)} for tilt, rows in found.items()} if common else {}
 
 
 def tilt_best(draws):
