@@ -1,7 +1,7 @@
-// Compiled twice, with EMULATED_VNNI and without, for a CPU without vectors.
-#include "tests/backend/q4_emulation.h"
-
-#if defined(__x86_64__) && !defined(__clang__)
+// Plain C in place of the AVX-512 instructions of the LINEAR_Q4 kernels, whose source is compiled
+// behind it (the compiler's -include), with EMULATED_VNNI and without, for a CPU without vectors.
+#ifndef TESTS_BACKEND_Q4_INTRINSICS_H
+#define TESTS_BACKEND_Q4_INTRINSICS_H
 
 #include <immintrin.h>
 #include <math.h>
@@ -140,7 +140,5 @@ static inline lanes_32 emulate_zero_extend(__m256i half) {
 #else
 #define CPU_ISA emulated_bw
 #endif
-
-#include "worker/backend/cpu/kernels_linear_q4.c"
 
 #endif
