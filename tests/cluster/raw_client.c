@@ -35,6 +35,7 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, entropy_threshold, 3);
     SET(*spec, segment_tokens_min, 4);
     SET(*spec, omega, 2.5);
+    SET(*spec, critic_keep, 0.7);
     SET(*spec, tilt_t, 10);
     SET(*spec, tilt_n, 4);
     SET(*spec, tilt_kl, 0.5);
