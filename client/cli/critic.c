@@ -9,7 +9,7 @@
 #include "client/cli/study.h"
 #include "client/cli/worker_run.h"
 
-enum { DEFAULT_IN_FLIGHT = 64, DEFAULT_ROLLOUTS = 5, PASSED_FLAGS = 7, LABEL_BYTES = 16 };
+enum { DEFAULT_IN_FLIGHT = 64, DEFAULT_ROLLOUTS = 5, PASSED_FLAGS = 9, LABEL_BYTES = 16 };
 
 // Flags that are the training's own, passed on as they are.
 static const struct {
@@ -17,13 +17,15 @@ static const struct {
     const char *value;
     const char *help;
 } passed[PASSED_FLAGS] = {
+    {"form", "NAME", "latent, value, value-released; default latent"},
+    {"lambda", "X", "weight of the cost in a value; default 0: it is of rewards alone"},
     {"parts", "N", "logistic parts of each mixture, 1 to 3; default 3"},
     {"width", "N", "of both inner layers; default: the hidden size"},
-    {"batch", "N", "states of one step; default 256"},
-    {"epochs", "N", "at most; default 50"},
-    {"patience", "N", "epochs without a better one; default 5"},
-    {"learning-rate", "X", "of AdamW; default 0.001"},
-    {"weight-decay", "X", "of AdamW; default 0.01"},
+    {"batch", "N", "states of one step, default 256; of a value texts, 512"},
+    {"epochs", "N", "at most; default 50, of a value 100"},
+    {"patience", "N", "epochs without a better one; default 5, of a value 100"},
+    {"learning-rate", "X", "of AdamW; default 0.001, of a value 0.0001"},
+    {"weight-decay", "X", "of AdamW; default 0.01, of a value 0"},
 };
 
 struct training {
@@ -50,6 +52,10 @@ static enum status name_records(struct training *training, struct error *err) {
     return STATUS_OK;
 }
 
+static bool is_value(const struct training *training) {
+    return training->values[0] != NULL && strncmp(training->values[0], "value", 5) == 0;
+}
+
 static enum status make_methods(struct training *training, const struct job_flags *job,
                                 struct error *err) {
     if (job->spec.method != NULL && strcmp(job->spec.method, "sample") != 0) {
@@ -62,6 +68,10 @@ static enum status make_methods(struct training *training, const struct job_flag
         *method = (struct study_method){.label = training->labels[i], .spec = job->spec};
         method->spec.method = (char *)"sample";
         method->spec.has_states = method->spec.states = true;
+        if (is_value(training) && !method->spec.has_block_tokens) {
+            method->spec.has_block_tokens = true; // a state for every token
+            method->spec.block_tokens = 1;
+        }
         method->spec.has_seed = true;
         method->spec.seed = (job->spec.has_seed ? job->spec.seed : 0) + i;
     }
@@ -145,6 +155,20 @@ static void print_share(const json_t *object, const char *name) {
     }
 }
 
+static void print_value_report(const json_t *report) {
+    size_t i;
+    json_t *at;
+    printf("%6s %8s %12s %14s\n", "at", "texts", "correlation", "squared error");
+    json_array_foreach(json_object_get(report, "at"), i, at) {
+        printf("%5.0f%% %8lld    ", 100 * json_number_value(json_object_get(at, "place")),
+               (long long)json_integer_value(json_object_get(at, "n")));
+        print_share(at, "correlation");
+        printf("      ");
+        print_share(at, "squared_error");
+        printf("\n");
+    }
+}
+
 static void print_report(const json_t *report) {
     size_t i, j;
     json_t *budget, *at;
@@ -153,6 +177,10 @@ static void print_report(const json_t *report) {
            (long long)json_integer_value(json_object_get(report, "states")),
            (long long)json_integer_value(json_object_get(report, "texts")),
            (long long)json_integer_value(json_object_get(report, "prompts")));
+    if (json_object_get(report, "at") != NULL) {
+        print_value_report(report);
+        return;
+    }
     printf("%10s %6s %8s %8s %8s %8s %8s %8s\n", "budget", "at", "texts", "safe", "AUROC", "of z",
            "Brier", "of z");
     json_array_foreach(json_object_get(report, "budgets"), i, budget) {
@@ -220,7 +248,9 @@ static int verb_train(struct cli *cli, int argc, char **argv) {
             "text has still to\npay and to get. Every prompt of FILE (as for sweep) is answered "
             "--rollouts times by method sample; the\nrecords, with states, stand in "
             "OUT.rollouts.jsonl. Run it again after an interruption and it goes on. One\nprompt in "
-            "ten is kept to stop by and one to report on. Formulas: docs/methods/critic.md.\n"
+            "ten is kept to stop by and one to report on. Formulas: docs/methods/critic.md. With "
+            "--form value it is one that\npredicts reward - lambda cost, which --method re-control "
+            "goes up (docs/methods/re-control.md); the\ndefault of --block-tokens is then 1.\n"
             "JSON: out, hash, states, texts, prompts, passed_over, reported_on, terms{policy_hash, "
             "channels, ...},\nbudgets[budget, at[place, n, safe, auroc, brier, auroc_z, brier_z], "
             "all{n, safe, auroc, brier,\nfalse_safe, false_unsafe, bins[from, n, predicted, "

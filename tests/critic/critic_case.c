@@ -33,7 +33,9 @@ static int number(const json_t *vectors, const char *name) {
 }
 
 static void fill_terms(const json_t *vectors, struct critic_terms *terms) {
-    *terms = (struct critic_terms){.n_parts = number(vectors, "n_parts"),
+    bool is_value = json_object_get(vectors, "form") != NULL;
+    *terms = (struct critic_terms){.form = is_value ? CRITIC_FORM_VALUE : CRITIC_FORM_LATENT,
+                                   .n_parts = number(vectors, "n_parts"),
                                    .n_channels = number(vectors, "n_channels"),
                                    .n_rewards = 1,
                                    .chat_template = "llama-2"};
@@ -53,8 +55,11 @@ static void fill_terms(const json_t *vectors, struct critic_terms *terms) {
 }
 
 void critic_case_open(struct critic_case *out) {
-    *out = (struct critic_case){
-        .vectors = json_load_file(testkit_source_path("tests/vectors/critic.json"), 0, NULL)};
+    critic_case_open_file("tests/vectors/critic.json", out);
+}
+
+void critic_case_open_file(const char *path, struct critic_case *out) {
+    *out = (struct critic_case){.vectors = json_load_file(testkit_source_path(path), 0, NULL)};
     assert_non_null(out->vectors);
     fill_terms(out->vectors, &out->terms);
     size_t n;

@@ -15,6 +15,7 @@ struct critic_case {
 };
 
 void critic_case_open(struct critic_case *out);
+void critic_case_open_file(const char *path, struct critic_case *out); // or that of other vectors
 void critic_case_close(struct critic_case *critic);
 
 // Owned floats of a list; its length goes to *n.

@@ -20,7 +20,7 @@ static void test_loss_and_derivatives_are_pytorchs(void **state) {
     const json_t *losses = json_object_get(critic.vectors, "losses");
     const json_t *by_raw = json_object_get(critic.vectors, "by_raw");
     const struct critic_loss loss = {
-        critic.terms.n_channels, critic.terms.n_parts, true,
+        CRITIC_FORM_LATENT, critic.terms.n_channels, critic.terms.n_parts, true,
         json_number_value(json_object_get(critic.vectors, "sigma_min"))};
     size_t n_out = (size_t)critic_output_count(&critic.terms);
     for (size_t row = 0; row < (size_t)critic.n_rows; row++) {
@@ -43,8 +43,8 @@ static void test_loss_and_derivatives_are_pytorchs(void **state) {
 static void test_derivatives_are_slopes_of_the_loss_far_out_too(void **state) {
     (void)state;
     for (uint32_t trial = 0; trial < 400; trial++) {
-        const struct critic_loss loss = {1 + (int32_t)(trial % 4), 1 + (int32_t)(trial % 3),
-                                         trial % 2 == 0, 0.01};
+        const struct critic_loss loss = {CRITIC_FORM_LATENT, 1 + (int32_t)(trial % 4),
+                                         1 + (int32_t)(trial % 3), trial % 2 == 0, 0.01};
         int32_t n = 3 * loss.n_parts * loss.n_channels + (loss.has_reward ? 1 : 0);
         float raw[OUTPUTS_MAX], costs[4];
         double gradient[OUTPUTS_MAX], ignored[OUTPUTS_MAX];

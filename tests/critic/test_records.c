@@ -52,7 +52,8 @@ static enum status read_lines(struct lines *lines, struct critic_records *out, s
         json_decref(lines->records[i]);
     }
     fclose(file);
-    enum status status = critic_records_read(path, 3, out, err);
+    const struct critic_wanted wanted = {.n_parts = 3};
+    enum status status = critic_records_read(path, &wanted, out, err);
     testkit_remove_tree(directory);
     return status;
 }

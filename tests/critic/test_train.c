@@ -51,7 +51,7 @@ static void test_gradients_are_pytorchs(void **state) {
                rows * sizeof(float));
     }
     const struct critic_loss loss = {
-        critic.terms.n_channels, critic.terms.n_parts, true,
+        CRITIC_FORM_LATENT, critic.terms.n_channels, critic.terms.n_parts, true,
         json_number_value(json_object_get(critic.vectors, "sigma_min"))};
     struct backend *backend = open_backend(2);
     struct critic_gradient *gradient = NULL;
@@ -62,7 +62,7 @@ static void test_gradients_are_pytorchs(void **state) {
               NULL);
     critic_case_assert_near("raw", raw, json_object_get(critic.vectors, "raw"), 1e-5);
     assert_ok(critic_gradient_backward(gradient, &loss, parameters, critic.states, critic.n_rows,
-                                       costs, rewards, &mean, by),
+                                       &(struct critic_targets){costs, rewards, NULL}, &mean, by),
               NULL);
     critic_net_view(&view, by);
     for (size_t i = 0; i < CRITIC_LAYERS; i++) {

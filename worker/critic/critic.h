@@ -23,6 +23,12 @@ const char *critic_get_hash(const struct critic *critic); // of the file, SHA-25
 MUST_CHECK enum status critic_evaluate(struct critic *critic, const struct tensor *states,
                                        const int32_t *rows, int32_t n, float *raw);
 
+// Of a value: states[rows[i], :] (device, f32) += sizes[i] dV/do at the states, `steps` times (Kong
+// et al. 2024, arXiv 2406.05954). n may be above rows_max; rows differ; sizes, of n, and rows are
+// host memory. Queues work and does not wait.
+void critic_ascend(struct critic *critic, struct tensor *states, const int32_t *rows,
+                   const float *sizes, int32_t n, int32_t steps);
+
 // What critic_evaluate's row says; errors of critic_output_read.
 MUST_CHECK enum status critic_read(const struct critic *critic, const float *raw,
                                    struct critic_output *out, struct error *err);

@@ -115,12 +115,14 @@ static enum status read_net(struct critic_file *file, struct error *err) {
             status = get(file->tensors, name, 1, shape, &file->net.biases[i], err);
         }
     }
-    if (status == STATUS_OK) {
+    bool is_value = critic_terms_are_value(&file->terms);
+    if (status == STATUS_OK && !is_value) {
         status = read_sigmas(file, err);
     }
-    if (status == STATUS_OK && safetensors_count(file->tensors) != TENSORS) {
-        status = error_set(err, STATUS_MALFORMED, version_key, "%zu tensors, a critic has %d",
-                           safetensors_count(file->tensors), TENSORS);
+    size_t wanted = is_value ? TENSORS - 1 : TENSORS;
+    if (status == STATUS_OK && safetensors_count(file->tensors) != wanted) {
+        status = error_set(err, STATUS_MALFORMED, version_key, "%zu tensors, a critic has %zu",
+                           safetensors_count(file->tensors), wanted);
     }
     return status;
 }
@@ -181,7 +183,8 @@ enum status critic_file_write(const char *path, const struct critic_terms *terms
         return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the critic's terms");
     }
     const struct safetensors_text metadata[] = {{version_key, version}, {terms_key, text}};
-    enum status status = safetensors_write(path, metadata, 2, tensors, TENSORS, err);
+    size_t n = critic_terms_are_value(terms) ? TENSORS - 1 : TENSORS;
+    enum status status = safetensors_write(path, metadata, 2, tensors, n, err);
     free(text);
     return status;
 }

@@ -1,6 +1,6 @@
 // A critic as a safetensors file: the layers as "layers.0.weight", "layers.0.bias" ... "layers.2",
-// "sigma_min" [channels], all F32, and in its metadata "surefoot_critic" (the format's version, 1)
-// and "terms" (worker/critic/terms.h). Everything is checked. One thread.
+// of a latent critic "sigma_min" [channels], all F32, and in its metadata "surefoot_critic" (the
+// format's version, 1) and "terms" (worker/critic/terms.h). Everything is checked. One thread.
 #ifndef WORKER_CRITIC_CRITIC_FILE_H
 #define WORKER_CRITIC_CRITIC_FILE_H
 

@@ -113,21 +113,6 @@ static enum status multiply(struct critic_gradient *gradient, const float *a, in
     return status;
 }
 
-// out[cols, rows] = in[rows, cols]^T.
-static void transpose(const float *in, int32_t rows, int32_t cols, float *out) {
-    enum { TILE = 32 };
-    for (int32_t r0 = 0; r0 < rows; r0 += TILE) {
-        for (int32_t c0 = 0; c0 < cols; c0 += TILE) {
-            for (int32_t r = r0; r < rows && r < r0 + TILE; r++) {
-                for (int32_t c = c0; c < cols && c < c0 + TILE; c++) {
-                    out[(size_t)c * (size_t)rows + (size_t)r] =
-                        in[(size_t)r * (size_t)cols + (size_t)c];
-                }
-            }
-        }
-    }
-}
-
 enum status critic_gradient_forward(struct critic_gradient *gradient, const float *parameters,
                                     const float *x, int32_t n, const float **raw) {
     ASSERT(n > 0 && n <= gradient->rows_max);
@@ -164,16 +149,17 @@ static enum status by_layer(struct critic_gradient *gradient, const float *input
         }
         by_biases[c] = (float)sum;
     }
-    transpose(slopes, n, rows, gradient->turned[0]);
-    transpose(input, n, cols, gradient->turned[1]);
+    critic_transpose(slopes, n, rows, gradient->turned[0]);
+    critic_transpose(input, n, cols, gradient->turned[1]);
     return multiply(gradient, gradient->turned[0], rows, gradient->turned[1], NULL, cols, n,
                     by_weights);
 }
 
 enum status critic_gradient_backward(struct critic_gradient *gradient,
                                      const struct critic_loss *loss, const float *parameters,
-                                     const float *x, int32_t n, const float *costs,
-                                     const float *rewards, double *mean_loss, float *by) {
+                                     const float *x, int32_t n,
+                                     const struct critic_targets *targets, double *mean_loss,
+                                     float *by) {
     struct critic_net net = {{0}, {0}, {0}, {0}};
     struct critic_net derivatives = net;
     for (int i = 0; i <= CRITIC_LAYERS; i++) {
@@ -182,7 +168,7 @@ enum status critic_gradient_backward(struct critic_gradient *gradient,
     critic_net_view(&net, parameters);
     critic_net_view(&derivatives, by);
     float *slopes = gradient->slopes[0];
-    *mean_loss = critic_loss_mean(loss, gradient->values[CRITIC_LAYERS], n, costs, rewards, slopes);
+    *mean_loss = critic_loss_mean(loss, gradient->values[CRITIC_LAYERS], n, targets, slopes);
     for (int i = CRITIC_LAYERS - 1; i >= 0; i--) {
         int32_t rows = net.dims[i + 1], cols = net.dims[i];
         const float *input = i == 0 ? x : gradient->values[i];
@@ -193,7 +179,7 @@ enum status critic_gradient_backward(struct critic_gradient *gradient,
             return status;
         }
         float *below = slopes == gradient->slopes[0] ? gradient->slopes[1] : gradient->slopes[0];
-        transpose(net.weights[i], rows, cols, gradient->turned[0]);
+        critic_transpose(net.weights[i], rows, cols, gradient->turned[0]);
         status = multiply(gradient, slopes, n, gradient->turned[0], NULL, cols, rows, below);
         if (status != STATUS_OK) {
             return status;

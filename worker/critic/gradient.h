@@ -27,13 +27,12 @@ MUST_CHECK enum status critic_gradient_forward(struct critic_gradient *gradient,
                                                const float *parameters, const float *x, int32_t n,
                                                const float **raw);
 
-// The mean loss of the same n rows with their targets costs[n, channels] and rewards[n] (NULL:
-// none), and its derivatives by all parameters: by[critic_parameter_count]. After
-// critic_gradient_forward with the same parameters and x.
+// The mean loss of the same n rows with their targets, and its derivatives by all parameters:
+// by[critic_parameter_count]. After critic_gradient_forward with the same parameters and x.
 MUST_CHECK enum status critic_gradient_backward(struct critic_gradient *gradient,
                                                 const struct critic_loss *loss,
                                                 const float *parameters, const float *x, int32_t n,
-                                                const float *costs, const float *rewards,
+                                                const struct critic_targets *targets,
                                                 double *mean_loss, float *by);
 
 #endif

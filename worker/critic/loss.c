@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include "worker/critic/terms.h"
-
 enum { OUTPUTS_MAX = 3 * COST_TO_GO_PARTS_MAX * CRITIC_CHANNELS_MAX + 1 };
 
 // log(sum exp(values)).
@@ -63,18 +61,68 @@ double critic_loss_row(const struct critic_loss *loss, const float *raw, const f
     return sum;
 }
 
+static double value_loss(const struct critic_loss *loss, const float *raw, int32_t n,
+                         const struct critic_targets *targets, float *slopes) {
+    bool released = loss->form == CRITIC_FORM_VALUE_RELEASED;
+    double sum = 0, passed_on = 0; // what the row before let through
+    int32_t n_texts = 0;
+    for (int32_t row = 0; row < n; row++) {
+        n_texts += targets->ends[row] ? 1 : 0;
+    }
+    for (int32_t row = 0; row < n; row++) {
+        bool first = row == 0 || targets->ends[row - 1], last = targets->ends[row];
+        double slope = passed_on;
+        passed_on = 0;
+        if (released ? first : last) {
+            double error = (double)raw[row] - (double)targets->rewards[row];
+            sum += error * error;
+            slope += 2 * error;
+        }
+        if (!last) {
+            double step = (double)raw[row] - (double)raw[row + 1];
+            sum += step * step;
+            slope += 2 * step;
+            passed_on = released ? -2 * step : 0;
+        }
+        if (slopes != NULL) {
+            slopes[row] = (float)(slope / n_texts);
+        }
+    }
+    return sum / n_texts;
+}
+
 double critic_loss_mean(const struct critic_loss *loss, const float *raw, int32_t n,
-                        const float *costs, const float *rewards, float *slopes) {
+                        const struct critic_targets *targets, float *slopes) {
+    if (loss->form != CRITIC_FORM_LATENT) {
+        return value_loss(loss, raw, n, targets, slopes);
+    }
+    const float *rewards = targets->rewards;
     int32_t n_out = 3 * loss->n_parts * loss->n_channels + (loss->has_reward ? 1 : 0);
     double sum = 0;
     for (int32_t row = 0; row < n; row++) {
         double by[OUTPUTS_MAX];
         size_t begin = (size_t)row * (size_t)n_out;
-        sum += critic_loss_row(loss, raw + begin, costs + (size_t)row * (size_t)loss->n_channels,
+        sum += critic_loss_row(loss, raw + begin,
+                               targets->costs + (size_t)row * (size_t)loss->n_channels,
                                rewards != NULL ? rewards[row] : 0, by);
         for (int32_t i = 0; slopes != NULL && i < n_out; i++) {
             slopes[begin + (size_t)i] = (float)(by[i] / n);
         }
     }
     return sum / n;
+}
+
+double critic_loss_value_error(const float *raw, int32_t n, const struct critic_targets *targets) {
+    double sum = 0, of_text = 0;
+    int32_t n_texts = 0, length = 0;
+    for (int32_t row = 0; row < n; row++) {
+        of_text += pow((double)raw[row] - (double)targets->rewards[row], 2);
+        length++;
+        if (targets->ends[row]) {
+            sum += of_text / length;
+            n_texts++;
+            of_text = length = 0;
+        }
+    }
+    return sum / n_texts;
 }

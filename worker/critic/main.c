@@ -21,7 +21,9 @@ struct arguments {
     const char *records;
     const char *out;
     bool check; // the arguments alone
-    double parts, width, batch, epochs, patience, learning_rate, weight_decay, seed, threads;
+    enum critic_form form;
+    double lambda, parts, width, batch, epochs, patience, learning_rate, weight_decay, seed,
+        threads;
 };
 
 struct number_row {
@@ -30,25 +32,29 @@ struct number_row {
     double low, high;
     bool above_low; // low itself is outside
     bool whole;
-    double fallback;
+    double fallbacks[2]; // of a latent critic, of a value; NAN: it is no option of that form
     const char *help;
 };
 
-#define NUMBER(name, member, low, high, above, whole, fallback, help)                              \
-    { name, offsetof(struct arguments, member), low, high, above, whole, fallback, help }
+#define NUMBER(name, member, low, high, above, whole, latent, value, help)                         \
+    { name, offsetof(struct arguments, member), low, high, above, whole, {latent, value}, help }
 
+// The defaults of a value are those of its authors' code, but for the width.
 static const struct number_row rows[] = {
-    NUMBER("parts", parts, 1, COST_TO_GO_PARTS_MAX, false, true, COST_TO_GO_PARTS_MAX,
+    NUMBER("lambda", lambda, 0, 1e6, false, false, NAN, 0, "weight of costs, 0: rewards alone"),
+    NUMBER("parts", parts, 1, COST_TO_GO_PARTS_MAX, false, true, COST_TO_GO_PARTS_MAX, NAN,
            "logistic parts of each mixture"),
-    NUMBER("width", width, 0, CRITIC_WIDTH_MAX, false, true, 0,
+    NUMBER("width", width, 0, CRITIC_WIDTH_MAX, false, true, 0, 0,
            "of both inner layers; 0: the hidden size"),
-    NUMBER("batch", batch, 1, CRITIC_BATCH_MAX, false, true, 256, "states of one step"),
-    NUMBER("epochs", epochs, 1, 1e6, false, true, 50, "at most"),
-    NUMBER("patience", patience, 1, 1e6, false, true, 5, "epochs without a better one"),
-    NUMBER("learning-rate", learning_rate, 0, 1, true, false, 1e-3, "of AdamW"),
-    NUMBER("weight-decay", weight_decay, 0, 1, false, false, 0.01, "of AdamW"),
-    NUMBER("seed", seed, 0, 9007199254740991, false, true, 0, "of the split, the start, the order"),
-    NUMBER("threads", threads, 0, THREADS_MAX, false, true, 0, "0: the cores"),
+    NUMBER("batch", batch, 1, CRITIC_BATCH_MAX, false, true, 256, 512,
+           "states, of a value texts, of one step"),
+    NUMBER("epochs", epochs, 1, 1e6, false, true, 50, 100, "at most"),
+    NUMBER("patience", patience, 1, 1e6, false, true, 5, 100, "epochs without a better one"),
+    NUMBER("learning-rate", learning_rate, 0, 1, true, false, 1e-3, 1e-4, "of AdamW"),
+    NUMBER("weight-decay", weight_decay, 0, 1, false, false, 0.01, 0, "of AdamW"),
+    NUMBER("seed", seed, 0, 9007199254740991, false, true, 0, 0,
+           "of the split, the start, the order"),
+    NUMBER("threads", threads, 0, THREADS_MAX, false, true, 0, 0, "0: the cores"),
 };
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
@@ -70,14 +76,46 @@ static enum status set_number(struct arguments *arguments, const struct number_r
     return STATUS_OK;
 }
 
-static enum status read_arguments(int argc, char **argv, struct arguments *out, struct error *err) {
-    enum { OTHERS = 3 };
-    struct option flags[N_ROWS + OTHERS + 1] = {{"records", required_argument, NULL, 0},
-                                                {"out", required_argument, NULL, 0},
-                                                {"check", no_argument, NULL, 0}};
+// What was not given, now that the form is known.
+static enum status fill_numbers(struct arguments *arguments, struct error *err) {
     for (int i = 0; i < N_ROWS; i++) {
-        *member(out, &rows[i]) = rows[i].fallback;
-        flags[i + OTHERS] = (struct option){rows[i].flag, required_argument, NULL, 0};
+        double *value = member(arguments, &rows[i]);
+        double fallback = rows[i].fallbacks[arguments->form == CRITIC_FORM_LATENT ? 0 : 1];
+        if (isnan(fallback) && !isnan(*value)) {
+            return error_set(err, STATUS_INVALID_ARGUMENT, rows[i].flag, "is nothing that a %s has",
+                             critic_form_name(arguments->form));
+        }
+        *value = isnan(*value) ? fallback : *value;
+    }
+    return STATUS_OK;
+}
+
+enum { TEXT_FLAGS = 4 };
+
+static enum status set_text(struct arguments *arguments, int index, const char *text,
+                            struct error *err) {
+    if (index == 3) {
+        arguments->check = true;
+        return STATUS_OK;
+    }
+    if (index < 2) {
+        *(index == 0 ? &arguments->records : &arguments->out) = text;
+        return STATUS_OK;
+    }
+    return critic_form_parse(text, &arguments->form)
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, "form",
+                           "\"%.40s\" is not one of latent, value, value-released", text);
+}
+
+static enum status read_arguments(int argc, char **argv, struct arguments *out, struct error *err) {
+    struct option flags[N_ROWS + TEXT_FLAGS + 1] = {{"records", required_argument, NULL, 0},
+                                                    {"out", required_argument, NULL, 0},
+                                                    {"form", required_argument, NULL, 0},
+                                                    {"check", no_argument, NULL, 0}};
+    for (int i = 0; i < N_ROWS; i++) {
+        *member(out, &rows[i]) = NAN;
+        flags[i + TEXT_FLAGS] = (struct option){rows[i].flag, required_argument, NULL, 0};
     }
     for (;;) {
         int index = -1;
@@ -89,14 +127,9 @@ static enum status read_arguments(int argc, char **argv, struct arguments *out, 
             return error_set(err, STATUS_INVALID_ARGUMENT, argv[optind - 1],
                              result == ':' ? "needs a value" : "is not a flag of this program");
         }
-        enum status status = STATUS_OK;
-        if (index >= OTHERS) {
-            status = set_number(out, &rows[index - OTHERS], optarg, err);
-        } else if (index == 2) {
-            out->check = true;
-        } else {
-            *(index == 0 ? &out->records : &out->out) = optarg;
-        }
+        enum status status = index < TEXT_FLAGS
+                                 ? set_text(out, index, optarg, err)
+                                 : set_number(out, &rows[index - TEXT_FLAGS], optarg, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -105,7 +138,7 @@ static enum status read_arguments(int argc, char **argv, struct arguments *out, 
         return error_set(err, STATUS_INVALID_ARGUMENT, argv[optind], "is no flag");
     }
     return out->records != NULL && out->out != NULL
-               ? STATUS_OK
+               ? fill_numbers(out, err)
                : error_set(err, STATUS_INVALID_ARGUMENT, out->records == NULL ? "records" : "out",
                            "is required");
 }
@@ -113,7 +146,7 @@ static enum status read_arguments(int argc, char **argv, struct arguments *out, 
 static int threads_of(const struct arguments *arguments) {
     cpu_set_t cores;
     int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    n = arguments->threads > 0 ? (int)arguments->threads : n;
+    n = arguments != NULL && arguments->threads > 0 ? (int)arguments->threads : n;
     return n < THREADS_MAX ? n : THREADS_MAX;
 }
 
@@ -137,32 +170,51 @@ static enum status train(struct critic_trainer *trainer, const char *checkpoint,
     return status;
 }
 
-// What the records say of how well the critic at `path` does on samples indexes [n].
-static enum status report(const struct critic_records *records, const size_t *indexes, size_t n,
-                          const char *path, struct backend *backend, json_t **out,
-                          struct error *err) {
+// The report's own part for samples indexes [n], and the member that it is. *out is owned, on
+// failure too.
+static enum status make_report(const struct critic_records *records, const size_t *indexes,
+                               size_t n, struct critic *critic, struct backend *backend,
+                               const char **name, json_t **out, struct error *err) {
     double budgets[REPORT_BUDGETS_MAX];
     size_t n_budgets = 0;
-    struct critic *critic = NULL;
-    json_t *list = json_array();
-    enum status status = critic_open(path, backend, 256, &critic, err);
-    if (status == STATUS_OK) {
-        status = critic_terms_agree(critic_get_terms(critic), &records->terms, err);
+    if (critic_terms_are_value(&records->terms)) {
+        *name = "at";
+        return critic_report_value(critic, backend, &records->samples, indexes, n, out, err);
     }
+    *name = "budgets";
+    *out = json_array();
+    enum status status = STATUS_OK;
     for (int32_t i = 0; status == STATUS_OK && i < records->terms.n_channels; i++) {
         status = critic_report_budgets(&records->terms, &records->samples, i, indexes, n,
                                        records->budgets[i], budgets, &n_budgets);
         if (status == STATUS_OK) {
             status = critic_report_make(critic, backend, &records->samples, i, indexes, n, budgets,
-                                        n_budgets, list, err);
+                                        n_budgets, *out, err);
         }
+    }
+    return status;
+}
+
+// What the records say of how well the critic at `path` does on samples indexes [n].
+static enum status report(const struct critic_records *records, const size_t *indexes, size_t n,
+                          const char *path, struct backend *backend, json_t **out,
+                          struct error *err) {
+    struct critic *critic = NULL;
+    json_t *list = NULL;
+    const char *name = NULL;
+    enum status status = critic_open(path, backend, 256, &critic, err);
+    if (status == STATUS_OK) {
+        status = critic_terms_agree(critic_get_terms(critic), &records->terms, err);
+    }
+    if (status == STATUS_OK) {
+        status = make_report(records, indexes, n, critic, backend, &name, &list, err);
     }
     if (status == STATUS_OK) {
         *out = json_pack("{s:s, s:s, s:I, s:i, s:i, s:i, s:I, s:o, s:o}", "out", path, "hash",
                          critic_get_hash(critic), "states", (json_int_t)records->samples.n, "texts",
                          (int)records->n_trajectories, "prompts", (int)records->samples.n_prompts,
                          "passed_over", (int)records->n_passed_over, "reported_on", (json_int_t)n,
-                         "terms", critic_terms_json(critic_get_terms(critic)), "budgets", list);
+                         "terms", critic_terms_json(critic_get_terms(critic)), name, list);
     } else {
         json_decref(list);
     }
@@ -175,8 +227,13 @@ static enum status report_records(const char *path, const char *records_path, js
                                   struct error *err) {
     struct critic_records records = {.states_fd = -1};
     struct backend *backend = NULL;
-    const struct arguments none = {0};
-    enum status status = critic_records_read(records_path, 1, &records, err);
+    struct critic_file file;
+    enum status status = critic_file_open(path, &file, err);
+    const struct critic_wanted wanted = {file.terms.form, file.terms.lambda, file.terms.n_parts};
+    critic_file_close(&file);
+    if (status == STATUS_OK) {
+        status = critic_records_read(records_path, &wanted, &records, err);
+    }
     size_t *indexes = calloc(records.samples.n + 1, sizeof *indexes);
     if (status == STATUS_OK && indexes == NULL) {
         status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for the samples");
@@ -185,7 +242,7 @@ static enum status report_records(const char *path, const char *records_path, js
         indexes[i] = i;
     }
     if (status == STATUS_OK) {
-        status = backend_create("cpu", threads_of(&none), &backend, err);
+        status = backend_create("cpu", threads_of(NULL), &backend, err);
     }
     if (status == STATUS_OK) {
         status = report(&records, indexes, records.samples.n, path, backend, out, err);
@@ -222,7 +279,10 @@ static enum status train_records(const struct arguments *arguments, json_t **out
     snprintf(checkpoint, sizeof checkpoint, "%s.training", arguments->out);
     enum status status = check_out(arguments->out, err);
     if (status == STATUS_OK) {
-        status = critic_records_read(arguments->records, (int32_t)arguments->parts, &records, err);
+        const struct critic_wanted wanted = {
+            arguments->form, arguments->form == CRITIC_FORM_LATENT ? 0 : arguments->lambda,
+            arguments->form == CRITIC_FORM_LATENT ? (int32_t)arguments->parts : 1};
+        status = critic_records_read(arguments->records, &wanted, &records, err);
     }
     if (status == STATUS_OK) {
         fprintf(stderr, "%zu states of %u texts on %u prompts (%u records without any)\n",
@@ -283,11 +343,20 @@ static void print_help(void) {
         "       surefoot-critic report CRITIC RECORDS.jsonl\n"
         "       surefoot-critic check FILE\n"
         "Trains a critic on roll-outs that `surefoot sweep --method sample --states` or `surefoot\n"
-        "critic train` recorded, says how one does on others, or what is in one. JSON on stdout, "
-        "progress on stderr. An\n"
+        "critic train` recorded, says how one does on others, or what is in one. --form latent "
+        "(the "
+        "default), value or\nvalue-released. JSON on stdout, progress on stderr. An\n"
         "interrupted training goes on from FILE.training.\n\n");
     for (int i = 0; i < N_ROWS; i++) {
-        printf("  --%-16s %s; default %g\n", rows[i].flag, rows[i].help, rows[i].fallback);
+        const struct number_row *row = &rows[i];
+        printf("  --%-16s %s; default", row->flag, row->help);
+        for (int form = 0; form < 2; form++) {
+            if (!isnan(row->fallbacks[form]) &&
+                (form == 0 || row->fallbacks[0] != row->fallbacks[1])) {
+                printf(form == 0 ? " %g" : ", of a value %g", row->fallbacks[form]);
+            }
+        }
+        printf("\n");
     }
     printf("  --%-16s only whether the flags are good\n", "check");
     printf("\nExit codes: 0 done, 1 failed, 2 bad flags or input.\n");

@@ -2,7 +2,8 @@
 // hidden state o_t after the final norm. Of each channel it gives, for each of n_parts parts, the
 // logit of a weight, mu, and the logarithm of sigma - sigma_min: a mixture of logistic
 // distributions of the cost to go; behind the channels the predicted reward of the text so far,
-// if there is one (docs/methods/critic.md). Plain data; any thread.
+// if there is one (docs/methods/critic.md). A value has one output, V(o_t), which stands where that
+// reward does (docs/methods/re-control.md). Plain data; any thread.
 #ifndef WORKER_CRITIC_NET_H
 #define WORKER_CRITIC_NET_H
 
@@ -19,8 +20,11 @@ struct critic_net {
 
 struct critic_output {
     struct cost_to_go costs[CRITIC_CHANNELS_MAX]; // [n_channels]
-    float reward;                                 // f2; 0 where none is predicted
+    float reward;                                 // f2, or V; 0 where none is predicted
 };
+
+// Channels whose costs to go are predicted: none by a value.
+int32_t critic_mixture_count(const struct critic_terms *terms);
 
 // Rows of the last layer for these terms.
 int32_t critic_output_count(const struct critic_terms *terms);
@@ -30,5 +34,8 @@ int32_t critic_output_count(const struct critic_terms *terms);
 MUST_CHECK enum status critic_output_read(const struct critic_terms *terms, const float *sigma_min,
                                           const float *raw, struct critic_output *out,
                                           struct error *err);
+
+// out[cols, rows] = in[rows, cols]^T.
+void critic_transpose(const float *in, int32_t rows, int32_t cols, float *out);
 
 #endif

@@ -11,6 +11,7 @@
 #include "common/base64.h"
 #include "common/json_numbers.h"
 #include "proto/job_fields.h"
+#include "worker/critic/net.h"
 #include "worker/critic/targets.h"
 #include "worker/model/json_fields.h"
 
@@ -23,6 +24,7 @@ struct record {
     double end_scores[CRITIC_CHANNELS_MAX];
     double costs[CRITIC_CHANNELS_MAX];
     const json_t *rewards; // where states stand, array
+    double worth;          // of a value: R - lambda C
     int32_t n_places;      // scores of each
     int32_t n_usable;      // states before the place where the reading parts from what was written
 };
@@ -63,7 +65,7 @@ static const char *fallback_of(enum job_field_index index) {
 
 // `fields` of the channel: the job's own, or those of a channel that it declares.
 static enum status read_channel(const json_t *job, const json_t *fields, const json_t *model,
-                                struct critic_channel *channel, struct error *err) {
+                                bool is_value, struct critic_channel *channel, struct error *err) {
     int mode = 0, eos = 0, rule = 0, unit = 0;
     enum status status =
         choose(JOB_FIELD_COST_MODE, word(fields, model, "cost_mode", NULL), &mode, err);
@@ -97,7 +99,7 @@ static enum status read_channel(const json_t *job, const json_t *fields, const j
         status = json_int_get(job, "block_tokens", true, 1, LIMIT_BLOCK_TOKENS, &block, err);
     }
     channel->block_tokens = critic_channel_needs_blocks(channel) ? block : 0;
-    bool of_blocks = mode != COST_MODE_TOKEN_SUM && mode != COST_MODE_TOKEN_SUM_POS;
+    bool of_blocks = !is_value && mode != COST_MODE_TOKEN_SUM && mode != COST_MODE_TOKEN_SUM_POS;
     if (status == STATUS_OK && of_blocks && eos == COST_EOS_APPEND) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "cost_eos",
                          "append under cost_mode %s: the scores on an appended end token are in no "
@@ -199,7 +201,14 @@ static enum status take_cost(struct critic_terms *terms, struct channel_list *li
     if (status == STATUS_OK && !(channel->scorer.weight > 0)) {
         status = error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "%s has weight 0", name);
     }
-    return status == STATUS_OK ? read_channel(job, list->fields[at], model, channel, err) : status;
+    return status == STATUS_OK ? read_channel(job, list->fields[at], model,
+                                              critic_terms_are_value(terms), channel, err)
+                               : status;
+}
+
+// A value of rewards alone passes costs over.
+static bool needs_costs(const struct critic_terms *terms) {
+    return !critic_terms_are_value(terms) || terms->lambda > 0;
 }
 
 static enum status take_scorer(struct critic_terms *terms, struct channel_list *list,
@@ -211,6 +220,9 @@ static enum status take_scorer(struct critic_terms *terms, struct channel_list *
         return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",
                          "%.64s is no model of the service: a critic learns what models say",
                          name != NULL ? name : "one without a name");
+    }
+    if (is_cost(scorer) && !needs_costs(terms)) {
+        return STATUS_OK;
     }
     if (is_cost(scorer)) {
         return take_cost(terms, list, job, model, scorer, err);
@@ -233,8 +245,19 @@ static const json_t *find_policy(const json_t *models) {
     return NULL;
 }
 
-static enum status read_terms(const json_t *record, const json_t *settings, int32_t n_parts,
-                              struct critic_records *out, struct error *err) {
+static enum status check_value(const struct critic_terms *terms, struct error *err) {
+    if (critic_terms_are_value(terms) && terms->n_rewards == 0) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "scorers", "there is no reward scorer");
+    }
+    return critic_terms_are_value(terms) && terms->n_channels > 1
+               ? error_set(err, STATUS_INVALID_ARGUMENT, "channels",
+                           "%d: a value learns the cost of one", terms->n_channels)
+               : STATUS_OK;
+}
+
+static enum status read_terms(const json_t *record, const json_t *settings,
+                              const struct critic_wanted *wanted, struct critic_records *out,
+                              struct error *err) {
     struct critic_terms *terms = &out->terms;
     const json_t *job = json_object_get(settings, "job");
     const json_t *models = json_object_get(settings, "models");
@@ -243,7 +266,9 @@ static enum status read_terms(const json_t *record, const json_t *settings, int3
         return error_set(err, STATUS_INVALID_ARGUMENT, "lexical",
                          "a critic learns what models say; leave it out of the roll-outs");
     }
-    terms->n_parts = n_parts;
+    terms->form = wanted->form;
+    terms->lambda = wanted->lambda;
+    terms->n_parts = critic_terms_are_value(terms) ? 1 : wanted->n_parts;
     const char *template = text_of(policy, "chat_template");
     template = text_of(job, "chat_template") != NULL ? text_of(job, "chat_template") : template;
     enum status status = copy_text(text_of(policy, "hash"), "models.policy.hash",
@@ -258,7 +283,7 @@ static enum status read_terms(const json_t *record, const json_t *settings, int3
     }
     const json_t *scorers = json_object_get(record, "scorers");
     struct channel_list list = {.n = 0};
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && needs_costs(terms)) {
         status = list_channels(job, scorers, &list, err);
     }
     terms->n_channels = list.n;
@@ -275,7 +300,7 @@ static enum status read_terms(const json_t *record, const json_t *settings, int3
         budget = budget != NULL ? budget : json_object_get(model, "budget");
         out->budgets[i] = json_is_number(budget) ? json_number_value(budget) : NAN;
     }
-    return status;
+    return status == STATUS_OK ? check_value(terms, err) : status;
 }
 
 // What all records must have in common: their settings, but for the seeds of roll-outs.
@@ -285,8 +310,8 @@ static json_t *comparable(const json_t *settings) {
     return copy;
 }
 
-static enum status check_settings(const json_t *json, int32_t n_parts, struct critic_records *out,
-                                  struct error *err) {
+static enum status check_settings(const json_t *json, const struct critic_wanted *wanted,
+                                  struct critic_records *out, struct error *err) {
     const json_t *found = json_object_get(json, "settings");
     json_t *settings = json_is_object(found) ? comparable(found) : NULL;
     if (settings == NULL) {
@@ -294,7 +319,7 @@ static enum status check_settings(const json_t *json, int32_t n_parts, struct cr
     }
     if (out->settings == NULL) {
         out->settings = settings;
-        return read_terms(json, settings, n_parts, out, err);
+        return read_terms(json, settings, wanted, out, err);
     }
     bool same = json_equal(out->settings, settings);
     json_decref(settings);
@@ -363,12 +388,26 @@ static enum status read_rewards(const json_t *json, struct record *out, struct e
     return STATUS_OK;
 }
 
+// What a value foretells of the text.
+static enum status read_worth(const struct critic_records *records, const json_t *json,
+                              struct record *out, struct error *err) {
+    double cost = 0;
+    enum status status = json_number_get(json, "reward", true, -1e30, 1e30, &out->worth, err);
+    if (status == STATUS_OK && records->terms.lambda > 0) {
+        status = json_number_get(json, "cost", true, -1e30, 1e30, &cost, err);
+    }
+    out->worth -= records->terms.lambda * cost;
+    return status;
+}
+
 static enum status read_record(const struct critic_records *records, const json_t *json,
                                struct record *out, struct error *err) {
     int32_t n_tokens = 0, read_from = LIMIT_CONTEXT_TOKENS;
+    bool is_value = critic_terms_are_value(&records->terms);
     *out = (struct record){.json = json};
-    enum status status = read_verdicts(records, json, out, err);
-    if (status == STATUS_OK && records->terms.n_rewards > 0) {
+    enum status status =
+        is_value ? read_worth(records, json, out, err) : read_verdicts(records, json, out, err);
+    if (status == STATUS_OK && records->terms.n_rewards > 0 && !is_value) {
         status = read_rewards(json, out, err);
     }
     if (status == STATUS_OK) {
@@ -379,6 +418,10 @@ static enum status read_record(const struct critic_records *records, const json_
     }
     if (status != STATUS_OK) {
         return status;
+    }
+    if (is_value) {
+        out->n_places = out->n_usable = n_tokens;
+        return STATUS_OK;
     }
     // Places of another reading are not those of the states; blocks end elsewhere in it.
     out->n_usable = read_from < n_tokens ? read_from : n_tokens;
@@ -396,7 +439,7 @@ static bool grow(struct critic_records *records, size_t n) {
     }
     size_t capacity = 2 * records->capacity > FIRST_SAMPLES ? 2 * records->capacity : FIRST_SAMPLES;
     capacity = capacity > n ? capacity : n;
-    size_t channels = (size_t)records->terms.n_channels;
+    size_t channels = (size_t)critic_mixture_count(&records->terms);
     const struct {
         float **array;
         size_t each;
@@ -407,7 +450,8 @@ static bool grow(struct critic_records *records, size_t n) {
                   {&samples->places, 1}};
     uint32_t **const numbers[] = {&samples->prompts, &samples->trajectories};
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
-        float *grown = realloc(*floats[i].array, capacity * floats[i].each * sizeof *grown);
+        size_t bytes = (capacity * floats[i].each + 1) * sizeof(float);
+        float *grown = realloc(*floats[i].array, bytes);
         if (grown == NULL) {
             return false;
         }
@@ -509,6 +553,17 @@ static enum status walk_channel(const struct critic_channel *channel, const stru
     return STATUS_OK;
 }
 
+// A state after `t` of the record's tokens, and what the whole text is worth.
+static void add_value_sample(struct critic_records *records, const struct record *record, int32_t t,
+                             uint32_t prompt) {
+    struct critic_samples *samples = &records->samples;
+    size_t at = samples->n++;
+    samples->rewards[at] = (float)record->worth;
+    samples->places[at] = (float)t / (float)record->n_places;
+    samples->prompts[at] = prompt;
+    samples->trajectories[at] = records->n_trajectories;
+}
+
 // A state after `t` of the record's tokens; `state` counts those of it.
 static void add_sample(struct critic_records *records, const struct record *record,
                        const struct walk *walks, int32_t t, size_t state, uint32_t prompt) {
@@ -532,6 +587,7 @@ static void add_sample(struct critic_records *records, const struct record *reco
     samples->trajectories[at] = records->n_trajectories;
 }
 
+// `walk` is NULL of a value.
 static enum status add_samples(struct critic_records *records, const struct record *record,
                                const struct walk *walks, const char *states, struct error *err) {
     const json_t *tokens = json_object_get(record->json, "state_tokens");
@@ -553,7 +609,9 @@ static enum status add_samples(struct critic_records *records, const struct reco
                              records->samples.n + 1);
         }
         status = write_states(records, states + i * bytes, bytes, err);
-        if (status == STATUS_OK) {
+        if (status == STATUS_OK && critic_terms_are_value(&records->terms)) {
+            add_value_sample(records, record, (int32_t)t, prompt);
+        } else if (status == STATUS_OK) {
             add_sample(records, record, walks, (int32_t)t, i, prompt);
         }
     }
@@ -562,8 +620,8 @@ static enum status add_samples(struct critic_records *records, const struct reco
     return status;
 }
 
-static enum status take_record(struct critic_records *records, const json_t *json, int32_t n_parts,
-                               struct error *err) {
+static enum status take_record(struct critic_records *records, const json_t *json,
+                               const struct critic_wanted *wanted, struct error *err) {
     struct record record;
     struct walk walks[CRITIC_CHANNELS_MAX] = {{0}};
     char *states = NULL;
@@ -581,7 +639,7 @@ static enum status take_record(struct critic_records *records, const json_t *jso
         records->n_passed_over++;
         return STATUS_OK;
     }
-    enum status status = check_settings(json, n_parts, records, err);
+    enum status status = check_settings(json, wanted, records, err);
     if (status == STATUS_OK) {
         status = read_record(records, json, &record, err);
     }
@@ -589,9 +647,9 @@ static enum status take_record(struct critic_records *records, const json_t *jso
         return status;
     }
     size_t n = (size_t)record.n_places;
-    size_t n_channels = (size_t)records->terms.n_channels;
-    double *memory = calloc(4 * n * n_channels, sizeof *memory);
-    float *scores = calloc(n * n_channels, sizeof *scores);
+    size_t n_channels = (size_t)critic_mixture_count(&records->terms);
+    double *memory = calloc(4 * n * n_channels + 1, sizeof *memory);
+    float *scores = calloc(n * n_channels + 1, sizeof *scores);
     if (memory == NULL || scores == NULL) {
         status = error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a record");
     }
@@ -722,8 +780,9 @@ static enum status find_lines(FILE *file, struct lines *lines, struct error *err
     return status;
 }
 
-static enum status take_lines(FILE *file, const struct lines *lines, int32_t n_parts,
-                              struct critic_records *out, struct error *err) {
+static enum status take_lines(FILE *file, const struct lines *lines,
+                              const struct critic_wanted *wanted, struct critic_records *out,
+                              struct error *err) {
     char *text = NULL;
     size_t capacity = 0;
     enum status status = STATUS_OK;
@@ -736,7 +795,7 @@ static enum status take_lines(FILE *file, const struct lines *lines, int32_t n_p
             status = error_set(err, STATUS_IO, NULL, "the record is gone");
         }
         if (status == STATUS_OK) {
-            status = take_record(out, json, n_parts, err);
+            status = take_record(out, json, wanted, err);
         }
         json_decref(json);
         if (status != STATUS_OK) {
@@ -762,8 +821,8 @@ static enum status open_states(const char *path, int *out, struct error *err) {
     return STATUS_OK;
 }
 
-enum status critic_records_read(const char *path, int32_t n_parts, struct critic_records *out,
-                                struct error *err) {
+enum status critic_records_read(const char *path, const struct critic_wanted *wanted,
+                                struct critic_records *out, struct error *err) {
     *out = (struct critic_records){.states_fd = -1, .prompts = json_object()};
     FILE *file = fopen(path, "re");
     if (file == NULL) {
@@ -776,7 +835,7 @@ enum status critic_records_read(const char *path, int32_t n_parts, struct critic
         status = find_lines(file, &lines, err);
     }
     if (status == STATUS_OK) {
-        status = take_lines(file, &lines, n_parts, out, err);
+        status = take_lines(file, &lines, wanted, out, err);
     }
     lines_finish(&lines);
     fclose(file);

@@ -21,12 +21,20 @@ struct critic_records {
     json_t *prompts;     // id as text -> number
 };
 
-// Reads them; the mixtures will have n_parts parts. Errors name the line and the field:
+// What is to be trained on them.
+struct critic_wanted {
+    enum critic_form form;
+    double lambda;   // of a value
+    int32_t n_parts; // of a latent critic's mixtures
+};
+
+// Reads them. A value's rewards are the texts' R - lambda C, for all states of a text; it takes
+// every state, whatever tokens the scorers read. Errors name the line and the field:
 // STATUS_MALFORMED, STATUS_INVALID_ARGUMENT: no states were asked for, jobs or models that differ,
-// several cost scorers in a channel, rules of words, a cost mode whose costs no record holds;
-// STATUS_LIMIT, STATUS_IO, STATUS_DISK_FULL, STATUS_NO_MEMORY. Release with critic_records_close,
-// on failure too.
-MUST_CHECK enum status critic_records_read(const char *path, int32_t n_parts,
+// several cost scorers in a channel, none where one is needed, rules of words, a cost mode whose
+// costs no record holds; STATUS_LIMIT, STATUS_IO, STATUS_DISK_FULL, STATUS_NO_MEMORY. Release with
+// critic_records_close, on failure too.
+MUST_CHECK enum status critic_records_read(const char *path, const struct critic_wanted *wanted,
                                            struct critic_records *out, struct error *err);
 void critic_records_close(struct critic_records *records);
 

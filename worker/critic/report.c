@@ -72,9 +72,8 @@ enum status critic_report_budgets(const struct critic_terms *terms,
 }
 
 static enum status predict(struct critic *critic, struct backend *backend,
-                           const struct critic_samples *samples, int32_t channel,
-                           const size_t *indexes, size_t n, struct cost_to_go *out,
-                           struct error *err) {
+                           const struct critic_samples *samples, const size_t *indexes, size_t n,
+                           struct critic_output *out, struct error *err) {
     const struct critic_terms *terms = critic_get_terms(critic);
     size_t hidden = (size_t)terms->hidden_dim, n_out = (size_t)critic_output_count(terms);
     struct tensor states = {.dtype = DTYPE_F32, .rows = BATCH_ROWS, .cols = terms->hidden_dim};
@@ -98,9 +97,7 @@ static enum status predict(struct critic *critic, struct backend *backend,
         backend->ops->upload(backend, states.data, values, count * hidden * sizeof *values);
         status = critic_evaluate(critic, &states, rows, (int32_t)count, raw);
         for (size_t row = 0; status == STATUS_OK && row < count; row++) {
-            struct critic_output output;
-            status = critic_read(critic, raw + row * n_out, &output, err);
-            out[begin + row] = output.costs[channel];
+            status = critic_read(critic, raw + row * n_out, &out[begin + row], err);
         }
     }
     if (states.data != NULL) {
@@ -160,9 +157,9 @@ static size_t pick(const struct critic_samples *samples, const size_t *indexes, 
 }
 
 struct scratch {
-    struct cost_to_go *costs;   // [n]
-    struct measure_case *cases; // [n]
-    size_t *picked;             // [n]
+    struct critic_output *outputs; // [n]
+    struct measure_case *cases;    // [n]
+    size_t *picked;                // [n]
 };
 
 static json_t *at_place(const struct view *view, const size_t *indexes, size_t n, double budget,
@@ -171,7 +168,8 @@ static json_t *at_place(const struct view *view, const size_t *indexes, size_t n
     size_t count = pick(view->samples, indexes, n, place, scratch->picked);
     for (size_t i = 0; i < count; i++) {
         size_t at = scratch->picked[i], index = indexes[at];
-        double f1 = cost_to_go_within(&scratch->costs[at], state_of(view, index, budget));
+        double f1 = cost_to_go_within(&scratch->outputs[at].costs[view->channel],
+                                      state_of(view, index, budget));
         scratch->cases[i] = (struct measure_case){f1, is_safe(view, index, budget)};
     }
     measure_cases(scratch->cases, count, &critic);
@@ -200,7 +198,8 @@ static json_t *of_budget(const struct view *view, const size_t *indexes, size_t 
         json_array_append_new(at, at_place(view, indexes, n, budget, places[i], scratch));
     }
     for (size_t i = 0; i < n; i++) {
-        double f1 = cost_to_go_within(&scratch->costs[i], state_of(view, indexes[i], budget));
+        double f1 = cost_to_go_within(&scratch->outputs[i].costs[view->channel],
+                                      state_of(view, indexes[i], budget));
         scratch->cases[i] = (struct measure_case){f1, is_safe(view, indexes[i], budget)};
     }
     struct measure all;
@@ -218,12 +217,12 @@ enum status critic_report_make(struct critic *critic, struct backend *backend,
                                size_t n_budgets, json_t *list, struct error *err) {
     const struct critic_terms *terms = critic_get_terms(critic);
     const struct view view = {samples, (size_t)terms->n_channels, (size_t)channel};
-    const struct scratch scratch = {.costs = calloc(n + 1, sizeof(struct cost_to_go)),
+    const struct scratch scratch = {.outputs = calloc(n + 1, sizeof(struct critic_output)),
                                     .cases = calloc(n + 1, sizeof(struct measure_case)),
                                     .picked = calloc(n + 1, sizeof(size_t))};
-    bool complete = scratch.costs != NULL && scratch.cases != NULL && scratch.picked != NULL;
+    bool complete = scratch.outputs != NULL && scratch.cases != NULL && scratch.picked != NULL;
     enum status status =
-        complete ? predict(critic, backend, samples, channel, indexes, n, scratch.costs, err)
+        complete ? predict(critic, backend, samples, indexes, n, scratch.outputs, err)
                  : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu predictions", n);
     if (status == STATUS_OK) {
         for (size_t i = 0; i < n_budgets; i++) {
@@ -233,8 +232,66 @@ enum status critic_report_make(struct critic *critic, struct backend *backend,
             json_array_append_new(list, budget);
         }
     }
-    free(scratch.costs);
+    free(scratch.outputs);
     free(scratch.cases);
     free(scratch.picked);
+    return status;
+}
+
+// Sums of the texts met so far.
+struct pairs {
+    size_t n;
+    double predicted, real;                     // sums
+    double predicted_2, real_2, predicted_real; // of squares and of products
+};
+
+static void pairs_add(struct pairs *pairs, double predicted, double real) {
+    pairs->n++;
+    pairs->predicted += predicted;
+    pairs->real += real;
+    pairs->predicted_2 += predicted * predicted;
+    pairs->real_2 += real * real;
+    pairs->predicted_real += predicted * real;
+}
+
+// NaN where all are the same.
+static double pairs_correlation(const struct pairs *pairs) {
+    double n = (double)pairs->n;
+    double both = pairs->predicted_real - pairs->predicted * pairs->real / n;
+    double left = pairs->predicted_2 - pairs->predicted * pairs->predicted / n;
+    double right = pairs->real_2 - pairs->real * pairs->real / n;
+    return left > 0 && right > 0 ? both / sqrt(left * right) : NAN;
+}
+
+static double pairs_error(const struct pairs *pairs) {
+    return (pairs->predicted_2 - 2 * pairs->predicted_real + pairs->real_2) / (double)pairs->n;
+}
+
+enum status critic_report_value(struct critic *critic, struct backend *backend,
+                                const struct critic_samples *samples, const size_t *indexes,
+                                size_t n, json_t **out, struct error *err) {
+    struct critic_output *outputs = calloc(n + 1, sizeof *outputs);
+    size_t *picked = calloc(n + 1, sizeof *picked);
+    enum status status =
+        outputs != NULL && picked != NULL
+            ? predict(critic, backend, samples, indexes, n, outputs, err)
+            : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu predictions", n);
+    if (status == STATUS_OK) {
+        *out = json_array();
+    }
+    for (size_t i = 0; status == STATUS_OK && i < sizeof places / sizeof places[0]; i++) {
+        struct pairs pairs = {0};
+        size_t count = pick(samples, indexes, n, places[i], picked);
+        for (size_t j = 0; j < count; j++) {
+            pairs_add(&pairs, (double)outputs[picked[j]].reward,
+                      (double)samples->rewards[indexes[picked[j]]]);
+        }
+        json_array_append_new(*out, json_pack("{s:f, s:I, s:o, s:o}", "place", places[i], "n",
+                                              (json_int_t)count, "correlation",
+                                              number(pairs_correlation(&pairs)), "squared_error",
+                                              number(pairs_error(&pairs))));
+    }
+    free(outputs);
+    free(picked);
     return status;
 }

@@ -27,4 +27,11 @@ MUST_CHECK enum status critic_report_make(struct critic *critic, struct backend 
                                           const size_t *indexes, size_t n, const double *budgets,
                                           size_t n_budgets, json_t *list, struct error *err);
 
+// [{place, n, correlation, squared_error}] of a value with what the texts came to, at the same
+// places. Owned. Errors likewise.
+MUST_CHECK enum status critic_report_value(struct critic *critic, struct backend *backend,
+                                           const struct critic_samples *samples,
+                                           const size_t *indexes, size_t n, json_t **out,
+                                           struct error *err);
+
 #endif

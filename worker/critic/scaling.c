@@ -78,7 +78,7 @@ enum status critic_scaling_make(const struct critic_terms *terms,
                                 size_t n, struct critic_scaling *out, struct error *err) {
     *out = (struct critic_scaling){.reward_spread = 1};
     enum status status = measure_states(samples, terms->hidden_dim, indexes, n, out, err);
-    for (int32_t i = 0; status == STATUS_OK && i < terms->n_channels; i++) {
+    for (int32_t i = 0; status == STATUS_OK && i < critic_mixture_count(terms); i++) {
         char what[32];
         snprintf(what, sizeof what, "channels[%d].costs", i);
         status = measure_targets(samples->costs + i, (size_t)terms->n_channels, what, indexes, n,
@@ -136,7 +136,7 @@ void critic_scaling_fold(const struct critic_scaling *scaling, const struct crit
     float *biases = parameters + (net->biases[CRITIC_LAYERS - 1] - parameters);
     fold_states(scaling, net->dims, first, parameters + (net->biases[0] - parameters));
     int32_t width = net->dims[CRITIC_LAYERS - 1], n_parts = terms->n_parts;
-    for (int32_t i = 0; i < terms->n_channels; i++) {
+    for (int32_t i = 0; i < critic_mixture_count(terms); i++) {
         double spread = scaling->cost_spreads[i];
         for (int32_t k = 0; k < n_parts; k++) {
             int32_t mu = 3 * n_parts * i + n_parts + k;
@@ -146,7 +146,7 @@ void critic_scaling_fold(const struct critic_scaling *scaling, const struct crit
         net->sigma_min[i] = (float)((double)sigma_min * spread);
     }
     if (terms->n_rewards > 0) {
-        fold_row(width, last, biases, 3 * n_parts * terms->n_channels, scaling->reward_spread,
+        fold_row(width, last, biases, critic_output_count(terms) - 1, scaling->reward_spread,
                  scaling->reward_mean);
     }
 }

@@ -6,6 +6,31 @@
 #include "proto/job_fields.h"
 #include "worker/model/json_fields.h"
 
+static const char *const forms[] = {
+    [CRITIC_FORM_LATENT] = "latent",
+    [CRITIC_FORM_VALUE] = "value",
+    [CRITIC_FORM_VALUE_RELEASED] = "value-released",
+};
+enum { FORMS = sizeof forms / sizeof forms[0] };
+
+const char *critic_form_name(enum critic_form form) {
+    return (size_t)form < FORMS ? forms[form] : NULL;
+}
+
+bool critic_form_parse(const char *name, enum critic_form *out) {
+    for (int i = 0; i < FORMS; i++) {
+        if (strcmp(forms[i], name) == 0) {
+            *out = (enum critic_form)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool critic_terms_are_value(const struct critic_terms *terms) {
+    return terms->form != CRITIC_FORM_LATENT;
+}
+
 bool critic_channel_needs_blocks(const struct critic_channel *channel) {
     return channel->discount_unit == DISCOUNT_UNIT_BLOCK ||
            (channel->cost_mode != COST_MODE_TOKEN_SUM &&
@@ -37,9 +62,15 @@ json_t *critic_terms_json(const struct critic_terms *terms) {
     for (int32_t i = 0; i < terms->n_rewards; i++) {
         failed |= json_array_append_new(rewards, scorer_json(&terms->rewards[i]));
     }
-    json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:o, s:o}", "policy_hash", terms->policy_hash,
+    json_t *json = json_pack("{s:s, s:s, s:i, s:o, s:o}", "policy_hash", terms->policy_hash,
                              "chat_template", terms->chat_template, "hidden_dim", terms->hidden_dim,
-                             "n_parts", terms->n_parts, "channels", channels, "rewards", rewards);
+                             "channels", channels, "rewards", rewards);
+    if (critic_terms_are_value(terms)) {
+        failed |= json_object_set_new(json, "form", json_string(forms[terms->form]));
+        failed |= json_object_set_new(json, "lambda", json_real(terms->lambda));
+    } else {
+        failed |= json_object_set_new(json, "n_parts", json_integer(terms->n_parts));
+    }
     if (failed != 0) {
         json_decref(json);
         return NULL;
@@ -183,9 +214,11 @@ static enum status read_list(const json_t *json, const char *key, size_t min, si
 static enum status read_lists(const json_t *json, struct critic_terms *out, struct error *err) {
     char place[32] = "";
     size_t n_channels = 0, n_rewards = 0;
-    enum status status = read_list(json, "channels", 1, CRITIC_CHANNELS_MAX, &n_channels, err);
+    bool is_value = critic_terms_are_value(out), has_costs = !is_value || out->lambda > 0;
+    enum status status = read_list(json, "channels", has_costs ? 1 : 0,
+                                   has_costs ? CRITIC_CHANNELS_MAX : 0, &n_channels, err);
     if (status == STATUS_OK) {
-        status = read_list(json, "rewards", 0, CRITIC_REWARDS_MAX, &n_rewards, err);
+        status = read_list(json, "rewards", is_value ? 1 : 0, CRITIC_REWARDS_MAX, &n_rewards, err);
     }
     out->n_channels = (int32_t)n_channels;
     out->n_rewards = (int32_t)n_rewards;
@@ -205,11 +238,36 @@ static enum status read_lists(const json_t *json, struct critic_terms *out, stru
     return status;
 }
 
+// What else a file of its form holds; without a word of it, it is a latent critic's.
+static enum status read_form(const json_t *json, struct critic_terms *out, struct error *err) {
+    static const char *const latent[] = {"policy_hash", "chat_template", "hidden_dim", "n_parts",
+                                         "channels",    "rewards",       NULL};
+    static const char *const value[] = {"policy_hash", "chat_template", "hidden_dim", "form",
+                                        "lambda",      "channels",      "rewards",    NULL};
+    char form[32] = "latent";
+    if (!json_is_object(json) || json_object_get(json, "form") == NULL) {
+        enum status status = check_names(json, latent, err);
+        return status == STATUS_OK ? json_int_get(json, "n_parts", true, 1, COST_TO_GO_PARTS_MAX,
+                                                  &out->n_parts, err)
+                                   : status;
+    }
+    out->n_parts = 1;
+    enum status status = check_names(json, value, err);
+    if (status == STATUS_OK) {
+        status = read_text(json, "form", form, sizeof form, err);
+    }
+    if (status == STATUS_OK &&
+        (!critic_form_parse(form, &out->form) || !critic_terms_are_value(out))) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "form",
+                           "\"%s\" is not one of value, value-released", form);
+    }
+    return status == STATUS_OK ? json_number_get(json, "lambda", true, 0, 1e6, &out->lambda, err)
+                               : status;
+}
+
 enum status critic_terms_read(const json_t *json, struct critic_terms *out, struct error *err) {
-    static const char *const names[] = {"policy_hash", "chat_template", "hidden_dim", "n_parts",
-                                        "channels",    "rewards",       NULL};
     struct critic_terms terms = {0};
-    enum status status = check_names(json, names, err);
+    enum status status = read_form(json, &terms, err);
     if (status == STATUS_OK) {
         status = read_hash(json, "policy_hash", terms.policy_hash, err);
     }
@@ -220,9 +278,6 @@ enum status critic_terms_read(const json_t *json, struct critic_terms *out, stru
     if (status == STATUS_OK) {
         status =
             json_int_get(json, "hidden_dim", true, 1, CRITIC_HIDDEN_MAX, &terms.hidden_dim, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_int_get(json, "n_parts", true, 1, COST_TO_GO_PARTS_MAX, &terms.n_parts, err);
     }
     if (status == STATUS_OK) {
         status = read_lists(json, &terms, err);
@@ -294,6 +349,12 @@ static enum status agree_channels(const struct critic_channel *have,
 enum status critic_terms_agree(const struct critic_terms *terms, const struct critic_terms *wanted,
                                struct error *err) {
     char place[32] = "";
+    if (terms->form != wanted->form) {
+        return differ("form", forms[terms->form], forms[wanted->form], err);
+    }
+    if (terms->lambda != wanted->lambda) {
+        return agree_numbers("lambda", terms->lambda, wanted->lambda, err);
+    }
     enum status status = agree_texts("policy_hash", terms->policy_hash, wanted->policy_hash, err);
     if (status == STATUS_OK) {
         status = agree_texts("chat_template", terms->chat_template, wanted->chat_template, err);

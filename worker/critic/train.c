@@ -18,6 +18,7 @@ static const float sigma_min = 0.01F;
 static const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8; // AdamW's usual ones
 static const double gradient_norm_max = 5;
 static const double logistic_scale = 0.5513288954217921; // sqrt(3) / pi: of spread 1
+enum { ROWS_MAX = 1 << 20 };                             // samples of a batch
 
 // The arrays of parameter size that a checkpoint holds.
 enum { ARRAY_NOW, ARRAY_FIRST_MOMENT, ARRAY_SECOND_MOMENT, ARRAY_BEST, ARRAYS };
@@ -37,6 +38,10 @@ struct critic_trainer {
     const struct critic_samples *samples;
     struct critic_train_options options;
     struct critic_split split;
+    // What batches are drawn from, by part: unit i is split.indexes[units[i]] up to [units[i + 1]].
+    size_t *units[CRITIC_PARTS];
+    size_t n_units[CRITIC_PARTS];
+    size_t rows_max; // samples of a batch
     struct critic_scaling scaling;
     struct critic_gradient *gradient;
     int32_t dims[CRITIC_LAYERS + 1];
@@ -44,10 +49,11 @@ struct critic_trainer {
     float *arrays[ARRAYS]; // [n_parameters]
     float *by;             // [n_parameters]
     float *folded;         // [n_parameters]
-    size_t *order;         // [samples to train on]
-    float *x;              // [batch, hidden_dim]
-    float *costs;          // [batch, n_channels]
-    float *rewards;        // [batch]
+    size_t *order;         // [units to train on]
+    float *x;              // [rows_max, hidden_dim]
+    float *costs;          // [rows_max, channels]
+    float *rewards;        // [rows_max]
+    bool *ends;            // [rows_max]
     struct counters counters;
     char identity[SHA256_HEX_BYTES]; // of samples, terms and options
 };
@@ -59,11 +65,11 @@ static enum status check_samples(const struct critic_terms *terms,
                          "states of %u prompts, at least %d are needed", samples->n_prompts,
                          CRITIC_PROMPTS_MIN);
     }
-    for (size_t i = 0; i < samples->n * (size_t)terms->n_channels; i++) {
+    size_t channels = (size_t)critic_mixture_count(terms);
+    for (size_t i = 0; i < samples->n * channels; i++) {
         if (!isfinite(samples->costs[i])) {
             return error_set(err, STATUS_INVALID_ARGUMENT, "costs",
-                             "the cost to go of state %zu is NaN or infinite",
-                             i / (size_t)terms->n_channels);
+                             "the cost to go of state %zu is NaN or infinite", i / channels);
         }
     }
     for (size_t i = 0; terms->n_rewards > 0 && i < samples->n; i++) {
@@ -100,7 +106,7 @@ static void begin_parameters(struct critic_trainer *trainer) {
     }
     int32_t n_parts = trainer->terms->n_parts;
     float *biases = at - trainer->dims[CRITIC_LAYERS];
-    for (int32_t i = 0; i < trainer->terms->n_channels; i++) {
+    for (int32_t i = 0; i < critic_mixture_count(trainer->terms); i++) {
         for (int32_t k = 0; k < n_parts && n_parts > 1; k++) {
             biases[3 * n_parts * i + n_parts + k] += 2 * (float)k / (float)(n_parts - 1) - 1;
         }
@@ -109,7 +115,7 @@ static void begin_parameters(struct critic_trainer *trainer) {
 
 static void hash_identity(struct critic_trainer *trainer, const char *terms) {
     const struct critic_samples *samples = trainer->samples;
-    size_t channels = (size_t)trainer->terms->n_channels;
+    size_t channels = (size_t)critic_mixture_count(trainer->terms);
     char text[512];
     const struct critic_train_options *options = &trainer->options;
     int n = snprintf(text, sizeof text, "%d %d %d %d %d %a %a %" PRIu64 " %zu", options->widths[0],
@@ -119,7 +125,10 @@ static void hash_identity(struct critic_trainer *trainer, const char *terms) {
     sha256_init(&sha);
     sha256_update(&sha, text, (size_t)n);
     sha256_update(&sha, terms, strlen(terms));
-    sha256_update(&sha, samples->costs, samples->n * channels * sizeof *samples->costs);
+    if (channels > 0) {
+        sha256_update(&sha, samples->costs, samples->n * channels * sizeof *samples->costs);
+    }
+    sha256_update(&sha, samples->trajectories, samples->n * sizeof *samples->trajectories);
     sha256_update(&sha, samples->prompts, samples->n * sizeof *samples->prompts);
     if (samples->rewards != NULL) {
         sha256_update(&sha, samples->rewards, samples->n * sizeof *samples->rewards);
@@ -129,9 +138,42 @@ static void hash_identity(struct critic_trainer *trainer, const char *terms) {
     sha256_finish_hex(&sha, trainer->identity);
 }
 
+// A unit is a sample, of a value all those of a text: in a part they stand one behind the other.
+static enum status cut_units(struct critic_trainer *trainer, struct error *err) {
+    const struct critic_samples *samples = trainer->samples;
+    size_t longest = 1, batch = (size_t)trainer->options.batch;
+    for (int part = 0; part < CRITIC_PARTS; part++) {
+        const size_t *indexes = trainer->split.indexes[part];
+        size_t count = trainer->split.counts[part], n = 0;
+        size_t *units = malloc((count + 1) * sizeof *units);
+        if (units == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for %zu samples", samples->n);
+        }
+        for (size_t i = 0; i < count; i++) {
+            bool goes_on =
+                critic_terms_are_value(trainer->terms) && i > 0 &&
+                samples->trajectories[indexes[i]] == samples->trajectories[indexes[i - 1]];
+            if (!goes_on) {
+                units[n++] = i;
+            }
+            longest = i + 1 - units[n - 1] > longest ? i + 1 - units[n - 1] : longest;
+        }
+        units[n] = count;
+        trainer->units[part] = units;
+        trainer->n_units[part] = n;
+    }
+    trainer->rows_max = batch * longest < samples->n ? batch * longest : samples->n;
+    if (trainer->rows_max > ROWS_MAX) {
+        return error_set(err, STATUS_LIMIT, "batch",
+                         "%zu texts of up to %zu states: a batch has at most %d states", batch,
+                         longest, ROWS_MAX);
+    }
+    return STATUS_OK;
+}
+
 static enum status take_memory(struct critic_trainer *trainer, struct backend *backend,
                                struct error *err) {
-    size_t batch = (size_t)trainer->options.batch, n = trainer->n_parameters;
+    size_t rows = trainer->rows_max, n = trainer->n_parameters;
     bool complete = true;
     for (int i = 0; i < ARRAYS; i++) {
         trainer->arrays[i] = calloc(n, sizeof(float));
@@ -139,18 +181,20 @@ static enum status take_memory(struct critic_trainer *trainer, struct backend *b
     }
     trainer->by = calloc(n, sizeof(float));
     trainer->folded = calloc(n, sizeof(float));
-    trainer->order = calloc(trainer->split.counts[CRITIC_PART_TRAIN], sizeof *trainer->order);
-    trainer->x = calloc(batch * (size_t)trainer->dims[0], sizeof(float));
-    trainer->costs = calloc(batch * (size_t)trainer->terms->n_channels, sizeof(float));
-    trainer->rewards = calloc(batch, sizeof(float));
+    trainer->order = calloc(trainer->n_units[CRITIC_PART_TRAIN], sizeof *trainer->order);
+    trainer->x = calloc(rows * (size_t)trainer->dims[0], sizeof(float));
+    trainer->costs = calloc(rows * (size_t)critic_mixture_count(trainer->terms) + 1, sizeof(float));
+    trainer->rewards = calloc(rows, sizeof(float));
+    trainer->ends = calloc(rows, sizeof *trainer->ends);
     complete = complete && trainer->by != NULL && trainer->folded != NULL &&
                trainer->order != NULL && trainer->x != NULL && trainer->costs != NULL &&
-               trainer->rewards != NULL &&
-               critic_gradient_create(backend, trainer->dims, trainer->options.batch,
-                                      &trainer->gradient) == STATUS_OK;
-    return complete ? STATUS_OK
-                    : error_set(err, STATUS_NO_MEMORY, NULL,
-                                "no memory to train %zu parameters in batches of %zu", n, batch);
+               trainer->rewards != NULL && trainer->ends != NULL &&
+               critic_gradient_create(backend, trainer->dims, (int32_t)rows, &trainer->gradient) ==
+                   STATUS_OK;
+    return complete
+               ? STATUS_OK
+               : error_set(err, STATUS_NO_MEMORY, NULL,
+                           "no memory to train %zu parameters in batches of %zu states", n, rows);
 }
 
 static enum status begin(struct critic_trainer *trainer, struct backend *backend,
@@ -163,6 +207,9 @@ static enum status begin(struct critic_trainer *trainer, struct backend *backend
     }
     if (status == STATUS_OK) {
         status = check_parts(trainer, err);
+    }
+    if (status == STATUS_OK) {
+        status = cut_units(trainer, err);
     }
     if (status == STATUS_OK) {
         status =
@@ -222,39 +269,52 @@ void critic_trainer_destroy(struct critic_trainer *trainer) {
     for (int i = 0; i < ARRAYS; i++) {
         free(trainer->arrays[i]);
     }
+    for (int part = 0; part < CRITIC_PARTS; part++) {
+        free(trainer->units[part]);
+    }
     free(trainer->by);
     free(trainer->folded);
     free(trainer->order);
     free(trainer->x);
     free(trainer->costs);
     free(trainer->rewards);
+    free(trainer->ends);
     free(trainer);
 }
 
-// Samples indexes[n], n at most a batch, into x, costs and rewards.
-static void load_batch(struct critic_trainer *trainer, const size_t *indexes, int32_t n) {
+// A sample into place `row` of a batch.
+static void load_sample(struct critic_trainer *trainer, size_t index, size_t row) {
     const struct critic_samples *samples = trainer->samples;
     const struct critic_scaling *scaling = &trainer->scaling;
-    size_t hidden = (size_t)trainer->dims[0], channels = (size_t)trainer->terms->n_channels;
-    for (size_t row = 0; row < (size_t)n; row++) {
-        size_t index = indexes[row];
-        critic_scaling_state(scaling, samples->states + index * hidden, trainer->dims[0],
-                             trainer->x + row * hidden);
-        for (size_t i = 0; i < channels; i++) {
-            double cost = (double)samples->costs[index * channels + i];
-            trainer->costs[row * channels + i] =
-                (float)((cost - scaling->cost_means[i]) / scaling->cost_spreads[i]);
-        }
-        if (samples->rewards != NULL) {
-            double reward = (double)samples->rewards[index];
-            trainer->rewards[row] =
-                (float)((reward - scaling->reward_mean) / scaling->reward_spread);
-        }
+    size_t hidden = (size_t)trainer->dims[0];
+    size_t channels = (size_t)critic_mixture_count(trainer->terms);
+    critic_scaling_state(scaling, samples->states + index * hidden, trainer->dims[0],
+                         trainer->x + row * hidden);
+    for (size_t i = 0; i < channels; i++) {
+        double cost = (double)samples->costs[index * channels + i];
+        trainer->costs[row * channels + i] =
+            (float)((cost - scaling->cost_means[i]) / scaling->cost_spreads[i]);
+    }
+    if (samples->rewards != NULL) {
+        double reward = (double)samples->rewards[index];
+        trainer->rewards[row] = (float)((reward - scaling->reward_mean) / scaling->reward_spread);
     }
 }
 
+// Unit `unit` of a part behind the first `rows` of a batch; returns how many they are then.
+static size_t load_unit(struct critic_trainer *trainer, enum critic_part part, size_t unit,
+                        size_t rows) {
+    const size_t *units = trainer->units[part];
+    for (size_t i = units[unit]; i < units[unit + 1]; i++) {
+        trainer->ends[rows] = i + 1 == units[unit + 1];
+        load_sample(trainer, trainer->split.indexes[part][i], rows++);
+    }
+    return rows;
+}
+
 static struct critic_loss loss_of(const struct critic_trainer *trainer) {
-    return (struct critic_loss){.n_channels = trainer->terms->n_channels,
+    return (struct critic_loss){.form = trainer->terms->form,
+                                .n_channels = critic_mixture_count(trainer->terms),
                                 .n_parts = trainer->terms->n_parts,
                                 .has_reward = trainer->terms->n_rewards > 0,
                                 .sigma_min = (double)sigma_min};
@@ -284,11 +344,13 @@ static void descend(struct critic_trainer *trainer) {
     }
 }
 
-// The order of an epoch's samples: a permutation drawn anew from seed and epoch (Durstenfeld 1964).
+// The order of an epoch's units: a permutation drawn anew from seed and epoch (Durstenfeld 1964).
 static void shuffle(struct critic_trainer *trainer) {
-    size_t n = trainer->split.counts[CRITIC_PART_TRAIN];
+    size_t n = trainer->n_units[CRITIC_PART_TRAIN];
     uint64_t epoch = (uint64_t)trainer->counters.epochs;
-    memcpy(trainer->order, trainer->split.indexes[CRITIC_PART_TRAIN], n * sizeof *trainer->order);
+    for (size_t i = 0; i < n; i++) {
+        trainer->order[i] = i;
+    }
     for (size_t i = n - 1; i > 0; i--) {
         double u = rng_uniform(trainer->options.seed, CRITIC_LAYERS + 1 + epoch, (uint32_t)i,
                                (uint32_t)(i >> 32));
@@ -299,28 +361,31 @@ static void shuffle(struct critic_trainer *trainer) {
     }
 }
 
-// The mean loss over indexes[n] in batches; with `learn` each is followed by a step.
-static enum status pass(struct critic_trainer *trainer, const size_t *indexes, size_t n, bool learn,
-                        double *mean) {
+// The mean loss over a part in batches, without `learn` what is stopped by, of units in `order`
+// (NULL: as they stand); with `learn` each is followed by a step.
+static enum status pass(struct critic_trainer *trainer, enum critic_part part, const size_t *order,
+                        bool learn, double *mean) {
     const struct critic_loss loss = loss_of(trainer);
+    const struct critic_targets targets = {trainer->costs, trainer->rewards, trainer->ends};
+    size_t n = trainer->n_units[part], batch = (size_t)trainer->options.batch;
     double sum = 0;
-    for (size_t begin = 0; begin < n; begin += (size_t)trainer->options.batch) {
-        size_t left = n - begin;
-        int32_t count =
-            left < (size_t)trainer->options.batch ? (int32_t)left : trainer->options.batch;
+    for (size_t begin = 0; begin < n; begin += batch) {
+        size_t count = n - begin < batch ? n - begin : batch, rows = 0;
+        for (size_t i = begin; i < begin + count; i++) {
+            rows = load_unit(trainer, part, order != NULL ? order[i] : i, rows);
+        }
         const float *raw;
         double batch_loss = 0;
-        load_batch(trainer, indexes + begin, count);
         const float *now = trainer->arrays[ARRAY_NOW];
         enum status status =
-            critic_gradient_forward(trainer->gradient, now, trainer->x, count, &raw);
+            critic_gradient_forward(trainer->gradient, now, trainer->x, (int32_t)rows, &raw);
         if (status == STATUS_OK && learn) {
-            status = critic_gradient_backward(trainer->gradient, &loss, now, trainer->x, count,
-                                              trainer->costs, trainer->rewards, &batch_loss,
-                                              trainer->by);
+            status = critic_gradient_backward(trainer->gradient, &loss, now, trainer->x,
+                                              (int32_t)rows, &targets, &batch_loss, trainer->by);
         } else if (status == STATUS_OK) {
-            batch_loss =
-                critic_loss_mean(&loss, raw, count, trainer->costs, trainer->rewards, NULL);
+            batch_loss = critic_terms_are_value(trainer->terms)
+                             ? critic_loss_value_error(raw, (int32_t)rows, &targets)
+                             : critic_loss_mean(&loss, raw, (int32_t)rows, &targets, NULL);
         }
         if (status != STATUS_OK) {
             return status;
@@ -328,7 +393,7 @@ static enum status pass(struct critic_trainer *trainer, const size_t *indexes, s
         if (learn) {
             descend(trainer);
         }
-        sum += batch_loss * count;
+        sum += batch_loss * (double)count;
     }
     *mean = sum / (double)n;
     return STATUS_OK;
@@ -345,11 +410,9 @@ enum status critic_trainer_run(struct critic_trainer *trainer, struct critic_epo
     struct counters *counters = &trainer->counters;
     double train_loss = 0, stop_loss = 0;
     shuffle(trainer);
-    enum status status =
-        pass(trainer, trainer->order, trainer->split.counts[CRITIC_PART_TRAIN], true, &train_loss);
+    enum status status = pass(trainer, CRITIC_PART_TRAIN, trainer->order, true, &train_loss);
     if (status == STATUS_OK) {
-        status = pass(trainer, trainer->split.indexes[CRITIC_PART_STOP],
-                      trainer->split.counts[CRITIC_PART_STOP], false, &stop_loss);
+        status = pass(trainer, CRITIC_PART_STOP, NULL, false, &stop_loss);
     }
     if (status != STATUS_OK) {
         return error_set(err, status, NULL, "a product failed: %s", status_text(status));
@@ -441,8 +504,8 @@ enum status critic_trainer_resume(struct critic_trainer *trainer, const char *pa
 // as one logistic distribution.
 static double loss_of_constant(struct critic_trainer *trainer) {
     const struct critic_loss loss = loss_of(trainer);
-    const size_t *indexes = trainer->split.indexes[CRITIC_PART_STOP];
-    size_t n = trainer->split.counts[CRITIC_PART_STOP];
+    const struct critic_targets targets = {trainer->costs, trainer->rewards, trainer->ends};
+    size_t n = trainer->n_units[CRITIC_PART_STOP];
     float raw[3 * COST_TO_GO_PARTS_MAX * CRITIC_CHANNELS_MAX + 1] = {0};
     int32_t n_parts = loss.n_parts;
     for (int32_t i = 0; i < loss.n_channels * n_parts; i++) {
@@ -452,8 +515,11 @@ static double loss_of_constant(struct critic_trainer *trainer) {
     }
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        load_batch(trainer, indexes + i, 1);
-        sum += critic_loss_mean(&loss, raw, 1, trainer->costs, trainer->rewards, NULL);
+        load_unit(trainer, CRITIC_PART_STOP, i, 0);
+        // A value's target is the same for all states of a text, and 0 the mean.
+        sum += critic_terms_are_value(trainer->terms)
+                   ? pow((double)trainer->rewards[0], 2)
+                   : critic_loss_mean(&loss, raw, 1, &targets, NULL);
     }
     return sum / (double)n;
 }
@@ -463,7 +529,9 @@ enum status critic_trainer_net(struct critic_trainer *trainer, struct critic_net
     if (trainer->counters.best_epoch == 0) {
         return error_set(err, STATUS_INVALID_ARGUMENT, NULL, "nothing was trained yet");
     }
-    double constant = loss_of_constant(trainer);
+    // What the released form holds to the target is no state that knows much of it.
+    double constant =
+        trainer->terms->form == CRITIC_FORM_VALUE_RELEASED ? INFINITY : loss_of_constant(trainer);
     if (!(trainer->counters.best_loss < constant)) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "loss",
                          "is %.4g on the texts to stop by, and %.4g where only the mean and the "

@@ -1,10 +1,11 @@
-// Trains a critic on samples: AdamW (Loshchilov and Hutter 2019) on the mean of critic_loss_row
-// over batches drawn without replacement, split by prompt into eight tenths to train on, one to
-// stop by and one to report on, until the loss on the second has not fallen for `patience` epochs.
-// Costs and rewards are trained in units of their spread, states with each element's mean and
-// spread taken out; the network that comes out has both folded in. For the same samples, terms and
-// options the result is the same bit for bit, whatever the backend's threads and wherever it was
-// interrupted. Borrows samples, terms and backend. One thread.
+// Trains a critic on samples: AdamW (Loshchilov and Hutter 2019) on critic_loss_mean over batches
+// of samples, of a value of whole texts, drawn without replacement, split by prompt into eight
+// tenths to train on, one to stop by and one to report on, until the loss on the second, of a value
+// critic_loss_value_error, has not fallen for `patience` epochs. Costs and rewards are trained in
+// units of their spread, states with each element's mean and spread taken out; the network that
+// comes out has both folded in. For the same samples, terms and options the result is the same bit
+// for bit, whatever the backend's threads and wherever it was interrupted. Borrows samples, terms
+// and backend. One thread.
 #ifndef WORKER_CRITIC_TRAIN_H
 #define WORKER_CRITIC_TRAIN_H
 
@@ -16,11 +17,11 @@ enum { CRITIC_PROMPTS_MIN = 10, CRITIC_BATCH_MAX = 65536 };
 
 struct critic_train_options {
     int32_t widths[CRITIC_LAYERS - 1]; // 1..CRITIC_WIDTH_MAX
-    int32_t batch;                     // 1..CRITIC_BATCH_MAX, default 256
-    int32_t epochs_max;                // default 50
-    int32_t patience;                  // epochs, default 5
-    double learning_rate;              // default 1e-3
-    double weight_decay;               // default 0.01
+    int32_t batch;                     // 1..CRITIC_BATCH_MAX samples or texts
+    int32_t epochs_max;
+    int32_t patience; // epochs
+    double learning_rate;
+    double weight_decay;
     uint64_t seed;
 };
 
