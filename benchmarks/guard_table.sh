@@ -5,10 +5,11 @@
 # Records go to the directory OUT; run it again after an interruption. The service is the caller's,
 # of the shipped models with --latent-critic. May be set in the environment: PARTS (defaults
 # rivals tokens ablation sizes tilt), RESULTS (a page to write, else the tables are printed), COUNT
-# of prompts (300), SEED (1), REWARD_THRESHOLD of cards (3), PROMPTS, BUILD (build).
+# of prompts (300), SEED (1), REWARD_THRESHOLD of cards (3), PROMPTS, BUILD (build), and VALUE: anything
+# where the service has a value network (up --value), for the rows of re-control.
 set -eu
 if [ $# -lt 1 ]; then
-    sed -n '2,9s/^# //p' "$0" >&2
+    sed -n '2,10s/^# //p' "$0" >&2
     exit 2
 fi
 out=$1
@@ -54,6 +55,10 @@ rivals() {
     answer rivals paper/beam-augmented-128,paper/inference-guard,paper/speculative-rejection --n 32 "$@"
     answer rivals paper/cards --n 21 --reward-threshold "$threshold" "$@"
     answer rivals paper/args-lagrangian,paper/args-cost --n 20 "$@"
+    if [ -n "${VALUE:-}" ]; then
+        answer rivals paper/re-control "$@"
+        answer rivals re-control:plain --n 32 "$@"
+    fi
 }
 
 tokens() {

@@ -70,22 +70,29 @@ static enum status read_channel(const Surefoot__CriticChannel *channel,
     return status;
 }
 
-static enum status read_counts(const Surefoot__CriticInfo *info, struct critic_description *out,
-                               struct error *err) {
-    enum status status = check_count(info->n_parts, 1, COST_TO_GO_PARTS_MAX, "n_parts", err);
-    if (status == STATUS_OK) {
-        status = check_count(info->n_channels, 1, LIMIT_CHANNELS, "channels", err);
+static enum status read_counts(const Surefoot__CriticInfo *info, bool is_value,
+                               struct critic_description *out, struct error *err) {
+    bool has_costs = !is_value || info->lambda > 0;
+    enum status status = check_count(info->n_parts, is_value ? 0 : 1,
+                                     is_value ? 0 : COST_TO_GO_PARTS_MAX, "n_parts", err);
+    if (status == STATUS_OK && !(info->lambda >= 0 && isfinite(info->lambda))) {
+        status = error_set(err, STATUS_INVALID_ARGUMENT, "lambda", "is negative, or no number");
     }
     if (status == STATUS_OK) {
-        status = check_count(info->n_rewards, 0, LIMIT_SCORERS, "rewards", err);
+        status = check_count(info->n_channels, has_costs ? 1 : 0, has_costs ? LIMIT_CHANNELS : 0,
+                             "channels", err);
     }
+    if (status == STATUS_OK) {
+        status = check_count(info->n_rewards, is_value ? 1 : 0, LIMIT_SCORERS, "rewards", err);
+    }
+    out->lambda = info->lambda;
     out->n_parts = info->n_parts;
     out->n_channels = (uint32_t)info->n_channels;
     out->n_rewards = (uint32_t)info->n_rewards;
     return status;
 }
 
-enum status critic_description_read(const Surefoot__CriticInfo *info,
+enum status critic_description_read(const Surefoot__CriticInfo *info, bool is_value,
                                     struct critic_description *out, struct error *err) {
     *out = (struct critic_description){.n_parts = 0};
     if (info == NULL) {
@@ -98,7 +105,7 @@ enum status critic_description_read(const Surefoot__CriticInfo *info,
                            "chat_template", err);
     }
     if (status == STATUS_OK) {
-        status = read_counts(info, out, err);
+        status = read_counts(info, is_value, out, err);
     }
     for (uint32_t i = 0; status == STATUS_OK && i < out->n_channels; i++) {
         snprintf(field, sizeof field, "channels[%u]", i);

@@ -1,5 +1,5 @@
-// What the groups' critic foretells, and for which policy, costs and rewards it was trained. Plain
-// data, copied freely.
+// What the groups' critic, or their value network, foretells, and for which policy, costs and
+// rewards it was trained. Plain data, copied freely.
 #ifndef COORDINATOR_CRITIC_DESCRIPTION_H
 #define COORDINATOR_CRITIC_DESCRIPTION_H
 
@@ -31,15 +31,17 @@ struct critic_channel_description {
 struct critic_description {
     char hash[CRITIC_HASH_BYTES + 1]; // "": there is none
     char chat_template[LIMIT_NAME_BYTES + 1];
-    uint32_t n_parts;
+    uint32_t n_parts; // of a value 0
     uint32_t n_channels;
     struct critic_channel_description channels[LIMIT_CHANNELS];
     uint32_t n_rewards; // 0: no reward is foretold
+    double lambda;      // of a value: weight of its channels' costs, 0 without channels
     struct critic_scorer_description rewards[LIMIT_SCORERS];
 };
 
-// NULL: there is none. STATUS_INVALID_ARGUMENT and STATUS_LIMIT name the field.
-MUST_CHECK enum status critic_description_read(const Surefoot__CriticInfo *info,
+// Of a value with `is_value`, else of a latent critic. NULL: there is none. STATUS_INVALID_ARGUMENT
+// and STATUS_LIMIT name the field.
+MUST_CHECK enum status critic_description_read(const Surefoot__CriticInfo *info, bool is_value,
                                                struct critic_description *out, struct error *err);
 
 #endif

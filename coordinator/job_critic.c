@@ -7,10 +7,20 @@
 #include "coordinator/job_channels.h"
 #include "proto/job_fields.h"
 
+// Says of whom `err` tells, and which field asked for it.
+static enum status blame(const char *field, const char *who, enum status status,
+                         struct error *err) {
+    if (status != STATUS_OK) {
+        const struct error cause = *err;
+        error_set(err, status, field, "%s %s", who, cause.message);
+    }
+    return status;
+}
+
 static enum status differ(const char *what, const char *trained, const char *asked,
                           struct error *err) {
-    return error_set(err, STATUS_INVALID_ARGUMENT, "spec.critic",
-                     "the critic was trained for %s %.40s, the job has %.40s", what,
+    return error_set(err, STATUS_INVALID_ARGUMENT, NULL,
+                     "was trained for %s %.40s, the job has %.40s", what,
                      trained[0] != '\0' ? trained : "none", asked[0] != '\0' ? asked : "none");
 }
 
@@ -93,27 +103,27 @@ static enum status check_channel(const struct job_spec *spec, const struct model
 }
 
 // Rules of words are known and need no foretelling.
-static enum status check_channels(struct job_spec *spec, const struct model_set *models,
+static enum status check_channels(const struct critic_description *critic,
+                                  const struct job_spec *spec, const struct model_set *models,
+                                  uint32_t channels[LIMIT_CHANNELS], uint32_t *n_channels,
                                   struct error *err) {
-    const struct critic_description *critic = &models->critic;
-    struct search_spec *search = &spec->search;
-    search->n_critic_channels = 0;
+    uint32_t n = 0;
     for (uint32_t i = 0; i < spec->n_channels; i++) {
         if (strcmp(spec->channels[i], JOB_CHANNEL_RULES) != 0) {
-            search->critic_channels[search->n_critic_channels++] = i;
+            channels[n++] = i;
         }
     }
-    enum status status =
-        differ_by_number("channels of costs:", critic->n_channels, search->n_critic_channels, err);
+    *n_channels = n;
+    enum status status = differ_by_number("channels of costs:", critic->n_channels, n, err);
     for (uint32_t i = 0; status == STATUS_OK && i < critic->n_channels; i++) {
-        status = check_channel(spec, models, &critic->channels[i], search->critic_channels[i], err);
+        status = check_channel(spec, models, &critic->channels[i], channels[i], err);
     }
     return status;
 }
 
-static enum status check_rewards(const struct job_spec *spec, const struct model_set *models,
+static enum status check_rewards(const struct critic_description *critic,
+                                 const struct job_spec *spec, const struct model_set *models,
                                  struct error *err) {
-    const struct critic_description *critic = &models->critic;
     uint32_t n = 0;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < spec->n_scorers; i++) {
@@ -125,6 +135,17 @@ static enum status check_rewards(const struct job_spec *spec, const struct model
         }
     }
     return status == STATUS_OK ? differ_by_number("rewards:", critic->n_rewards, n, err) : status;
+}
+
+static enum status check_template(const struct critic_description *critic,
+                                  const Surefoot__JobSpec *message, const struct model_set *models,
+                                  struct error *err) {
+    const char *template = message->rendered_prompt != NULL ? "a rendered prompt"
+                           : message->chat_template != NULL ? message->chat_template
+                                                            : models->policy.chat_template;
+    return strcmp(critic->chat_template, template) == 0
+               ? STATUS_OK
+               : differ("chat template", critic->chat_template, template, err);
 }
 
 enum status job_critic_resolve(struct job_spec *spec, const struct model_set *models,
@@ -142,28 +163,59 @@ enum status job_critic_resolve(struct job_spec *spec, const struct model_set *mo
                          "%s: the groups have no critic (surefoot up --latent-critic FILE)",
                          job_choice_name(JOB_FIELD_CRITIC, use));
     }
-    const char *template = message->rendered_prompt != NULL ? "a rendered prompt"
-                           : message->chat_template != NULL ? message->chat_template
-                                                            : models->policy.chat_template;
-    enum status status = strcmp(critic->chat_template, template) == 0
-                             ? STATUS_OK
-                             : differ("chat template", critic->chat_template, template, err);
+    enum status status = check_template(critic, message, models, err);
     if (status == STATUS_OK) {
-        status = check_channels(spec, models, err);
+        status = check_channels(critic, spec, models, spec->search.critic_channels,
+                                &spec->search.n_critic_channels, err);
     }
     if (status == STATUS_OK && critic->n_rewards > 0) {
-        status = check_rewards(spec, models, err);
+        status = check_rewards(critic, spec, models, err);
     }
-    if (status == STATUS_OK) {
-        spec->search.critic_parts = critic->n_parts;
-        spec->search.critic_has_reward = critic->n_rewards > 0;
-        spec->search.critic_keep = job_field_number(JOB_FIELD_CRITIC_KEEP, message);
+    if (status != STATUS_OK) {
+        return blame("spec.critic", "the critic", status, err);
     }
+    spec->search.critic_parts = critic->n_parts;
+    spec->search.critic_has_reward = critic->n_rewards > 0;
+    spec->search.critic_keep = job_field_number(JOB_FIELD_CRITIC_KEEP, message);
     // Rules of words cost nothing to read, so they always are.
     for (size_t i = 0; use == CRITIC_USE_LATENT_COST && i < spec->n_scorers; i++) {
         spec->search.critic_unread |= spec->scorers[i].lexical == NULL ? 1U << i : 0;
     }
-    return status;
+    return STATUS_OK;
+}
+
+enum status job_critic_resolve_value(struct job_spec *spec, const struct model_set *models,
+                                     struct error *err) {
+    const Surefoot__JobSpec *message = spec->submit->spec;
+    const struct critic_description *value = &models->value;
+    spec->value_steps = 0;
+    spec->value_step = 0;
+    if (!job_method_of(message)->follows_value) {
+        return STATUS_OK;
+    }
+    if (value->hash[0] == '\0') {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "spec.method",
+                         "re-control: the groups have no value network (surefoot up --value FILE)");
+    }
+    bool lagrangian = spec->search.selection == SEARCH_SELECTION_LAGRANGIAN;
+    double lambda = lagrangian ? spec->search.lagrangian_lambda : 0;
+    uint32_t channels[LIMIT_CHANNELS], n_channels = 0;
+    enum status status = check_template(value, message, models, err);
+    if (status == STATUS_OK) {
+        status = check_rewards(value, spec, models, err);
+    }
+    if (status == STATUS_OK) {
+        status = differ_by_number("R - lambda C with lambda", value->lambda, lambda, err);
+    }
+    if (status == STATUS_OK && lambda > 0) {
+        status = check_channels(value, spec, models, channels, &n_channels, err);
+    }
+    if (status != STATUS_OK) {
+        return blame("spec.method", "re-control: the value network", status, err);
+    }
+    spec->value_steps = (uint32_t)job_field_number(JOB_FIELD_STEPS, message);
+    spec->value_step = job_field_number(JOB_FIELD_ALPHA, message);
+    return STATUS_OK;
 }
 
 void job_critic_take_row(const struct job_spec *spec, const Surefoot__Row *row,

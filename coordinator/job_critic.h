@@ -1,4 +1,4 @@
-// The groups' critic as a job asks it. Part of job_spec, apart for its size.
+// The groups' critic and value network as a job asks them. Part of job_spec, apart for its size.
 #ifndef COORDINATOR_JOB_CRITIC_H
 #define COORDINATOR_JOB_CRITIC_H
 
@@ -9,6 +9,12 @@
 // template, of other costs, modes or discounts, or of other rewards.
 MUST_CHECK enum status job_critic_resolve(struct job_spec *spec, const struct model_set *models,
                                           struct error *err);
+
+// Of a job whose method moves states along the groups' value network: says how.
+// STATUS_INVALID_ARGUMENT: the groups have none, or one of another template, of other rewards than
+// the job's, or of another R - lambda C than its selection goes by (R unless that is lagrangian).
+MUST_CHECK enum status job_critic_resolve_value(struct job_spec *spec,
+                                                const struct model_set *models, struct error *err);
 
 // STATUS_MALFORMED: a row does not foretell what it should, or what it should not.
 MUST_CHECK enum status job_critic_check_row(const struct job_spec *spec, const Surefoot__Row *row,

@@ -442,6 +442,9 @@ enum status job_result_pack(const struct job *job, const struct job_ending *endi
         if (job->spec->search.critic_parts > 0) {
             message->critic_hash = (char *)ending->models->critic.hash;
         }
+        if (job_method_of(job->spec->submit->spec)->follows_value) {
+            message->value_hash = (char *)ending->models->value.hash;
+        }
     }
     enum status status = job->search != NULL ? fill_search(job, ending->outcome, parts) : STATUS_OK;
     bool calibrates = resolved && ending->models != NULL &&

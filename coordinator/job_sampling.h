@@ -23,7 +23,7 @@ struct job_sampling {
 MUST_CHECK enum status job_sampling_check(const Surefoot__JobSpec *spec, struct error *err);
 
 // Fills *out for a checked job under `policy`. A search over candidates samples whatever do_sample
-// says; where it is false, a job of method sample (`alone`) is greedy. max_new_tokens counts up to
+// says; where it is false, a job of one candidate (`alone`) is greedy. max_new_tokens counts up to
 // LIMIT_MAX_TOKENS and half of the context. STATUS_LIMIT: min_tokens is above what max_tokens
 // becomes.
 MUST_CHECK enum status job_sampling_resolve(const Surefoot__JobSpec *spec, bool alone,

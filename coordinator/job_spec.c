@@ -620,7 +620,8 @@ static enum status resolve_states(struct job_spec *spec, const struct model_set 
 
 static enum status resolve_sampling(struct job_spec *spec, const struct model_set *models,
                                     struct error *err) {
-    bool alone = spec->search.method == SEARCH_METHOD_SAMPLE;
+    bool alone = spec->search.method == SEARCH_METHOD_SAMPLE ||
+                 (job_method_of(spec->submit->spec)->follows_value && spec->search.n == 1);
     enum status status =
         job_sampling_resolve(spec->submit->spec, alone, &models->policy, &spec->sampling, err);
     if (status != STATUS_OK) {
@@ -682,6 +683,9 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     status = resolve_states(spec, models, err);
     if (status == STATUS_OK) {
         status = job_critic_resolve(spec, models, err);
+    }
+    if (status == STATUS_OK) {
+        status = job_critic_resolve_value(spec, models, err);
     }
     if (status == STATUS_OK) {
         status = job_calibration_resolve(spec, models, err);

@@ -43,7 +43,9 @@ struct job_spec {
     struct job_sampling sampling; // when resolved
     int32_t *exempt_ids;          // owned; of search
     bool cost_eos_append;
-    size_t state_bytes; // when resolved: of each hidden state that rows carry, 0 none
+    size_t state_bytes;   // when resolved: of each hidden state that rows carry, 0 none
+    uint32_t value_steps; // when resolved: along the groups' value before each token, 0 none
+    double value_step;    // how far each goes
     bool control_tokens_as_written; // content_tokens is as-written
     uint64_t seed;
     uint32_t deadline_ms; // 0 none

@@ -205,9 +205,14 @@ enum status model_set_read(const Surefoot__GroupHello *hello, struct model_set *
         }
         out->n_scorers++;
     }
-    status = critic_description_read(hello->critic, &out->critic, err);
+    status = critic_description_read(hello->critic, false, &out->critic, err);
     if (status != STATUS_OK) {
         error_prefix_field(err, "critic");
+        return status;
+    }
+    status = critic_description_read(hello->value, true, &out->value, err);
+    if (status != STATUS_OK) {
+        error_prefix_field(err, "value");
         return status;
     }
     out->block_tokens_max = hello->has_order_tokens_max && hello->order_tokens_max > 0 &&
@@ -257,17 +262,28 @@ static enum status agree(const struct model_description *ours,
     return STATUS_OK;
 }
 
+static enum status agree_critics(const char *field, const struct critic_description *ours,
+                                 const struct critic_description *other, struct error *err) {
+    return strcmp(ours->hash, other->hash) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID_ARGUMENT, field,
+                           "hash %.12s where the service has %.12s",
+                           other->hash[0] != '\0' ? other->hash : "none",
+                           ours->hash[0] != '\0' ? ours->hash : "none");
+}
+
 enum status model_set_agree(const struct model_set *set, const struct model_set *other,
                             struct error *err) {
     enum status status = agree(&set->policy, &other->policy, "policy", err);
     if (status != STATUS_OK) {
         return status;
     }
-    if (strcmp(set->critic.hash, other->critic.hash) != 0) {
-        return error_set(err, STATUS_INVALID_ARGUMENT, "critic",
-                         "hash %.12s where the service has %.12s",
-                         other->critic.hash[0] != '\0' ? other->critic.hash : "none",
-                         set->critic.hash[0] != '\0' ? set->critic.hash : "none");
+    status = agree_critics("critic", &set->critic, &other->critic, err);
+    if (status == STATUS_OK) {
+        status = agree_critics("value", &set->value, &other->value, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
     if (set->n_scorers != other->n_scorers) {
         return error_set(err, STATUS_INVALID_ARGUMENT, "scorers",

@@ -42,7 +42,8 @@ struct model_set {
     struct model_description scorers[LIMIT_SCORERS];
     size_t n_scorers;
     struct critic_description critic;
-    uint32_t block_tokens_max; // tokens that one order may ask for
+    struct critic_description value; // a value network
+    uint32_t block_tokens_max;       // tokens that one order may ask for
     int32_t exempt_ids[MODEL_EXEMPT_MAX];
     size_t n_exempt;
 };

@@ -86,6 +86,9 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->states = spec->state_bytes > 0;
     message->has_critic = spec->search.critic_parts > 0;
     message->critic = spec->search.critic_parts > 0;
+    message->has_value_steps = message->has_value_step = spec->value_steps > 0;
+    message->value_steps = spec->value_steps;
+    message->value_step = spec->value_step;
     for (size_t i = 0; i < spec->n_scorers; i++) {
         const struct job_scorer *scorer = &spec->scorers[i];
         Surefoot__ScorerSpec *out = &part->scorers[i];

@@ -381,10 +381,20 @@ static void on_purge(const struct request *request, const Surefoot__PurgeJobs *p
 struct status_parts {
     Surefoot__GroupStatus groups[LIMIT_GROUPS];
     Surefoot__GroupStatus *group_list[LIMIT_GROUPS];
-    Surefoot__ModelInfo models[LIMIT_SCORERS + 2];
-    Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 2];
+    Surefoot__ModelInfo models[LIMIT_SCORERS + 3];
+    Surefoot__ModelInfo *model_list[LIMIT_SCORERS + 3];
     size_t n_models;
 };
+
+static void add_critic(const char *name, const struct critic_description *critic,
+                       struct status_parts *parts) {
+    if (critic->hash[0] != '\0') {
+        Surefoot__ModelInfo *info = &parts->models[parts->n_models++];
+        surefoot__model_info__init(info);
+        info->name = info->role = (char *)name;
+        info->hash = (char *)critic->hash;
+    }
+}
 
 static void fill_models(const struct coordinator *coordinator, struct status_parts *parts) {
     const struct model_set *models = groups_models(coordinator->groups);
@@ -395,12 +405,8 @@ static void fill_models(const struct coordinator *coordinator, struct status_par
     for (size_t i = 0; i < models->n_scorers; i++) {
         model_description_fill(&models->scorers[i], &parts->models[parts->n_models++]);
     }
-    if (models->critic.hash[0] != '\0') {
-        Surefoot__ModelInfo *critic = &parts->models[parts->n_models++];
-        surefoot__model_info__init(critic);
-        critic->name = critic->role = (char *)"critic";
-        critic->hash = (char *)models->critic.hash;
-    }
+    add_critic("critic", &models->critic, parts);
+    add_critic("value", &models->value, parts);
     for (size_t i = 0; i < parts->n_models; i++) {
         parts->model_list[i] = &parts->models[i];
     }

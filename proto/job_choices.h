@@ -12,6 +12,7 @@ enum search_method {
     SEARCH_METHOD_SPECULATIVE_REJECTION = 6,
     SEARCH_METHOD_CARDS = 7,
     SEARCH_METHOD_ARGS = 8,
+    SEARCH_METHOD_RE_CONTROL = 9,
 };
 enum search_selection {
     SEARCH_SELECTION_PLAIN = 1,      // by reward R

@@ -15,6 +15,7 @@ enum {
     SPECULATIVE = 1 << SEARCH_METHOD_SPECULATIVE_REJECTION,
     CARDS = 1 << SEARCH_METHOD_CARDS,
     ARGS = 1 << SEARCH_METHOD_ARGS,
+    RE_CONTROL = 1 << SEARCH_METHOD_RE_CONTROL,
     LAGRANGIAN = 1 << SEARCH_SELECTION_LAGRANGIAN,
     PLAIN = 1 << SEARCH_SELECTION_PLAIN,
     AUGMENTED = 1 << SEARCH_SELECTION_AUGMENTED,
@@ -33,6 +34,7 @@ static const char *const methods[] = {
     [SEARCH_METHOD_SPECULATIVE_REJECTION] = "speculative-rejection",
     [SEARCH_METHOD_CARDS] = "cards",
     [SEARCH_METHOD_ARGS] = "args",
+    [SEARCH_METHOD_RE_CONTROL] = "re-control",
     NULL,
 };
 static const char *const selections[] = {
@@ -117,6 +119,10 @@ static const struct job_method method_rows[] = {
                             .block_tokens = 1,
                             .block_fixed = true,
                             .takes_by_rank = true},
+    [SEARCH_METHOD_RE_CONTROL] = {.own_selection = SEARCH_SELECTION_PLAIN,
+                                  .chooses_selection = true,
+                                  .n = 1,
+                                  .follows_value = true},
 };
 
 // The large ranges of real numbers only keep sums away from infinity.
@@ -134,8 +140,9 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                      .low = 1,
                      .high = LIMIT_CANDIDATES,
                      .fallback = 32,
-                     .after = ", 1 for sample",
-                     .methods = BEST_OF_N | BEAM | GUARD | REJECTION | SPECULATIVE | CARDS | ARGS,
+                     .after = ", 1 for sample and re-control",
+                     .methods = BEST_OF_N | BEAM | GUARD | REJECTION | SPECULATIVE | CARDS | ARGS |
+                                RE_CONTROL,
                      .about = "candidates"},
     [JOB_FIELD_SURVIVORS] = {.name = "survivors",
                              .low = 1,
@@ -252,7 +259,8 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                                      .low = 0,
                                      .high = 1e6,
                                      .fallback = 5,
-                                     .methods = BEST_OF_N | BEAM | SPECULATIVE | CARDS | ARGS,
+                                     .methods =
+                                         BEST_OF_N | BEAM | SPECULATIVE | CARDS | ARGS | RE_CONTROL,
                                      .selections = LAGRANGIAN,
                                      .about = "weight of the cost for --selection lagrangian"},
     [JOB_FIELD_FALLBACK_PENALTY] = {.name = "fallback_penalty",
@@ -295,7 +303,7 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
     [JOB_FIELD_EARLY_STOP] = {.name = "early_stop",
                               .kind = JOB_FIELD_KIND_BOOL,
                               .fallback = 1,
-                              .methods = BEST_OF_N | REJECTION,
+                              .methods = BEST_OF_N | REJECTION | RE_CONTROL,
                               .selections = AUGMENTED,
                               .after = ", false where tilt_rank_set is all",
                               .about = "=false: certainly lost candidates grow on"},
@@ -348,6 +356,19 @@ static const struct job_field rows[JOB_FIELDS_COUNT] = {
                          .fallback = 2.5,
                          .methods = ARGS,
                          .about = "weight of the score beside a token's logit"},
+    [JOB_FIELD_STEPS] = {.name = "steps",
+                         .low = 0,
+                         .high = LIMIT_VALUE_STEPS,
+                         .fallback = 30,
+                         .methods = RE_CONTROL,
+                         .about = "along the value's gradient before each token"},
+    [JOB_FIELD_ALPHA] = {.name = "alpha",
+                         .kind = JOB_FIELD_KIND_REAL,
+                         .low = 0,
+                         .high = LIMIT_VALUE_STEP,
+                         .fallback = 0.5,
+                         .methods = RE_CONTROL,
+                         .about = "how far each step goes"},
     [JOB_FIELD_TILT] = {.name = "tilt",
                         .kind = JOB_FIELD_KIND_CHOICE,
                         .choices = tilts,
@@ -501,9 +522,12 @@ double job_field_fallback(enum job_field_index index, const Surefoot__JobSpec *s
     switch (index) {
     case JOB_FIELD_SELECTION:
         return job_method_of(spec)->own_selection;
-    case JOB_FIELD_N:
-        return job_method_of(spec)->n_fixed > 0 ? job_method_of(spec)->n_fixed
-                                                : job_field_get(index)->fallback;
+    case JOB_FIELD_N: {
+        const struct job_method *method = job_method_of(spec);
+        return method->n_fixed > 0 ? method->n_fixed
+               : method->n > 0     ? method->n
+                                   : job_field_get(index)->fallback;
+    }
     case JOB_FIELD_BLOCK_TOKENS:
         return job_method_of(spec)->block_tokens > 0 ? job_method_of(spec)->block_tokens
                                                      : job_field_get(index)->fallback;

@@ -45,6 +45,8 @@ enum job_field_index { // in the order of help and documents
     JOB_FIELD_ENTROPY_THRESHOLD,
     JOB_FIELD_SEGMENT_TOKENS_MIN,
     JOB_FIELD_OMEGA,
+    JOB_FIELD_STEPS,
+    JOB_FIELD_ALPHA,
     JOB_FIELD_TILT,
     JOB_FIELD_TILT_T,
     JOB_FIELD_TILT_N,
@@ -94,13 +96,15 @@ struct job_method {
     enum search_selection own_selection; // of a job that names none
     bool chooses_selection;
     uint32_t n_fixed;      // candidates; 0: as many as are asked for
+    uint32_t n;            // of a job that asks for none; 0: the field's default
     bool without_reward;   // it needs no reward scorer
     uint32_t block_tokens; // of a job that gives none; 0: the field's default
     bool block_fixed;      // and of every job
     bool takes_by_rank;    // it draws no token: sampling options have no effect
+    bool follows_value;    // it moves states along the groups' value network
 };
 
-enum { JOB_FIELD_TEXT_BYTES = 96 };
+enum { JOB_FIELD_TEXT_BYTES = 128 };
 
 const struct job_field *job_field_get(enum job_field_index index); // static storage
 

@@ -22,6 +22,8 @@ enum {
     LIMIT_TRIES = 16,
     LIMIT_TOP_K = 1 << 20,
     LIMIT_TILT_N = 1024,
+    LIMIT_VALUE_STEPS = 1000,
+    LIMIT_VALUE_STEP = 1000000,
     LIMIT_ROLLOUTS = 4096,          // of one prompt
     LIMIT_STOP_STRINGS = 16,
     LIMIT_STOP_BYTES = 256,

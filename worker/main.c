@@ -57,6 +57,7 @@ static enum status open_rank(const struct worker_options *options, struct rank *
     struct rank_options rank_options = {
         .policy_directory = options->policy,
         .critic_path = options->critic[0] != '\0' ? options->critic : NULL,
+        .value_path = options->value[0] != '\0' ? options->value : NULL,
         .n_scorers = options->n_scorers,
         .backend = options->backend,
         .threads = options->threads > 0 ? (int)options->threads : threads_default(options),

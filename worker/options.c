@@ -48,6 +48,7 @@ static const struct option_row rows[] = {
     {"scorer", "NAME=DIR", OPTION_SCORER, MEMBER(scorers), 0, 0, 0,
      "a reward or cost model; up to 8, separated by commas in the environment; default none"},
     TEXT("critic", "FILE", critic, "a latent critic of the policy; default none"),
+    TEXT("value", "FILE", value, "a value network of the policy; default none"),
     NUMBER("threads", "N", threads, 0, 256, "of each rank; default 0: cores / ranks of this host"),
     NUMBER("slots", "N", slots, 1, 4096, "candidates that each rank grows at once; default 64"),
     NUMBER("kv-tokens", "N", kv_tokens, 0, INT64_C(1) << 31,

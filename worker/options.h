@@ -27,6 +27,7 @@ struct worker_options {
     char name[LIMIT_NAME_BYTES + 1]; // "" : host and process make one
     char policy[WORKER_TEXT_BYTES];  // directory
     char critic[WORKER_TEXT_BYTES];  // file; "": none
+    char value[WORKER_TEXT_BYTES];   // file; "": none
     struct worker_scorer scorers[RANK_SCORERS_MAX];
     int n_scorers;
     char backend[16];         // "cpu"

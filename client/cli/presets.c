@@ -70,6 +70,11 @@ static const struct preset presets[] = {
      "method=args selection=lagrangian lagrangian-lambda=5 n=20 omega=2.5 max-tokens=128"},
     {"paper/args-cost", table_2,
      "method=args selection=cost n=20 omega=2.5 max-tokens=128"},
+    {"paper/re-control", table_2,
+     "method=re-control selection=plain steps=30 alpha=0.5 max-tokens=128 temperature=1"},
+    {"paper/re-control-lagrangian", table_2,
+     "method=re-control selection=lagrangian lagrangian-lambda=5 steps=30 alpha=0.5 "
+     "max-tokens=128 temperature=1"},
     {"paper/speculative-rejection", "Sun et al. 2024, arXiv 2410.20290, released code",
      "method=speculative-rejection selection=plain rejection-alpha=0.5 temperature=1 top-k=50"},
     {"paper/cards", "Li et al. 2025, arXiv 2406.16306, released code",

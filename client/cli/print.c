@@ -275,6 +275,7 @@ json_t *print_result_json(const Surefoot__JobResult *result, bool details) {
     set_real(object, "run_ms", result->has_run_ms, result->run_ms);
     json_object_set_new(object, "models", print_models_json(result->models, result->n_models));
     set_text(object, "critic_hash", result->critic_hash);
+    set_text(object, "value_hash", result->value_hash);
     if (details) {
         add_details(object, result);
     }

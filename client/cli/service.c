@@ -119,6 +119,10 @@ static enum status start_group(struct cli *cli, struct service *service, int ind
         push(&arguments, "--critic");
         push(&arguments, settings->critic);
     }
+    if (settings->value[0] != '\0') {
+        push(&arguments, "--value");
+        push(&arguments, settings->value);
+    }
     if (settings->slots > 0) {
         push(&arguments, "--slots");
         push_number(&arguments, settings->slots);

@@ -50,6 +50,12 @@ void service_flags_init(struct service_flags *flags) {
                           .value = "FILE",
                           .help = "of `surefoot critic train`, for jobs with --critic; "
                                   "default none"};
+    *at++ = (struct flag){.name = "value",
+                          .kind = FLAG_TEXT,
+                          .target = &flags->value,
+                          .value = "FILE",
+                          .help = "of `surefoot critic train --form value`, for --method "
+                                  "re-control; default none"};
     *at++ = (struct flag){.name = "reward",
                           .kind = FLAG_LIST,
                           .target = &flags->rewards,
@@ -247,6 +253,10 @@ enum status service_settings_make(const struct cli *cli, const struct service_fl
         status = error_set(err, STATUS_NOT_FOUND, "--latent-critic", "%.200s is not a file",
                            flags->critic);
     }
+    if (status == STATUS_OK && flags->value != NULL &&
+        !resolve_file(flags->value, out->value, sizeof out->value)) {
+        status = error_set(err, STATUS_NOT_FOUND, "--value", "%.200s is not a file", flags->value);
+    }
     return status == STATUS_OK ? find_models(cli, flags, out, err) : status;
 }
 
@@ -289,6 +299,7 @@ static bool differs(const char *name, const struct service_settings *running,
                  {"kv-dtype", running->kv_dtype, asked->kv_dtype},
                  {"comm", running->comm, asked->comm},
                  {"latent-critic", running->critic, asked->critic},
+                 {"value", running->value, asked->value},
                  {"policy", running->policy, asked->policy}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strcmp(name, numbers[i].name) == 0) {
@@ -350,12 +361,12 @@ static json_t *models_json(const struct service_models *models) {
 }
 
 json_t *service_settings_json(const struct service_settings *settings) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o}", "groups",
+    return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o}", "groups",
                      (json_int_t)settings->groups, "ranks", (json_int_t)settings->ranks, "threads",
                      (json_int_t)settings->threads, "slots", (json_int_t)settings->slots,
                      "precision", settings->precision, "kv_dtype", settings->kv_dtype, "comm",
                      settings->comm, "policy", settings->policy, "critic", settings->critic,
-                     "rewards", models_json(&settings->rewards), "costs",
+                     "value", settings->value, "rewards", models_json(&settings->rewards), "costs",
                      models_json(&settings->costs));
 }
 
@@ -394,6 +405,8 @@ bool service_settings_read(const json_t *value, struct service_settings *out) {
         read_text(json_object_get(value, "policy"), SERVICE_MODEL_BYTES, out->policy) &&
         (json_object_get(value, "critic") == NULL || // of a version without
          read_text(json_object_get(value, "critic"), SERVICE_MODEL_BYTES, out->critic)) &&
+        (json_object_get(value, "value") == NULL ||
+         read_text(json_object_get(value, "value"), SERVICE_MODEL_BYTES, out->value)) &&
         read_models(json_object_get(value, "rewards"), &out->rewards) &&
         read_models(json_object_get(value, "costs"), &out->costs);
     if (!good) {

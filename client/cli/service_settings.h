@@ -14,7 +14,7 @@
 enum {
     SERVICE_GROUPS_MAX = 64,
     SERVICE_PATH_BYTES = 4096,
-    SERVICE_FLAGS_COUNT = 14,
+    SERVICE_FLAGS_COUNT = 15,
     SERVICE_MODEL_BYTES = SERVICE_PATH_BYTES + 2 * LIMIT_NAME_BYTES,
     SERVICE_NAME_BYTES = 16,
 };
@@ -29,6 +29,7 @@ struct service_flags {
     uint32_t start_timeout_ms; // until every group is registered
     const char *policy;
     const char *critic; // file
+    const char *value;  // file
     const char *precision;
     const char *kv_dtype;
     struct flag_list rewards; // NAME=DIR
@@ -56,6 +57,7 @@ struct service_settings {
     char comm[SERVICE_NAME_BYTES]; // "mpi", "local"
     char policy[SERVICE_MODEL_BYTES];
     char critic[SERVICE_MODEL_BYTES]; // file; "": none
+    char value[SERVICE_MODEL_BYTES];  // file; "": none
     struct service_models rewards;
     struct service_models costs;
 };

@@ -1,6 +1,7 @@
-// sample and best-of-n: N candidates that know nothing of each other, each grown block by block
-// until it ends. Under the augmented rule a candidate that can no longer become admissible is
-// stopped early (early_stop): the answer is the same without it, only later.
+// sample, best-of-n and re-control: N candidates that know nothing of each other, each grown block
+// by block until it ends; what re-control does besides is the groups' work. Under the augmented
+// rule a candidate that can no longer become admissible is stopped early (early_stop): the answer
+// is the same without it, only later.
 #include "coordinator/search/search_internal.h"
 
 static enum status start(struct search *search) {
@@ -37,6 +38,12 @@ const struct search_method_ops search_sample_ops = {
 };
 
 const struct search_method_ops search_best_of_n_ops = {
+    .candidates_bound = candidates_bound,
+    .start = start,
+    .on_grown = on_grown,
+};
+
+const struct search_method_ops search_re_control_ops = {
     .candidates_bound = candidates_bound,
     .start = start,
     .on_grown = on_grown,

@@ -10,6 +10,7 @@ static const struct search_method_ops *const methods[] = {
     [SEARCH_METHOD_SPECULATIVE_REJECTION] = &search_speculative_rejection_ops,
     [SEARCH_METHOD_CARDS] = &search_cards_ops,
     [SEARCH_METHOD_ARGS] = &search_args_ops,
+    [SEARCH_METHOD_RE_CONTROL] = &search_re_control_ops,
 };
 
 const struct search_method_ops *search_method_find(enum search_method method) {

@@ -82,6 +82,7 @@ extern const struct search_method_ops search_rejection_ops;
 extern const struct search_method_ops search_speculative_rejection_ops;
 extern const struct search_method_ops search_cards_ops;
 extern const struct search_method_ops search_args_ops;
+extern const struct search_method_ops search_re_control_ops;
 
 const struct search_method_ops *search_method_find(enum search_method method);
 

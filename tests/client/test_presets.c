@@ -71,6 +71,9 @@ static void test_constants_are_the_published_ones(void **state) {
     apply("paper/args-cost", &spec, &sampling);
     assert_string_equal(spec.selection, "cost");
     assert_true(spec.n == 20 && spec.omega == 2.5);
+    apply("paper/re-control-lagrangian", &spec, &sampling);
+    assert_true(spec.steps == 30 && spec.alpha == 0.5 && spec.lagrangian_lambda == 5);
+    assert_true(job_field_number(JOB_FIELD_N, &spec) == 1 && spec.max_tokens == 128);
     apply("paper/speculative-rejection", &spec, &sampling);
     assert_true(spec.rejection_alpha == 0.5 && sampling.top_k == 50 && !spec.has_n);
     apply("paper/cards", &spec, &sampling);
@@ -120,10 +123,10 @@ static void test_unknown_presets_are_named(void **state) {
     (void)state;
     struct job_flags flags;
     struct error err;
-    char *args[] = {"--preset", "paper/re-control"};
+    char *args[] = {"--preset", "paper/latent-critic"};
     assert_status(STATUS_INVALID_ARGUMENT, parse(&flags, 2, args, &err));
     assert_string_equal(err.field, "--preset");
-    assert_non_null(strstr(err.message, "paper/re-control"));
+    assert_non_null(strstr(err.message, "paper/latent-critic"));
     job_flags_destroy(&flags);
 }
 

@@ -36,6 +36,8 @@ static void draft_init_numbers(struct draft *draft) {
     SET(*spec, segment_tokens_min, 4);
     SET(*spec, omega, 2.5);
     SET(*spec, critic_keep, 0.7);
+    SET(*spec, steps, 30);
+    SET(*spec, alpha, 0.5);
     SET(*spec, tilt_t, 10);
     SET(*spec, tilt_n, 4);
     SET(*spec, tilt_kl, 0.5);

@@ -10,7 +10,7 @@
 #include "tests/support/process.h"
 #include "tests/support/testkit.h"
 
-enum { WAIT_MS = 240000, PROMPTS = 30, ARGUMENTS_MAX = 24, PATH_BYTES = 4200 };
+enum { WAIT_MS = 240000, PROMPTS = 30, ARGUMENTS_MAX = 40, PATH_BYTES = 4200 };
 
 struct place {
     char *directory;
@@ -303,6 +303,86 @@ static void test_critics_of_other_jobs_and_broken_ones_are_refused(void **state)
     }
 }
 
+#define WRITE "run", "Write a sentence with the words: dog, cat", "--seed", "5", "--details"
+
+// The result of a call that is answered; owned.
+static json_t *answer(const struct place *place, const char *const *arguments) {
+    char *log = call(place, arguments, 0);
+    char *line = strstr(log, "{\"");
+    assert_non_null(line);
+    json_t *result = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_string_equal(json_string_value(json_object_get(result, "outcome")), "COMPLETED");
+    free(log);
+    return result;
+}
+
+static bool same_texts(const json_t *a, const json_t *b) {
+    static const char *const same[] = {"text", "token_ids", "token_logprobs", "reward", "cost"};
+    bool equal = true;
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        assert_non_null(json_object_get(a, same[i]));
+        equal = equal && json_equal(json_object_get(a, same[i]), json_object_get(b, same[i]));
+    }
+    return equal;
+}
+
+static void test_a_value_is_trained_and_followed_on_any_ranks(void **state) {
+    const struct place *place = *state;
+    char value[PATH_BYTES];
+    snprintf(value, sizeof value, "%s/value", place->directory);
+    json_t *report = run(place, value,
+                         (const char *const[]){"--form", "value", "--width", "32", "--batch", "8",
+                                               "--learning-rate", "0.001", "--epochs", "8", NULL},
+                         0);
+    const json_t *terms = json_object_get(report, "terms");
+    assert_string_equal(json_string_value(json_object_get(terms, "form")), "value");
+    assert_int_equal(json_array_size(json_object_get(terms, "channels")), 0);
+    assert_int_equal(json_array_size(json_object_get(report, "at")), 3);
+    json_decref(report);
+
+    json_t *sample = answer(place, (const char *const[]){WRITE, "--method", "sample", NULL});
+    json_t *still = answer(place, (const char *const[]){WRITE, "--method", "re-control", "--alpha",
+                                                        "0", "--value", value, NULL});
+    json_t *moved[2];
+    for (int i = 0; i < 2; i++) {
+        moved[i] =
+            answer(place, (const char *const[]){WRITE, "--method", "re-control", "--value", value,
+                                                "--ranks", i == 0 ? "1" : "2", "--n", "3", NULL});
+    }
+    assert_true(same_texts(sample, still));
+    assert_true(same_texts(moved[0], moved[1]));
+    assert_false(same_texts(sample, moved[0]));
+    const char *hash = json_string_value(json_object_get(moved[0], "value_hash"));
+    assert_true(hash != NULL && strlen(hash) == 64);
+    assert_null(json_object_get(sample, "value_hash"));
+    json_decref(sample);
+    json_decref(still);
+    json_decref(moved[0]);
+    json_decref(moved[1]);
+
+    char critic[PATH_BYTES];
+    snprintf(critic, sizeof critic, "%s", testkit_source_path("models/demo/critic.safetensors"));
+    const struct {
+        const char *arguments[20];
+        const char *said;
+    } cases[] = {
+        {{WRITE, "--method", "re-control", NULL}, "the groups have no value network"},
+        {{WRITE, "--method", "re-control", "--selection", "lagrangian", "--value", value, NULL},
+         "the value network was trained for R - lambda C with lambda 0, the job has 5"},
+        {{WRITE, "--method", "re-control", "--chat-template", "raw", "--value", value, NULL},
+         "the value network was trained for chat template"},
+        {{WRITE, "--method", "re-control", "--value", critic, NULL}, "its form is latent"},
+        {{WRITE, "--critic", "latent", "--latent-critic", value, NULL}, "its form is value"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *log = call(place, cases[i].arguments, 2);
+        if (strstr(log, cases[i].said) == NULL) {
+            fail_msg("\"%s\" is not in:\n%s", cases[i].said, log);
+        }
+        free(log);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_critic_on_any_ranks_whole_or_interrupted, set_up,
@@ -314,6 +394,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_share_of_one_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_critics_of_other_jobs_and_broken_ones_are_refused,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_value_is_trained_and_followed_on_any_ranks, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

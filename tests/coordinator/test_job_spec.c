@@ -280,6 +280,8 @@ EDIT(alpha, d->spec.has_rejection_alpha = true; d->spec.rejection_alpha = 1;)
 EDIT(no_threshold, d->spec.method = "cards";)
 EDIT(args_block, d->spec.method = "args"; d->spec.has_block_tokens = true;
      d->spec.block_tokens = 4;)
+EDIT(steps, d->spec.has_steps = true; d->spec.steps = 1001;)
+EDIT(step_size, d->spec.has_alpha = true; d->spec.alpha = -1;)
 EDIT(omega, d->spec.has_omega = true; d->spec.omega = -1;)
 EDIT(entropy, d->spec.has_entropy_threshold = true; d->spec.entropy_threshold = NAN;)
 EDIT(segment_min, d->spec.has_segment_tokens_min = true;)
@@ -520,6 +522,8 @@ static const struct bad_input bad_messages[] = {
     {edit_no_threshold, INVALID, "spec.reward_threshold", "cards has no default"},
     {edit_args_block, INVALID, "spec.block_tokens", "args takes 1 only"},
     {edit_omega, INVALID, "spec.omega", "[0, 1e+06]"},
+    {edit_steps, LIMIT, "spec.steps", "1000"},
+    {edit_step_size, INVALID, "spec.alpha", "[0, 1e+06]"},
     {edit_entropy, INVALID, "spec.entropy_threshold", "nan"},
     {edit_segment_min, INVALID, "spec.segment_tokens_min", "1..1024"},
     {edit_threshold, INVALID, "spec.reward_threshold", "inf"},
@@ -652,6 +656,10 @@ static void set_start(Surefoot__JobSpec *spec) {
     spec->threshold_start = 0.25;
 }
 
+static void set_steps(Surefoot__JobSpec *spec) {
+    spec->has_steps = true;
+    spec->steps = 7;
+}
 static void set_omega(Surefoot__JobSpec *spec) {
     spec->has_omega = true;
     spec->omega = 1;
@@ -731,34 +739,40 @@ static void test_field_that_the_method_does_not_read_is_refused(void **state) {
         {"spec.threshold_start", set_start},
         {"spec.omega", set_omega},
         {"spec.tilt", set_tilt},
+        {"spec.steps", set_steps},
     };
     static const struct {
         char *method;
         char *selection;
         const char *read; // 'x': by the field of that index
     } methods[] = {
-        {"sample", NULL, "---------------"},
-        {"best-of-n", NULL, "--------------x"},
-        {"best-of-n", "lagrangian", "---------x-----"},
-        {"best-of-n", "augmented", "----------x---x"},
-        {"beam", NULL, "x--------------"},
-        {"beam", "lagrangian", "x--------x-----"},
-        {"beam", "augmented", "x-------x------"},
-        {NULL, NULL, "xxxxxxxxx------"},
-        {"inference-guard", "augmented", "xxxxxxxxx------"},
-        {"rejection", NULL, "----------x----"},
-        {"speculative-rejection", NULL, "-----------x---"},
-        {"speculative-rejection", "lagrangian", "---------x-x---"},
-        {"speculative-rejection", "augmented", "-----------x---"},
-        {"args", NULL, "-------------x-"},
-        {"args", "lagrangian", "---------x---x-"},
+        {"sample", NULL, "----------------"},
+        {"best-of-n", NULL, "--------------x-"},
+        {"best-of-n", "lagrangian", "---------x------"},
+        {"best-of-n", "augmented", "----------x---x-"},
+        {"beam", NULL, "x---------------"},
+        {"beam", "lagrangian", "x--------x------"},
+        {"beam", "augmented", "x-------x-------"},
+        {NULL, NULL, "xxxxxxxxx-------"},
+        {"inference-guard", "augmented", "xxxxxxxxx-------"},
+        {"rejection", NULL, "----------x-----"},
+        {"speculative-rejection", NULL, "-----------x----"},
+        {"speculative-rejection", "lagrangian", "---------x-x----"},
+        {"speculative-rejection", "augmented", "-----------x----"},
+        {"args", NULL, "-------------x--"},
+        {"args", "lagrangian", "---------x---x--"},
+        {"re-control", NULL, "---------------x"},
+        {"re-control", "lagrangian", "---------x-----x"},
+        {"re-control", "augmented", "----------x----x"},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         for (size_t j = 0; j < sizeof fields / sizeof fields[0]; j++) {
             struct draft draft;
             struct job_spec *spec = NULL;
             struct error err = {0};
-            if (i == 0 && (fields[j].set == set_survivors || fields[j].set == set_n_min)) {
+            bool alone = i == 0 || (methods[i].method != NULL &&
+                                    strcmp(methods[i].method, "re-control") == 0);
+            if (alone && (fields[j].set == set_survivors || fields[j].set == set_n_min)) {
                 continue; // of one candidate there is one survivor, the default
             }
             draft_init(&draft);
@@ -1349,7 +1363,7 @@ static bool drafts_agree(const struct draft *a, const struct draft *b) {
 // Gives every field its default, as docs/protocol.md has it.
 static void spell_defaults(struct draft *draft, const char *method) {
     Surefoot__JobSpec *spec = &draft->spec;
-    bool sample = strcmp(method, "sample") == 0;
+    bool sample = strcmp(method, "sample") == 0 || strcmp(method, "re-control") == 0;
     spec->method = (char *)method;
     bool augmented = strcmp(method, "inference-guard") == 0 || strcmp(method, "rejection") == 0;
     spec->selection = augmented ? "augmented" : "plain";
@@ -1389,6 +1403,9 @@ static void spell_defaults(struct draft *draft, const char *method) {
     spec->has_segment_tokens_min = spec->has_omega = true;
     spec->segment_tokens_min = 4;
     spec->omega = 2.5;
+    spec->has_steps = spec->has_alpha = true;
+    spec->steps = 30;
+    spec->alpha = 0.5;
     spec->tilt = "none";
     spec->has_tilt_t = spec->has_tilt_n = spec->has_tilt_kl = spec->has_tilt_beta = true;
     spec->tilt_t = 10;
@@ -1444,8 +1461,8 @@ static void test_defaults_of_a_channel_make_no_other_job(void **state) {
 static void test_default_given_is_the_same_job_as_default_left_out(void **state) {
     (void)state;
     static const char *const names[] = {
-        "inference-guard",       "best-of-n", "beam", "sample", "rejection",
-        "speculative-rejection", "args"};
+        "inference-guard",       "best-of-n", "beam",      "sample", "rejection",
+        "speculative-rejection", "args",      "re-control"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct draft absent;
         struct draft given;
@@ -1494,6 +1511,118 @@ static void test_default_given_is_the_same_job_as_default_left_out(void **state)
     }
 }
 
+// Models whose groups have a value network of the reward, or of reward - lambda cost.
+static struct model_set models_with_value(double lambda) {
+    struct model_set models = demo_models();
+    snprintf(models.scorers[0].hash, sizeof models.scorers[0].hash, "reward-hash");
+    snprintf(models.scorers[1].hash, sizeof models.scorers[1].hash, "cost-hash");
+    snprintf(models.policy.chat_template, sizeof models.policy.chat_template, "beaver");
+    models.value = (struct critic_description){.hash = "value-hash",
+                                               .chat_template = "beaver",
+                                               .n_rewards = 1,
+                                               .rewards = {{.hash = "reward-hash", .weight = 1}},
+                                               .lambda = lambda};
+    if (lambda > 0) {
+        models.value.n_channels = 1;
+        models.value.channels[0] =
+            (struct critic_channel_description){.scorer = {.hash = "cost-hash", .weight = 1},
+                                                .cost_mode = COST_MODE_TOKEN_SUM_POS,
+                                                .cost_eos = COST_EOS_APPEND,
+                                                .admit_rule = ADMIT_RULE_TERMINAL,
+                                                .discount = 0.99,
+                                                .discount_unit = DISCOUNT_UNIT_TOKEN};
+    }
+    return models;
+}
+
+static void test_re_control_moves_states_along_a_value_that_fits(void **state) {
+    (void)state;
+    static const struct {
+        char *selection;
+        double lambda; // of the value
+    } cases[] = {{NULL, 0}, {"lagrangian", 5}, {"augmented", 0}, {"cost", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_set models = models_with_value(cases[i].lambda);
+        struct draft draft;
+        draft_init(&draft);
+        draft.spec.method = "re-control";
+        draft.spec.selection = cases[i].selection;
+        draft.spec.has_alpha = true;
+        draft.spec.alpha = 0.25;
+        struct job_spec *spec = resolve(&draft, &models);
+        assert_int_equal(spec->search.n, 1);
+        assert_int_equal(spec->value_steps, 30);
+        assert_true(spec->value_step == 0.25);
+        job_spec_destroy(spec);
+        draft.spec.method = "best-of-n";
+        draft.spec.has_alpha = false;
+        spec = resolve(&draft, &models);
+        assert_int_equal(spec->value_steps, 0);
+        job_spec_destroy(spec);
+    }
+}
+
+static void test_re_control_without_a_value_that_fits_is_refused_by_name(void **state) {
+    (void)state;
+    struct draft draft;
+    draft_init(&draft);
+    draft.spec.method = "re-control";
+    struct model_set models = demo_models();
+    expect_error(&draft, &models, INVALID, "spec.method", "no value network");
+    models = models_with_value(0);
+    models.value.chat_template[0] = 'B';
+    expect_error(&draft, &models, INVALID, "spec.method", "for chat template Beaver, the job has");
+    models = models_with_value(0);
+    models.value.rewards[0].hash[0] = 'R';
+    expect_error(&draft, &models, INVALID, "spec.method", "a scorer with hash Reward-hash");
+    models = models_with_value(0);
+    models.value.rewards[0].weight = 2;
+    expect_error(&draft, &models, INVALID, "spec.method", "a scorer's weight 2, the job has 1");
+    models = models_with_value(5);
+    expect_error(&draft, &models, INVALID, "spec.method", "lambda 5, the job has 0");
+    draft.spec.selection = "lagrangian";
+    models = models_with_value(0);
+    expect_error(&draft, &models, INVALID, "spec.method", "lambda 0, the job has 5");
+    models = models_with_value(5);
+    models.value.channels[0].discount = 0.5;
+    expect_error(&draft, &models, INVALID, "spec.method", "discount 0.5, the job has 0.99");
+}
+
+static void test_what_a_hello_says_of_a_value_is_checked(void **state) {
+    (void)state;
+    for (int i = 0; i < 7; i++) {
+        Surefoot__CriticReward reward = SUREFOOT__CRITIC_REWARD__INIT;
+        Surefoot__CriticReward *rewards[] = {&reward};
+        Surefoot__CriticInfo info = SUREFOOT__CRITIC_INFO__INIT;
+        info.hash = "h";
+        info.rewards = rewards;
+        info.n_rewards = 1;
+        reward.scorer_hash = "r";
+        reward.weight = 1;
+        static const char *const fields[] = {NULL,     "hash",     "n_parts", "lambda",
+                                             "lambda", "channels", "rewards"};
+        info.hash = i == 1 ? NULL : info.hash;
+        info.n_parts = i == 2 ? 1 : 0;
+        info.lambda = i == 3 ? -1 : i == 4 ? NAN : i == 5 ? 5 : 0;
+        info.n_rewards = i == 6 ? 0 : 1;
+        struct critic_description out;
+        struct error err = {0};
+        enum status status = critic_description_read(&info, true, &out, &err);
+        if (i == 0) {
+            assert_ok(status, &err);
+        } else {
+            assert_true(status != STATUS_OK);
+            assert_string_equal(err.field, fields[i]);
+        }
+    }
+    struct model_set ours = models_with_value(0), other = models_with_value(0);
+    struct error err = {0};
+    assert_ok(model_set_agree(&ours, &other, &err), &err);
+    other.value.hash[0] = 'V';
+    assert_status(INVALID, model_set_agree(&ours, &other, &err));
+    assert_string_equal(err.field, "value");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_fields_are_refused_by_name_and_limit),
@@ -1518,6 +1647,9 @@ int main(void) {
         cmocka_unit_test(test_defaults_of_a_channel_make_no_other_job),
         cmocka_unit_test(test_variables_in_another_order_are_the_same_job),
         cmocka_unit_test(test_default_given_is_the_same_job_as_default_left_out),
+        cmocka_unit_test(test_re_control_moves_states_along_a_value_that_fits),
+        cmocka_unit_test(test_re_control_without_a_value_that_fits_is_refused_by_name),
+        cmocka_unit_test(test_what_a_hello_says_of_a_value_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,8 +21,10 @@ struct scripted {
 };
 
 static enum status draw_script(struct proposal *proposal, struct model_context *context,
-                               const struct tensor *states, struct sampling_row *rows, int32_t n) {
+                               struct tensor *states, const struct decode_move *moves,
+                               struct sampling_row *rows, int32_t n) {
     (void)context, (void)states;
+    (void)moves;
     struct scripted *scripted = (struct scripted *)proposal;
     for (int32_t i = 0; i < n; i++) {
         assert_true(rows[i].position < strlen(scripted->script));

@@ -28,6 +28,7 @@ struct decoder {
     int32_t n_forbidden;
     int32_t batch_rows;
     struct sampling_row *rows;  // [batch_rows]
+    struct decode_move *moves;  // [batch_rows]
     struct forward_item *items; // [batch_rows]
     int32_t *row_index;         // [batch_rows]
     int32_t *live;              // [batch_rows], indices of the tasks that grow
@@ -40,8 +41,10 @@ struct decoder {
 };
 
 static enum status draw_plain(struct proposal *proposal, struct model_context *context,
-                              const struct tensor *states, struct sampling_row *rows, int32_t n) {
+                              struct tensor *states, const struct decode_move *moves,
+                              struct sampling_row *rows, int32_t n) {
     (void)proposal;
+    (void)moves;
     struct tensor logits;
     enum status status = model_logits(context, states, &logits);
     if (status != STATUS_OK) {
@@ -57,8 +60,8 @@ size_t decoder_bytes(const struct model_context *context, const struct decoder_o
     int32_t hidden = model_get_config(model_context_model(context))->hidden_dim;
     size_t states = (size_t)options->n_states, rows = (size_t)options->batch_rows;
     return (states + rows) * (size_t)hidden * sizeof(float) + states * sizeof(int32_t) +
-           rows * (sizeof(struct sampling_row) + sizeof(struct forward_item) +
-                   sizeof(struct follower) + 6 * sizeof(int32_t));
+           rows * (sizeof(struct sampling_row) + sizeof(struct decode_move) +
+                   sizeof(struct forward_item) + sizeof(struct follower) + 6 * sizeof(int32_t));
 }
 
 static bool is_end_id(const struct model_config *config, const struct tokenizer *tokenizer,
@@ -107,6 +110,7 @@ static enum status allocate(struct decoder *decoder, const struct decoder_option
     size_t rows = (size_t)options->batch_rows;
     decoder->free_states = malloc((size_t)options->n_states * sizeof *decoder->free_states);
     decoder->rows = malloc(rows * sizeof *decoder->rows);
+    decoder->moves = malloc(rows * sizeof *decoder->moves);
     decoder->items = malloc(rows * sizeof *decoder->items);
     decoder->row_index = malloc(rows * sizeof *decoder->row_index);
     decoder->live = malloc(rows * sizeof *decoder->live);
@@ -114,7 +118,8 @@ static enum status allocate(struct decoder *decoder, const struct decoder_option
     decoder->leaders = malloc(rows * sizeof *decoder->leaders);
     decoder->followers = malloc(rows * sizeof *decoder->followers);
     decoder->copies = malloc(2 * rows * sizeof *decoder->copies);
-    if (decoder->leaders == NULL || decoder->followers == NULL || decoder->copies == NULL) {
+    if (decoder->moves == NULL || decoder->leaders == NULL || decoder->followers == NULL ||
+        decoder->copies == NULL) {
         return STATUS_NO_MEMORY;
     }
     if (decoder->free_states == NULL || decoder->rows == NULL || decoder->items == NULL ||
@@ -174,6 +179,7 @@ void decoder_destroy(struct decoder *decoder) {
     free(decoder->forbidden);
     free(decoder->free_states);
     free(decoder->rows);
+    free(decoder->moves);
     free(decoder->items);
     free(decoder->row_index);
     free(decoder->live);
@@ -290,7 +296,10 @@ static int32_t find_stop(const struct response *response, const struct decode_pa
 // The policy's numbers left no token to draw.
 static void fail_task(struct decode_task *task, const struct sampling_row *row) {
     error_set(&task->error, STATUS_DEVICE, "policy",
-              row->not_finite
+              row->not_finite && task->params->move.steps > 0
+                  ? "the logits after %d tokens of the response are NaN or infinite: the "
+                    "model's numbers overflow, or the steps along its value are too long"
+              : row->not_finite
                   ? "the logits after %d tokens of the response are NaN or infinite: the "
                     "model's numbers overflow"
               : task->rank > 0 ? "after %d tokens of the response fewer tokens are left than "
@@ -418,6 +427,7 @@ static enum status step(struct decoder *decoder, struct decode_task *tasks, cons
     for (int32_t i = 0; i < count; i++) {
         const struct decode_task *task = &tasks[live[i]];
         decoder->row_index[i] = tasks[decoder->leaders[i]].state;
+        decoder->moves[i] = task->params->move;
         fill_row(decoder, task, &decoder->rows[i]);
     }
     struct tensor batch = decoder->batch;
@@ -425,7 +435,7 @@ static enum status step(struct decoder *decoder, struct decode_task *tasks, cons
     decoder->backend->ops->gather_rows(decoder->backend, &batch, &decoder->states,
                                        decoder->row_index, count);
     enum status status = decoder->proposal->ops->draw(decoder->proposal, decoder->context, &batch,
-                                                      decoder->rows, count);
+                                                      decoder->moves, decoder->rows, count);
     if (status != STATUS_OK) {
         return error_set(err, status, NULL, "drawing the next tokens failed");
     }

@@ -24,6 +24,13 @@ struct decode_stop {
     int32_t bytes;    // > 0
 };
 
+// How o_t is moved before a token is drawn from it: what is kept of it stays. What it is moved
+// along is the proposal's; the plain one takes steps 0 alone.
+struct decode_move {
+    int32_t steps;
+    float size;
+};
+
 // How one job is decoded; borrowed by the tasks.
 struct decode_params {
     struct sampling_params sampling;
@@ -31,18 +38,21 @@ struct decode_params {
     int32_t n_stops;
     int32_t min_tokens; // tokens before an end token; no stop string ends a shorter response
     int32_t max_tokens;
+    struct decode_move move;
     uint64_t seed;
     const int32_t *prompt_ids; // [n_prompt]
     int32_t n_prompt;
 };
 
 // How the next tokens are drawn: the seam for draft-and-verify and steered proposals. `draw` fills
-// token_id and logprob of rows[n] from o_t, states[n, hidden]; one token a row.
+// token_id and logprob of rows[n] from o_t, states[n, hidden], which it may overwrite; one token a
+// row.
 struct proposal;
 struct proposal_ops {
     const char *name;
     enum status (*draw)(struct proposal *proposal, struct model_context *context,
-                        const struct tensor *states, struct sampling_row *rows, int32_t n);
+                        struct tensor *states, const struct decode_move *moves,
+                        struct sampling_row *rows, int32_t n);
 };
 
 // Embedded first in each implementation's struct.

@@ -202,8 +202,8 @@ static enum status create_policy_context(struct rank *rank,
     struct decoder_options options = {.n_states = held_max(rank) + jobs_max(rank),
                                       .batch_rows = rank->policy.options.output_rows};
     rank->decoder_bytes = decoder_bytes(rank->policy.context, &options);
-    status = decoder_create(rank->policy.context, rank->policy.tokenizer, NULL, &options,
-                            &rank->decoder);
+    status = decoder_create(rank->policy.context, rank->policy.tokenizer, rank_value_proposal(rank),
+                            &options, &rank->decoder);
     return status == STATUS_OK ? status : error_set(err, status, NULL, "no memory for the decoder");
 }
 
@@ -364,6 +364,9 @@ enum status rank_open(const struct rank_options *options, struct rank **out, str
     if (status == STATUS_OK) {
         status = open_models(rank, options, err);
     }
+    if (status == STATUS_OK && options->value_path != NULL) {
+        status = rank_value_open(rank, options->value_path, err);
+    }
     if (status == STATUS_OK) {
         status = create_contexts(rank, options, err);
     }
@@ -424,6 +427,7 @@ void rank_close(struct rank *rank) {
     scorer_close(rank->lexical);
     rank_critic_close(rank);
     decoder_destroy(rank->decoder);
+    rank_value_close(rank);
     close_model(&rank->policy);
     for (int i = 0; i < rank->n_scorers; i++) {
         close_model(&rank->scorers[i]);
@@ -489,6 +493,7 @@ void rank_describe(struct rank *rank, Surefoot__GroupHello *hello) {
     hello->n_exempt_ids = rank->n_exempt;
     hello->exempt_ids = rank->exempt_ids;
     rank_critic_describe(rank, hello);
+    rank_value_describe(rank, hello);
 }
 
 void rank_get_counts(const struct rank *rank, struct rank_counts *counts) {

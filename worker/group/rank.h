@@ -24,6 +24,7 @@ struct rank_scorer_options {
 struct rank_options {
     const char *policy_directory;
     const char *critic_path; // of a latent critic of the policy; NULL: none
+    const char *value_path;  // of a value network of the policy; NULL: none
     struct rank_scorer_options scorers[RANK_SCORERS_MAX];
     int n_scorers;
     const char *backend;      // "cpu"

@@ -10,11 +10,7 @@ struct rank_critic {
     int32_t *states; // [slots], rows of o_t
     float *raw;      // [slots, outputs]
     int32_t n_outputs;
-    Surefoot__CriticInfo info; // what rank_critic_describe lends out
-    Surefoot__CriticChannel channels[CRITIC_CHANNELS_MAX];
-    Surefoot__CriticChannel *channel_list[CRITIC_CHANNELS_MAX];
-    Surefoot__CriticReward rewards[CRITIC_REWARDS_MAX];
-    Surefoot__CriticReward *reward_list[CRITIC_REWARDS_MAX];
+    struct rank_critic_info info; // what rank_critic_describe lends out
 };
 
 static void describe_channel(const struct critic_channel *channel, Surefoot__CriticChannel *out) {
@@ -32,39 +28,64 @@ static void describe_channel(const struct critic_channel *channel, Surefoot__Cri
     out->block_tokens = (uint32_t)channel->block_tokens;
 }
 
-static void describe(struct rank_critic *critic) {
-    const struct critic_terms *terms = critic_get_terms(critic->critic);
-    surefoot__critic_info__init(&critic->info);
-    critic->info.hash = (char *)critic_get_hash(critic->critic);
-    critic->info.chat_template = (char *)terms->chat_template;
-    critic->info.has_n_parts = true;
-    critic->info.n_parts = (uint32_t)terms->n_parts;
+void rank_critic_info_fill(const struct critic *critic, struct rank_critic_info *out) {
+    const struct critic_terms *terms = critic_get_terms(critic);
+    Surefoot__CriticInfo *message = &out->message;
+    surefoot__critic_info__init(message);
+    message->hash = (char *)critic_get_hash(critic);
+    message->chat_template = (char *)terms->chat_template;
+    message->has_n_parts = !critic_terms_are_value(terms);
+    message->n_parts = message->has_n_parts ? (uint32_t)terms->n_parts : 0;
+    message->has_lambda = critic_terms_are_value(terms);
+    message->lambda = terms->lambda;
     for (int32_t i = 0; i < terms->n_channels; i++) {
-        describe_channel(&terms->channels[i], &critic->channels[i]);
-        critic->channel_list[i] = &critic->channels[i];
+        describe_channel(&terms->channels[i], &out->channels[i]);
+        out->channel_list[i] = &out->channels[i];
     }
-    critic->info.channels = critic->channel_list;
-    critic->info.n_channels = (size_t)terms->n_channels;
+    message->channels = out->channel_list;
+    message->n_channels = (size_t)terms->n_channels;
     for (int32_t i = 0; i < terms->n_rewards; i++) {
-        surefoot__critic_reward__init(&critic->rewards[i]);
-        critic->rewards[i].scorer_hash = (char *)terms->rewards[i].hash;
-        critic->rewards[i].has_weight = true;
-        critic->rewards[i].weight = terms->rewards[i].weight;
-        critic->reward_list[i] = &critic->rewards[i];
+        surefoot__critic_reward__init(&out->rewards[i]);
+        out->rewards[i].scorer_hash = (char *)terms->rewards[i].hash;
+        out->rewards[i].has_weight = true;
+        out->rewards[i].weight = terms->rewards[i].weight;
+        out->reward_list[i] = &out->rewards[i];
     }
-    critic->info.rewards = critic->reward_list;
-    critic->info.n_rewards = (size_t)terms->n_rewards;
+    message->rewards = out->reward_list;
+    message->n_rewards = (size_t)terms->n_rewards;
 }
 
 // By hash: that of a policy says its shape too.
-static enum status check_policy(const struct rank *rank, const struct critic_terms *terms,
-                                struct error *err) {
+static enum status check_terms(const struct rank *rank, const struct critic_terms *terms,
+                               const char *field, bool is_value, struct error *err) {
     const char *hash = model_get_hash(rank->policy.model);
+    if (critic_terms_are_value(terms) != is_value) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, field, "its form is %s: it is no %s",
+                         critic_form_name(terms->form),
+                         is_value ? "value network" : "latent critic");
+    }
     return strcmp(terms->policy_hash, hash) == 0
                ? STATUS_OK
-               : error_set(err, STATUS_INVALID_ARGUMENT, "critic",
+               : error_set(err, STATUS_INVALID_ARGUMENT, field,
                            "was trained for the policy with hash %.12s, this one has %.12s",
                            terms->policy_hash, hash);
+}
+
+enum status rank_critic_open_file(const struct rank *rank, const char *path, const char *field,
+                                  bool is_value, struct critic **out, struct error *err) {
+    struct critic *critic = NULL;
+    enum status status = critic_open(path, rank->backend, rank->slots, &critic, err);
+    if (status != STATUS_OK) {
+        error_prefix_field(err, field);
+        return status;
+    }
+    status = check_terms(rank, critic_get_terms(critic), field, is_value, err);
+    if (status != STATUS_OK) {
+        critic_close(critic);
+        return status;
+    }
+    *out = critic;
+    return STATUS_OK;
 }
 
 enum status rank_critic_open(struct rank *rank, const char *path, struct error *err) {
@@ -73,24 +94,18 @@ enum status rank_critic_open(struct rank *rank, const char *path, struct error *
         return error_set(err, STATUS_NO_MEMORY, "critic", "no memory for it");
     }
     struct rank_critic *critic = rank->critic;
-    enum status status = critic_open(path, rank->backend, rank->slots, &critic->critic, err);
-    if (status != STATUS_OK) {
-        error_prefix_field(err, "critic");
-        return status;
-    }
-    const struct critic_terms *terms = critic_get_terms(critic->critic);
-    status = check_policy(rank, terms, err);
+    enum status status = rank_critic_open_file(rank, path, "critic", false, &critic->critic, err);
     if (status != STATUS_OK) {
         return status;
     }
-    critic->n_outputs = critic_output_count(terms);
+    critic->n_outputs = critic_output_count(critic_get_terms(critic->critic));
     size_t slots = (size_t)rank->slots;
     critic->states = malloc(slots * sizeof *critic->states);
     critic->raw = malloc(slots * (size_t)critic->n_outputs * sizeof *critic->raw);
     if (critic->states == NULL || critic->raw == NULL) {
         return error_set(err, STATUS_NO_MEMORY, "critic", "no memory for it");
     }
-    describe(critic);
+    rank_critic_info_fill(critic->critic, &critic->info);
     return STATUS_OK;
 }
 
@@ -104,7 +119,7 @@ void rank_critic_close(struct rank *rank) {
 }
 
 void rank_critic_describe(const struct rank *rank, Surefoot__GroupHello *hello) {
-    hello->critic = rank->critic != NULL ? &rank->critic->info : NULL;
+    hello->critic = rank->critic != NULL ? &rank->critic->info.message : NULL;
 }
 
 static bool is_asked(const struct rank_item *item) {

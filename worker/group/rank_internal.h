@@ -97,6 +97,7 @@ struct rank {
     int32_t context_tokens; // longest prompt + response
 
     struct rank_critic *critic; // NULL: none
+    struct rank_value *value;   // NULL: none
 
     struct id_table job_table;       // (job id, 0)
     struct rank_job *jobs;           // [job_table.capacity]
@@ -198,5 +199,31 @@ void rank_critic_describe(const struct rank *rank, Surefoot__GroupHello *hello);
 // Puts into the unfinished rows of jobs that ask for it what the critic foretells. A candidate for
 // which that is no number fails. STATUS_NO_MEMORY, STATUS_DEVICE.
 MUST_CHECK enum status rank_critic_run(struct rank *rank, struct rank_item *items, int32_t n);
+
+// What a critic says of itself in a hello; points into itself and borrows the critic's texts.
+struct rank_critic_info {
+    Surefoot__CriticInfo message;
+    Surefoot__CriticChannel channels[CRITIC_CHANNELS_MAX];
+    Surefoot__CriticChannel *channel_list[CRITIC_CHANNELS_MAX];
+    Surefoot__CriticReward rewards[CRITIC_REWARDS_MAX];
+    Surefoot__CriticReward *reward_list[CRITIC_REWARDS_MAX];
+};
+void rank_critic_info_fill(const struct critic *critic, struct rank_critic_info *out);
+// Opens a critic or, with `is_value`, a value network for the policy; errors name `field`.
+MUST_CHECK enum status rank_critic_open_file(const struct rank *rank, const char *path,
+                                             const char *field, bool is_value, struct critic **out,
+                                             struct error *err);
+
+// rank_value.c. Opens the value network at `path` for the policy, whose decoder is to draw by its
+// proposal, and describes it in `hello`. Errors as of rank_critic_open.
+MUST_CHECK enum status rank_value_open(struct rank *rank, const char *path, struct error *err);
+void rank_value_close(struct rank *rank);
+void rank_value_describe(const struct rank *rank, Surefoot__GroupHello *hello);
+struct proposal *rank_value_proposal(const struct rank *rank); // NULL: there is none
+// How the job of `message` moves states. STATUS_UNSUPPORTED: there is nothing to move them along;
+// STATUS_LIMIT.
+MUST_CHECK enum status rank_value_read_move(const struct rank *rank,
+                                            const Surefoot__GroupJob *message,
+                                            struct decode_move *out, struct error *err);
 
 #endif

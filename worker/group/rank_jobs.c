@@ -376,12 +376,16 @@ static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message
     if (job->critic && rank->critic == NULL) {
         return error_set(err, STATUS_UNSUPPORTED, "critic", "this group has none");
     }
+    enum status status = rank_value_read_move(rank, message, &job->params.move, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     struct chat chat = {0};
     struct chat_message *messages = make_messages(message, &chat.n_messages);
     json_t *variables = make_variables(message);
-    enum status status = messages != NULL && variables != NULL
-                             ? make_chat(message, &chat, err)
-                             : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for messages");
+    status = messages != NULL && variables != NULL
+                 ? make_chat(message, &chat, err)
+                 : error_set(err, STATUS_NO_MEMORY, NULL, "no memory for messages");
     chat.messages = messages;
     chat.variables = variables;
     if (status == STATUS_OK) {
