@@ -710,7 +710,7 @@ static void test_job_has_every_field_given_or_default(void **state) {
                 "\"rejection_alpha\":0.5,\"threshold_start\":0.5,\"accept_temperature\":0.7,"
                 "\"entropy_threshold\":3.0,\"segment_tokens_min\":4,\"omega\":2.5,\"states\":false,"
                 "\"steps\":30,\"alpha\":0.5,"
-                "\"critic\":\"off\","
+                "\"critic\":\"off\",\"critic_keep\":0.7,"
                 "\"rejection_alpha\":0.5,\"tilt\":\"none\",\"tilt_t\":10.0,\"tilt_n\":4,"
                 "\"tilt_kl\":0.5,\"tilt_beta\":0.0,\"tilt_rank_set\":\"admissible\","
                 "\"tilt_sampler\":\"ranks\",\"calibrate\":false,"

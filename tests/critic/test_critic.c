@@ -203,7 +203,7 @@ static void test_wrong_terms_are_named(void **state) {
         enum status status;
         const char *field;
     } cases[] = {
-        {"\"surefoot_critic\":\"1\"", "\"surefoot_critic\":\"2\"", STATUS_VERSION,
+        {"\"surefoot_critic\":\"2\"", "\"surefoot_critic\":\"3\"", STATUS_VERSION,
          "surefoot_critic"},
         {"policy_hash", "policy_hush", STATUS_MALFORMED, "terms.policy_hush"},
         {"\\\"aaaa", "\\\"aaxa", STATUS_MALFORMED, "terms.policy_hash"},
