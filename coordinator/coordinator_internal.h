@@ -29,13 +29,13 @@ struct write {
     struct job_spec *spec; // WRITE_JOB: owned
     uint8_t *bytes;        // WRITE_JOB: [size] packed spec, owned
     size_t size;           // WRITE_RESULT too
-    int64_t accepted_ms; // WRITE_JOB: since 1970
+    int64_t accepted_ms;   // WRITE_JOB: since 1970
     char key[LIMIT_JOB_KEY_BYTES + 1];
     uint64_t job_id;            // WRITE_RESULT, WRITE_LOSSES; set by the commit of WRITE_JOB
     struct store_losses losses; // WRITE_LOSSES
     enum status status;
     struct error err;
-    bool is_new;  // WRITE_JOB, WRITE_RESULT: not in the store before
+    bool is_new;                  // WRITE_JOB, WRITE_RESULT: not in the store before
     int64_t done_before_ms;       // WRITE_PURGE: since 1970
     struct store_removed removed; // WRITE_CLOSE, WRITE_PURGE
 };
@@ -57,8 +57,8 @@ struct coordinator {
     size_t write_bytes;    // of jobs among the turn's writes
     uint64_t stored_bytes; // of jobs and results in the store
     size_t loaded_bytes;   // of the specifications in memory, packed
-    uint64_t n_stored;  // jobs in the store
-    uint64_t n_results; // of them finished
+    uint64_t n_stored;     // jobs in the store
+    uint64_t n_results;    // of them finished
     uint32_t n_running;
     int64_t started_ms;
     int64_t busy_ns; // in turns, since then
@@ -91,8 +91,7 @@ void coordinator_drop_job(struct coordinator *coordinator, struct job *job);
 MUST_CHECK enum status coordinator_add_job(struct coordinator *coordinator, uint64_t job_id,
                                            struct job_spec *spec, size_t spec_bytes,
                                            int64_t accepted_realtime_ms,
-                                           const struct channel_peer *peer,
-                                           struct job **out);
+                                           const struct channel_peer *peer, struct job **out);
 
 // server.c
 void server_on_message(struct coordinator *coordinator, const struct channel_peer *peer,
@@ -105,8 +104,8 @@ void server_stop(struct coordinator *coordinator);
 void server_on_written(struct coordinator *coordinator, struct write *write);
 
 // faults.c
-// A group was lost, or failed one of its orders, or stalled while it had these `n`: the jobs in them
-// become suspects, or end when that is proved.
+// A group was lost, or failed one of its orders, or stalled while it had these `n`: the jobs in
+// them become suspects, or end when that is proved.
 void faults_on_lost_orders(struct coordinator *coordinator,
                            const struct scheduler_order *const *orders, size_t n,
                            const struct error *cause);

@@ -122,8 +122,7 @@ enum status check_job_field(enum job_field_index index, const Surefoot__JobSpec 
     switch (row->kind) {
     case JOB_FIELD_KIND_U32: {
         uint32_t ignored = 0;
-        double high =
-            row->up_to_n ? job_field_number(JOB_FIELD_N, spec) : row->high;
+        double high = row->up_to_n ? job_field_number(JOB_FIELD_N, spec) : row->high;
         return check_count(present, (uint32_t)value, (uint32_t)row->low, (uint32_t)high, field,
                            &ignored, err);
     }

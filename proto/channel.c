@@ -247,8 +247,8 @@ static enum status open_channel(struct channel_context *context, bool is_router,
     channel->message_bytes_max = options->message_bytes_max;
     if (options->unsent_bytes_max > 0) {
         ASSERT(is_router);
-        status = unsent_create(options->unsent_bytes_max, options->unsent_total_max,
-                               &channel->unsent);
+        status =
+            unsent_create(options->unsent_bytes_max, options->unsent_total_max, &channel->unsent);
         if (status != STATUS_OK) {
             channel_close(channel);
             return error_set(err, status, NULL, "no memory for a channel");

@@ -37,8 +37,8 @@ MUST_CHECK enum status safety_check_costs(const struct search_spec *spec,
 // blocks.
 uint32_t safety_shortest_block(const struct search_spec *spec);
 
-// Whether a candidate's state inside a block says as much of a certain loss as at its end: costs and
-// discounts go by tokens in every channel.
+// Whether a candidate's state inside a block says as much of a certain loss as at its end: costs
+// and discounts go by tokens in every channel.
 bool safety_shows_inside_blocks(const struct search_spec *spec);
 
 // The budget comparison: admissible is z >= 0, that is cost <= budget; exactly met is admissible.

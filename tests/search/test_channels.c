@@ -67,7 +67,8 @@ static struct search_channel random_channel(const struct job *job, uint32_t inde
     if (channel.cost_mode == COST_MODE_TOKEN_SUM_POS) {
         channel.budget = fabs(channel.budget);
     } else {
-        // Scores are in [-0.6, 0.8], weights at most 2, of 4 scorers; a difference of scores is lower.
+        // Scores are in [-0.6, 0.8], weights at most 2, of 4 scorers; a difference of scores is
+        // lower.
         double lowest = channel.cost_mode == COST_MODE_END_DELTA ? -8.0 * 1.4 : -8.0 * 0.6;
         channel.cost_min = channel.has_cost_min ? lowest : 0.0;
     }

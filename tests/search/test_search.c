@@ -845,8 +845,8 @@ static void test_nothing_aborts_where_costs_fall_on_ends_of_blocks(void **state)
     }
 }
 
-// Where the first search ends with nothing within budget, and nowhere else, the second begins at the
-// prompt, hotter, with candidates of its own.
+// Where the first search ends with nothing within budget, and nowhere else, the second begins at
+// the prompt, hotter, with candidates of its own.
 static void test_a_hotter_search_follows_one_without_an_answer(void **state) {
     (void)state;
     static const struct step none = {0};

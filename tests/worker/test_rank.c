@@ -284,8 +284,7 @@ static void test_an_items_temperature_is_in_place_of_the_jobs(void **state) {
     }
     for (uint64_t candidate = 5; candidate <= 6; candidate++) {
         order_add_item(order, 22, candidate, 0, NULL, 0, FIXTURE_BLOCK);
-        Surefoot__OrderItem *item =
-            order_add_item(order, 21, candidate, 0, NULL, 0, FIXTURE_BLOCK);
+        Surefoot__OrderItem *item = order_add_item(order, 21, candidate, 0, NULL, 0, FIXTURE_BLOCK);
         item->has_temperature = true;
         item->temperature = 4;
     }

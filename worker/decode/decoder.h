@@ -124,8 +124,8 @@ struct decode_task {
     struct sequence *sequence;
     struct response *response; // grows
     int32_t state; // row of o_t: of the newest token before and, of an unfinished response, after
-    int32_t grow_tokens;         // > 0
-    struct token_values penalty; // subtracted from the logits of every step
+    int32_t grow_tokens;                    // > 0
+    struct token_values penalty;            // subtracted from the logits of every step
     const struct sampling_params *sampling; // in place of the params', NULL: those
     uint64_t lineage;
     // 0 draws; else every token is the one of this place by raw logit: no option but min_tokens

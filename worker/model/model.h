@@ -28,10 +28,10 @@ struct model_weights {
     struct tensor final_norm;     // [1, hidden]
     struct weight lm_head;        // [vocab, hidden]; packed from the embedding when tied
     struct weight score; // [model_config_score_rows, hidden], always PRECISION_STORED; CLASS, SCORE
-    float score_bias;     // SCORE; 0 where none is stored
-    float score_mean;     // normaliser buffers; 0 and 1 when absent
-    float score_std;      // the divisor itself: sqrt(var) + 1e-8
-    float *inv_freq;      // device memory [rotary_dim / 2], radians per position
+    float score_bias;    // SCORE; 0 where none is stored
+    float score_mean;    // normaliser buffers; 0 and 1 when absent
+    float score_std;     // the divisor itself: sqrt(var) + 1e-8
+    float *inv_freq;     // device memory [rotary_dim / 2], radians per position
     float *long_inv_freq; // likewise in contexts of long texts (rope_is_long); NULL: the same
 };
 
