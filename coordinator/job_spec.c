@@ -330,6 +330,7 @@ static void take_fields(const Surefoot__JobSpec *spec, struct search_spec *out) 
     out->fallback_temperature = job_field_is_read(JOB_FIELD_FALLBACK_TEMPERATURE, spec)
                                     ? job_field_number(JOB_FIELD_FALLBACK_TEMPERATURE, spec)
                                     : 0;
+    out->n_prefixes = (uint32_t)spec->n_fallback_prefixes;
     out->early_stop = job_field_number(JOB_FIELD_EARLY_STOP, spec) != 0;
     out->rejection_alpha = job_field_number(JOB_FIELD_REJECTION_ALPHA, spec);
     out->seed = spec->has_seed ? spec->seed : 0;
@@ -360,6 +361,30 @@ static enum status check_sampling_lists(const Surefoot__Sampling *sampling, stru
         char field[ERROR_FIELD_BYTES];
         snprintf(field, sizeof field, "spec.sampling.stop[%zu]", i);
         status = check_text(sampling->stop[i], LIMIT_STOP_BYTES, field, err);
+    }
+    return status;
+}
+
+// Each is a beginning of an answer; only one method falls back on them.
+static enum status check_prefixes(const Surefoot__JobSpec *spec, struct error *err) {
+    static const char list[] = "spec.fallback_prefixes";
+    enum status status = check_list(spec->n_fallback_prefixes, LIMIT_FALLBACK_PREFIXES, list, err);
+    if (status == STATUS_OK && spec->n_fallback_prefixes > 0 &&
+        job_field_number(JOB_FIELD_METHOD, spec) != SEARCH_METHOD_INFERENCE_GUARD) {
+        return error_set(
+            err, STATUS_INVALID_ARGUMENT, list, "has no effect on method %s; leave it out",
+            job_choice_name(JOB_FIELD_METHOD, (int)job_field_number(JOB_FIELD_METHOD, spec)));
+    }
+    for (size_t i = 0; status == STATUS_OK && i < spec->n_fallback_prefixes; i++) {
+        char field[ERROR_FIELD_BYTES];
+        snprintf(field, sizeof field, "%s[%zu]", list, i);
+        status = check_text(spec->fallback_prefixes[i], LIMIT_PREFIX_BYTES, field, err);
+        for (size_t j = 0; status == STATUS_OK && j < i; j++) {
+            if (strcmp(spec->fallback_prefixes[j], spec->fallback_prefixes[i]) == 0) {
+                status = error_set(err, STATUS_INVALID_ARGUMENT, field,
+                                   "is entry %zu again, and would be searched twice", j);
+            }
+        }
     }
     return status;
 }
@@ -429,6 +454,9 @@ static enum status check_message(const Surefoot__SubmitJob *submit, struct job_s
     }
     if (status == STATUS_OK) {
         status = job_sampling_check(spec, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_prefixes(spec, err);
     }
     if (status == STATUS_OK) {
         status = check_bound(&out->search, err);
@@ -677,6 +705,9 @@ enum status job_spec_resolve(struct job_spec *spec, const struct model_set *mode
     if (spec->search.block_tokens > models->block_tokens_max) {
         spec->search.block_tokens = models->block_tokens_max;
     }
+    spec->search.prefix_tokens_max = LIMIT_PREFIX_BYTES < models->block_tokens_max
+                                         ? LIMIT_PREFIX_BYTES
+                                         : models->block_tokens_max;
     if (spec->search.block_tokens_max > models->block_tokens_max) {
         spec->search.block_tokens_max = models->block_tokens_max;
     }

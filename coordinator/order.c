@@ -82,6 +82,8 @@ static void fill_job(const struct job *job, struct job_part *part) {
     message->max_tokens = spec->search.max_tokens;
     message->has_cost_eos_append = true;
     message->cost_eos_append = spec->cost_eos_append;
+    message->prefixes = asked->fallback_prefixes;
+    message->n_prefixes = asked->n_fallback_prefixes;
     message->has_states = spec->state_bytes > 0;
     message->states = spec->state_bytes > 0;
     message->has_critic = spec->search.critic_parts > 0;
@@ -149,6 +151,10 @@ static void fill_item(struct order_parts *parts, size_t index, struct scheduler_
         message->entropy_stop = item->entropy_stop;
         message->has_entropy_after = true;
         message->entropy_after = item->entropy_after;
+    }
+    if (item->prefix_index > 0) {
+        message->has_prefix_index = true;
+        message->prefix_index = item->prefix_index;
     }
     if (item->temperature > 0) {
         message->has_temperature = true;

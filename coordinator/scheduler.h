@@ -46,6 +46,7 @@ struct scheduler_item {
     uint32_t token_rank;
     float entropy_stop;                    // nats
     uint32_t entropy_after;                // tokens
+    uint32_t prefix_index;                 // likewise
     float temperature;                     // likewise, 0: the job's
     uint32_t attempts;                     // the caller's: times a living group gave no row
     int avoid;                             // group that was lost with it or did it badly, -1 none

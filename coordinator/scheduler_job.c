@@ -107,6 +107,7 @@ static bool push_grow(struct scheduler_job *job, const struct search_grow *grow)
     item->entropy_stop = grow->entropy_stop;
     item->entropy_after = grow->entropy_after;
     item->temperature = grow->temperature;
+    item->prefix_index = grow->prefix_index;
     item->avoid = -1;
     item->n_tokens = grow->n_tokens;
     if (grow->n_tokens > 0) {

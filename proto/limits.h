@@ -25,6 +25,8 @@ enum {
     LIMIT_VALUE_STEPS = 1000,
     LIMIT_VALUE_STEP = 1000000,
     LIMIT_ROLLOUTS = 4096, // of one prompt
+    LIMIT_FALLBACK_PREFIXES = 8,
+    LIMIT_PREFIX_BYTES = 256, // of each; as many tokens at most
     LIMIT_STOP_STRINGS = 16,
     LIMIT_STOP_BYTES = 256,
     LIMIT_LOGIT_BIAS = 1024,

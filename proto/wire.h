@@ -12,7 +12,7 @@
 #include "client.pb-c.h" // IWYU pragma: export
 #include "group.pb-c.h"  // IWYU pragma: export
 
-enum { WIRE_SCHEMA_MAJOR = 1, WIRE_SCHEMA_MINOR = 10 };
+enum { WIRE_SCHEMA_MAJOR = 1, WIRE_SCHEMA_MINOR = 11 };
 
 enum wire_type {
     WIRE_CLIENT_REQUEST,    // Surefoot__ClientRequest

@@ -105,6 +105,8 @@ static struct flag *add_sampling_flags(struct flag *at, struct job_flags *flags)
                    LIMIT_MAX_TOKENS, "no end of text before; default 0");
     at =
         add(at, "logit-bias", FLAG_LIST, &flags->logit_bias, "TOKEN=X", "repeatable; default none");
+    at = add(at, "fallback-prefix", FLAG_LIST, &flags->fallback_prefixes, "TEXT",
+             "where nothing is safe, a search of answers that begin so; repeatable; default none");
     return add(at, "stop", FLAG_LIST, &flags->stop, "TEXT",
                "end before this text; repeatable; default none");
 }
@@ -291,6 +293,8 @@ enum status job_flags_finish(struct job_flags *flags, struct error *err) {
     set_list(&flags->forbidden, &lexical->n_forbidden, &lexical->forbidden);
     set_list(&flags->required_regex, &lexical->n_required_regex, &lexical->required_regex);
     set_list(&flags->forbidden_regex, &lexical->n_forbidden_regex, &lexical->forbidden_regex);
+    set_list(&flags->fallback_prefixes, &flags->spec.n_fallback_prefixes,
+             &flags->spec.fallback_prefixes);
     set_list(&flags->stop, &flags->sampling.n_stop, &flags->sampling.stop);
     flags->spec.sampling = &flags->sampling;
     enum status status = turns_check(&flags->turns, err);

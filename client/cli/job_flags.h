@@ -13,7 +13,7 @@
 #include "common/date.h"
 #include "proto/job_fields.h"
 
-enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 30 };
+enum { JOB_FLAGS_COUNT = JOB_FIELDS_COUNT + 31 };
 
 struct job_flag_text { // of a field's flag
     char name[FIELD_FLAG_NAME_BYTES];
@@ -36,6 +36,7 @@ struct job_flags {
     Surefoot__Calibration calibration;        // of the prompt set last
     struct flag_list logit_bias;
     struct flag_list stop;
+    struct flag_list fallback_prefixes;
     struct flag_list scorers;
     struct channel_flags channels;
     struct flag_list required;

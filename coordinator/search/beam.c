@@ -329,17 +329,42 @@ static enum status sort_children(struct search *search, struct beam *beam, bool 
     return STATUS_OK;
 }
 
+// The search begins with one child, which is a given text.
+static enum status start_with_prefix(struct search *search, struct beam *beam, uint32_t index) {
+    beam->n = 1;
+    clear_penalties(search, beam);
+    beam->children.count = 0;
+    beam->try_index = search->spec.tries; // it is the same at every try
+    enum status status = make_children(search, beam);
+    if (status == STATUS_OK) {
+        struct candidate *child = beam->children.items[0];
+        child->prefix_index = index;
+        child->grow_tokens = search->spec.prefix_tokens_max < search->spec.max_tokens
+                                 ? search->spec.prefix_tokens_max
+                                 : search->spec.max_tokens;
+    }
+    return status;
+}
+
+// Searches that may follow the first.
+static uint32_t count_fallbacks(const struct search_spec *spec) {
+    return (spec->fallback_temperature > 0 ? 1 : 0) + spec->n_prefixes;
+}
+
 // No candidate is left. Where none ended within budget, the search begins anew at the prompt with
-// the next fallback, if there is one.
+// the next fallback, if there is one: hotter, then with each prefix.
 static enum status end_search(struct search *search, struct beam *beam) {
-    bool hotter =
-        search->ops->retries && search->spec.fallback_temperature > 0 && search->n_restarts == 0;
-    if (search->n_admissible > 0 || !hotter) {
+    const struct search_spec *spec = &search->spec;
+    bool over = search->n_admissible > 0 || search->n_restarts == count_fallbacks(spec);
+    if (over || !search->ops->retries) {
         return STATUS_OK;
     }
+    uint32_t n_hotter = spec->fallback_temperature > 0 ? 1 : 0;
     search->n_restarts++;
-    search->temperature = (float)search->spec.fallback_temperature;
-    return start_step(search, beam);
+    search->temperature = search->n_restarts <= n_hotter ? (float)spec->fallback_temperature : 0;
+    return search->n_restarts <= n_hotter
+               ? start_step(search, beam)
+               : start_with_prefix(search, beam, search->n_restarts - n_hotter);
 }
 
 static enum status finish_step(struct search *search, struct beam *beam, bool rescued) {
@@ -481,8 +506,7 @@ static enum status on_grown(struct search *search, struct candidate *candidate) 
 static uint64_t candidates_bound(const struct search_spec *spec) {
     uint64_t steps = blocks_count(spec);
     uint64_t tries = search_method_find(spec->method)->retries ? spec->tries : 1;
-    uint64_t searches = spec->fallback_temperature > 0 ? 2 : 1;
-    return spec->n * steps * tries * searches;
+    return spec->n * steps * tries * (1 + (uint64_t)count_fallbacks(spec)) + spec->n_prefixes;
 }
 
 const struct search_method_ops search_beam_ops = {

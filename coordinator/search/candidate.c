@@ -252,6 +252,9 @@ static enum status check_scores(const struct candidate *candidate, const struct 
 }
 
 uint32_t candidate_shortest_row(const struct candidate *candidate, const struct search_spec *spec) {
+    if (candidate->prefix_index > 0) {
+        return 1;
+    }
     bool varies = spec->entropy_threshold > 0 && spec->segment_tokens_min < candidate->grow_tokens;
     return varies ? spec->segment_tokens_min : candidate->grow_tokens;
 }
@@ -315,8 +318,10 @@ static void append_tokens(struct candidate *candidate, const struct search_spec 
     // A block that was only begun goes on.
     candidate->n_blocks += candidate->in_block ? 0 : 1;
     history->block_ends[candidate->n_blocks - 1] = candidate->n_tokens;
-    candidate->in_block = spec->abort_tokens > 0 && row->finish == SEARCH_FINISH_NONE &&
+    candidate->in_block = spec->abort_tokens > 0 && candidate->prefix_index == 0 &&
+                          row->finish == SEARCH_FINISH_NONE &&
                           candidate->n_tokens < candidate->block_end;
+    candidate->prefix_index = 0; // what comes now is drawn, or scored
     candidate->grown = true;
 }
 

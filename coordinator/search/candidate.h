@@ -36,6 +36,7 @@ struct candidate {
     uint32_t grow_tokens;   // what is or will be asked for; 0: scores alone
     uint32_t unread_by;     // likewise: scorers, by bit, that leave it out while it goes on
     uint32_t unread;        // scorers that have left out its newest block
+    uint32_t prefix_index;  // 1-based: the next block is a given text, 0: it is drawn
     uint32_t token_rank;    // 0 draws; else the place by logit of the token that it takes
     double lagrangian_cost; // C, see preference.h
     double reward;

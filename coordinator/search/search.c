@@ -274,6 +274,7 @@ bool search_next(struct search *search, struct search_grow *out) {
         .token_rank = candidate->token_rank,
         .entropy_stop = (float)search->spec.entropy_threshold,
         .entropy_after = candidate_shortest_row(candidate, &search->spec),
+        .prefix_index = candidate->prefix_index,
         .temperature = search->temperature,
         .penalty_ids = search->penalties.token_ids,
         .penalties = search->penalties.values,

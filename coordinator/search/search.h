@@ -62,6 +62,8 @@ struct search_spec {
     double fallback_cap;    // logits
     // inference-guard: of a second search where the first finds no answer within budget, 0: none.
     double fallback_temperature;
+    uint32_t n_prefixes;        // searches after that whose answers begin with given texts
+    uint32_t prefix_tokens_max; // of each, > 0
     bool early_stop;        // best-of-n, rejection; others never go on from a certain loss
     double rejection_alpha; // speculative-rejection: share given up at a block's end, [0, 1)
     uint64_t seed;          // the job's
@@ -105,6 +107,7 @@ struct search_grow {
     uint32_t token_rank;         // 0 draws; else the token of this place by logit is taken
     float entropy_stop;          // nats at which the block ends, 0 off; then
     uint32_t entropy_after;      // the fewest tokens that it has, > 0
+    uint32_t prefix_index;       // 1-based: the text that is its first block, 0: it is drawn
     float temperature;           // in place of the job's; 0: the job's
     const uint32_t *penalty_ids; // [n_penalties] sparse logit penalties of a fallback try, or NULL
     const float *penalties;

@@ -261,6 +261,15 @@ EDIT(n_min, d->spec.has_n_min = true; d->spec.n_min = 33;)
 EDIT(patience, d->spec.has_patience = true; d->spec.patience = LIMIT_MAX_TOKENS + 1;)
 EDIT(abort, d->spec.has_abort_tokens = true; d->spec.abort_tokens = LIMIT_BLOCK_TOKENS + 1;)
 EDIT(hot, d->spec.has_fallback_temperature = true; d->spec.fallback_temperature = 101;)
+static char *prefix_texts[LIMIT_FALLBACK_PREFIXES + 1] = {"No.", "Well,", "",  "No.", "No.",
+                                                         "a",   "b",     "c", "d"};
+EDIT(prefix_empty, d->spec.fallback_prefixes = prefix_texts; d->spec.n_fallback_prefixes = 3;)
+EDIT(prefix_twice, d->spec.fallback_prefixes = prefix_texts + 3;
+     d->spec.n_fallback_prefixes = 2;)
+EDIT(prefixes, d->spec.fallback_prefixes = prefix_texts;
+     d->spec.n_fallback_prefixes = LIMIT_FALLBACK_PREFIXES + 1;)
+EDIT(prefix_method, d->spec.fallback_prefixes = prefix_texts; d->spec.n_fallback_prefixes = 1;
+     d->spec.method = "best-of-n";)
 EDIT(max_zero, d->spec.has_max_tokens = true;)
 EDIT(max, d->spec.has_max_tokens = true; d->spec.max_tokens = LIMIT_MAX_TOKENS + 1;)
 EDIT(tries_zero, d->spec.has_tries = true;)
@@ -504,6 +513,10 @@ static const struct bad_input bad_messages[] = {
     {edit_patience, LIMIT, "spec.patience", "0..8192"},
     {edit_abort, LIMIT, "spec.abort_tokens", "0..1024"},
     {edit_hot, INVALID, "spec.fallback_temperature", "[0, 100]"},
+    {edit_prefix_empty, INVALID, "spec.fallback_prefixes[2]", "256"},
+    {edit_prefix_twice, INVALID, "spec.fallback_prefixes[1]", "twice"},
+    {edit_prefixes, LIMIT, "spec.fallback_prefixes", "8"},
+    {edit_prefix_method, INVALID, "spec.fallback_prefixes", "best-of-n"},
     {edit_max_zero, INVALID, "spec.max_tokens", "1..8192"},
     {edit_max, LIMIT, "spec.max_tokens", "1..8192"},
     {edit_tries_zero, INVALID, "spec.tries", "1..16"},

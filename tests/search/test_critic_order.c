@@ -244,8 +244,53 @@ static void test_what_has_ended_is_never_left_unscored(void **state) {
     search_destroy(search);
 }
 
+// The search ends over its budget; another one begins with a given text, grown once and then
+// scored like what is drawn.
+static void test_a_given_text_is_scored_where_it_stands(void **state) {
+    (void)state;
+    struct search_spec spec = make_spec(1, true);
+    spec.critic_unread = 3;
+    spec.critic_keep = 0.5;
+    spec.n_prefixes = 1;
+    struct search *search = world_open_search(&spec);
+    struct search_grow grow;
+    const uint32_t token = 5;
+    const float logprob = -1;
+    const float cost = 9;
+    for (int i = 0; i < N; i++) { // all end, over the budget
+        assert_true(search_next(search, &grow));
+        const struct search_score scores[WORLD_SCORERS] = {
+            {.end_score = 1}, {.end_score = cost, .token_scores = &cost, .n_token_scores = 1}};
+        const struct search_row row = {.candidate_id = grow.candidate_id,
+                                       .token_ids = &token,
+                                       .logprobs = &logprob,
+                                       .n_tokens = 1,
+                                       .finish = SEARCH_FINISH_EOS,
+                                       .text = "a",
+                                       .scores = scores,
+                                       .n_places = 1};
+        struct error err = {0};
+        assert_ok(search_on_row(search, &row, &err), &err);
+    }
+    assert_true(search_next(search, &grow));
+    assert_int_equal(grow.prefix_index, 1);
+    const uint64_t id = grow.candidate_id;
+    answer_share(search, &grow, 0.1F, 1, 0, 0);
+    assert_true(search_next(search, &grow));
+    assert_int_equal(grow.candidate_id, id);
+    assert_int_equal(grow.grow_tokens, 0);
+    assert_int_equal(grow.prefix_index, 0);
+    answer_share(search, &grow, 0.1F, 1, 1, 0.1F);
+    assert_true(search_next(search, &grow));
+    assert_int_equal(grow.parent_id, id);
+    assert_int_equal(grow.prefix_index, 0);
+    assert_int_equal(grow.grow_tokens, 1);
+    search_destroy(search);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_given_text_is_scored_where_it_stands),
         cmocka_unit_test(test_what_has_ended_is_never_left_unscored),
         cmocka_unit_test(test_scorers_read_the_critics_choice_and_decide),
         cmocka_unit_test(test_the_rest_is_read_before_a_step_is_given_up),

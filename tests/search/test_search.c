@@ -892,6 +892,55 @@ static void test_a_hotter_search_follows_one_without_an_answer(void **state) {
     search_destroy(search);
 }
 
+// After the hotter search one for each prefix: a child that is the text, then children of it, drawn
+// as the first search's.
+static void test_prefixes_follow_a_hotter_search(void **state) {
+    (void)state;
+    const struct step over = {.n_ended = 8, .cost = 9};
+    static const struct step goes_on = {0};
+    struct search_spec spec = guard_spec(8, 2, 6);
+    spec.fallback_temperature = 2;
+    spec.tries = 1;
+    spec.n_prefixes = 2;
+    spec.prefix_tokens_max = 4;
+    struct search *search = world_open_search(&spec);
+    uint32_t grow_tokens = 0;
+    assert_int_equal(answer_step(search, &over, &grow_tokens), 8);
+    assert_int_equal(answer_step(search, &over, &grow_tokens), 8);
+    for (uint32_t prefix = 1; prefix <= 2; prefix++) {
+        struct search_grow grow;
+        assert_true(search_next(search, &grow));
+        assert_int_equal(grow.prefix_index, prefix);
+        assert_int_equal(grow.grow_tokens, 4);
+        assert_true(grow.n_tokens == 0 && grow.temperature == 0);
+        assert_false(search_next(search, &grow));
+        const uint32_t tokens[3] = {1, 2, 3}; // one fewer than there is room for
+        const float logprobs[3] = {0};
+        const float costs[3] = {0};
+        struct search_score scores[WORLD_SCORERS];
+        world_scores(scores, 0, costs, 3, 0);
+        const struct search_row row = {.candidate_id = grow.candidate_id,
+                                       .token_ids = tokens,
+                                       .logprobs = logprobs,
+                                       .n_tokens = 3,
+                                       .scores = scores,
+                                       .n_places = 3};
+        struct error err;
+        assert_ok(search_on_row(search, &row, &err), &err);
+        assert_int_equal(answer_step(search, prefix == 1 ? &over : &goes_on, &grow_tokens), 8);
+        assert_int_equal(grow_tokens, 2);
+    }
+    const struct step within = {.n_ended = 8};
+    assert_int_equal(answer_step(search, &within, &grow_tokens), 8);
+    assert_int_equal(grow_tokens, 1);
+    struct search_answer answer;
+    search_get_answer(search, &answer);
+    assert_true(answer.found && search_is_done(search));
+    assert_int_equal(answer.n_restarts, 3);
+    assert_true(search_candidate_count(search) <= search_candidates_bound(&spec));
+    search_destroy(search);
+}
+
 // The unfinished job reports its nearest candidate and never an answer.
 static void test_cut_short_is_never_an_answer(void **state) {
     (void)state;
@@ -937,6 +986,7 @@ int main(void) {
         cmocka_unit_test(test_abort_gives_the_same_answers_in_fewer_tokens),
         cmocka_unit_test(test_nothing_aborts_where_costs_fall_on_ends_of_blocks),
         cmocka_unit_test(test_a_hotter_search_follows_one_without_an_answer),
+        cmocka_unit_test(test_prefixes_follow_a_hotter_search),
         cmocka_unit_test(test_cut_short_is_never_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

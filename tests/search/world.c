@@ -30,6 +30,7 @@ struct search_spec world_spec(enum search_method method, enum search_selection s
         .block_growth = 1,
         .block_tokens_max = block_tokens,
         .n_min = n,
+        .prefix_tokens_max = 8,
         .max_tokens = max_tokens,
         .tries = 2,
         .tilt.transform = TILT_TRANSFORM_NONE,

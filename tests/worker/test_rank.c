@@ -305,6 +305,51 @@ static void test_an_items_temperature_is_in_place_of_the_jobs(void **state) {
     wire_free(WIRE_GATHERED, rows);
 }
 
+// A prefix is a block of its own: its tokens and their log-probabilities, as a candidate has them
+// that happened to draw it; children go on behind it.
+static void test_a_prefix_is_a_given_block(void **state) {
+    struct rank_fixture *fixture = *state;
+    char *texts[] = {"a b", "b a"};
+    struct order_fixture *order = order_create();
+    struct order_job job = rank_fixture_jobs[0];
+    job.id = 41;
+    Surefoot__GroupJob *message = order_add_job(order, &job);
+    message->prefixes = texts;
+    message->n_prefixes = 2;
+    for (uint64_t candidate = 1; candidate <= 3; candidate++) {
+        Surefoot__OrderItem *item = order_add_item(order, 41, candidate, 0, NULL, 0, FIXTURE_BLOCK);
+        item->has_prefix_index = true;
+        item->prefix_index = candidate < 3 ? 2 : 1;
+    }
+    Surefoot__Gathered *rows = order_run(fixture->rank, order);
+    const Surefoot__Row *row = order_find_row(rows, 41, 1);
+    const Surefoot__Row *again = order_find_row(rows, 41, 2);
+    assert_null(row->error);
+    assert_in_range(row->n_token_ids, 1, FIXTURE_BLOCK);
+    assert_int_equal(row->finish, 0);
+    assert_int_equal(row->n_scores, again->n_scores);
+    assert_memory_equal(row->token_ids, again->token_ids,
+                        row->n_token_ids * sizeof *row->token_ids);
+    assert_memory_equal(row->logprobs, again->logprobs, row->n_token_ids * sizeof *row->logprobs);
+    const Surefoot__Row *other = order_find_row(rows, 41, 3);
+    assert_true(
+        row->n_token_ids != other->n_token_ids ||
+        memcmp(row->token_ids, other->token_ids, row->n_token_ids * sizeof *row->token_ids) != 0);
+    order_destroy(order);
+    order = order_create();
+    order_add_item(order, 41, 4, 1, row->token_ids, row->n_token_ids, FIXTURE_BLOCK);
+    Surefoot__OrderItem *bad = order_add_item(order, 41, 5, 0, NULL, 0, FIXTURE_BLOCK);
+    bad->has_prefix_index = true;
+    bad->prefix_index = 3;
+    Surefoot__Gathered *next = order_run(fixture->rank, order);
+    assert_null(order_find_row(next, 41, 4)->error);
+    assert_non_null(order_find_row(next, 41, 5)->error);
+    assert_string_equal(order_find_row(next, 41, 5)->error->field, "prefix_index");
+    order_destroy(order);
+    wire_free(WIRE_GATHERED, rows);
+    wire_free(WIRE_GATHERED, next);
+}
+
 static void test_finished_rows_have_text_and_nothing_held(void **state) {
     struct rank_fixture *fixture = *state;
     struct order_job job = rank_fixture_jobs[0];
@@ -665,6 +710,7 @@ int main(void) {
         cmocka_unit_test(test_rebuilt_candidates_equal_held_ones),
         cmocka_unit_test(test_waves_and_evictions_change_no_row),
         cmocka_unit_test(test_penalty_changes_only_its_item),
+        cmocka_unit_test(test_a_prefix_is_a_given_block),
         cmocka_unit_test(test_an_items_temperature_is_in_place_of_the_jobs),
         cmocka_unit_test(test_finished_rows_have_text_and_nothing_held),
         cmocka_unit_test(test_stop_string_and_lexical_scorer_reach_the_row),

@@ -339,7 +339,8 @@ static enum status append_token(struct decoder *decoder, const struct decode_tas
 static const struct sampling_params raw_params = {
     .temperature = 1, .top_p = 1, .repetition_penalty = 1};
 
-static void fill_row(const struct decoder *decoder, const struct decode_task *task,
+// `target`: how long the response is at the end of the block.
+static void fill_row(const struct decoder *decoder, const struct decode_task *task, int32_t target,
                      struct sampling_row *row) {
     const struct decode_params *params = task->params;
     const struct response *response = task->response;
@@ -350,6 +351,9 @@ static void fill_row(const struct decoder *decoder, const struct decode_task *ta
                                            : &params->sampling,
         .penalty = task->penalty,
         .rank = task->rank,
+        .given = task->given != NULL
+                     ? task->given[response->n_tokens - (target - task->grow_tokens)] + 1
+                     : 0,
         .wants_entropy = task->entropy_stop > 0,
         .prompt_ids = params->prompt_ids,
         .n_prompt = params->n_prompt,
@@ -428,7 +432,7 @@ static enum status step(struct decoder *decoder, struct decode_task *tasks, cons
         const struct decode_task *task = &tasks[live[i]];
         decoder->row_index[i] = tasks[decoder->leaders[i]].state;
         decoder->moves[i] = task->params->move;
-        fill_row(decoder, task, &decoder->rows[i]);
+        fill_row(decoder, task, decoder->targets[i], &decoder->rows[i]);
     }
     struct tensor batch = decoder->batch;
     batch.rows = count;

@@ -131,6 +131,7 @@ struct decode_task {
     // 0 draws; else every token is the one of this place by raw logit: no option but min_tokens
     // says which can be taken.
     int32_t rank;
+    const int32_t *given; // [grow_tokens] the tokens that it grows by, no end tokens; NULL: none
     // Above 0: the block ends before a token whose distribution, by raw logits at temperature 1,
     // has so many nats of entropy or more, once it has entropy_after > 0 tokens.
     float entropy_stop;

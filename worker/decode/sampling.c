@@ -494,12 +494,17 @@ void sampling_draw(const struct sampling_kernels *kernels, float *logits, int32_
             edit_row(&work, row);
         }
     }
-    if (work.largest == -INFINITY) {
-        return;
+    if (row->given > 0) {
+        row->token_id = row->given - 1;
+    } else if (work.largest > -INFINITY) {
+        work.u = rng_uniform(row->seed, row->lineage, row->position, 0);
+        row->token_id =
+            row->rank > 0 ? take_rank(&work, row->rank) : sample(&work, &plan, row->params);
     }
-    work.u = rng_uniform(row->seed, row->lineage, row->position, 0);
-    row->token_id = row->rank > 0 ? take_rank(&work, row->rank) : sample(&work, &plan, row->params);
     if (row->token_id >= 0) {
         row->logprob = (float)((double)sampling_edit_original(&work.edit, row->token_id) - log_sum);
+    }
+    if (row->given > 0 && row->logprob == -INFINITY) {
+        row->token_id = -1;
     }
 }

@@ -49,6 +49,7 @@ struct sampling_row {
     // 0 draws; else the token of this place in the order (logit descending, id ascending) is taken,
     // after the edits.
     int32_t rank;
+    int32_t given; // 0 as above; else the token of the id below it is taken, whatever the edits say
     bool wants_entropy;
     int32_t token_id; // out; -1 when nothing can be drawn
     bool not_finite;  // out: a logit is NaN or +inf; nothing is drawn then

@@ -75,6 +75,9 @@ static enum status check_item(const Surefoot__Order *order, const Surefoot__Orde
     if (status == STATUS_OK) {
         status = check_tokens(item->tokens, item->n_tokens, limits->vocab_size, "tokens", err);
     }
+    if (status == STATUS_OK) {
+        status = check_range(item->prefix_index, 0, LIMIT_FALLBACK_PREFIXES, "prefix_index", err);
+    }
     return status == STATUS_OK ? check_drawing(item, limits->vocab_size, err) : status;
 }
 

@@ -86,6 +86,15 @@ static enum status check_item(const struct rank *rank, const Surefoot__Order *or
         return error_set(err, STATUS_INVALID_ARGUMENT, "grow_tokens",
                          "is 0 for a candidate that has nothing to score");
     }
+    uint32_t prefix = item->item->prefix_index;
+    if (prefix > 0 && (prefix > LIMIT_FALLBACK_PREFIXES || item->item->n_tokens > 0 ||
+                       item->job->prefix_counts[prefix - 1] == 0 ||
+                       (uint32_t)item->job->prefix_counts[prefix - 1] > grow)) {
+        return error_set(
+            err, STATUS_INVALID_ARGUMENT, "prefix_index",
+            "%u names no prefix of the job that begins a response of at most %u tokens", prefix,
+            grow);
+    }
     enum status status = check_tokens(rank, item->item, item->job, err);
     return status == STATUS_OK ? read_penalty(rank, order, item->item, &item->penalty, err)
                                : status;

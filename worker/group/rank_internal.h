@@ -44,6 +44,8 @@ struct rank_job {
     int32_t *bias_ids;   // owned, of params.sampling.bias
     float *bias_values;  // likewise
     char *stop_text;     // owned, of params.stops
+    int32_t *prefixes[LIMIT_FALLBACK_PREFIXES]; // owned, tokens of each
+    int32_t prefix_counts[LIMIT_FALLBACK_PREFIXES];
     bool states;         // its rows carry o_t
     bool critic;         // and what the critic foretells
     struct rank_job_scorer scorers[RANK_SCORERS_MAX];

@@ -36,6 +36,9 @@ static void release(struct rank *rank, struct rank_job *job) {
     free(job->bias_ids);
     free(job->bias_values);
     free(job->stop_text);
+    for (int i = 0; i < LIMIT_FALLBACK_PREFIXES; i++) {
+        free(job->prefixes[i]);
+    }
     *job = (struct rank_job){.state = -1};
 }
 
@@ -359,6 +362,54 @@ static enum status open_scorers(struct rank *rank, const Surefoot__GroupJob *mes
     return STATUS_OK;
 }
 
+// Each begins an answer and leaves room for more.
+static enum status read_prefix(const struct rank *rank, const char *text, struct rank_job *job,
+                               int index, struct error *err) {
+    size_t count = 0;
+    int32_t *ids = malloc(LIMIT_PREFIX_BYTES * sizeof *ids);
+    job->prefixes[index] = ids;
+    if (ids == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, NULL, "no memory for a prefix");
+    }
+    enum status status =
+        tokenizer_encode(rank->policy.tokenizer, text, strlen(text), TOKENIZER_CONTINUATION, ids,
+                         LIMIT_PREFIX_BYTES, &count, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    bool ends = count == 0;
+    for (size_t i = 0; i < count; i++) {
+        ends = ends || decoder_is_end(rank->decoder, ids[i]);
+    }
+    if (ends || count >= (size_t)job->params.max_tokens) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, NULL,
+                         ends
+                             ? "begins no answer: of its %zu tokens one ends a text, or it has none"
+                             : "%zu tokens leave no room under max_tokens",
+                         count);
+    }
+    job->prefix_counts[index] = (int32_t)count;
+    return STATUS_OK;
+}
+
+static enum status read_prefixes(const struct rank *rank, const Surefoot__GroupJob *message,
+                                 struct rank_job *job, struct error *err) {
+    if (message->n_prefixes > LIMIT_FALLBACK_PREFIXES) {
+        return error_set(err, STATUS_LIMIT, "fallback_prefixes", "%zu are above the limit %d",
+                         message->n_prefixes, LIMIT_FALLBACK_PREFIXES);
+    }
+    for (size_t i = 0; i < message->n_prefixes; i++) {
+        enum status status = read_prefix(rank, message->prefixes[i], job, (int)i, err);
+        if (status != STATUS_OK) {
+            char field[ERROR_FIELD_BYTES];
+            snprintf(field, sizeof field, "fallback_prefixes[%zu]", i);
+            error_prefix_field(err, field);
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message,
                             struct rank_job *job, struct error *err) {
     bool has_prompt = message->prompt != NULL && message->prompt[0] != '\0';
@@ -394,6 +445,9 @@ static enum status read_job(struct rank *rank, const Surefoot__GroupJob *message
     chat.variables = NULL; // of the policy's template; scorers have theirs
     if (status == STATUS_OK) {
         status = read_sampling(rank, message->sampling, job, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_prefixes(rank, message, job, err);
     }
     if (status == STATUS_OK) {
         status = open_scorers(rank, message, &chat, job, err);

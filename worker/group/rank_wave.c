@@ -278,7 +278,8 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
         }
         items[i].sampling = items[i].job->params.sampling;
         items[i].sampling.temperature = items[i].item->temperature;
-        rank->tasks[n_tasks++] = (struct decode_task){
+        struct decode_task *new_task = &rank->tasks[n_tasks++];
+        *new_task = (struct decode_task){
             .params = &items[i].job->params,
             .sequence = candidate->sequence,
             .response = &candidate->response,
@@ -290,6 +291,11 @@ static enum status grow_all(struct rank *rank, struct rank_item *items, int32_t 
             .rank = (int32_t)items[i].item->token_rank,
             .entropy_stop = items[i].item->entropy_stop,
             .entropy_after = (int32_t)items[i].item->entropy_after};
+        uint32_t prefix = items[i].item->prefix_index;
+        if (prefix > 0) {
+            new_task->given = items[i].job->prefixes[prefix - 1];
+            new_task->grow_tokens = items[i].job->prefix_counts[prefix - 1];
+        }
     }
     if (n_tasks == 0) {
         return STATUS_OK;
