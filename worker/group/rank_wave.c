@@ -39,7 +39,7 @@ static struct scorer_text view(const struct response *response, int32_t n_tokens
 // given, which one that is only scored has its scores of from the beginning.
 static bool reads(const struct rank_item *item, int index, bool given) {
     if (given) {
-        return item->rebuild && item->item->grow_tokens > 0;
+        return item->item->grow_tokens > 0;
     }
     return item->candidate->response.finish != DECODE_FINISH_NONE ||
            (item->item->unread_by >> index & 1) == 0;
@@ -51,7 +51,7 @@ static int32_t list_extensions(struct rank *rank, const struct scorer *scorer,
                                struct rank_item *items, int32_t n, bool given, int32_t count) {
     for (int32_t i = 0; i < n; i++) {
         struct rank_item *item = &items[i];
-        if (item->row->error != NULL) {
+        if (item->row->error != NULL || (given && !item->rebuild)) { // some have no candidate yet
             continue;
         }
         const struct response *response = &item->candidate->response;
