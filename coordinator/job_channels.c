@@ -383,13 +383,20 @@ static enum status place_scorers(struct job_spec *spec, struct error *err) {
     return check_weights(spec, err);
 }
 
+// A default that is written out says what an absent field does.
+static bool is_written_default(enum job_field_index index, const Surefoot__JobSpec *spec) {
+    const struct job_field *field = job_field_get(index);
+    return index == JOB_FIELD_ADMIT_RULE && job_field_number(index, spec) == field->fallback;
+}
+
 // What the job says of channel cost, and no scorer reads.
 static enum status check_cost_is_read(const struct job_spec *spec, struct error *err) {
     static const enum job_field_index fields[] = {JOB_FIELD_BUDGET, JOB_FIELD_COST_MODE,
                                                   JOB_FIELD_ADMIT_RULE, JOB_FIELD_COST_MIN};
     bool is_read = spec->n_channels > 0 && is_named(spec->channels[0], JOB_CHANNEL_COST);
     for (size_t i = 0; !is_read && i < sizeof fields / sizeof fields[0]; i++) {
-        if (job_field_is_set(fields[i], spec->submit->spec)) {
+        const Surefoot__JobSpec *message = spec->submit->spec;
+        if (job_field_is_set(fields[i], message) && !is_written_default(fields[i], message)) {
             char field[ERROR_FIELD_BYTES];
             snprintf(field, sizeof field, "spec.%s", job_field_get(fields[i])->name);
             return spec->n_channels == 0

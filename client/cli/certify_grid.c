@@ -9,7 +9,10 @@
 // Reads "--flag=value" as the command line would. Borrows `text` where the field is a name.
 static enum status set_field(enum job_field_index index, char *text, Surefoot__JobSpec *spec,
                              struct error *err) {
-    const struct flag table[] = {field_flag(index, spec), {.name = NULL}};
+    char flag[FIELD_FLAG_NAME_BYTES];
+    field_flag_name(index, flag);
+    struct flag table[] = {field_flag(index, spec), {.name = NULL}};
+    table[0].name = flag;
     const struct command_line line = {.usage = "certify", .tables = {table}, .n_tables = 1};
     const char *none = NULL;
     int n_positional = 0;

@@ -160,6 +160,7 @@ static enum status set_methods(struct certify_live *live, struct error *err) {
             job_field_clear(i, &spec);
         }
     }
+    spec.n_fallback_prefixes = 0;
     study->methods[study->n_methods++] = (struct study_method){.label = "base", .spec = spec};
     return STATUS_OK;
 }

@@ -197,6 +197,24 @@ static enum status check_drawn(const struct compare *compare, struct error *err)
                             "has no effect on any of the methods, which draw no token");
 }
 
+// Prefixes go with the other searches that a method falls back on.
+static bool reads_prefixes(const Surefoot__JobSpec *spec) {
+    return job_field_is_read(JOB_FIELD_FALLBACK_TEMPERATURE, spec);
+}
+
+static enum status check_prefixes(const struct compare *compare, struct error *err) {
+    bool read = compare->certified != NULL || compare->base->n_fallback_prefixes == 0;
+    for (int j = 0; !read && j < compare->n_methods; j++) {
+        Surefoot__JobSpec spec = *compare->base;
+        Surefoot__Sampling sampling;
+        set_method(compare, &compare->methods[j], &spec, &sampling);
+        read = reads_prefixes(&spec);
+    }
+    return read ? STATUS_OK
+                : error_set(err, STATUS_INVALID_ARGUMENT, "--fallback-prefix",
+                            "has no effect on any of the methods");
+}
+
 // One set of flags for all methods: each flag must mean something to one of them.
 static enum status check_read(const struct compare *compare, struct error *err) {
     for (enum job_field_index i = 0; i < JOB_FIELDS_COUNT; i++) {
@@ -217,7 +235,8 @@ static enum status check_read(const struct compare *compare, struct error *err) 
                              "has no effect on any of the methods");
         }
     }
-    return check_drawn(compare, err);
+    enum status status = check_prefixes(compare, err);
+    return status == STATUS_OK ? check_drawn(compare, err) : status;
 }
 
 // Gives each method of the study the flags that it reads.
@@ -232,6 +251,7 @@ static void set_methods(struct compare *compare) {
                 job_field_clear(j, &spec);
             }
         }
+        spec.n_fallback_prefixes = reads_prefixes(&spec) ? spec.n_fallback_prefixes : 0;
         study->methods[i] = (struct study_method){.label = compare->methods[i].label, .spec = spec};
     }
 }

@@ -17,13 +17,13 @@ static const struct {
     const char *value;
     const char *help;
 } passed[PASSED_FLAGS] = {
-    {"form", "NAME", "latent, value, value-released; default latent"},
+    {"network", "NAME", "latent, value, value-released; default latent"},
     {"lambda", "X", "weight of the cost in a value; default 0: it is of rewards alone"},
     {"parts", "N", "logistic parts of each mixture, 1 to 3; default 3"},
     {"width", "N", "of both inner layers; default: the hidden size"},
     {"batch", "N", "states of one step, default 256; of a value texts, 512"},
     {"epochs", "N", "at most; default 50, of a value 100"},
-    {"patience", "N", "epochs without a better one; default 5, of a value 100"},
+    {"stop-after", "N", "epochs without a better one; default 5, of a value 100"},
     {"learning-rate", "X", "of AdamW; default 0.001, of a value 0.0001"},
     {"weight-decay", "X", "of AdamW; default 0.01, of a value 0"},
 };
@@ -249,7 +249,8 @@ static int verb_train(struct cli *cli, int argc, char **argv) {
             "--rollouts times by method sample; the\nrecords, with states, stand in "
             "OUT.rollouts.jsonl. Run it again after an interruption and it goes on. One\nprompt in "
             "ten is kept to stop by and one to report on. Formulas: docs/methods/critic.md. With "
-            "--form value it is one that\npredicts reward - lambda cost, which --method re-control "
+            "--network value it is one that\npredicts reward - lambda cost, which --method "
+            "re-control "
             "goes up (docs/methods/re-control.md); the\ndefault of --block-tokens is then 1.\n"
             "JSON: out, hash, states, texts, prompts, passed_over, reported_on, terms{policy_hash, "
             "channels, ...},\nbudgets[budget, at[place, n, safe, auroc, brier, auroc_z, brier_z], "

@@ -58,9 +58,10 @@ static enum status export_records(const char *records, const struct exports_opti
                              : exports_write(&file, options, stdout, &counts, err);
     }
     if (status == STATUS_OK) {
-        fprintf(stderr, "%zu answers, %zu of them refusals", counts.written, counts.refused);
-        fprintf(stderr, counts.skipped > 0 ? ", %zu failed items left out\n" : "\n",
-                counts.skipped);
+        fprintf(stderr, "%zu items: %zu answers, %zu refused, %zu failed; %zu failed left out%s\n",
+                counts.written, counts.written - counts.refused - counts.failed, counts.refused,
+                counts.failed, counts.skipped,
+                file.torn_bytes > 0 ? "; a last record that was cut is left out" : "");
     }
     outfile_close(&file);
     return status;

@@ -70,25 +70,13 @@ static enum status print_value(const json_t *value, FILE *out, struct error *err
     return STATUS_OK;
 }
 
-// What was sent: the record's own prompt where columns were joined, else the field that was asked.
-// NULL: messages.
-static const char *prompt_of(const struct answer *answer) {
-    const json_t *own = json_object_get(answer->record, "prompt");
-    const json_t *settings = json_object_get(answer->record, "settings");
-    const char *column = json_string_value(json_object_get(settings, "asked"));
-    if (own == NULL && column != NULL) {
-        own = items_column(answer->input, column);
-    }
-    return json_string_value(own);
-}
-
 // HarmBench's completions: {behaviour: [{"test_case", "generation"}]} (generate_completions.py).
 static enum status add_harmbench(struct export *export, const struct answer *answer,
                                  struct error *err) {
     const json_t *behavior = json_object_get(answer->input, ROWS_BEHAVIOR_FIELD);
     behavior = behavior != NULL ? behavior : json_object_get(answer->record, "id");
     const char *name = json_string_value(behavior);
-    const char *prompt = prompt_of(answer);
+    const char *prompt = json_string_value(items_asked_of(answer->record));
     if (name == NULL || prompt == NULL) {
         return refuse_record(answer,
                              name == NULL ? "its id is no text: HarmBench's behaviours have names"
@@ -211,38 +199,65 @@ static bool is_own_column(const struct form *form, const char *name) {
     return own;
 }
 
+static bool has_column(const struct export *export, const char *name) {
+    for (size_t i = 0; i < json_array_size(export->columns); i++) {
+        if (strcmp(json_string_value(json_array_get(export->columns, i)), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum status add_columns(struct export *export, const struct answer *answer,
                                struct error *err) {
     const char *name = NULL;
     json_t *value = NULL;
     json_object_foreach((json_t *)answer->input, name, value) {
-        size_t i = 0;
-        size_t count = json_array_size(export->columns);
-        while (i < count &&
-               strcmp(json_string_value(json_array_get(export->columns, i)), name) != 0) {
-            i++;
+        if (has_column(export, name)) {
+            continue;
         }
-        if (i == COLUMNS_MAX) {
+        if (json_array_size(export->columns) == COLUMNS_MAX) {
             return refuse_record(answer, "more than 256 columns of items", err);
         }
-        if (i == count && json_array_append_new(export->columns, json_string(name)) != 0) {
+        if (json_array_append_new(export->columns, json_string(name)) != 0) {
             return no_memory(err);
         }
     }
     return STATUS_OK;
 }
 
-// The fields of items that have a name of ours are input.NAME.
-static void print_header(const struct export *export) {
+// The name of an item's field in the header: input.NAME where NAME is one of ours. Owned.
+static enum status column_name(const struct export *export, const char *name, char **out,
+                               struct error *err) {
+    static const char mark[] = "input.";
+    bool own = is_own_column(export->form, name);
+    size_t size = strlen(name) + sizeof mark;
+    *out = malloc(size);
+    if (*out == NULL) {
+        return no_memory(err);
+    }
+    snprintf(*out, size, "%s%s", own ? mark : "", name);
+    if (own && has_column(export, *out)) {
+        return error_set(err, STATUS_INVALID_ARGUMENT, "RECORDS",
+                         "the items have columns %.60s and %.60s, which would have one name", name,
+                         *out);
+    }
+    return STATUS_OK;
+}
+
+static enum status print_header(const struct export *export, struct error *err) {
     FILE *out = export->out;
+    enum status status = STATUS_OK;
     fputs("id", out);
-    for (size_t i = 0; i < json_array_size(export->columns); i++) {
-        const char *name = json_string_value(json_array_get(export->columns, i));
-        char own[ITEMS_NAME_BYTES + 8];
-        snprintf(own, sizeof own, "%s%.120s", is_own_column(export->form, name) ? "input." : "",
-                 name);
-        fputc(',', out);
-        print_cell(own, out);
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(export->columns); i++) {
+        char *name = NULL;
+        status =
+            column_name(export, json_string_value(json_array_get(export->columns, i)), &name, err);
+        if (status == STATUS_OK) {
+            fputc(',', out);
+            print_cell(name, out);
+        }
+        free(name);
     }
     fprintf(out, ",%s", export->form->text_column);
     if (!export->form->bare) {
@@ -252,6 +267,7 @@ static void print_header(const struct export *export) {
         }
     }
     fputs("\r\n", out);
+    return status;
 }
 
 static enum status add_csv(struct export *export, const struct answer *answer, struct error *err) {
@@ -371,6 +387,7 @@ static enum status each_answer(struct export *export, const struct outfile *file
             if (status == STATUS_OK && !left_out) {
                 counts->written++;
                 counts->refused += answer.refused ? 1 : 0;
+                counts->failed += answer.failed ? 1 : 0;
                 status = visit(export, &answer, err);
             }
         }
@@ -393,7 +410,7 @@ enum status exports_write(const struct outfile *file, const struct exports_optio
     }
     if (status == STATUS_OK && export.form->text_column != NULL) {
         status = each_answer(&export, file, add_columns, counts, err);
-        print_header(&export);
+        status = status == STATUS_OK ? print_header(&export, err) : status;
     }
     if (status == STATUS_OK) {
         status = each_answer(&export, file, export.form->add, counts, err);

@@ -16,7 +16,8 @@ struct exports_options {
 
 struct exports_counts {
     size_t written;
-    size_t refused; // of them
+    size_t refused; // of them, as
+    size_t failed;
     size_t skipped;
 };
 

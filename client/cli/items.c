@@ -18,6 +18,39 @@ const json_t *items_column(const json_t *fields, const char *column) {
     return json_object_get(json_object_get(fields, name), dot + 1);
 }
 
+// The field of "A + B" that holds a text, where the other holds none.
+static const json_t *joined_column(const json_t *fields, const char *columns) {
+    const json_t *found = NULL;
+    for (const char *at = columns; at != NULL;) {
+        const char *plus = strstr(at, ITEMS_JOINED);
+        char name[ITEMS_NAME_BYTES];
+        snprintf(name, sizeof name, "%.*s", plus != NULL ? (int)(plus - at) : ITEMS_NAME_BYTES, at);
+        const json_t *value = items_column(fields, name);
+        if (value != NULL && !json_is_null(value) && json_string_length(value) > 0) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = value;
+        }
+        at = plus != NULL ? plus + strlen(ITEMS_JOINED) : NULL;
+    }
+    return found;
+}
+
+const json_t *items_asked_of(const json_t *record) {
+    const json_t *own = json_object_get(record, "prompt");
+    own = own != NULL ? own : json_object_get(record, "messages");
+    const json_t *settings = json_object_get(record, "settings");
+    const char *asked = json_string_value(json_object_get(settings, "asked"));
+    if (own != NULL || asked == NULL) {
+        return own;
+    }
+    const json_t *fields = json_object_get(record, "input");
+    const json_t *column = items_column(fields, asked);
+    return column != NULL || strstr(asked, ITEMS_JOINED) == NULL ? column
+                                                                 : joined_column(fields, asked);
+}
+
 static bool is_white(const char *text) {
     return text[strspn(text, " \t\r\n\v\f")] == '\0';
 }
@@ -341,7 +374,7 @@ static enum status make_items(struct rows *rows, const struct items_choice *choi
     if (benchmark.context == NULL) {
         snprintf(out->asked, sizeof out->asked, "%s", benchmark.ask);
     } else {
-        snprintf(out->asked, sizeof out->asked, "%s + %s",
+        snprintf(out->asked, sizeof out->asked, "%s" ITEMS_JOINED "%s",
                  benchmark.context_first ? benchmark.context : benchmark.ask,
                  benchmark.context_first ? benchmark.ask : benchmark.context);
     }

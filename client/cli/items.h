@@ -14,6 +14,8 @@
 
 enum { ITEMS_NAME_BYTES = 128 };
 
+#define ITEMS_JOINED " + " // between the names of columns that are asked together
+
 struct item {
     json_t *id;             // owned; a text, or a whole number
     json_t *source;         // owned object: all its fields but "id"
@@ -50,6 +52,11 @@ struct items_choice {
     const char *form;   // ROWS_FORMS
     struct turns turns; // what goes around every item; borrowed while the items live
 };
+
+// What a record of a study asked, borrowed: its own prompt or messages, else the field that its
+// settings name; of columns that were to be joined the only one that is not empty. NULL: it holds
+// none.
+const json_t *items_asked_of(const json_t *record);
 
 // Reads `path` (client/benchmarks/rows.h), picks the column that is asked
 // (client/benchmarks/benchmark.h) and the ids: of the benchmark's column, of "id", or the numbers

@@ -22,18 +22,6 @@ static char *value_text(const json_t *value) {
     return text;
 }
 
-// What a record asked: its own prompt or messages, else the field of the item that was asked.
-static const json_t *asked_of(const json_t *record) {
-    const json_t *own = json_object_get(record, "prompt");
-    own = own != NULL ? own : json_object_get(record, "messages");
-    if (own != NULL) {
-        return own;
-    }
-    const json_t *settings = json_object_get(record, "settings");
-    const char *column = json_string_value(json_object_get(settings, "asked"));
-    return column != NULL ? items_column(json_object_get(record, "input"), column) : NULL;
-}
-
 static enum status hash_value(const json_t *value, char hex[SHA256_HEX_BYTES], struct error *err) {
     char *text = value_text(value);
     if (text == NULL) {
@@ -54,7 +42,7 @@ static enum status refuse_record(const char *field, const struct outfile_record 
 static enum status read_answer(const json_t *record, const struct outfile_record *row,
                                const char *field, struct judged_answer *out, struct error *err) {
     const char *text = json_string_value(json_object_get(record, "text"));
-    const json_t *asked = asked_of(record);
+    const json_t *asked = items_asked_of(record);
     out->answered = strcmp(row->outcome, "COMPLETED") == 0;
     out->id = value_text(json_object_get(record, "id"));
     if (!out->answered && strcmp(row->outcome, "NO_SAFE_CANDIDATE") != 0) {

@@ -391,6 +391,8 @@ static void test_bad_flags_are_refused_by_name(void **state) {
     EXPECT(2, "--check: stands alone; --base", "--check", safe, "--base");
     char prompts[PATH_BYTES];
     snprintf(prompts, sizeof prompts, "%s", testkit_source_path("models/demo/prompts.jsonl"));
+    EXPECT(2, "--block-growth: \"0.5\" is not in [1, 16]", prompts, "--out", (char *)place->loose,
+           "--epsilon", "0.1", "--judge", "j:0", "--grid", "block_growth=0.5");
     EXPECT(2, "--grid: n is there twice", prompts, "--out", (char *)place->loose, "--epsilon",
            "0.1", "--judge", "j:0", "--grid", "n=1,2", "--grid", "n=3");
     EXPECT(2, "--out: required", safe, "--epsilon", "0.1", "--judge", "j:0");

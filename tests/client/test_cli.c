@@ -129,6 +129,8 @@ static void test_bad_usage_exits_with_2_and_names_the_fault(void **state) {
            "--methods", "beam:foo");
     EXPECT(2, "--methods: unknown preset \"paper/foo\"", "compare", "x.jsonl", "--methods",
            "sample,paper/foo");
+    EXPECT(2, "--fallback-prefix: has no effect on any of the methods", "compare", "x.jsonl",
+           "--methods", "sample,beam", "--fallback-prefix", "No.");
     EXPECT(2, "--preset: has no effect here", "compare", "x.jsonl", "--preset", "paper/args");
     EXPECT(2, "--preset: unknown preset \"foo\"", "run", "hello", "--preset", "foo");
     EXPECT(2, "no such verb", "--jump");

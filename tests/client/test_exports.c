@@ -135,6 +135,28 @@ static void test_xstest_and_strongreject_have_the_text_alone(void **state) {
            "c/2,second,,,,c,ok\r\n");
 }
 
+// A context that is empty joins nothing: what was asked is the other column.
+static void test_what_was_asked_is_found_where_nothing_was_joined(void **state) {
+    static const char records[] =
+        "{\"surefoot_sweep\":1,\"id\":\"a\",\"key\":\"k1\",\"outcome\":\"COMPLETED\",\"text\":"
+        "\"x\","
+        "\"input\":{\"Behavior\":\"p\",\"ContextString\":\"\"},\"settings\":{\"asked\":"
+        "\"ContextString + Behavior\"}}\n";
+    const struct exports_options options = {.form = "harmbench", .refusal = ""};
+    expect(*state, records, &options,
+           "{\n    \"a\": [\n        {\n            \"test_case\": \"p\",\n            "
+           "\"generation\": \"x\"\n        }\n    ]\n}\n");
+}
+
+static void test_columns_of_one_name_are_refused(void **state) {
+    static const char records[] =
+        "{\"surefoot_sweep\":1,\"id\":\"a\",\"key\":\"k1\",\"outcome\":\"COMPLETED\",\"text\":"
+        "\"x\","
+        "\"input\":{\"Behavior\":\"p\",\"key\":1,\"input.key\":2}" SETTINGS;
+    const struct exports_options options = {.form = "csv", .refusal = ""};
+    expect_refused(*state, records, &options, "RECORDS", "key and input.key");
+}
+
 // Midnight of 2026-11-29, UTC, is 1795910400.
 static void test_batch_lines_are_chat_completions(void **state) {
     static const char failed[] =
@@ -183,6 +205,8 @@ static void test_failed_items_are_not_left_out_in_silence(void **state) {
     options = (struct exports_options){.form = "csv", .refusal = ""};
     text = write(*state, records, &options, &counts, &err);
     assert_non_null(strstr(text, "b,q,,FAILED,"));
+    assert_int_equal(counts.written, 2);
+    assert_int_equal(counts.failed, 1);
     free(text);
 }
 
@@ -240,6 +264,9 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_xstest_and_strongreject_have_the_text_alone, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_asked_is_found_where_nothing_was_joined,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_columns_of_one_name_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_batch_lines_are_chat_completions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failed_items_are_not_left_out_in_silence, set_up,
                                         tear_down),

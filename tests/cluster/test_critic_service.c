@@ -169,7 +169,7 @@ static void test_what_is_no_roll_out_is_refused(void **state) {
     unlink(records);
     // What the training would refuse is refused before anything is asked.
     static const char *const bad[][2] = {
-        {"--parts", "9"}, {"--width", "-1"}, {"--learning-rate", "0"}, {"--patience", "many"}};
+        {"--parts", "9"}, {"--width", "-1"}, {"--learning-rate", "0"}, {"--stop-after", "many"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         json_decref(run(place, out, (const char *const[]){bad[i][0], bad[i][1], NULL}, 2));
         log = testkit_read_file(log_path, NULL);
@@ -331,7 +331,7 @@ static void test_a_value_is_trained_and_followed_on_any_ranks(void **state) {
     char value[PATH_BYTES];
     snprintf(value, sizeof value, "%s/value", place->directory);
     json_t *report = run(place, value,
-                         (const char *const[]){"--form", "value", "--width", "32", "--batch", "8",
+                         (const char *const[]){"--network", "value", "--width", "32", "--batch", "8",
                                                "--learning-rate", "0.001", "--epochs", "8", NULL},
                          0);
     const json_t *terms = json_object_get(report, "terms");

@@ -49,7 +49,7 @@ static const struct number_row rows[] = {
     NUMBER("batch", batch, 1, CRITIC_BATCH_MAX, false, true, 256, 512,
            "states, of a value texts, of one step"),
     NUMBER("epochs", epochs, 1, 1e6, false, true, 50, 100, "at most"),
-    NUMBER("patience", patience, 1, 1e6, false, true, 5, 100, "epochs without a better one"),
+    NUMBER("stop-after", patience, 1, 1e6, false, true, 5, 100, "epochs without a better one"),
     NUMBER("learning-rate", learning_rate, 0, 1, true, false, 1e-3, 1e-4, "of AdamW"),
     NUMBER("weight-decay", weight_decay, 0, 1, false, false, 0.01, 0, "of AdamW"),
     NUMBER("seed", seed, 0, 9007199254740991, false, true, 0, 0,
@@ -104,14 +104,14 @@ static enum status set_text(struct arguments *arguments, int index, const char *
     }
     return critic_form_parse(text, &arguments->form)
                ? STATUS_OK
-               : error_set(err, STATUS_INVALID_ARGUMENT, "form",
+               : error_set(err, STATUS_INVALID_ARGUMENT, "network",
                            "\"%.40s\" is not one of latent, value, value-released", text);
 }
 
 static enum status read_arguments(int argc, char **argv, struct arguments *out, struct error *err) {
     struct option flags[N_ROWS + TEXT_FLAGS + 1] = {{"records", required_argument, NULL, 0},
                                                     {"out", required_argument, NULL, 0},
-                                                    {"form", required_argument, NULL, 0},
+                                                    {"network", required_argument, NULL, 0},
                                                     {"check", no_argument, NULL, 0}};
     for (int i = 0; i < N_ROWS; i++) {
         *member(out, &rows[i]) = NAN;
@@ -343,7 +343,7 @@ static void print_help(void) {
         "       surefoot-critic report CRITIC RECORDS.jsonl\n"
         "       surefoot-critic check FILE\n"
         "Trains a critic on roll-outs that `surefoot sweep --method sample --states` or `surefoot\n"
-        "critic train` recorded, says how one does on others, or what is in one. --form latent "
+        "critic train` recorded, says how one does on others, or what is in one. --network latent "
         "(the "
         "default), value or\nvalue-released. JSON on stdout, progress on stderr. An\n"
         "interrupted training goes on from FILE.training.\n\n");
